@@ -113,7 +113,7 @@ fn the_session_goes_on_where_the_worker_called() {
     alice.send_line("<CLIENT><command>TERMINATE</command></CLIENT>");
     alice.assert_closed();
     assert!(thief.line().contains("Wrong handshake passcode"));
-    wait_for_end(&server, port, CloseReason::Terminate);
+    wait_for_close(&server, port, CloseReason::Terminate);
     drop(bob);
     server.assert_all_ports_freed();
 }
@@ -142,7 +142,7 @@ fn nobody_but_the_asker_is_called() {
                 && answer.lines().count() == 1,
             "{callback}: {answer}"
         );
-        wait_for_end(&server, caller.port, CloseReason::Entrance("bad-callback"));
+        wait_for_close(&server, caller.port, CloseReason::Entrance("bad-callback"));
         // The passcode is used up.
         let mut again = server.connect(caller.port);
         again.send_line(&support::handshake(&caller.passcode));
@@ -164,7 +164,7 @@ fn a_wrong_passcode_calls_nobody() {
     caller.passcode = "0".repeat(32);
     caller.asks_for_a_call(&port_element(&listener));
     assert!(caller.worker.rest().contains("Wrong handshake passcode"));
-    wait_for_end(&server, caller.port, CloseReason::WrongPasscode);
+    wait_for_close(&server, caller.port, CloseReason::WrongPasscode);
     listener.set_nonblocking(true).unwrap();
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
@@ -179,7 +179,7 @@ fn a_call_where_nobody_listens_ends_at_once() {
     let mut caller = Caller::at_its_worker(&server);
     caller.asks_for_a_call(&format!("<Port>{port}</Port>"));
     caller.is_told_of_the_call();
-    wait_for_end(&server, caller.port, CloseReason::Entrance("no-answer"));
+    wait_for_close(&server, caller.port, CloseReason::Entrance("no-answer"));
     server.assert_all_ports_freed();
 }
 
@@ -215,7 +215,7 @@ fn a_call_that_is_not_answered_ends_with_the_reservation_timeout() {
     bob.line_with("NO PARTNER");
     assert_eq!(server.server.free_ports().len(), 2);
     server.tick(1);
-    wait_for_end(&server, caller.port, CloseReason::Entrance("no-answer"));
+    wait_for_close(&server, caller.port, CloseReason::Entrance("no-answer"));
     assert_eq!(server.server.free_ports().len(), 3);
     drop(bob);
     server.assert_all_ports_freed();

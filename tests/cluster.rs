@@ -1,5 +1,5 @@
-//! Several servers as one chat, behind a real Redis: what is shared, and what people are told when
-//! something breaks. Each test is a row of the list of faults.
+//! Several servers as one chat, over a real Redis: what they share, and what clients receive when
+//! something fails. Each test is a row of the list of faults.
 #![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -19,7 +19,7 @@ use support::running::{Running, program};
 use support::terminal::Terminal;
 use support::{Client, PATIENCE, TestServer, command, login};
 
-/// Longer than a busy machine keeps anybody waiting, and short enough to be seen running out.
+/// Long enough for a busy machine, and short enough for a test to see it expire.
 const LEASE: Duration = Duration::from_secs(5);
 
 fn settings(url: &str, id: &str) -> Settings {
@@ -37,8 +37,8 @@ fn server(url: &str, id: &str) -> TestServer {
     TestServer::start(&settings(url, id))
 }
 
-/// Somebody who has logged in under that name.
-fn person(server: &TestServer, name: &str) -> Client {
+/// Takes a seat and logs in as `name`.
+fn log_in(server: &TestServer, name: &str) -> Client {
     let (mut client, _) = server.seat();
     client.send_line(&login(name));
     client.line_with(&format!("WELCOME</command><username>{name}<"));
@@ -66,25 +66,25 @@ fn join(client: &mut Client, room: &str) {
 }
 
 #[test]
-fn names_messages_and_rooms_are_shared_and_everybody_hears_one_order() {
+fn names_messages_and_rooms_are_shared_in_one_order() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
-    let mut alice = person(&one, "alice");
-    let mut bob = person(&two, "bob");
+    let mut alice = log_in(&one, "alice");
+    let mut bob = log_in(&two, "bob");
     alice.line_with("USER JOINED</command><username>bob<");
-    let mut carol = person(&two, "carol");
+    let mut carol = log_in(&two, "carol");
     alice.line_with("USER JOINED</command><username>carol<");
     bob.line_with("USER JOINED</command><username>carol<");
 
     alice.send_line(&command("WHO", ""));
-    let who = alice.line_with("WHO</command>");
+    let users = alice.line_with("WHO</command>");
     assert!(
-        who.contains("<user>alice</user><user>bob</user><user>carol</user>"),
-        "{who}"
+        users.contains("<user>alice</user><user>bob</user><user>carol</user>"),
+        "{users}"
     );
-    // The name is taken everywhere.
+    // The name is in use on all servers.
     let (mut thief, _) = two.seat();
     thief.send_line(&login("ALICE"));
     thief.line_with("name-in-use");
@@ -105,7 +105,7 @@ fn names_messages_and_rooms_are_shared_and_everybody_hears_one_order() {
     alice.line_with("SENT</command><count>0<");
     alice.send_line(&command("TOPIC", "<room>lobby</room><topic>cats</topic>"));
     alice.line_with("TOPIC</command>");
-    // What was said before is seen by whoever comes in elsewhere.
+    // A member who joins on another server receives the history.
     join(&mut bob, "LOBBY");
     bob.line_with("TOPIC</command><room>lobby</room><topic>cats</topic>");
     let old = bob.line_with("<message>one<");
@@ -118,31 +118,31 @@ fn names_messages_and_rooms_are_shared_and_everybody_hears_one_order() {
     let rooms = bob.line_with("ROOMS</command>");
     assert!(rooms.contains("lobby") && rooms.contains('3'), "{rooms}");
 
-    // Many speak at once; alice and carol, on two servers, hear the same order, and nobody hears
-    // themselves.
+    // Many messages at once: alice and carol, on two servers, receive them in the same order, and
+    // no sender receives its own.
     for number in 0..200 {
         bob.send_line(&in_room("lobby", &format!("b{number}")));
         alice.send_line(&in_room("lobby", &format!("a{number}")));
     }
-    let heard = |client: &mut Client, count: usize| -> Vec<String> {
-        let mut heard = Vec::new();
-        while heard.len() < count {
+    let received = |client: &mut Client, count: usize| -> Vec<String> {
+        let mut received = Vec::new();
+        while received.len() < count {
             let line = client.line();
             if line.contains("scope='room'") && !line.contains("old='") {
-                heard.push(line);
+                received.push(line);
             }
         }
-        heard
+        received
     };
-    let at_carols = heard(&mut carol, 400);
-    let at_bobs = heard(&mut bob, 200);
-    let at_alices = heard(&mut alice, 200);
+    let at_carol = received(&mut carol, 400);
+    let at_bob = received(&mut bob, 200);
+    let at_alice = received(&mut alice, 200);
     let of = |speaker: &str| -> Vec<String> {
-        let theirs = at_carols.iter().filter(|line| line.contains(speaker));
-        theirs.cloned().collect()
+        let from_speaker = at_carol.iter().filter(|line| line.contains(speaker));
+        from_speaker.cloned().collect()
     };
-    assert_eq!(at_bobs, of("from='alice'"));
-    assert_eq!(at_alices, of("from='bob'"));
+    assert_eq!(at_bob, of("from='alice'"));
+    assert_eq!(at_alice, of("from='bob'"));
 
     drop(bob);
     alice.line_with("ROOM LEFT</command><username>bob<");
@@ -152,55 +152,55 @@ fn names_messages_and_rooms_are_shared_and_everybody_hears_one_order() {
     }
     one.stop();
     two.stop();
-    // Nothing of people and rooms is left in the engine, and the rest of the keys runs out.
+    // Redis contains no users and no rooms any more, and the other keys expire.
     for key in ["names", "rooms", "servers"] {
-        let answer = redis.command(&format!("HLEN portal-chat:{key}"));
-        assert_eq!(answer, ":0\r\n", "{key}");
+        let reply = redis.command(&format!("HLEN portal-chat:{key}"));
+        assert_eq!(reply, ":0\r\n", "{key}");
     }
     for key in ["all", "epoch", "inbox:one", "room:lobby"] {
-        let answer = redis.command(&format!("TTL portal-chat:{key}"));
-        assert!(!answer.starts_with(":-1"), "{key} stays for ever: {answer}");
+        let reply = redis.command(&format!("TTL portal-chat:{key}"));
+        assert!(!reply.starts_with(":-1"), "{key} never expires: {reply}");
     }
 }
 
-/// The thread that reads the engine waits for what comes on the streams that it knows. If it were
-/// woken before it can know of the room, it would wait for up to a second more, and whoever has
-/// come in would hear nothing meanwhile.
+/// The reading thread blocks on the streams that it knows. If it were woken before it can know
+/// about the room, it would block for up to another second, and the new member would receive
+/// nothing in the meantime.
 #[test]
-fn the_reader_is_woken_once_it_can_know_of_a_room_that_begins_here() {
+fn reader_is_woken_after_a_new_room_is_known() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let one = server(&redis.url(), "one");
-    let mut alice = person(&one, "alice");
-    let asked = redis.monitor(|| {
+    let mut alice = log_in(&one, "alice");
+    let commands = redis.monitor(|| {
         join(&mut alice, "lobby");
-        // Answered after everything that was asked before.
+        // Its reply comes after the replies to everything before it.
         alice.send_line(&command("WHO", ""));
         alice.line_with("WHO</command>");
     });
-    let place_of = |words: &str| {
-        let place = asked.iter().position(|line| line.contains(words));
-        place.unwrap_or_else(|| panic!("no {words} in {asked:#?}"))
+    let position_of = |part: &str| {
+        let position = commands.iter().position(|line| line.contains(part));
+        position.unwrap_or_else(|| panic!("no {part} in {commands:#?}"))
     };
-    let known = place_of("\"HGET\" \"portal-chat:rooms\" \"lobby\"");
-    let woken = place_of("\"XADD\" \"portal-chat:inbox:one\"");
-    // Not in the same script, because its answer says from where on the room is read.
-    let is_later = asked[known..woken.max(known)]
+    let known = position_of("\"HGET\" \"portal-chat:rooms\" \"lobby\"");
+    let woken = position_of("\"XADD\" \"portal-chat:inbox:one\"");
+    // Not in the same script, because its reply contains the position from which the room is read.
+    let is_later = commands[known..woken.max(known)]
         .iter()
         .any(|line| line.contains("\"evalsha\"") || line.contains("\"EVALSHA\""));
-    assert!(is_later, "{asked:#?}");
+    assert!(is_later, "{commands:#?}");
 }
 
 #[test]
-fn answers_keep_the_order_in_which_they_were_asked_for() {
+fn replies_keep_the_request_order() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
-    let mut alice = person(&one, "alice");
-    let _bob = person(&two, "bob");
-    let _carol = person(&one, "carol");
+    let mut alice = log_in(&one, "alice");
+    let _bob = log_in(&two, "bob");
+    let _carol = log_in(&one, "carol");
     let mut lines = String::new();
     for number in 0..300 {
         lines += &match number % 4 {
@@ -216,7 +216,7 @@ fn answers_keep_the_order_in_which_they_were_asked_for() {
     lines += &command("TERMINATE", "");
     lines += "\n";
     alice.send(lines.as_bytes());
-    let mut answers = Vec::new();
+    let mut replies = Vec::new();
     while let Some(line) = alice.next_line() {
         let word = [
             "SENT</command><count>2",
@@ -226,43 +226,43 @@ fn answers_keep_the_order_in_which_they_were_asked_for() {
         ]
         .into_iter()
         .find(|word| line.contains(word));
-        answers.extend(word);
+        replies.extend(word);
     }
-    let wanted: Vec<&str> = (0..300)
+    let expected: Vec<&str> = (0..300)
         .flat_map(|number| {
-            let answer = match number % 4 {
+            let reply = match number % 4 {
                 0 => "SENT</command><count>2",
                 1 | 2 => "SENT</command><count>1",
                 _ => "no-such-user",
             };
-            [answer, "PONG"]
+            [reply, "PONG"]
         })
         .collect();
-    assert_eq!(answers, wanted);
+    assert_eq!(replies, expected);
 }
 
 #[test]
-fn a_server_that_was_killed_is_buried_once_and_its_names_are_free() {
+fn killed_server_is_reaped_once() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
     let proxy = Proxy::to(&redis);
     let dead = server(&proxy.url(), "dead");
-    let mut alice = person(&one, "alice");
-    let mut bob = person(&two, "bob");
-    let mut zoe = person(&dead, "zoe");
+    let mut alice = log_in(&one, "alice");
+    let mut bob = log_in(&two, "bob");
+    let mut zoe = log_in(&dead, "zoe");
     join(&mut alice, "lobby");
     join(&mut zoe, "lobby");
     alice.line_with("ROOM JOINED</command><username>zoe<");
-    // From here on the engine hears nothing of it.
+    // From here on, Redis receives nothing from this server.
     proxy.delay(3_600_000);
     proxy.drop_replies(true);
     alice.line_with("ROOM LEFT</command><username>zoe<");
     bob.line_with("USER LEFT</command><username>zoe<");
-    let mut other = person(&two, "zoe");
+    let mut other = log_in(&two, "zoe");
     other.send_line(&public("I am the one"));
-    // Whoever noticed, it was told once.
+    // The departure is announced only once.
     let mut left = 0;
     loop {
         let line = bob.line();
@@ -271,73 +271,73 @@ fn a_server_that_was_killed_is_buried_once_and_its_names_are_free() {
             break;
         }
     }
-    assert_eq!(left, 0, "a second farewell");
+    assert_eq!(left, 0, "a second departure");
     std::mem::forget(dead);
 }
 
-/// It is back before anybody has noticed that it was away, and has nobody of those who were on it.
+/// A server that restarts before any other has noticed its death has none of its former users.
 #[test]
-fn a_server_that_was_killed_and_is_back_at_once_has_left_nobody_behind() {
+fn restarted_server_has_no_stale_users() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let one = server(&redis.url(), "one");
-    let mut bob = person(&one, "bob");
+    let mut bob = log_in(&one, "bob");
     join(&mut bob, "lobby");
     let first = Process::start(&redis.url(), "two");
-    let mut zoe = first.person("zoe");
+    let mut zoe = first.log_in("zoe");
     join(&mut zoe, "lobby");
     bob.line_with("ROOM JOINED</command><username>zoe<");
     drop(first);
-    // Its lease has run out, and `one` has not looked since.
+    // Its lease has expired, and `one` has not checked since then.
     redis.command("DEL portal-chat:srv:two");
     let _second = Process::start(&redis.url(), "two");
     bob.line_with("ROOM LEFT</command><username>zoe<");
     bob.send_line(&command("WHO", ""));
-    let who = bob.line_with("WHO</command>");
-    assert!(who.contains("<user>bob</user></SERVER>"), "{who}");
+    let users = bob.line_with("WHO</command>");
+    assert!(users.contains("<user>bob</user></SERVER>"), "{users}");
     bob.send_line(&in_room("lobby", "am I alone?"));
     bob.line_with("SENT</command><count>0<");
 }
 
-/// What a chat has left in the engine runs out after its end, but not under the next one.
+/// A chat's keys in Redis expire after its end, but not while the next chat runs.
 #[test]
-fn a_chat_that_begins_again_soon_is_not_forgotten_while_it_goes_on() {
+fn keys_expire_only_after_the_chat() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let keys = ["all", "epoch", "inbox:one", "room:lobby"];
-    let runs_out = |key: &str| {
+    let expires = |key: &str| {
         !redis
             .command(&format!("TTL portal-chat:{key}"))
             .starts_with(":-1")
     };
     for _ in 0..2 {
         let one = server(&redis.url(), "one");
-        let mut alice = person(&one, "alice");
+        let mut alice = log_in(&one, "alice");
         join(&mut alice, "lobby");
         alice.send_line(&in_room("lobby", "here again"));
         alice.line_with("SENT</command><count>0<");
         for key in keys {
-            assert!(!runs_out(key), "{key} runs out while the chat goes on");
+            assert!(!expires(key), "{key} expires while the chat is running");
         }
         drop(alice);
         one.assert_all_rooms_end();
         one.stop();
         for key in keys {
-            assert!(runs_out(key), "{key} stays for ever");
+            assert!(expires(key), "{key} never expires");
         }
     }
 }
 
 #[test]
-fn when_the_engine_is_killed_all_are_told_and_what_is_here_goes_on() {
+fn local_chat_continues_without_redis() {
     let Some(mut redis) = Redis::start() else {
         return;
     };
     let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
-    let (mut alice, mut bob) = (person(&one, "alice"), person(&one, "bob"));
-    let mut carol = person(&two, "carol");
+    let (mut alice, mut bob) = (log_in(&one, "alice"), log_in(&one, "bob"));
+    let mut carol = log_in(&two, "carol");
     for client in [&mut alice, &mut bob, &mut carol] {
         join(client, "lobby");
     }
@@ -372,20 +372,20 @@ fn when_the_engine_is_killed_all_are_told_and_what_is_here_goes_on() {
 }
 
 #[test]
-fn when_the_engine_is_stopped_it_is_noticed_and_nothing_is_done_twice() {
+fn suspended_redis_duplicates_nothing() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
-    let mut alice = person(&one, "alice");
-    let mut bob = person(&two, "bob");
+    let mut alice = log_in(&one, "alice");
+    let mut bob = log_in(&two, "bob");
     redis.stop();
-    // Whether it was heard is not known: the engine has it, or not.
+    // It is unknown whether Redis has received this message.
     alice.send_line(&public("perhaps"));
-    let (mut is_told, mut is_unsure) = (false, false);
-    while !is_told || !is_unsure {
+    let (mut has_notice, mut is_unsure) = (false, false);
+    while !has_notice || !is_unsure {
         let line = alice.line();
-        is_told |= line.contains("are unreachable: until");
+        has_notice |= line.contains("are unreachable: until");
         is_unsure |= line.contains("code='unsure'");
     }
     bob.line_with("are unreachable: until");
@@ -402,17 +402,17 @@ fn when_the_engine_is_stopped_it_is_noticed_and_nothing_is_done_twice() {
             break;
         }
     }
-    assert!(times <= 1, "it was said {times} times");
+    assert!(times <= 1, "it arrived {times} times");
 }
 
 #[test]
-fn an_engine_that_has_forgotten_everything_is_told_it_again() {
+fn emptied_redis_is_restored() {
     let Some(mut redis) = Redis::start() else {
         return;
     };
     let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
-    let mut alice = person(&one, "alice");
-    let mut bob = person(&two, "bob");
+    let mut alice = log_in(&one, "alice");
+    let mut bob = log_in(&two, "bob");
     for client in [&mut alice, &mut bob] {
         join(client, "lobby");
         client.send_line(&in_room("lobby", "before"));
@@ -432,19 +432,19 @@ fn an_engine_that_has_forgotten_everything_is_told_it_again() {
 }
 
 #[test]
-fn what_was_missed_in_a_short_outage_follows_in_order_and_once() {
+fn missed_messages_follow_in_order_once() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let one = server(&redis.url(), "one");
     let proxy = Proxy::to(&redis);
     let two = server(&proxy.url(), "two");
-    let mut alice = person(&one, "alice");
-    let mut bob = person(&two, "bob");
+    let mut alice = log_in(&one, "alice");
+    let mut bob = log_in(&two, "bob");
     for client in [&mut alice, &mut bob] {
         join(client, "lobby");
     }
-    // The link of one server is cut one way: what it says arrives, what it is told does not.
+    // The link of one server is cut in one direction: its requests arrive, the replies do not.
     proxy.drop_replies(true);
     bob.line_with("are unreachable: until");
     for number in 0..50 {
@@ -468,15 +468,15 @@ fn what_was_missed_in_a_short_outage_follows_in_order_and_once() {
 }
 
 #[test]
-fn after_a_long_outage_it_is_told_how_many_are_missing() {
+fn long_outage_reports_missing_messages() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let one = server(&redis.url(), "one");
     let proxy = Proxy::to(&redis);
     let two = server(&proxy.url(), "two");
-    let mut alice = person(&one, "alice");
-    let mut bob = person(&two, "bob");
+    let mut alice = log_in(&one, "alice");
+    let mut bob = log_in(&two, "bob");
     for client in [&mut alice, &mut bob] {
         join(client, "lobby");
     }
@@ -486,11 +486,11 @@ fn after_a_long_outage_it_is_told_how_many_are_missing() {
         alice.send_line(&in_room("lobby", &format!("number {number}.")));
         alice.line_with("SENT");
     }
-    // The engine keeps the last ten thousand; here, two.
+    // Redis keeps the last ten thousand entries, but only two in this test.
     redis.command("XTRIM portal-chat:room:lobby MAXLEN 2");
     proxy.drop_replies(false);
     let notice = bob.line_with("from other servers");
-    // What was said, and who came and went, but for the two that are left.
+    // The missing entries are messages and events of members, except the two that are left.
     assert!(notice.contains("in lobby"), "{notice}");
     let count: usize = notice
         .split(|c: char| !c.is_ascii_digit())
@@ -501,25 +501,25 @@ fn after_a_long_outage_it_is_told_how_many_are_missing() {
 }
 
 #[test]
-fn a_name_is_taken_over_from_another_server_and_only_one_has_it() {
+fn name_is_taken_over_from_another_server() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let proxy = Proxy::to(&redis);
     let one = server(&proxy.url(), "one");
     let two = server(&redis.url(), "two");
-    let mut alice = person(&one, "alice");
-    let mut bob = person(&two, "bob");
+    let mut alice = log_in(&one, "alice");
+    let mut bob = log_in(&two, "bob");
     bob.send_line(&direct("alice", "hello"));
     alice.line_with("hello");
-    // Its server is cut off for longer than its lease: the name is anybody's.
+    // Alice's server is cut off for longer than its lease, so the name is free.
     proxy.drop_replies(true);
     proxy.delay(3_600_000);
     bob.line_with("USER LEFT</command><username>alice<");
-    let mut second = person(&two, "alice");
+    let mut second = log_in(&two, "alice");
     proxy.delay(0);
     proxy.drop_replies(false);
-    // Back, the first one hears that it is somebody else's.
+    // After the reconnect, the first alice is told that the name was taken over.
     alice.line_with("TAKEN OVER");
     assert_eq!(alice.next_line(), None);
     bob.send_line(&direct("alice", "which one?"));
@@ -527,7 +527,7 @@ fn a_name_is_taken_over_from_another_server_and_only_one_has_it() {
 }
 
 #[test]
-fn two_servers_with_one_id_or_with_different_rules_are_no_chat() {
+fn duplicate_id_or_different_rules_are_refused() {
     let Some(redis) = Redis::start() else {
         return;
     };
@@ -560,15 +560,15 @@ fn two_servers_with_one_id_or_with_different_rules_are_no_chat() {
 }
 
 #[test]
-fn a_slow_engine_delays_and_loses_nothing() {
+fn slow_redis_loses_nothing() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let proxy = Proxy::to(&redis);
     let one = server(&proxy.url(), "one");
     let two = server(&redis.url(), "two");
-    let mut alice = person(&one, "alice");
-    let mut bob = person(&two, "bob");
+    let mut alice = log_in(&one, "alice");
+    let mut bob = log_in(&two, "bob");
     proxy.delay(30);
     for number in 0..30 {
         alice.send_line(&public(&format!("number {number}.")));
@@ -584,8 +584,8 @@ fn a_slow_engine_delays_and_loses_nothing() {
     assert!(!events.iter().any(|event| event.kind == "cluster-lost"));
 }
 
-/// A server that keeps accounts, in a file of its own.
-fn keeper(url: &str, id: &str) -> (TestServer, std::path::PathBuf) {
+/// Starts a server with an accounts file.
+fn server_with_accounts(url: &str, id: &str) -> (TestServer, std::path::PathBuf) {
     let file = support::temporary_file(&format!("cluster-accounts-{id}"));
     let settings = Settings {
         accounts: Some(file.clone()),
@@ -594,36 +594,35 @@ fn keeper(url: &str, id: &str) -> (TestServer, std::path::PathBuf) {
     (TestServer::start(&settings), file)
 }
 
-/// Says who they are, and the password; returns the answer to that, and whether the account was
-/// new.
-fn prove(server: &TestServer, name: &str, secret: &str) -> (Client, String, bool) {
+/// Logs in with a password. Returns the reply, and whether the account was new.
+fn log_in_with_password(server: &TestServer, name: &str, secret: &str) -> (Client, String, bool) {
     let (mut client, _) = server.seat();
     client.send_line(&login(name));
-    let asked = client.line_with("<command>PASSWORD<");
+    let request = client.line_with("<command>PASSWORD<");
     client.send_line(&support::password(secret));
-    let answer = loop {
+    let reply = loop {
         let line = client.line();
         if line.contains("WELCOME") || line.contains("<error") {
             break line;
         }
     };
-    (client, answer, asked.contains("new"))
+    (client, reply, request.contains("new"))
 }
 
 #[test]
-fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
+fn account_is_shared_and_stored_in_each_file() {
     let Some(mut redis) = Redis::start() else {
         return;
     };
-    let (one, file_one) = keeper(&redis.url(), "one");
-    let (two, file_two) = keeper(&redis.url(), "two");
-    let (first, answer, is_new) = prove(&one, "alice", "the moon");
-    assert!(answer.contains("WELCOME") && is_new, "{answer}");
-    // On the other server it is the same account: the right password takes the name over.
-    let (_, answer, is_new) = prove(&two, "Alice", "the sun");
-    assert!(answer.contains("wrong-password") && !is_new, "{answer}");
-    let (mut second, answer, _) = prove(&two, "ALICE", "the moon");
-    assert!(answer.contains("<username>alice<"), "{answer}");
+    let (one, file_one) = server_with_accounts(&redis.url(), "one");
+    let (two, file_two) = server_with_accounts(&redis.url(), "two");
+    let (first, reply, is_new) = log_in_with_password(&one, "alice", "the moon");
+    assert!(reply.contains("WELCOME") && is_new, "{reply}");
+    // The other server has the same account: the right password takes the name over.
+    let (_, reply, is_new) = log_in_with_password(&two, "Alice", "the sun");
+    assert!(reply.contains("wrong-password") && !is_new, "{reply}");
+    let (mut second, reply, _) = log_in_with_password(&two, "ALICE", "the moon");
+    assert!(reply.contains("<username>alice<"), "{reply}");
     let mut first = first;
     first.line_with("TAKEN OVER");
 
@@ -632,10 +631,10 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
         "<old>the moon</old><new>the stars</new>",
     ));
     second.line_with("PASSWD</command>");
-    let (_, answer, _) = prove(&one, "alice", "the moon");
-    assert!(answer.contains("wrong-password"), "{answer}");
-    let (_, answer, _) = prove(&one, "alice", "the stars");
-    assert!(answer.contains("WELCOME"), "{answer}");
+    let (_, reply, _) = log_in_with_password(&one, "alice", "the moon");
+    assert!(reply.contains("wrong-password"), "{reply}");
+    let (_, reply, _) = log_in_with_password(&one, "alice", "the stars");
+    assert!(reply.contains("WELCOME"), "{reply}");
     for file in [&file_one, &file_two] {
         let text = std::fs::read_to_string(file).unwrap();
         assert_eq!(text.lines().count(), 2, "{text}");
@@ -646,14 +645,15 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
         );
     }
 
-    // Of many who want a name at the same moment on both servers, one gets it.
-    let let_in = std::thread::scope(|threads| {
+    // If many clients register a name at the same moment on both servers, one of them gets it.
+    let logged_in = std::thread::scope(|threads| {
         let tries: Vec<_> = (0..8)
             .map(|number| {
                 let server = if number % 2 == 0 { &one } else { &two };
                 threads.spawn(move || {
-                    let (client, answer, _) = prove(server, "bob", &format!("secret {number}"));
-                    answer.contains("WELCOME").then_some((number, client))
+                    let (client, reply, _) =
+                        log_in_with_password(server, "bob", &format!("secret {number}"));
+                    reply.contains("WELCOME").then_some((number, client))
                 })
             })
             .collect();
@@ -663,16 +663,17 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
             .map(|(number, _)| number)
             .collect::<Vec<_>>()
     });
-    assert_eq!(let_in.len(), 1, "{let_in:?}");
+    assert_eq!(logged_in.len(), 1, "{logged_in:?}");
 
-    // An engine that has forgotten all gets it from the servers' files.
+    // A Redis that has lost its data gets the accounts from the servers' files.
     redis.restart_empty();
     two.wait_for_event("cluster-back", None);
-    let answer = redis.command("HLEN portal-chat:accounts");
-    assert_eq!(answer, ":2\r\n");
+    let reply = redis.command("HLEN portal-chat:accounts");
+    assert_eq!(reply, ":2\r\n");
     one.stop();
     two.stop();
-    // A server that has another password of the same count is told of, and nobody gets in there.
+    // A server whose file has a different password with the same count reports that, and rejects
+    // all logins to the account.
     let other = redis.command("HGET portal-chat:accounts alice");
     let hash = other
         .split_whitespace()
@@ -680,7 +681,7 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
         .unwrap();
     let mut forged = hash.to_owned();
     forged.pop();
-    // Of the last character, the lower two bits are none of the hash.
+    // The lower two bits of the last character are not a part of the hash.
     forged.push(if hash.ends_with('A') { 'E' } else { 'A' });
     std::fs::write(
         &file_one,
@@ -692,7 +693,7 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
         ..settings(&redis.url(), "one")
     };
     let one = TestServer::start(&settings);
-    one.wait_for("the operator is told", |event| {
+    one.wait_for("the operator is notified", |event| {
         event
             .text("error")
             .is_some_and(|error| error.contains("alice"))
@@ -708,7 +709,7 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
 }
 
 #[test]
-fn a_full_server_names_one_that_has_seats_and_our_client_goes_there() {
+fn full_server_redirects_our_client() {
     let Some(redis) = Redis::start() else {
         return;
     };
@@ -740,13 +741,13 @@ fn a_full_server_names_one_that_has_seats_and_our_client_goes_there() {
         ..settings(&redis.url(), "two")
     });
     let there = two.server.portal();
-    let wanted = format!(
+    let expected = format!(
         "<SERVER><command>FULL</command><elsewhere><address>127.0.0.1</address><Port>{}</Port></elsewhere></SERVER>\n",
         there.port()
     );
-    // It is known when the lease is renewed next.
+    // The other server is known after the next renewal of the lease.
     let until = std::time::Instant::now() + PATIENCE;
-    while one.request_port() != wanted {
+    while one.request_port() != expected {
         assert!(std::time::Instant::now() < until, "{}", one.request_port());
         std::thread::yield_now();
     }
@@ -755,13 +756,13 @@ fn a_full_server_names_one_that_has_seats_and_our_client_goes_there() {
         .stdin(std::process::Stdio::null())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&client.stdout);
-    assert!(said.contains("in seat"), "{said}");
+    let output_text = String::from_utf8_lossy(&client.stdout);
+    assert!(output_text.contains("in seat"), "{output_text}");
     two.wait_for_event("seated", None);
 }
 
 #[test]
-fn a_browsers_page_offers_the_page_of_a_server_that_has_seats() {
+fn full_page_links_to_another_server() {
     let Some(redis) = Redis::start() else {
         return;
     };
@@ -801,7 +802,7 @@ fn a_browsers_page_offers_the_page_of_a_server_that_has_seats() {
 }
 
 #[test]
-fn a_board_shows_the_other_servers_with_their_lag() {
+fn board_shows_other_servers_and_their_lag() {
     let Some(redis) = Redis::start() else {
         return;
     };
@@ -835,12 +836,12 @@ fn a_board_shows_the_other_servers_with_their_lag() {
 }
 
 #[test]
-fn the_operator_sees_the_other_servers_and_who_is_there() {
+fn operator_lists_servers_and_their_users() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let one = server(&redis.url(), "one");
-    let _alice = person(&one, "alice");
+    let _alice = log_in(&one, "alice");
     let url = redis.url();
     let options = [
         "0",
@@ -856,8 +857,8 @@ fn the_operator_sees_the_other_servers_and_who_is_there() {
     two.wait_for_prompt("operator>");
     two.type_line("who");
     two.wait_for_text("on other servers: alice (one)");
-    // The engine tells with the lease, every two seconds; asked without a pause, the answers would
-    // be a queue.
+    // The list is updated with the lease, every two seconds. Without a pause, the commands would
+    // queue up.
     two.wait_for("both servers in the list", |two| {
         two.type_line("servers");
         std::thread::sleep(Duration::from_millis(200));
@@ -867,13 +868,13 @@ fn the_operator_sees_the_other_servers_and_who_is_there() {
 }
 
 #[test]
-fn a_password_of_the_engine_is_needed_and_comes_from_a_file() {
+fn redis_password_comes_from_a_file() {
     let Some(redis) = Redis::start() else {
         return;
     };
     redis.command("CONFIG SET requirepass a-long-word");
     let file = std::env::temp_dir().join(format!("portal-chat-word-{}", std::process::id()));
-    let checked = |options: &[&str]| {
+    let check_config = |options: &[&str]| {
         let output = program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", "--single-port", "--no-passwords", "--check"])
             .args(["--cluster", &redis.url()])
@@ -883,62 +884,68 @@ fn a_password_of_the_engine_is_needed_and_comes_from_a_file() {
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(text).unwrap())
     };
-    let (code, said) = checked(&[]);
+    let (code, output_text) = check_config(&[]);
     assert!(
-        code == Some(2) && said.contains("--cluster-secret FILE"),
-        "{said}"
+        code == Some(2) && output_text.contains("--cluster-secret FILE"),
+        "{output_text}"
     );
     let secret = ["--cluster-secret", file.to_str().unwrap()];
-    let (code, said) = checked(&secret);
-    assert!(code == Some(2) && said.contains("can't be read"), "{said}");
+    let (code, output_text) = check_config(&secret);
+    assert!(
+        code == Some(2) && output_text.contains("can't be read"),
+        "{output_text}"
+    );
     for (word, expected) in [
         ("another", Some(2)),
         ("a-long-word", Some(0)),
         ("default:a-long-word\nand a second line\n", Some(0)),
     ] {
         std::fs::write(&file, word).unwrap();
-        let (code, said) = checked(&secret);
-        assert_eq!(code, expected, "{said}");
-        assert!(!said.contains("a-long-word"), "nobody is shown it: {said}");
-        let cure = if code == Some(0) {
+        let (code, output_text) = check_config(&secret);
+        assert_eq!(code, expected, "{output_text}");
+        assert!(
+            !output_text.contains("a-long-word"),
+            "the secret is printed: {output_text}"
+        );
+        let hint = if code == Some(0) {
             "The server can start."
         } else {
             "--cluster-secret FILE"
         };
-        assert!(said.contains(cure), "{said}");
+        assert!(output_text.contains(hint), "{output_text}");
     }
     // A password may have a colon.
     redis.command("AUTH a-long-word\r\nCONFIG SET requirepass a-long:word");
     std::fs::write(&file, "a-long:word").unwrap();
-    let (code, said) = checked(&secret);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, output_text) = check_config(&secret);
+    assert_eq!(code, Some(0), "{output_text}");
     std::fs::remove_file(&file).unwrap();
 }
 
 #[test]
-fn an_engine_that_has_lost_the_scripts_gets_them_again_and_nothing_is_unsure() {
+fn lost_redis_scripts_are_loaded_again() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
-    let mut alice = person(&one, "alice");
-    let mut bob = person(&two, "bob");
+    let mut alice = log_in(&one, "alice");
+    let mut bob = log_in(&two, "bob");
     for number in 0..5 {
         redis.command("SCRIPT FLUSH");
         alice.send_line(&public(&format!("message {number}")));
-        let answer = alice.line_with("command>");
-        let answer = if answer.contains("USER JOINED") {
+        let reply = alice.line_with("command>");
+        let reply = if reply.contains("USER JOINED") {
             alice.line_with("command>")
         } else {
-            answer
+            reply
         };
-        assert!(answer.contains("SENT</command><count>1<"), "{answer}");
+        assert!(reply.contains("SENT</command><count>1<"), "{reply}");
         bob.line_with(&format!("message {number}<"));
     }
 }
 
 #[test]
-fn an_engine_that_may_drop_keys_is_refused_with_the_command_that_fixes_it() {
+fn evicting_redis_is_refused_with_the_fix() {
     let Some(redis) = Redis::start() else {
         return;
     };
@@ -947,7 +954,7 @@ fn an_engine_that_may_drop_keys_is_refused_with_the_command_that_fixes_it() {
         ("allkeys-random", true, Some(2)),
         ("volatile-ttl", true, Some(0)),
         ("noeviction", true, Some(0)),
-        // A user without the right to ask INFO can still use the engine.
+        // A user without the permission for INFO can still use Redis.
         ("allkeys-lru", false, Some(0)),
     ] {
         redis.command(&format!("CONFIG SET maxmemory-policy {policy}"));
@@ -959,35 +966,36 @@ fn an_engine_that_may_drop_keys_is_refused_with_the_command_that_fixes_it() {
             .args(["--cluster", &redis.url()])
             .output()
             .unwrap();
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        assert_eq!(output.status.code(), expected, "{said}");
-        let names_it = said.contains(policy) && said.contains("maxmemory-policy noeviction");
-        assert_eq!(names_it, expected == Some(2), "{said}");
+        let output_text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), expected, "{output_text}");
+        let names_it =
+            output_text.contains(policy) && output_text.contains("maxmemory-policy noeviction");
+        assert_eq!(names_it, expected == Some(2), "{output_text}");
     }
 }
 
 #[test]
-fn a_server_that_was_stopped_for_longer_than_its_lease_writes_nothing_when_it_wakes() {
-    a_server_wakes_with(Some("from the grave"));
+fn resumed_server_does_not_publish_old_messages() {
+    resume_after_lease_expired(Some("from the grave"));
 }
 
-/// Then it is the lease that it comes with first.
+/// In this case, the server's first request is the renewal of its lease.
 #[test]
-fn a_server_that_was_stopped_for_longer_than_its_lease_tells_who_has_lost_a_name() {
-    a_server_wakes_with(None);
+fn resumed_server_notifies_clients_of_lost_names() {
+    resume_after_lease_expired(None);
 }
 
-/// Whoever is on the server that sleeps is not told that they have left themselves, and everybody
-/// else knows in the end who is in which room.
+/// Clients of the suspended server do not receive their own departure, and all the others learn in
+/// the end which members are in which room.
 #[test]
-fn a_server_that_was_stopped_for_longer_than_its_lease_tells_nobody_of_their_own_departure() {
+fn resumed_server_hides_own_departures() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let one = server(&redis.url(), "one");
-    let mut bob = person(&one, "bob");
+    let mut bob = log_in(&one, "bob");
     let sleeper = Process::start(&redis.url(), "sleeper");
-    let (mut alice, mut carol) = (sleeper.person("alice"), sleeper.person("carol"));
+    let (mut alice, mut carol) = (sleeper.log_in("alice"), sleeper.log_in("carol"));
     for client in [&mut bob, &mut alice, &mut carol] {
         join(client, "lobby");
     }
@@ -1014,43 +1022,43 @@ fn a_server_that_was_stopped_for_longer_than_its_lease_tells_nobody_of_their_own
 }
 
 #[test]
-fn a_stream_that_was_deleted_is_read_from_its_new_beginning() {
+fn deleted_stream_is_read_from_its_new_start() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
-    let (mut alice, mut bob) = (person(&one, "alice"), person(&two, "bob"));
+    let (mut alice, mut bob) = (log_in(&one, "alice"), log_in(&two, "bob"));
     for client in [&mut alice, &mut bob] {
         join(client, "lobby");
     }
     for stream in ["all", "room:lobby"] {
-        let say = |text: &str| match stream {
+        let to_stream = |text: &str| match stream {
             "all" => public(text),
             _ => in_room("lobby", text),
         };
         for number in 0..5 {
-            alice.send_line(&say(&format!("{stream} before {number}.")));
+            alice.send_line(&to_stream(&format!("{stream} before {number}.")));
         }
         bob.line_with("before 4.");
         redis.command(&format!("DEL portal-chat:{stream}"));
         for number in 0..3 {
-            alice.send_line(&say(&format!("{stream} after {number}.")));
+            alice.send_line(&to_stream(&format!("{stream} after {number}.")));
         }
         bob.line_with("Redis has lost data");
         for number in 0..3 {
             bob.line_with(&format!("{stream} after {number}."));
         }
-        // By the time that it is noticed, there may be more than before.
+        // When the deletion is noticed, the stream may have more entries than before.
         redis.command(&format!("DEL portal-chat:{stream}"));
         for number in 0..30 {
-            alice.send_line(&say(&format!("{stream} again {number}.")));
+            alice.send_line(&to_stream(&format!("{stream} again {number}.")));
         }
         bob.line_with("Redis has lost data");
     }
     bob.send_line(&direct("alice", "a word"));
     alice.line_with("a word");
     redis.command("DEL portal-chat:inbox:one");
-    // Bob is told of each whether it has arrived; the first may be lost.
+    // Bob gets a reply to each message; the first one may be lost.
     for number in 0..9 {
         bob.send_line(&direct("alice", &format!("word {number}.")));
     }
@@ -1058,12 +1066,12 @@ fn a_stream_that_was_deleted_is_read_from_its_new_beginning() {
 }
 
 #[test]
-fn an_engine_that_comes_back_from_an_older_snapshot_loses_no_later_message() {
+fn redis_restored_from_snapshot_loses_no_later_message() {
     let Some(mut redis) = Redis::start() else {
         return;
     };
     let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
-    let (mut alice, mut bob) = (person(&one, "alice"), person(&two, "bob"));
+    let (mut alice, mut bob) = (log_in(&one, "alice"), log_in(&two, "bob"));
     let older = redis.snapshot();
     for number in 0..5 {
         alice.send_line(&public(&format!("forgotten {number}.")));
@@ -1078,7 +1086,7 @@ fn an_engine_that_comes_back_from_an_older_snapshot_loses_no_later_message() {
 }
 
 #[test]
-fn everything_that_is_needed_is_tried_before_the_start() {
+fn missing_redis_permissions_are_found_before_start() {
     let Some(redis) = Redis::start() else {
         return;
     };
@@ -1090,24 +1098,27 @@ fn everything_that_is_needed_is_tried_before_the_start() {
             .args(["--cluster", &redis.url()])
             .output()
             .unwrap();
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.to_lowercase().contains(command), "{said}");
+        let output_text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output_text}");
+        assert!(
+            output_text.to_lowercase().contains(command),
+            "{output_text}"
+        );
     }
 }
 
 #[test]
-fn while_the_engine_refuses_to_write_each_server_goes_on_alone() {
+fn servers_continue_alone_if_redis_refuses_writes() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
-    let (mut alice, mut bob) = (person(&one, "alice"), person(&one, "bob"));
-    let mut carol = person(&two, "carol");
+    let (mut alice, mut bob) = (log_in(&one, "alice"), log_in(&one, "bob"));
+    let mut carol = log_in(&two, "carol");
     redis.command("CONFIG SET maxmemory 1");
     alice.send_line(&public("is it kept?"));
-    let answer = alice.line_with("<error");
-    assert!(answer.contains("unreachable"), "{answer}");
+    let reply = alice.line_with("<error");
+    assert!(reply.contains("unreachable"), "{reply}");
     let lost = one.wait_for_event("cluster-lost", None);
     assert!(
         lost.line().contains("refuses to write: \"OOM\""),
@@ -1125,7 +1136,7 @@ fn while_the_engine_refuses_to_write_each_server_goes_on_alone() {
 }
 
 #[test]
-fn a_server_waits_for_an_engine_that_starts_later() {
+fn server_waits_for_redis_to_start() {
     let Some(mut redis) = Redis::start() else {
         return;
     };
@@ -1160,15 +1171,14 @@ fn a_server_waits_for_an_engine_that_starts_later() {
     client.line_with("WELCOME");
 }
 
-/// Ctrl-Z and `fg`, or a debugger: a read that waits is interrupted, and the connection is as good
-/// as before.
+/// Ctrl-Z and `fg`, or a debugger, interrupt a blocked read; the connection is still usable.
 #[test]
-fn a_server_that_was_stopped_for_a_moment_goes_on_without_a_word() {
+fn briefly_suspended_server_continues() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let sleeper = Process::start(&redis.url(), "sleeper");
-    let mut alice = sleeper.person("alice");
+    let mut alice = sleeper.log_in("alice");
     for _ in 0..5 {
         sleeper.child.stop();
         sleeper.child.signal("-CONT");
@@ -1181,31 +1191,30 @@ fn a_server_that_was_stopped_for_a_moment_goes_on_without_a_word() {
     }
 }
 
-/// The engine's clock may jump, and a machine may sleep without any of its programs noticing: then
-/// the lease is over while its server runs on as if nothing had happened.
+/// The clock of Redis may jump, and a machine may be suspended without any of its programs
+/// noticing. The lease has then expired while its server continues as if nothing had happened.
 #[test]
-fn a_lease_that_is_another_servers_is_not_renewed() {
+fn lease_of_another_server_is_not_renewed() {
     let Some(redis) = Redis::start() else {
         return;
     };
     let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
-    let mut alice = person(&one, "alice");
-    // In one step, or the server would come back in between: its lease is somebody else's, and its
-    // people are buried.
+    let mut alice = log_in(&one, "alice");
+    // In one step; otherwise the server would recover in between. Its lease belongs to another
+    // server, and its users are removed.
     let lost =
         "redis.call('SET', KEYS[1], 'another', 'PX', 60000); redis.call('HDEL', KEYS[2], 'alice')";
     redis.command(&format!(
         "EVAL \"{lost}\" 2 portal-chat:srv:one portal-chat:names"
     ));
-    let _second = person(&two, "alice");
-    // It asks, sees that it has been taken for dead, and comes back as soon as the other one has
-    // gone.
+    let _second = log_in(&two, "alice");
+    // The server sees that it was declared dead, and recovers once the other server has left.
     one.wait_for_event("cluster-lost", None);
     redis.command("DEL portal-chat:srv:one");
     alice.line_with("TAKEN OVER");
 }
 
-/// A server that is a process of its own, so that it can be stopped and killed.
+/// A server in its own process, which a test can suspend and kill.
 struct Process {
     child: Running,
     port: u16,
@@ -1225,7 +1234,7 @@ impl Process {
         Process { child, port }
     }
 
-    fn person(&self, name: &str) -> Client {
+    fn log_in(&self, name: &str) -> Client {
         let mut client = Client::connect(([127, 0, 0, 1], self.port).into());
         client.send_line(&login(name));
         client.line_with("WELCOME");
@@ -1233,29 +1242,29 @@ impl Process {
     }
 }
 
-/// A server is stopped for longer than its lease, alice goes to another one, and it wakes: with
-/// words of hers, or none.
-fn a_server_wakes_with(words: Option<&str>) {
+/// Suspends a server for longer than its lease while alice logs in on another one, and resumes it,
+/// with or without an unsent message of hers.
+fn resume_after_lease_expired(part: Option<&str>) {
     let Some(redis) = Redis::start() else {
         return;
     };
     let one = server(&redis.url(), "one");
-    let mut bob = person(&one, "bob");
+    let mut bob = log_in(&one, "bob");
     let mut sleeper = Process::start(&redis.url(), "sleeper");
-    let mut alice = sleeper.person("alice");
+    let mut alice = sleeper.log_in("alice");
     sleeper.child.stop();
-    // It finds them when it wakes, and would say them if nothing kept it from doing so.
-    if let Some(words) = words {
-        alice.send_line(&public(words));
+    // The server reads the message when it resumes, and must not publish it.
+    if let Some(part) = part {
+        alice.send_line(&public(part));
     }
     bob.line_with("USER LEFT</command><username>alice<");
-    let mut second = person(&one, "alice");
+    let mut second = log_in(&one, "alice");
     sleeper.child.signal("-CONT");
     alice.line_with("TAKEN OVER");
     second.send_line(&public("I am alive"));
     loop {
         let line = bob.line();
-        assert!(words.is_none_or(|words| !line.contains(words)), "{line}");
+        assert!(part.is_none_or(|part| !line.contains(part)), "{line}");
         if line.contains("I am alive") {
             break;
         }

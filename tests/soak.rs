@@ -1,11 +1,11 @@
-//! A real server, a crowd of hostile visitors, and honest people who count every message.
+//! A real server, a crowd of hostile visitors, and honest clients that count every message.
 //!
-//! `make soak SECONDS=600 SEED=7` runs it for long (with SOAK_EVENTS=FILE, every event goes there;
-//! with SOAK_TLS=1, everybody speaks TLS); `cargo test` for a few seconds. The visitors do whatever
-//! the seed says, until the time is up. All the while pairs, a public hall, direct messages and a
-//! room go on, and every message is numbered: one that is lost, doubled, out of order or with
-//! somebody it was not for ends the run. Afterwards the server has to be as it was: every port on
-//! the stack once, no thread, no descriptor and no room left over, no memory gone, no panic.
+//! `make soak SECONDS=600 SEED=7` runs it for a long time (SOAK_EVENTS=FILE writes all events to
+//! FILE, SOAK_TLS=1 uses TLS everywhere); `cargo test` for a few seconds. The seed determines the
+//! visitors' actions. Meanwhile pairs, public messages, direct messages and a room carry numbered
+//! messages: one that is lost, duplicated, out of order or delivered to the wrong client fails the
+//! test. Afterwards the server must be as before: every port on the stack once, no thread,
+//! descriptor or room left over, no memory growth, no panic.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -46,26 +46,26 @@ const VISITORS: usize = 16;
 const RESERVED: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_secs(1);
 
-/// Where browsers get in.
-static DOOR: OnceLock<SocketAddr> = OnceLock::new();
+/// The browsers' entrance.
+static ENTRANCE: OnceLock<SocketAddr> = OnceLock::new();
 
-fn door() -> SocketAddr {
-    *DOOR.get().expect("the server has started")
+fn entrance_address() -> SocketAddr {
+    *ENTRANCE.get().expect("the server has started")
 }
 
-/// Whether everybody speaks TLS in this run.
-fn speaks_tls() -> bool {
+/// Whether this run uses TLS.
+fn uses_tls() -> bool {
     cfg!(feature = "tls") && std::env::var_os("SOAK_TLS").is_some()
 }
 
-/// The near end of a tunnel in which TLS is spoken, if it is to be.
+/// Returns `stream`, or the near end of a TLS tunnel over it if this run uses TLS.
 fn tunnelled(stream: TcpStream) -> TcpStream {
     #[cfg(feature = "tls")]
     let stream = tls::through_tunnel(stream);
     stream
 }
 
-/// Numbers that depend on the seed alone.
+/// A random number generator that depends only on the seed.
 struct Dice(u64);
 
 impl Dice {
@@ -82,7 +82,7 @@ impl Dice {
     }
 }
 
-/// What was seen, by kind.
+/// Counts by kind.
 #[derive(Default)]
 struct Tally(Mutex<BTreeMap<String, u64>>);
 
@@ -106,12 +106,12 @@ struct Server {
     child: Running,
     portal: SocketAddr,
     accounts: std::path::PathBuf,
-    /// What it has said on standard error so far, and the thread that reads it.
-    said: Arc<Mutex<String>>,
-    complaining: thread::JoinHandle<()>,
+    /// The output on standard error so far, and the thread that reads it.
+    errors: Arc<Mutex<String>>,
+    error_reader: thread::JoinHandle<()>,
 }
 
-/// What the system says of a process.
+/// A process's use of resources.
 #[derive(Clone, Copy, Debug)]
 struct Vitals {
     threads: u64,
@@ -126,7 +126,7 @@ impl Server {
         let _ = fs::remove_file(&accounts);
         let mut command = Command::new(env!("CARGO_BIN_EXE_chatserver"));
         #[cfg(feature = "tls")]
-        if speaks_tls() {
+        if uses_tls() {
             let folder = accounts.with_extension("tls");
             tls::use_tls_in_all_threads(tls::in_files(&folder));
             command
@@ -146,9 +146,9 @@ impl Server {
             .arg(std::env::var_os("SOAK_EVENTS").unwrap_or("/dev/null".into()))
             .arg("--accounts")
             .arg(&accounts)
-            // One arena and no hoard: what is resident is what the server holds, and not the chance
-            // of which thread freed what in which of the allocator's arenas, which grows for an
-            // hour without a leak.
+            // One arena, and free memory is returned. The resident size is then what the server
+            // holds; otherwise it would depend on which thread frees memory in which arena, and
+            // could grow for an hour without a leak.
             .envs([
                 ("MALLOC_ARENA_MAX", "1"),
                 ("MALLOC_TRIM_THRESHOLD_", "131072"),
@@ -157,14 +157,14 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = Running::start(&mut command);
-        // What it complains of is seen at once, also if this test does not live to see its end.
-        let complaints = BufReader::new(child.stderr.take().unwrap());
-        let said = Arc::new(Mutex::new(String::new()));
-        let saying = Arc::clone(&said);
-        let complaining = thread::spawn(move || {
-            for line in complaints.lines().map_while(Result::ok) {
+        // Errors are printed at once, even if this test does not survive.
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let errors = Arc::new(Mutex::new(String::new()));
+        let errors_writer = Arc::clone(&errors);
+        let error_reader = thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
                 eprintln!("the server: {line}");
-                saying.lock().push_str(&(line + "\n"));
+                errors_writer.lock().push_str(&(line + "\n"));
             }
         });
         let mut screen = BufReader::new(child.stdout.take().unwrap());
@@ -177,19 +177,19 @@ impl Server {
             line.clear();
             assert!(
                 screen.read_line(&mut line).unwrap() > 0,
-                "no door for browsers"
+                "no entrance for browsers"
             );
         }
         let page = line.split_whitespace().nth(1).unwrap();
         let page = page.trim_end_matches('/').rsplit('/').next().unwrap();
-        let _ = DOOR.set(page.parse().unwrap());
+        let _ = ENTRANCE.set(page.parse().unwrap());
         thread::spawn(move || io::copy(&mut screen, &mut io::sink()));
         Server {
             child,
             portal,
             accounts,
-            said,
-            complaining,
+            errors,
+            error_reader,
         }
     }
 
@@ -212,19 +212,19 @@ impl Server {
         }
     }
 
-    /// Ends it as Ctrl-C does, and returns its exit code and what it said on standard error.
+    /// Stops the server as Ctrl-C does. Returns its exit code and its output on standard error.
     fn stop(mut self) -> (Option<i32>, String) {
         let id = self.child.id().to_string();
         let _ = Command::new("kill").args(["-INT", &id]).status();
         let code = self.child.wait().unwrap().code();
-        self.complaining.join().unwrap();
+        self.error_reader.join().unwrap();
         let _ = fs::remove_file(&self.accounts);
-        let said = self.said.lock().clone();
-        (code, said)
+        let errors = self.errors.lock().clone();
+        (code, errors)
     }
 }
 
-/// A connection that knows where a line ends.
+/// A connection that sends and receives lines.
 struct Line {
     stream: TcpStream,
     reader: BufReader<TcpStream>,
@@ -247,12 +247,11 @@ impl Line {
         Ok(Line { stream, reader })
     }
 
-    fn say(&mut self, line: &str) -> io::Result<()> {
+    fn send_line(&mut self, line: &str) -> io::Result<()> {
         self.stream.write_all(format!("{line}\n").as_bytes())
     }
 
-    /// The next line.
-    fn hear(&mut self) -> io::Result<String> {
+    fn receive(&mut self) -> io::Result<String> {
         let mut line = String::new();
         if self.reader.read_line(&mut line)? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
@@ -260,10 +259,10 @@ impl Line {
         Ok(line)
     }
 
-    fn hear_with(&mut self, part: &str) -> io::Result<String> {
+    fn receive_with(&mut self, part: &str) -> io::Result<String> {
         let mut last = String::new();
         loop {
-            let line = self.hear().map_err(|error| {
+            let line = self.receive().map_err(|error| {
                 io::Error::new(error.kind(), format!("{error}, after {last:?}"))
             })?;
             if line.contains(part) {
@@ -273,10 +272,10 @@ impl Line {
         }
     }
 
-    /// Everything up to the end, as far as it is counted: by the word in it.
-    fn hear_out(&mut self, tally: &Tally) -> io::Result<()> {
+    /// Reads until the end of the connection, and counts the replies.
+    fn read_to_end(&mut self, tally: &Tally) -> io::Result<()> {
         loop {
-            tally_answer(&self.hear()?, tally);
+            tally_answer(&self.receive()?, tally);
         }
     }
 
@@ -286,8 +285,8 @@ impl Line {
 }
 
 impl WebClient {
-    /// Everything up to the end, as far as it is counted.
-    fn hear_out(&mut self, tally: &Tally) -> io::Result<()> {
+    /// Reads until the end of the connection, and counts the replies.
+    fn read_to_end(&mut self, tally: &Tally) -> io::Result<()> {
         loop {
             match self.try_frame()? {
                 Frame::Text(text) => tally_answer(&text, tally),
@@ -298,7 +297,7 @@ impl WebClient {
     }
 }
 
-/// Counts what a visitor was refused with.
+/// Counts a reply, by its error code or command.
 fn tally_answer(line: &str, tally: &Tally) {
     let between = |from: &str, to: &str| {
         let rest = line.split_once(from)?.1;
@@ -332,7 +331,7 @@ fn read_ticket(answer: &str) -> Option<Ticket> {
 }
 
 fn request_port(portal: SocketAddr) -> io::Result<Option<Ticket>> {
-    Ok(read_ticket(&Line::to(portal)?.hear()?))
+    Ok(read_ticket(&Line::to(portal)?.receive()?))
 }
 
 fn handshake(passcode: &str) -> String {
@@ -347,48 +346,48 @@ fn command(name: &str, parts: &str) -> String {
     format!("<CLIENT><command>{name}</command>{parts}</CLIENT>")
 }
 
-/// Asks until there is a seat, and takes it.
+/// Requests a port from the portal and takes the seat.
 fn take_seat(portal: SocketAddr) -> io::Result<Line> {
     let ticket = request_port(portal)?.ok_or(ErrorKind::ResourceBusy)?;
     let mut line = Line::to(SocketAddr::new(portal.ip(), ticket.port))?;
-    line.say(&handshake(&ticket.passcode))?;
-    if line.hear()?.contains("Connection successful") {
+    line.send_line(&handshake(&ticket.passcode))?;
+    if line.receive()?.contains("Connection successful") {
         Ok(line)
     } else {
         Err(ErrorKind::PermissionDenied.into())
     }
 }
 
-/// A browser in a seat, as somebody who speaks in lines: two threads carry what is said over, until
-/// either side has ended.
-fn sit_as_a_browser() -> Line {
-    let mut browser = WebClient::connect(door());
+/// Takes a seat as a browser. Two threads translate between frames and lines, until either side has
+/// closed.
+fn take_seat_as_browser() -> Line {
+    let mut browser = WebClient::connect(entrance_address());
     browser.stream.set_nodelay(true).unwrap();
     browser.take_seat();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let here = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let line = Line::over(here).unwrap();
     let (mut here, _) = listener.accept().unwrap();
-    let mut speaking = browser.stream.try_clone().unwrap();
+    let mut sender = browser.stream.try_clone().unwrap();
     let lines = BufReader::new(here.try_clone().unwrap());
     browser.stream.set_read_timeout(None).unwrap();
     thread::spawn(move || {
-        for said in lines.lines().map_while(Result::ok) {
-            if speaking.write_all(&masked(TEXT, said.as_bytes())).is_err() {
+        for text in lines.lines().map_while(Result::ok) {
+            if sender.write_all(&masked(TEXT, text.as_bytes())).is_err() {
                 break;
             }
         }
-        let _ = speaking.shutdown(std::net::Shutdown::Both);
+        let _ = sender.shutdown(std::net::Shutdown::Both);
     });
     thread::spawn(move || {
         while let Ok(frame) = browser.try_frame() {
-            let went_on = match frame {
+            let result = match frame {
                 Frame::Text(text) => here.write_all((text + "\n").as_bytes()),
                 Frame::Ping => browser.try_send(0x8a, b""),
                 Frame::Pong(_) => Ok(()),
                 Frame::Close(_) => break,
             };
-            if went_on.is_err() {
+            if result.is_err() {
                 break;
             }
         }
@@ -398,38 +397,38 @@ fn sit_as_a_browser() -> Line {
 }
 
 fn log_in(line: &mut Line, name: &str) -> io::Result<()> {
-    line.say(&command("LOGIN", &format!("<username>{name}</username>")))?;
-    line.hear_with("<command>PASSWORD")?;
-    line.say(&command(
+    line.send_line(&command("LOGIN", &format!("<username>{name}</username>")))?;
+    line.receive_with("<command>PASSWORD")?;
+    line.send_line(&command(
         "PASSWORD",
         &format!("<password>{name}</password>"),
     ))?;
-    line.hear_with("<command>WELCOME")?;
+    line.receive_with("<command>WELCOME")?;
     Ok(())
 }
 
 // ---------------------------------------------------------------- honest people
 
-/// Who counts: what was said, and what was heard of it.
+/// The number of checked messages, and whether the run is over.
 #[derive(Default)]
 struct Ledger {
     checked: AtomicU64,
     over: AtomicBool,
 }
 
-/// Somebody honest: says numbered messages on `line` as `frame` makes them, and checks that those
-/// of `others` come in order, each once, with the mark that they are to have.
+/// An honest client: it sends numbered messages on `line`, formatted by `frame`, and checks that
+/// each expected message arrives once and in order.
 struct Honest {
     name: String,
     line: Line,
     frame: Box<dyn Fn(u64) -> String + Send>,
-    /// What stands before the number in what this one is to hear, for each speaker.
+    /// The text before the number in the messages that this client expects, for each sender.
     expected: Vec<String>,
 }
 
 impl Honest {
-    /// Talks until the ledger says that it is over, and then until everything has been heard.
-    fn live(self, ledger: &Ledger, saying: &AtomicU64, pause: Duration) -> Vec<(String, u64)> {
+    /// Sends until the ledger says that the run is over, and then waits for all expected messages.
+    fn run(self, ledger: &Ledger, sent: &AtomicU64, pause: Duration) -> Vec<(String, u64)> {
         let Honest {
             name,
             line,
@@ -438,29 +437,31 @@ impl Honest {
         } = self;
         let Line { mut stream, reader } = line;
         thread::scope(|threads| {
-            let hearing = threads.spawn(|| hear_all(&name, reader, &expected, ledger));
+            let receiver = threads.spawn(|| receive_all(&name, reader, &expected, ledger));
             let mut number = 0;
             while !ledger.over.load(Ordering::Acquire) {
                 let text = format!("{}\n", frame(number));
                 stream.write_all(text.as_bytes()).unwrap_or_else(|error| {
-                    panic!("{name} can't say number {number}: {error}");
+                    panic!("{name} can't send number {number}: {error}");
                 });
                 number += 1;
-                saying.fetch_add(1, Ordering::Relaxed);
+                sent.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(pause);
             }
-            // The mark of the end comes behind all messages of this speaker.
+            // The end mark follows all messages of this client.
             let last = format!("{}\n", frame(u64::MAX));
-            stream.write_all(last.as_bytes()).expect("the end is said");
-            let heard = hearing.join().expect("every message was right");
+            stream
+                .write_all(last.as_bytes())
+                .expect("the end mark is sent");
+            let received = receiver.join().expect("every message was right");
             let _ = stream.shutdown(std::net::Shutdown::Both);
-            heard
+            received
         })
     }
 }
 
-/// Reads until each expected speaker's last message has come.
-fn hear_all(
+/// Reads until each expected sender's end mark has arrived.
+fn receive_all(
     name: &str,
     mut reader: BufReader<TcpStream>,
     expected: &[String],
@@ -474,32 +475,32 @@ fn hear_all(
         let count = reader.read_line(&mut line);
         assert!(
             matches!(count, Ok(1..)),
-            "{name} was cut off: {count:?}, next {next:?}, after {last:?}"
+            "{name} was disconnected: {count:?}, next {next:?}, after {last:?}"
         );
         last.clone_from(&line);
-        // What honest people say to each other holds this word, and nobody else says it.
-        let Some((_, said)) = line.split_once("<message>honest ") else {
+        // Only messages of honest clients contain this word.
+        let Some((_, text)) = line.split_once("<message>honest ") else {
             continue;
         };
         let speaker = expected
             .iter()
-            .position(|mark| said.starts_with(mark) && attributes_fit(&line, mark));
-        let speaker = speaker.unwrap_or_else(|| panic!("{name} was not to hear {line}"));
-        let number = said[expected[speaker].len()..].split('<').next().unwrap();
+            .position(|mark| text.starts_with(mark) && has_scope(&line, mark));
+        let speaker = speaker.unwrap_or_else(|| panic!("{name} received an unexpected {line}"));
+        let number = text[expected[speaker].len()..].split('<').next().unwrap();
         let number: u64 = number.trim().parse().unwrap();
         if number == u64::MAX {
             open -= 1;
             continue;
         }
-        assert_eq!(number, next[speaker], "{name} heard {line}");
+        assert_eq!(number, next[speaker], "{name} received {line}");
         next[speaker] += 1;
         ledger.checked.fetch_add(1, Ordering::Relaxed);
     }
     expected.iter().cloned().zip(next).collect()
 }
 
-/// Whether the message came the way that its mark names.
-fn attributes_fit(line: &str, mark: &str) -> bool {
+/// Whether the message has the scope that its text names.
+fn has_scope(line: &str, mark: &str) -> bool {
     let way = mark.split(' ').next().unwrap();
     match way {
         "pair" => !line.contains(" scope="),
@@ -507,19 +508,19 @@ fn attributes_fit(line: &str, mark: &str) -> bool {
     }
 }
 
-fn honest_people(portal: SocketAddr) -> Vec<Honest> {
+fn honest_clients(portal: SocketAddr) -> Vec<Honest> {
     let mut honest = Vec::new();
     let seat = |is_browser: bool| {
         let mut line = match is_browser {
-            true => sit_as_a_browser(),
+            true => take_seat_as_browser(),
             false => take_seat(portal).expect("a seat on a quiet server"),
         };
-        line.hear_with("PARTNER").unwrap();
+        line.receive_with("PARTNER").unwrap();
         line
     };
     for pair in 0..4 {
         for side in 0..2 {
-            // Two pairs as ever, one that is mixed, and one of browsers.
+            // Two pairs over TCP, one mixed pair, and one pair of browsers.
             let line = seat(pair + side >= 3);
             honest.push(Honest {
                 name: format!("pair {pair} {side}"),
@@ -529,7 +530,8 @@ fn honest_people(portal: SocketAddr) -> Vec<Honest> {
             });
         }
     }
-    // Two who speak to everyone, and two who write to each other; all four hear the public ones.
+    // Two clients send public messages, and two send direct messages to each other. All four
+    // receive the public ones.
     let names = ["ann", "ben", "cat", "dan"];
     for name in names {
         let mut line = seat(name == "ben" || name == "dan");
@@ -564,9 +566,9 @@ fn honest_people(portal: SocketAddr) -> Vec<Honest> {
     honest
 }
 
-/// Four people in a room. Their first connections are kept, and returned to be kept. (An even
-/// number of them: whoever had a visitor for a partner could be flooded by it, until the server
-/// finds that they do not read fast enough.)
+/// Four members of a room. Their main connections are returned and must stay open. (Their number is
+/// even: a hostile partner could flood a client until the server finds that it does not read fast
+/// enough.)
 fn room_members(portal: SocketAddr) -> (Vec<Honest>, Vec<Line>) {
     let names = ["eve", "fay", "gus", "hal"];
     let mut members = Vec::new();
@@ -574,11 +576,12 @@ fn room_members(portal: SocketAddr) -> (Vec<Honest>, Vec<Line>) {
     for name in names {
         let mut main = take_seat(portal).unwrap();
         log_in(&mut main, name).unwrap();
-        main.say(&command("JOIN", "<room>calm</room>")).unwrap();
-        let ticket = read_ticket(&main.hear_with("<command>JOINED").unwrap()).unwrap();
+        main.send_line(&command("JOIN", "<room>calm</room>"))
+            .unwrap();
+        let ticket = read_ticket(&main.receive_with("<command>JOINED").unwrap()).unwrap();
         let mut line = Line::to(SocketAddr::new(portal.ip(), ticket.port)).unwrap();
-        line.say(&handshake(&ticket.passcode)).unwrap();
-        line.hear_with("Connection successful").unwrap();
+        line.send_line(&handshake(&ticket.passcode)).unwrap();
+        line.receive_with("Connection successful").unwrap();
         let others = names.iter().filter(|other| **other != name);
         members.push(Honest {
             name: format!("{name} in the room"),
@@ -599,7 +602,7 @@ struct Visitor<'v> {
     tally: &'v Tally,
     /// A passcode from an earlier visit.
     stale: Option<Ticket>,
-    /// So many names at most are registered, however long it takes.
+    /// Limits the number of registered names, however long the run takes.
     number: usize,
 }
 
@@ -614,13 +617,13 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("no-show by datagram", |v| {
-        if speaks_tls() {
+        if uses_tls() {
             return Ok(());
         }
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.set_read_timeout(Some(Duration::from_secs(1)))?;
         let until = Instant::now() + PATIENCE;
-        // A flood washes datagrams away; who asks again is answered.
+        // A flood may displace datagrams; a repeated request gets a reply.
         loop {
             socket.send_to(&[b'?'; 200], v.portal)?;
             let mut answer = [0; 2000];
@@ -636,55 +639,56 @@ const VISITS: &[(&str, Visit)] = &[
     }),
     ("wrong passcode", |v| {
         let mut line = v.at_worker()?.0;
-        line.say(&handshake("00000000000000000000000000000000"))?;
-        line.hear_out(v.tally)
+        line.send_line(&handshake("00000000000000000000000000000000"))?;
+        line.read_to_end(v.tally)
     }),
     ("stale passcode", |v| {
         let Some(stale) = v.stale.take() else {
             return Ok(());
         };
-        // Its own time is over after a while, so it is somebody else's by now, or nobody's.
+        // The reservation expires after a while, and the port may then be reserved for another
+        // client or free.
         thread::sleep(Duration::from_millis(v.dice.roll(3000)));
         let mut line = Line::to(SocketAddr::new(v.portal.ip(), stale.port))?;
-        line.say(&handshake(&stale.passcode))?;
+        line.send_line(&handshake(&stale.passcode))?;
         line.stream.shutdown(std::net::Shutdown::Write)?;
-        line.hear_out(v.tally)
+        line.read_to_end(v.tally)
     }),
     ("stray", |v| {
         let Some(ticket) = request_port(v.portal)? else {
             return Ok(());
         };
-        // Somewhere near: taken, reserved for another, or free.
+        // A nearby port: occupied, reserved for another client, or free.
         let near = ticket
             .port
             .saturating_add(v.dice.roll(9) as u16)
             .wrapping_sub(4);
         let mut line = Line::to(SocketAddr::new(v.portal.ip(), near))?;
-        line.say(&handshake(&ticket.passcode))?;
+        line.send_line(&handshake(&ticket.passcode))?;
         if v.dice.roll(2) == 0 {
             line.reset();
         }
         Ok(())
     }),
-    ("connects and says nothing", |v| {
+    ("connects and sends nothing", |v| {
         let mut line = v.at_worker()?.0;
-        line.hear_out(v.tally)
+        line.read_to_end(v.tally)
     }),
-    ("has history replayed and reads nothing", |v| {
+    ("requests history and reads nothing", |v| {
         let mut line = take_seat(v.portal)?;
         log_in(&mut line, &v.name())?;
         let (join, leave) = ("<room>loud</room><here/>", "<room>loud</room>");
-        line.say(&command("JOIN", join))?;
-        // An apostrophe has six bytes on the wire.
+        line.send_line(&command("JOIN", join))?;
+        // Escaped, an apostrophe takes six bytes.
         let text = "'".repeat(4000);
         for _ in 0..10 {
             let parts = format!("<room>loud</room><message>{text}</message>");
-            line.say(&command("SAY", &parts))?;
+            line.send_line(&command("SAY", &parts))?;
         }
         for _ in 0..100 {
-            line.say(&command("LEAVE", leave))?;
-            line.say(&command("JOIN", join))?;
-            line.say(&command("TOPIC", leave))?;
+            line.send_line(&command("LEAVE", leave))?;
+            line.send_line(&command("JOIN", join))?;
+            line.send_line(&command("TOPIC", leave))?;
         }
         thread::sleep(Duration::from_millis(v.dice.roll(3000)));
         line.reset();
@@ -693,18 +697,18 @@ const VISITS: &[(&str, Visit)] = &[
     ("pauses before it reads", |v| {
         let mut line = take_seat(v.portal)?;
         for _ in 0..200 {
-            line.say(&command("PING", ""))?;
+            line.send_line(&command("PING", ""))?;
         }
         thread::sleep(Duration::from_millis(v.dice.roll(4000)));
-        line.say(&command("TERMINATE", ""))?;
-        line.hear_out(v.tally)
+        line.send_line(&command("TERMINATE", ""))?;
+        line.read_to_end(v.tally)
     }),
     ("a browser at the portal", |v| {
         let mut stream = TcpStream::connect(v.portal)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
         if v.dice.roll(2) == 0 {
-            // It sends its message after the reply.
+            // The request is sent after the reply.
             let _ = stream.read(&mut [0; 1024])?;
         }
         stream.write_all(request)?;
@@ -712,7 +716,7 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("a crowd of silent callers", |v| {
-        let entrance = *v.dice.of(&[v.portal, door()]);
+        let entrance = *v.dice.of(&[v.portal, entrance_address()]);
         let crowd: Vec<io::Result<TcpStream>> =
             (0..40).map(|_| TcpStream::connect(entrance)).collect();
         thread::sleep(Duration::from_millis(v.dice.roll(1500)));
@@ -726,13 +730,13 @@ const VISITS: &[(&str, Visit)] = &[
             line.reset();
             return Ok(());
         }
-        line.hear_out(v.tally)
+        line.read_to_end(v.tally)
     }),
     ("giant frame", |v| {
         let mut line = take_seat(v.portal)?;
         let size = 9_000 + v.dice.roll(200_000) as usize;
         line.stream.write_all(&vec![b'x'; size])?;
-        line.hear_out(v.tally)
+        line.read_to_end(v.tally)
     }),
     ("broken and bombing XML", |v| {
         let mut line = take_seat(v.portal)?;
@@ -751,9 +755,9 @@ const VISITS: &[(&str, Visit)] = &[
         ];
         for _ in 0..12 {
             let bomb: &&str = v.dice.of(&bombs);
-            line.say(bomb)?;
+            line.send_line(bomb)?;
         }
-        line.hear_out(v.tally)
+        line.read_to_end(v.tally)
     }),
     ("not UTF-8", |v| {
         let mut line = take_seat(v.portal)?;
@@ -761,14 +765,14 @@ const VISITS: &[(&str, Visit)] = &[
             line.stream
                 .write_all(b"<CLIENT><message>\xff\xfe\xc0</message></CLIENT>\n")?;
         }
-        line.hear_out(v.tally)
+        line.read_to_end(v.tally)
     }),
     ("terminal escapes", |v| {
         let mut line = take_seat(v.portal)?;
-        line.say("\x1b[2J\x1b]0;owned\x07")?;
-        line.say(&message("&#x9b;2J \u{9b}31m \u{202e}"))?;
-        line.say(&command("LOGIN", "<username>\u{1b}[31mroot</username>"))?;
-        line.hear_with("bad-name")
+        line.send_line("\x1b[2J\x1b]0;owned\x07")?;
+        line.send_line(&message("&#x9b;2J \u{9b}31m \u{202e}"))?;
+        line.send_line(&command("LOGIN", "<username>\u{1b}[31mroot</username>"))?;
+        line.receive_with("bad-name")
             .map(|_| v.tally.count("bad-name"))
     }),
     ("reset at any time", |v| {
@@ -779,14 +783,14 @@ const VISITS: &[(&str, Visit)] = &[
             handshake(&ticket.passcode) + "\n" + &message("bye"),
         ];
         let words = v.dice.of(&words).clone();
-        line.say(&words)?;
+        line.send_line(&words)?;
         thread::sleep(Duration::from_micros(v.dice.roll(2000)));
         line.reset();
         Ok(())
     }),
     ("never reads", |v| {
         let mut line = take_seat(v.portal)?;
-        // The hall's messages are for this one, too; nobody takes them.
+        // Public messages go to this client, too, and it does not read them.
         log_in(&mut line, &v.name())?;
         thread::sleep(Duration::from_millis(v.dice.roll(2500)));
         Ok(())
@@ -804,70 +808,70 @@ const VISITS: &[(&str, Visit)] = &[
     }),
     ("storm of logins", |v| {
         let mut line = take_seat(v.portal)?;
-        line.say(&command(
+        line.send_line(&command(
             "LOGIN",
             &format!("<username>{}</username>", v.name()),
         ))?;
         for _ in 0..4 {
-            line.say(&command("PASSWORD", "<password>guess</password>"))?;
+            line.send_line(&command("PASSWORD", "<password>guess</password>"))?;
         }
-        line.hear_out(v.tally)
+        line.read_to_end(v.tally)
     }),
-    ("rooms that come and go", |v| {
+    ("joins and leaves rooms", |v| {
         let mut line = take_seat(v.portal)?;
         log_in(&mut line, &v.name())?;
         for _ in 0..3 {
             let room = format!("<room>r{}</room>", v.dice.roll(8));
-            line.say(&command("JOIN", &room))?;
-            let answer = line.hear_with("<SERVER>")?;
+            line.send_line(&command("JOIN", &room))?;
+            let answer = line.receive_with("<SERVER>")?;
             tally_answer(&answer, v.tally);
             if let Some(ticket) = read_ticket(&answer)
                 && v.dice.roll(3) > 0
             {
                 let mut there = Line::to(SocketAddr::new(v.portal.ip(), ticket.port))?;
-                there.say(&handshake(&ticket.passcode))?;
-                there.say(&message("in passing"))?;
-                there.hear_with("SENT")?;
+                there.send_line(&handshake(&ticket.passcode))?;
+                there.send_line(&message("in passing"))?;
+                there.receive_with("SENT")?;
                 match v.dice.roll(3) {
                     0 => there.reset(),
-                    1 => line.say(&command("LEAVE", &room))?,
+                    1 => line.send_line(&command("LEAVE", &room))?,
                     _ => {}
                 }
             }
         }
         Ok(())
     }),
-    ("knocks at a room again and again", |v| {
+    ("connects to a room repeatedly", |v| {
         let mut line = take_seat(v.portal)?;
         log_in(&mut line, &v.name())?;
         let room = format!("<room>k{}</room>", v.dice.roll(4));
-        line.say(&command("JOIN", &room))?;
-        let answer = line.hear_with("<SERVER>")?;
+        line.send_line(&command("JOIN", &room))?;
+        let answer = line.receive_with("<SERVER>")?;
         tally_answer(&answer, v.tally);
         let Some(ticket) = read_ticket(&answer) else {
             return Ok(());
         };
         let room = SocketAddr::new(v.portal.ip(), ticket.port);
-        let mut sitting = Vec::new();
+        let mut silent = Vec::new();
         for _ in 0..40 {
-            sitting.push(Line::to(room)?);
+            silent.push(Line::to(room)?);
         }
         let mut member = Line::to(room)?;
-        member.say(&handshake(&ticket.passcode))?;
-        member.hear_with("Connection successful")?;
-        v.tally.count("let in beside 40 who knock");
+        member.send_line(&handshake(&ticket.passcode))?;
+        member.receive_with("Connection successful")?;
+        v.tally.count("admitted alongside 40 callers");
         Ok(())
     }),
     ("joins every room", |v| {
         let mut line = take_seat(v.portal)?;
         log_in(&mut line, &v.name())?;
         for number in 0..16 {
-            line.say(&command(
+            line.send_line(&command(
                 "JOIN",
                 &format!("<room>all{number}</room><here/>"),
             ))?;
         }
-        line.hear_with("no-room-left")?;
+        line.receive_with("no-room-left")?;
         v.tally.count("no-room-left");
         Ok(())
     }),
@@ -876,53 +880,53 @@ const VISITS: &[(&str, Visit)] = &[
         log_in(&mut line, &v.name())?;
         for list in ["WHO", "ROOMS", "DM"] {
             for _ in 0..30 {
-                line.say(&command(list, ""))?;
+                line.send_line(&command(list, ""))?;
             }
         }
-        line.hear_with("<command>WHO")?;
-        line.hear_with("<command>WHO").map(drop)
+        line.receive_with("<command>WHO")?;
+        line.receive_with("<command>WHO").map(drop)
     }),
     ("far behind and wrong ten times", |v| {
         let mut line = take_seat(v.portal)?;
-        // What it is answered is more than it has read when the last word comes.
+        // More replies are queued than have been read when the last line arrives.
         for _ in 0..3000 {
-            line.say(&command("PING", ""))?;
+            line.send_line(&command("PING", ""))?;
         }
         for _ in 0..10 {
-            line.say(&command("DANCE", ""))?;
+            line.send_line(&command("DANCE", ""))?;
         }
-        line.hear_with("too-many-errors")?;
+        line.receive_with("too-many-errors")?;
         v.tally.count("too-many-errors");
         Ok(())
     }),
-    ("guesses and hangs up", |v| {
+    ("guesses and disconnects", |v| {
         let mut line = take_seat(v.portal)?;
-        line.say(&command("LOGIN", "<username>guessed</username>"))?;
-        line.say(&command("PASSWORD", "<password>guess</password>"))?;
+        line.send_line(&command("LOGIN", "<username>guessed</username>"))?;
+        line.send_line(&command("PASSWORD", "<password>guess</password>"))?;
         Ok(())
     }),
-    ("a passcode in other clothes", |v| {
+    ("a passcode in another encoding", |v| {
         let (mut line, ticket) = v.at_worker()?;
         let passcode = handshake(&ticket.passcode);
         match v.dice.roll(3) {
-            0 => line.say(&passcode.replace('>', ">\n"))?,
+            0 => line.send_line(&passcode.replace('>', ">\n"))?,
             1 => {
                 let utf_16: Vec<u8> = passcode.encode_utf16().flat_map(u16::to_le_bytes).collect();
                 line.stream.write_all(&utf_16)?;
             }
             _ => line.stream.write_all(passcode.as_bytes())?,
         }
-        line.hear_with("malformed")?;
+        line.receive_with("malformed")?;
         v.tally.count("malformed");
         Ok(())
     }),
     ("a thousand attributes", |v| {
         let mut line = take_seat(v.portal)?;
         let attributes: String = (0..1000).map(|n| format!("a{n}='' ")).collect();
-        line.say(&format!(
+        line.send_line(&format!(
             "<CLIENT {attributes}><command>PING</command></CLIENT>"
         ))?;
-        line.hear_with("malformed").map(drop)
+        line.receive_with("malformed").map(drop)
     }),
     ("callback to nowhere", |v| {
         let (mut line, ticket) = v.at_worker()?;
@@ -934,14 +938,14 @@ const VISITS: &[(&str, Visit)] = &[
             "<Port>65535</Port>".to_owned(),
         ];
         let target = v.dice.of(&targets);
-        line.say(&format!(
+        line.send_line(&format!(
             "<CLIENT><HandshakePasscode>{}</HandshakePasscode><callback>{target}</callback></CLIENT>",
             ticket.passcode
         ))?;
-        line.hear_out(v.tally)
+        line.read_to_end(v.tally)
     }),
     ("flood of datagrams", |v| {
-        if speaks_tls() {
+        if uses_tls() {
             return Ok(());
         }
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -951,11 +955,11 @@ const VISITS: &[(&str, Visit)] = &[
         }
         Ok(())
     }),
-    ("a browser that says nothing", |v| {
+    ("a browser that sends nothing", |v| {
         let mut browser = v.browser()?;
-        browser.hear_out(v.tally)
+        browser.read_to_end(v.tally)
     }),
-    ("a browser that wants no seat after all", |v| {
+    ("a browser that leaves before its passcode", |v| {
         let browser = v.browser()?;
         if v.dice.roll(2) == 0 {
             let _ = SockRef::from(&browser.stream).set_linger(Some(Duration::ZERO));
@@ -984,9 +988,9 @@ const VISITS: &[(&str, Visit)] = &[
                 .stream
                 .write_all(b"\x81\xff\x00\x00\x01\x00\x00\x00\x00\x00")?,
         }
-        browser.hear_out(v.tally)
+        browser.read_to_end(v.tally)
     }),
-    ("a browser that talks and vanishes", |v| {
+    ("a browser that sends and vanishes", |v| {
         let mut browser = v.browser()?;
         let Frame::Text(answer) = browser.try_frame()? else {
             return Ok(());
@@ -997,19 +1001,19 @@ const VISITS: &[(&str, Visit)] = &[
         };
         browser.try_send(TEXT, handshake(&ticket.passcode).as_bytes())?;
         for _ in 0..v.dice.roll(20) {
-            let said = match v.dice.roll(3) {
+            let text = match v.dice.roll(3) {
                 0 => message("from a page"),
                 1 => command("WHO", ""),
                 _ => "nonsense".to_owned(),
             };
-            browser.try_send(TEXT, said.as_bytes())?;
+            browser.try_send(TEXT, text.as_bytes())?;
             browser.try_send(0x89, b"ping")?;
         }
         let _ = SockRef::from(&browser.stream).set_linger(Some(Duration::ZERO));
         Ok(())
     }),
     ("a request that never ends", |v| {
-        let mut stream = tunnelled(TcpStream::connect(door())?);
+        let mut stream = tunnelled(TcpStream::connect(entrance_address())?);
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n")?;
         for _ in 0..v.dice.roll(2000) {
@@ -1022,35 +1026,37 @@ const VISITS: &[(&str, Visit)] = &[
         stream.read_to_end(&mut answer).map(drop)
     }),
     ("a stranger's page", |v| {
-        let (_, head) =
-            WebClient::try_request(door(), "Host: localhost\r\nOrigin: http://evil.example\r\n")?;
+        let (_, head) = WebClient::try_request(
+            entrance_address(),
+            "Host: localhost\r\nOrigin: http://evil.example\r\n",
+        )?;
         v.tally.count(head.split(' ').nth(1).unwrap_or("no answer"));
         Ok(())
     }),
     ("idles out", |v| {
         let mut line = take_seat(v.portal)?;
-        line.hear_out(v.tally)
+        line.read_to_end(v.tally)
     }),
     ("too many errors", |v| {
         let mut line = take_seat(v.portal)?;
         for _ in 0..11 {
-            line.say(&command("DANCE", ""))?;
+            line.send_line(&command("DANCE", ""))?;
         }
-        line.hear_out(v.tally)
+        line.read_to_end(v.tally)
     }),
 ];
 
 impl Visitor<'_> {
-    /// A connection to the worker that the portal named, and nothing said yet.
+    /// Connects to the worker that the portal has assigned, and sends nothing yet.
     fn at_worker(&mut self) -> io::Result<(Line, Ticket)> {
         let ticket = request_port(self.portal)?.ok_or(ErrorKind::ResourceBusy)?;
         let line = Line::to(SocketAddr::new(self.portal.ip(), ticket.port))?;
         Ok((line, ticket))
     }
 
-    /// A browser that has asked for a WebSocket, and nothing said yet.
+    /// Opens a WebSocket, and sends nothing yet.
     fn browser(&mut self) -> io::Result<WebClient> {
-        let (browser, head) = WebClient::try_request(door(), "Host: localhost\r\n")?;
+        let (browser, head) = WebClient::try_request(entrance_address(), "Host: localhost\r\n")?;
         if head.starts_with("HTTP/1.1 101") {
             Ok(browser)
         } else {
@@ -1068,18 +1074,18 @@ impl Visitor<'_> {
         match visit(self) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::ResourceBusy => self.tally.count("FULL"),
-            // Turned away, hung up on, reset: that is what such visitors get.
+            // Rejections, closed connections and resets are expected here.
             Err(error)
                 if error.kind() != ErrorKind::WouldBlock && error.kind() != ErrorKind::TimedOut => {
             }
             Err(error) if name == "never stops writing" => drop(error),
-            Err(error) => panic!("{name}: the server never answered: {error}"),
+            Err(error) => panic!("{name}: the server never replied: {error}"),
         }
     }
 }
 
-/// Lets the crowd loose until the time is up.
-fn haunt(portal: SocketAddr, seed: u64, duration: Duration, tally: &Tally) {
+/// Runs the hostile visitors for `duration`.
+fn run_visitors(portal: SocketAddr, seed: u64, duration: Duration, tally: &Tally) {
     let until = Instant::now() + duration;
     thread::scope(|threads| {
         for number in 0..VISITORS {
@@ -1117,8 +1123,8 @@ fn free_ports(portal: SocketAddr) -> Option<Vec<u16>> {
     Some(ports)
 }
 
-/// Waits until all but `taken` seats are free, and returns the free ones.
-fn all_come_back(portal: SocketAddr, taken: usize) -> BTreeSet<u16> {
+/// Waits until all seats except `taken` are free, and returns the free ones.
+fn wait_for_free_ports(portal: SocketAddr, taken: usize) -> BTreeSet<u16> {
     let until = Instant::now() + PATIENCE;
     loop {
         let ports = free_ports(portal);
@@ -1130,7 +1136,7 @@ fn all_come_back(portal: SocketAddr, taken: usize) -> BTreeSet<u16> {
             continue;
         };
         let distinct: BTreeSet<u16> = ports.iter().copied().collect();
-        assert_eq!(distinct.len(), ports.len(), "handed out twice: {ports:?}");
+        assert_eq!(distinct.len(), ports.len(), "assigned twice: {ports:?}");
         if distinct.len() == WORKERS - taken {
             return distinct;
         }
@@ -1148,20 +1154,20 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
+fn honest_clients_survive_a_hostile_crowd() {
     let seconds = from_environment("SOAK_SECONDS").unwrap_or(6);
     let seed = from_environment("SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("soak: {seconds} s, SEED={seed}");
     let server = Server::start();
     let portal = server.portal;
     let (tally, ledger) = (Tally::default(), Arc::new(Ledger::default()));
-    let said = Arc::new(AtomicU64::new(0));
+    let sent = Arc::new(AtomicU64::new(0));
 
-    let mut honest = honest_people(portal);
+    let mut honest = honest_clients(portal);
     let (members, mains) = room_members(portal);
     honest.extend(members);
     let taken = 12 + mains.len();
-    // Comings and goings are told to them, too, so somebody has to read it.
+    // These connections receive joins and departures, so a thread has to read them.
     let mains: Vec<_> = mains
         .into_iter()
         .map(|Line { stream, reader }| {
@@ -1169,30 +1175,30 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
                 stream: stream.try_clone().unwrap(),
                 reader,
             };
-            let reading = thread::spawn(move || line.hear_with("<command>ROOMS").unwrap());
+            let reading = thread::spawn(move || line.receive_with("<command>ROOMS").unwrap());
             (stream, reading)
         })
         .collect();
-    let talking: Vec<_> = honest
+    let running_clients: Vec<_> = honest
         .into_iter()
         .map(|person| {
-            let (ledger, said) = (Arc::clone(&ledger), Arc::clone(&said));
-            thread::spawn(move || person.live(&ledger, &said, Duration::from_millis(10)))
+            let (ledger, sent) = (Arc::clone(&ledger), Arc::clone(&sent));
+            thread::spawn(move || person.run(&ledger, &sent, Duration::from_millis(10)))
         })
         .collect();
 
-    // The server first grows to its size: which buffers stay with which of the allocator's arenas
-    // is a matter of chance, and it takes a while until all of them have seen the worst.
+    // The server first grows to its working size: which buffers stay in which of the allocator's
+    // arenas is random, and it takes a while until all of them have reached their maximum.
     let slice = Duration::from_secs((seconds / 20).clamp(3, 30));
     let (mut slices, mut size, mut still) = (0, 0, 0);
-    // A short run has no time for that, and judges by less.
+    // A short run has no time for that, and uses a looser limit.
     while seconds >= 60 && still < 2 && slices < 20 {
-        let unheard = Tally::default();
-        haunt(portal, seed ^ (0xffff + slices), slice, &unheard);
-        all_come_back(portal, taken);
+        let discarded = Tally::default();
+        run_visitors(portal, seed ^ (0xffff + slices), slice, &discarded);
+        wait_for_free_ports(portal, taken);
         slices += 1;
         let grown = server.vitals().resident_kib;
-        // Twice in a row, because once may be chance.
+        // Twice in a row, because once may be accidental.
         still = if grown * 100 <= size * 102 {
             still + 1
         } else {
@@ -1202,26 +1208,30 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
     }
     println!("warm after {} s", slices * slice.as_secs());
     let mut before = server.vitals();
-    // The last visits of each part take up to ten seconds more.
+    // The last visits of each part take up to ten more seconds.
     let parts = if seconds < 60 { 1 } else { 10 };
     let part = Duration::from_secs(seconds) / parts;
     for number in 0..u64::from(parts) {
-        haunt(portal, seed.wrapping_add(number << 32), part, &tally);
+        run_visitors(portal, seed.wrapping_add(number << 32), part, &tally);
         println!("{:?}", server.vitals());
         // Some visits make the server hold megabytes for a moment, and by chance several of them
-        // meet late: seed 2901 grew by 4 MB in its fourth part, and not in the six after it. A leak
-        // grows in the second half, too.
+        // may coincide late in a run: seed 2901 grew by 4 MB in its fourth part, and not in the six
+        // after it. A leak grows in the second half, too.
         if number < u64::from(parts / 2) {
             before.resident_kib = before.resident_kib.max(server.vitals().resident_kib);
         }
     }
-    all_come_back(portal, taken);
+    wait_for_free_ports(portal, taken);
     let after = server.vitals();
 
     ledger.over.store(true, Ordering::Release);
-    let heard: Vec<Vec<(String, u64)>> = talking
+    let received: Vec<Vec<(String, u64)>> = running_clients
         .into_iter()
-        .map(|person| person.join().expect("an honest conversation went on"))
+        .map(|person| {
+            person
+                .join()
+                .expect("the honest clients were not disturbed")
+        })
         .collect();
     for (mut stream, reading) in mains {
         writeln!(stream, "{}", command("ROOMS", "")).unwrap();
@@ -1229,16 +1239,16 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
         let others = rooms.matches("<room ").count() - rooms.matches(">calm<").count();
         assert_eq!(others, 0, "a room was left over: {rooms}");
     }
-    let ports = all_come_back(portal, 0);
+    let ports = wait_for_free_ports(portal, 0);
     assert_eq!(ports.len(), WORKERS);
     let (code, errors) = server.stop();
 
     println!("visits and refusals: {}", tally.report());
     println!(
-        "{} messages said, {} heard and checked by {} people",
-        said.load(Ordering::Relaxed),
+        "{} messages sent, {} received and checked by {} clients",
+        sent.load(Ordering::Relaxed),
         ledger.checked.load(Ordering::Relaxed),
-        heard.len()
+        received.len()
     );
     println!("before {before:?}, after {after:?}");
     assert_eq!(code, Some(0), "{errors}");
@@ -1249,16 +1259,17 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
         after.descriptors <= before.descriptors,
         "{before:?}, {after:?}"
     );
-    // The allocator keeps what threads that have ended had; a short run has not seen the end of it.
+    // The allocator keeps the memory of threads that have exited; in a short run it is still
+    // growing.
     let slack = if seconds < 60 { 48 * 1024 } else { 0 };
     assert!(
         after.resident_kib * 10 <= (before.resident_kib + slack) * 11,
         "memory grew: {before:?}, {after:?}"
     );
-    // Everybody heard as much of a speaker as everybody else who was to hear it.
+    // All recipients of a sender received the same number of messages.
     let mut by_speaker: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
-    for (speaker, count) in heard.into_iter().flatten() {
-        assert!(count > 0, "nobody heard {speaker}");
+    for (speaker, count) in received.into_iter().flatten() {
+        assert!(count > 0, "no client received {speaker}");
         by_speaker.entry(speaker).or_default().insert(count);
     }
     assert!(
