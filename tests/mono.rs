@@ -19,18 +19,18 @@ const REVISIONS: [(Revision, &str); 3] = [
     (Revision::V2, "2"),
 ];
 
-/// The compiled C# program; `None`, with a word that is seen, where there is no Mono. CI sets
-/// REQUIRE_MONO, so that there the test can't be left out by accident.
-fn compiled(test: &str) -> Option<PathBuf> {
+/// Compiles the C# program. Returns `None`, after a message, if Mono is not installed. CI sets
+/// REQUIRE_MONO, so that the test is not skipped by accident there.
+fn compile_csharp(test: &str) -> Option<PathBuf> {
     let program = temporary_file(test).with_extension("exe");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mono/original.cs");
     let compiler = Command::new("mcs")
         .arg(format!("-out:{}", program.display()))
         .arg(source)
         .output();
-    let is_there = Command::new("mono").arg("--version").output().is_ok();
+    let has_mono = Command::new("mono").arg("--version").output().is_ok();
     match compiler {
-        Ok(output) if is_there => {
+        Ok(output) if has_mono => {
             assert!(output.status.success(), "mcs: {output:?}");
             Some(program)
         }
@@ -39,7 +39,7 @@ fn compiled(test: &str) -> Option<PathBuf> {
                 std::env::var_os("REQUIRE_MONO").is_none(),
                 "Mono is not installed"
             );
-            // Past the test harness, which would keep it to itself.
+            // Written directly, because the test harness captures the output of `eprintln!`.
             let _ = writeln!(
                 io::stderr(),
                 "NOT TESTED: {test}, because Mono is not installed \
@@ -76,16 +76,16 @@ impl Program {
         writeln!(self.keyboard.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    fn shows(&mut self) -> String {
+    fn next_line(&mut self) -> String {
         self.screen.next().expect("one more line").unwrap()
     }
 
-    /// Passes over lines until one contains `part`.
-    fn shows_in_the_end(&mut self, part: &str) {
-        while !self.shows().contains(part) {}
+    /// Skips lines until one contains `part`.
+    fn wait_for_line(&mut self, part: &str) {
+        while !self.next_line().contains(part) {}
     }
 
-    /// Ends the input and waits for the program.
+    /// Closes the input and waits for the program to exit.
     fn wait_for_exit(mut self) {
         drop(self.keyboard.take());
         self.screen.by_ref().for_each(drop);
@@ -98,8 +98,8 @@ fn words(revision: Revision, plain: &str, xml: &str) -> String {
 }
 
 #[test]
-fn two_programs_in_c_sharp_chat_through_our_server() {
-    let Some(program) = compiled("two_programs_in_c_sharp_chat_through_our_server") else {
+fn csharp_clients_chat_through_our_server() {
+    let Some(program) = compile_csharp("csharp_clients_chat_through_our_server") else {
         return;
     };
     for (revision, number) in REVISIONS {
@@ -121,39 +121,39 @@ fn two_programs_in_c_sharp_chat_through_our_server() {
                     .arg(&program)
                     .args(["client", number, &portal]),
             );
-            let ticket = guest.shows();
+            let ticket = guest.next_line();
             let port = server.worker(port);
             assert!(ticket.contains(&port.to_string()), "{ticket}");
             let plain = format!("SERVER{port}>>> Connection successful");
             let xml = format!(
                 "<SERVER type='worker' port='{port}'><message>Connection successful</message></SERVER>"
             );
-            assert_eq!(guest.shows(), words(revision, &plain, &xml));
+            assert_eq!(guest.next_line(), words(revision, &plain, &xml));
             guest
         };
         let (mut alice, mut bob) = (visit(0), visit(1));
-        // One byte of prefix, two, and more bytes than letters.
+        // A length prefix of one byte, one of two bytes, and more bytes than characters.
         for text in ["hello", &"x".repeat(300), "Grüße, 世界", "<no> XML &"] {
             alice.type_text(text);
-            assert_eq!(bob.shows(), text);
+            assert_eq!(bob.next_line(), text);
             bob.type_text(text);
-            assert_eq!(alice.shows(), text);
+            assert_eq!(alice.next_line(), text);
         }
         bob.type_text(&words(
             revision,
             "CLIENT>>> TERMINATE",
             "<CLIENT><command>TERMINATE</command></CLIENT>",
         ));
-        assert_eq!(bob.shows(), "(closed)");
+        assert_eq!(bob.next_line(), "(closed)");
         bob.wait_for_exit();
         server.wait_for_event("seat-free", Some(server.worker(1)));
         server.tick(6);
         let farewell = "<SERVER><command>IDLE TIMEOUT</command></SERVER>";
         assert_eq!(
-            alice.shows(),
+            alice.next_line(),
             words(revision, "SERVER>>> IDLE TIMEOUT", farewell)
         );
-        assert_eq!(alice.shows(), "(closed)");
+        assert_eq!(alice.next_line(), "(closed)");
         alice.wait_for_exit();
         server.assert_all_ports_freed();
     }
@@ -161,14 +161,14 @@ fn two_programs_in_c_sharp_chat_through_our_server() {
 }
 
 #[test]
-fn our_client_chats_with_a_server_in_c_sharp() {
-    let Some(program) = compiled("our_client_chats_with_a_server_in_c_sharp") else {
+fn our_client_chats_with_a_csharp_server() {
+    let Some(program) = compile_csharp("our_client_chats_with_a_csharp_server") else {
         return;
     };
     for (revision, number) in REVISIONS {
         let mut server =
             Program::start(Command::new("mono").arg(&program).args(["server", number]));
-        let portal = server.shows();
+        let portal = server.next_line();
         let portal = portal.strip_prefix("portal ").unwrap();
         let mut client = Program::start(running::program(env!("CARGO_BIN_EXE_chatclient")).args([
             "127.0.0.1",
@@ -176,22 +176,22 @@ fn our_client_chats_with_a_server_in_c_sharp() {
             "--compat",
             number,
         ]));
-        let handshake = server.shows();
+        let handshake = server.next_line();
         assert!(handshake.contains("123456789"), "{handshake}");
         for text in ["hello", &"x".repeat(300), "Grüße, 世界"] {
             client.type_text(text);
             let xml = format!("<CLIENT><message>{text}</message></CLIENT>");
-            assert_eq!(server.shows(), words(revision, text, &xml));
+            assert_eq!(server.next_line(), words(revision, text, &xml));
             server.type_text(&words(revision, text, &xml));
-            client.shows_in_the_end(text);
+            client.wait_for_line(text);
         }
         client.wait_for_exit();
         let goodbye = "<CLIENT><command>TERMINATE</command></CLIENT>";
         assert_eq!(
-            server.shows(),
+            server.next_line(),
             words(revision, "CLIENT>>> TERMINATE", goodbye)
         );
-        assert_eq!(server.shows(), "(closed)");
+        assert_eq!(server.next_line(), "(closed)");
         server.wait_for_exit();
     }
     let _ = std::fs::remove_file(program);

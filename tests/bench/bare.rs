@@ -1,4 +1,4 @@
-//! The least that sockets allow: programs that parse nothing and check nothing.
+//! The limits of sockets: programs that parse nothing and check nothing.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -43,8 +43,8 @@ fn relay(listener: &TcpListener) {
     }
 }
 
-/// What one client says, all others hear: each line with a write of its own, or what was read
-/// together with one write.
+/// Forwards one client's lines to all others: one write per line, or one write for everything that
+/// was read together.
 fn fan_out(listener: &TcpListener, together: bool) {
     let everyone: Arc<Mutex<Vec<Arc<TcpStream>>>> = Arc::default();
     loop {
@@ -74,8 +74,8 @@ fn fan_out(listener: &TcpListener, together: bool) {
     }
 }
 
-/// As the fan-out, but what is said is left in a mailbox for each of the others, whose own thread
-/// writes all that has gathered. The speaker gets it, too: that is how it knows that it was heard.
+/// Like the fan-out, except that each line goes into a mailbox for each client, whose own thread
+/// writes everything that has accumulated. The sender gets its own lines, too, as the confirmation.
 fn mailboxes(listener: &TcpListener) {
     #[derive(Default)]
     struct Mailbox {
@@ -115,7 +115,7 @@ fn mailboxes(listener: &TcpListener) {
     }
 }
 
-/// One visit at a time: a line comes back, and the connection is closed.
+/// One visit at a time: echoes a line and closes the connection.
 fn echo(listener: &TcpListener) {
     loop {
         let stream = accept(listener);
@@ -126,8 +126,8 @@ fn echo(listener: &TcpListener) {
     }
 }
 
-/// The steps of a full visit and nothing behind them: a portal that always says the same, over TCP
-/// and UDP, and a worker that takes every passcode, answers one message and closes.
+/// The steps of a full visit without any logic: a portal that always sends the same ticket, over
+/// TCP and UDP, and a worker that accepts any passcode, replies to one message and closes.
 fn steps(portal: TcpListener) {
     let worker = TcpListener::bind("127.0.0.1:0").unwrap();
     let ticket = format!(
@@ -136,10 +136,10 @@ fn steps(portal: TcpListener) {
         0
     );
     let by_datagram = UdpSocket::bind(portal.local_addr().unwrap()).unwrap();
-    let answer = ticket.clone();
+    let reply = ticket.clone();
     thread::spawn(move || {
         while let Ok((_, peer)) = by_datagram.recv_from(&mut [0; 2048]) {
-            by_datagram.send_to(answer.as_bytes(), peer).unwrap();
+            by_datagram.send_to(reply.as_bytes(), peer).unwrap();
         }
     });
     thread::spawn(move || {
@@ -150,12 +150,12 @@ fn steps(portal: TcpListener) {
     loop {
         let stream = accept(&worker);
         let (mut reader, mut line) = (BufReader::new(&stream), String::new());
-        for answer in [
+        for reply in [
             "Connection successful",
             "<SERVER><command>NO PARTNER</command></SERVER>",
         ] {
             let _ = reader.read_line(&mut line);
-            let _ = (&stream).write_all(format!("{answer}\n").as_bytes());
+            let _ = (&stream).write_all(format!("{reply}\n").as_bytes());
         }
         let _ = reader.read_line(&mut line);
     }

@@ -1,12 +1,12 @@
-//! How fast the server is, against the limits of the sockets that it uses.
+//! The server's speed, compared with the limits of the sockets that it uses.
 //!
-//! Each scenario starts the server and, in the same run and in turns with it, a bare program that
-//! does the least that the sockets allow: a relay that copies bytes, a fan-out that parses nothing,
-//! an echo. What counts is the ratio: machines differ, and this one is shared. Every message's
-//! sender, number and content are checked; one that is lost, doubled or out of order ends the run.
+//! Each scenario runs the server and, alternating with it, a bare program that does the minimum
+//! that the sockets allow: a relay that copies bytes, a fan-out that parses nothing, an echo. The
+//! result is the ratio, because machines differ. Every message's sender, number and content are
+//! checked; one that is lost, duplicated or out of order ends the run.
 //!
-//! `make bench` runs everything, `make bench-quick` in under a minute, `make bench-compare` shows
-//! two kept results side by side.
+//! `make bench` runs everything, `make bench-quick` takes less than a minute, `make bench-compare`
+//! shows two saved results side by side.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -30,7 +30,7 @@ use std::process::{Command, Stdio};
 use scenarios::{SCENARIOS, Size};
 use table::{Row, Table};
 
-/// How long an engine may take to start.
+/// The time limit for starting Redis.
 #[cfg(feature = "cluster")]
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -42,8 +42,8 @@ fn main() {
         ["scenario", name, size, ..] => run_here(name, size),
         ["compare", before, after, ..] => table::compare(before, after),
         _ => {
-            // `cargo test --benches` only wants to know that it runs.
-            let has = |wanted: &str| words.contains(&wanted);
+            // `cargo test --benches` only checks that everything runs.
+            let has = |option: &str| words.contains(&option);
             let size = if has("--test") {
                 Size::Trial
             } else if has("--quick") {
@@ -59,7 +59,7 @@ fn main() {
     }
 }
 
-/// Runs the scenarios (those whose name begins with `only`), each in a process of its own.
+/// Runs the scenarios (those with names that begin with `only`), each in its own process.
 fn run_all(size: Size, only: Option<&str>) {
     let mut table = Table::default();
     println!("{}", Row::head());
@@ -74,12 +74,12 @@ fn run_all(size: Size, only: Option<&str>) {
     }
     if size != Size::Trial {
         let path = table.keep();
-        println!("\nkept in {}", path.display());
+        println!("\nsaved to {}", path.display());
     }
 }
 
-/// Runs a scenario in a child process, pinned to one core if that is wanted and can be had. What it
-/// starts is pinned with it.
+/// Runs a scenario in a child process, pinned to one core if required and possible. The programs
+/// that it starts are pinned, too.
 fn run_apart(name: &str, on_one_core: bool, size: Size) -> Vec<Row> {
     let program = std::env::current_exe().unwrap();
     let mut command = if on_one_core && Command::new("taskset").arg("-V").output().is_ok() {

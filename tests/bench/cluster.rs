@@ -1,5 +1,5 @@
-//! What it costs to be one of several servers: a room across two of them, against the engine alone;
-//! and a pair on one server that has others, against one that has none.
+//! The cost of a cluster: a room across two servers, compared with Redis alone; and a pair on one
+//! server of a cluster, compared with a single server.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,32 +15,32 @@ use super::load::{Line, Program, pair, quantile, text};
 use super::scenarios::{Size, ping_pong};
 use super::table::Row;
 
-/// Somebody in the room, on that server.
+/// Logs in to a server and joins the room.
 fn member(server: &Program, name: &str) -> Line {
     let mut line = Line::to(server.address);
     line.line_with("type='single'");
-    line.say_lines(&format!(
+    line.send_lines(&format!(
         "<CLIENT><command>LOGIN</command><username>{name}</username></CLIENT>\n"
     ));
     line.line_with("WELCOME");
-    line.say_lines("<CLIENT><command>JOIN</command><room>r</room><here/></CLIENT>\n");
+    line.send_lines("<CLIENT><command>JOIN</command><room>r</room><here/></CLIENT>\n");
     line.line_with("JOINED");
     line
 }
 
-fn said(number: usize) -> String {
+fn message_line(number: usize) -> String {
     let text = text(number);
     format!("<CLIENT><command>SAY</command><room>r</room><message>{text}</message></CLIENT>\n")
 }
 
-fn heard(number: usize) -> String {
+fn delivered_line(number: usize) -> String {
     let text = text(number);
     format!("<CLIENT from='alice' scope='room' room='r'><message>{text}</message></CLIENT>\n")
 }
 
 const SENT: &str = "<SERVER><command>SENT</command><count>1</count></SERVER>\n";
 
-/// Two servers on the same engine, and a member of one room on each.
+/// Two servers on the same Redis, and one member of a room on each.
 struct Across {
     alice: Line,
     bob: Line,
@@ -49,7 +49,7 @@ struct Across {
 
 impl Across {
     fn new(redis: &Redis) -> Across {
-        // The servers of the round before were killed: nothing of theirs may be in the way.
+        // The servers of the previous round were killed, so their data is removed.
         redis.command("FLUSHALL");
         let server = |id: &str| {
             let url = redis.url();
@@ -57,9 +57,9 @@ impl Across {
         };
         let servers = [server("one"), server("two")];
         let mut alice = member(&servers[0], "alice");
-        // The engine answers this after it has heard that she is in the room: bob does not hear of
-        // it after he has come in.
-        alice.say_lines("<CLIENT><command>WHO</command></CLIENT>\n");
+        // Redis replies to this after it has processed her JOIN, so that bob does not receive that
+        // event.
+        alice.send_lines("<CLIENT><command>WHO</command></CLIENT>\n");
         alice.line_with("WHO");
         let bob = member(&servers[1], "bob");
         alice.line_with("ROOM JOINED");
@@ -71,8 +71,7 @@ impl Across {
     }
 }
 
-/// What the engine takes alone: one connection appends to a stream, another one is blocked in a
-/// read of it.
+/// Measures Redis alone: one connection appends to a stream, another one blocks in a read of it.
 fn bare(redis: &Redis, count: usize) -> Vec<Duration> {
     let connect = || {
         let stream = TcpStream::connect(("127.0.0.1", redis.port)).unwrap();
@@ -81,24 +80,24 @@ fn bare(redis: &Redis, count: usize) -> Vec<Duration> {
     };
     let (mut writer, mut reader) = (connect(), connect());
     let mut times = Vec::with_capacity(count);
-    let mut answer = [0; 4096];
+    let mut reply = [0; 4096];
     for number in 1..=count {
         let wait = format!("XREAD BLOCK 0 STREAMS bare {}-0\r\n", number - 1);
         reader.write_all(wait.as_bytes()).unwrap();
-        // It is blocked by then, most of the time; if not, it is only quicker.
+        // The reader is usually blocked by then; otherwise the read is only faster.
         thread::yield_now();
         let begun = Instant::now();
         let add = format!("XADD bare {number}-0 t x\r\n");
         writer.write_all(add.as_bytes()).unwrap();
-        assert!(reader.read(&mut answer).unwrap() > 0);
+        assert!(reader.read(&mut reply).unwrap() > 0);
         times.push(begun.elapsed());
-        assert!(writer.read(&mut answer).unwrap() > 0);
+        assert!(writer.read(&mut reply).unwrap() > 0);
     }
     times.split_off(count / 10)
 }
 
-/// How many entries a second go through the engine alone, a window of them at a time: one
-/// connection appends them, another one reads them.
+/// Measures the entries per second of Redis alone, one window at a time: one connection appends
+/// them, another one reads them.
 fn bare_rate(redis: &Redis, windows: usize, window: usize) -> f64 {
     let connect = || {
         let client = redis::Client::open(redis.url()).unwrap();
@@ -106,8 +105,8 @@ fn bare_rate(redis: &Redis, windows: usize, window: usize) -> f64 {
     };
     let (mut writer, mut reader) = (connect(), connect());
     let (all, text) = (windows * window, text(0));
-    let heard = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&heard);
+    let delivered_line = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&delivered_line);
     let begun = Instant::now();
     let reading = thread::spawn(move || {
         while count.load(Ordering::Acquire) < all {
@@ -128,7 +127,7 @@ fn bare_rate(redis: &Redis, windows: usize, window: usize) -> f64 {
                 .arg(&text);
         }
         let _: Vec<String> = adds.query(&mut writer).unwrap();
-        while heard.load(Ordering::Acquire) < (number + 1) * window {
+        while delivered_line.load(Ordering::Acquire) < (number + 1) * window {
             thread::yield_now();
         }
     }
@@ -136,7 +135,7 @@ fn bare_rate(redis: &Redis, windows: usize, window: usize) -> f64 {
     all as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// One way of a message in a room, from one server to the other.
+/// The one-way latency of a room's message from one server to the other.
 pub fn latency(size: Size) -> Vec<Row> {
     let Some(redis) = Redis::start() else {
         return Vec::new();
@@ -150,8 +149,8 @@ pub fn latency(size: Size) -> Vec<Row> {
         let mut times = Vec::with_capacity(count);
         for number in 0..count {
             let begun = Instant::now();
-            across.alice.say(said(number).as_bytes());
-            across.bob.expect(heard(number).as_bytes());
+            across.alice.send(message_line(number).as_bytes());
+            across.bob.expect(delivered_line(number).as_bytes());
             times.push(begun.elapsed());
             across.alice.expect(SENT.as_bytes());
         }
@@ -161,7 +160,7 @@ pub fn latency(size: Size) -> Vec<Row> {
     vec![Row::new(name, ours, alone, "<= 150 µs")]
 }
 
-/// How many messages a second go from one server to the other.
+/// The messages per second from one server to the other.
 pub fn rate(size: Size) -> Vec<Row> {
     const WINDOW: usize = 200;
     let Some(redis) = Redis::start() else {
@@ -176,10 +175,10 @@ pub fn rate(size: Size) -> Vec<Row> {
         let begun = Instant::now();
         for window in 0..windows {
             let numbers = window * WINDOW..(window + 1) * WINDOW;
-            let lines: String = numbers.clone().map(said).collect();
-            across.alice.say(lines.as_bytes());
+            let lines: String = numbers.clone().map(message_line).collect();
+            across.alice.send(lines.as_bytes());
             for number in numbers {
-                across.bob.expect(heard(number).as_bytes());
+                across.bob.expect(delivered_line(number).as_bytes());
             }
             for _ in 0..WINDOW {
                 across.alice.expect(SENT.as_bytes());
@@ -191,8 +190,8 @@ pub fn rate(size: Size) -> Vec<Row> {
     vec![Row::new(name, ours, alone, ">= 20000")]
 }
 
-/// Two who sit beside each other, on a server that has others.
-pub fn pair_beside_an_engine(size: Size) -> Vec<Row> {
+/// Two partners on one server of a cluster.
+pub fn pair_with_redis(size: Size) -> Vec<Row> {
     let Some(redis) = Redis::start() else {
         return Vec::new();
     };

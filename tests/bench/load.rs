@@ -1,18 +1,18 @@
-//! What the load is made of: programs to start, clients to connect, and bytes that have to come.
+//! The parts of the load: programs to start, clients to connect, and bytes to expect.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A program that was started for this, and is ended with it.
+/// A child process that is killed on drop.
 pub struct Program {
     child: Child,
     pub address: SocketAddr,
     board: Option<SocketAddr>,
-    /// Where browsers get in, if it has such a door.
+    /// The browsers' entrance, if there is one.
     web: Option<SocketAddr>,
-    /// From the start until it said where it listens.
+    /// The time from the start until it printed its address.
     pub start_up: Duration,
 }
 
@@ -40,7 +40,7 @@ impl Program {
         screen.read_line(&mut line).unwrap();
         let address = line.split_whitespace().find_map(|word| word.parse().ok());
         let start_up = begun.elapsed();
-        // Only a server says more: where its workers are, and its board if it has one.
+        // Only a server prints more: its workers' ports, and its board if it has one.
         let (mut board, mut web) = (None, None);
         let page = |line: &str, of: &str| -> Option<SocketAddr> {
             let page = line.strip_prefix(of)?.strip_prefix("http://")?;
@@ -58,32 +58,33 @@ impl Program {
         std::thread::spawn(move || std::io::copy(&mut screen, &mut std::io::sink()));
         Program {
             child,
-            address: address.unwrap_or_else(|| panic!("it did not start: {line}")),
+            address: address.unwrap_or_else(|| panic!("the program did not start: {line}")),
             board,
             web,
             start_up,
         }
     }
 
-    /// Where browsers get in.
+    /// The browsers' entrance.
     pub fn web(&self) -> SocketAddr {
         self.web.unwrap()
     }
 
-    /// Where its board is, if it has one.
+    /// The board's address, if there is one.
     pub fn board(&self) -> Option<SocketAddr> {
         self.board
     }
 
-    /// Processor time so far, of all its threads.
+    /// The processor time of all its threads so far.
     pub fn cpu(&self) -> Duration {
         let path = format!("/proc/{}/stat", self.child.id());
         let stat = std::fs::read_to_string(path).unwrap_or_default();
-        // After the name, which may hold anything: state, and from there the 12th and 13th.
+        // After the name, which may contain anything, come the state and other fields; the 12th and
+        // 13th are the times.
         let after = stat.rsplit(')').next().unwrap_or_default();
         let ticks = after.split_whitespace().skip(11).take(2);
         let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-        // A hundred a second, on every Linux there is.
+        // Linux reports 100 ticks per second.
         Duration::from_millis(ticks * 10)
     }
 
@@ -103,16 +104,16 @@ impl Drop for Program {
     }
 }
 
-/// A connection that knows how many bytes it waits for.
+/// A connection that sends and expects exact bytes.
 pub struct Line {
     pub stream: TcpStream,
-    /// What it is read and written through, if that is encrypted.
+    /// The TLS stream, if the connection is encrypted.
     #[cfg(feature = "tls")]
     secured: Option<portal_chat::net::Stream>,
-    /// It is a browser's WebSocket: what is said and expected is framed as such.
+    /// Whether it is a browser's WebSocket, on which documents are sent and expected in frames.
     is_web: bool,
     buffer: Vec<u8>,
-    /// `buffer[start..end]` has come and not been looked at.
+    /// `buffer[start..end]` is received and unread.
     start: usize,
     end: usize,
 }
@@ -135,7 +136,7 @@ impl Line {
         }
     }
 
-    pub fn say(&mut self, bytes: &[u8]) {
+    pub fn send(&mut self, bytes: &[u8]) {
         #[cfg(feature = "tls")]
         if let Some(mut secured) = self.secured.as_ref() {
             return secured.write_all(bytes).unwrap();
@@ -156,31 +157,31 @@ impl Line {
         self.is_web
     }
 
-    /// Documents, which are given as lines, as they are said here.
-    pub fn as_said(&self, lines: &str) -> Vec<u8> {
+    /// Encodes documents, given as lines, as this client sends them.
+    pub fn encode_sent(&self, lines: &str) -> Vec<u8> {
         match self.is_web {
             true => lines.lines().flat_map(masked).collect(),
             false => lines.as_bytes().to_vec(),
         }
     }
 
-    /// Documents, which are given as lines, as they come here.
-    pub fn as_heard(&self, lines: &str) -> Vec<u8> {
+    /// Encodes documents, given as lines, as this client receives them.
+    pub fn encode_received(&self, lines: &str) -> Vec<u8> {
         match self.is_web {
             true => frames(lines),
             false => lines.as_bytes().to_vec(),
         }
     }
 
-    /// Says documents, which are given as lines.
-    pub fn say_lines(&mut self, lines: &str) {
-        let bytes = self.as_said(lines);
-        self.say(&bytes);
+    /// Sends documents, given as lines.
+    pub fn send_lines(&mut self, lines: &str) {
+        let bytes = self.encode_sent(lines);
+        self.send(&bytes);
     }
 
-    /// Exactly these documents have to come next, which are given as lines.
+    /// Expects exactly these documents, given as lines.
     pub fn expect_lines(&mut self, lines: &str) {
-        let bytes = self.as_heard(lines);
+        let bytes = self.encode_received(lines);
         self.expect(&bytes);
     }
 
@@ -195,27 +196,27 @@ impl Line {
             self.buffer.resize(2 * self.end, 0);
         }
         let count = self.read();
-        let count = count.unwrap_or_else(|error| panic!("nothing came: {error}"));
+        let count = count.unwrap_or_else(|error| panic!("nothing arrived: {error}"));
         assert!(count > 0, "the connection was closed");
         self.end += count;
     }
 
-    /// Exactly these bytes have to come next.
+    /// Expects exactly these bytes.
     pub fn expect(&mut self, bytes: &[u8]) {
         while self.end - self.start < bytes.len() {
             self.read_more();
         }
-        let came = &self.buffer[self.start..self.start + bytes.len()];
+        let received = &self.buffer[self.start..self.start + bytes.len()];
         assert!(
-            came == bytes,
-            "expected {:?}, but {:?} came",
+            received == bytes,
+            "expected {:?}, received {:?}",
             String::from_utf8_lossy(&bytes[..bytes.len().min(300)]),
-            String::from_utf8_lossy(&came[..came.len().min(300)])
+            String::from_utf8_lossy(&received[..received.len().min(300)])
         );
         self.start += bytes.len();
     }
 
-    /// The next line, without its line feed; of a browser, the next text.
+    /// Returns the next line, without its line feed, or a browser's next text frame.
     pub fn line(&mut self) -> &[u8] {
         if self.is_web {
             return self.text_frame();
@@ -236,7 +237,7 @@ impl Line {
     fn text_frame(&mut self) -> &[u8] {
         loop {
             let unread = &self.buffer[self.start..self.end];
-            // Short ones and those of two bytes' length are all that a server says here.
+            // The server's frames here have a length of 7 or 16 bits.
             let (head, length) = match unread {
                 [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([*high, *low]))),
                 [_, short, ..] if *short < 126 => (2, usize::from(*short)),
@@ -265,7 +266,7 @@ impl Line {
         let _ = self.stream.read_to_end(&mut Vec::new());
     }
 
-    /// A line that speaks TLS with a server that `secret` knows.
+    /// Connects over TLS to a server with the certificate of `secret`.
     #[cfg(feature = "tls")]
     pub fn secured_to(address: SocketAddr, secret: &Secret) -> Line {
         let mut line = Line::to(address);
@@ -290,24 +291,24 @@ pub fn ticket_by_tcp(portal: SocketAddr) -> String {
 
 pub fn ticket_by_udp(socket: &UdpSocket) -> String {
     socket.send(&[b' '; 160]).unwrap();
-    let mut answer = [0; 500];
-    let count = socket.recv(&mut answer).unwrap();
-    String::from_utf8_lossy(&answer[..count]).into_owned()
+    let mut reply = [0; 500];
+    let count = socket.recv(&mut reply).unwrap();
+    String::from_utf8_lossy(&reply[..count]).into_owned()
 }
 
-/// Takes the seat that the portal named. Its welcome has been read, and no more.
+/// Takes the seat of a ticket, and reads only the welcome.
 pub fn take_seat(portal: SocketAddr, ticket: &str) -> (Line, String) {
     let port = part(ticket, "Port");
     let mut line = Line::to(SocketAddr::new(portal.ip(), port.parse().unwrap()));
     let passcode = part(ticket, "HandshakePasscode");
-    line.say(
+    line.send(
         format!("<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>\n").as_bytes(),
     );
     line.line_with("Connection successful");
     (line, port)
 }
 
-/// Documents that are given as lines, each as a server's text frame.
+/// Encodes documents, given as lines, as a server's text frames.
 pub fn frames(lines: &str) -> Vec<u8> {
     lines.lines().flat_map(framed).collect()
 }
@@ -319,7 +320,7 @@ fn framed(text: &str) -> Vec<u8> {
     frame
 }
 
-/// A client's. The mask's value makes no difference to the work.
+/// A client's text frame. The mask's value makes no difference to the work.
 fn masked(text: &str) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = head(text.len(), 0x80);
@@ -342,12 +343,12 @@ fn head(length: usize, mask_bit: u8) -> Vec<u8> {
     }
 }
 
-/// Takes a seat as a browser does. Its welcome has been read, and no more.
-pub fn sit_as_a_browser(door: SocketAddr) -> (Line, String) {
-    let mut line = Line::to(door);
-    line.say(
+/// Takes a seat as a browser does, and reads only the welcome.
+pub fn take_seat_as_browser(entrance: SocketAddr) -> (Line, String) {
+    let mut line = Line::to(entrance);
+    line.send(
         format!(
-            "GET /chat HTTP/1.1\r\nHost: {door}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET /chat HTTP/1.1\r\nHost: {entrance}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
         .as_bytes(),
@@ -356,21 +357,21 @@ pub fn sit_as_a_browser(door: SocketAddr) -> (Line, String) {
     line.is_web = true;
     let ticket = String::from_utf8_lossy(line.line()).into_owned();
     let passcode = part(&ticket, "HandshakePasscode");
-    line.say_lines(&format!(
+    line.send_lines(&format!(
         "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>\n"
     ));
     line.line_with("Connection successful");
     (line, part(&ticket, "Port"))
 }
 
-/// Two who sit beside each other, and what stands in `from` for each.
+/// Two partners, each with its `from` attribute.
 pub fn pair(server: &Program) -> [(Line, String); 2] {
     pair_of(|| take_seat(server.address, &ticket_by_tcp(server.address)))
 }
 
-/// The same, in two browsers.
+/// Two partners in browsers.
 pub fn pair_of_browsers(server: &Program) -> [(Line, String); 2] {
-    pair_of(|| sit_as_a_browser(server.web()))
+    pair_of(|| take_seat_as_browser(server.web()))
 }
 
 fn pair_of(seat: impl Fn() -> (Line, String)) -> [(Line, String); 2] {
@@ -380,15 +381,16 @@ fn pair_of(seat: impl Fn() -> (Line, String)) -> [(Line, String); 2] {
     [one, other]
 }
 
-/// So many who have logged in as m0000, m0001 and so on: names that sort as numbers do, so that the
-/// server writes in the order in which the load reads, as it is with the bare fan-out. (In any
-/// other order the load sleeps until one of the last has been written to, and no longer reads
-/// beside it.)
+/// Logs in `count` clients as m0000, m0001 and so on. These names sort as their numbers do, so that
+/// the server writes in the order in which the load reads, as the bare fan-out does. (In any other
+/// order, the load would sleep until one of the last clients is written to, and not read
+/// meanwhile.)
 pub fn crowd(server: &Program, count: usize) -> Vec<Line> {
     mixed_crowd(server, count, |_| false)
 }
 
-/// The same, of whom those are browsers whose number `is_browser` says so of.
+/// Like [`crowd`], except that clients are browsers if `is_browser` returns `true` for their
+/// number.
 pub fn mixed_crowd(
     server: &Program,
     count: usize,
@@ -396,19 +398,19 @@ pub fn mixed_crowd(
 ) -> Vec<Line> {
     let members = (0..count).map(|number| {
         let (mut line, _) = match is_browser(number) {
-            true => sit_as_a_browser(server.web()),
+            true => take_seat_as_browser(server.web()),
             false => take_seat(server.address, &ticket_by_tcp(server.address)),
         };
         let login =
             format!("<CLIENT><command>LOGIN</command><username>m{number:04}</username></CLIENT>\n");
-        line.say_lines(&login);
+        line.send_lines(&login);
         line.line_with("<command>WELCOME");
         line
     });
     let mut members: Vec<Line> = members.collect();
-    // What else they have been told by now (whom they sit beside) is over with the answer to this.
+    // Documents about partners precede the reply to this command.
     for member in &mut members {
-        member.say_lines("<CLIENT><command>PING</command></CLIENT>\n");
+        member.send_lines("<CLIENT><command>PING</command></CLIENT>\n");
         member.line_with("PONG");
     }
     members
@@ -430,7 +432,7 @@ pub fn quantile(times: &mut [Duration], part: f64) -> f64 {
 #[cfg(feature = "tls")]
 pub struct Secret {
     client: portal_chat::net::TlsClient,
-    /// The same, for who wants to do what a well-behaved client does not.
+    /// The TLS configuration, for clients that misbehave.
     config: std::sync::Arc<rustls::ClientConfig>,
     folder: std::path::PathBuf,
 }
@@ -459,7 +461,7 @@ impl Secret {
         }
     }
 
-    /// A server that shows it.
+    /// Starts a server with this certificate.
     pub fn server(&self, options: &[&str]) -> Program {
         let (certificate, key) = (self.folder.join("cert.pem"), self.folder.join("key.pem"));
         let files = [
@@ -470,14 +472,13 @@ impl Secret {
         Program::server(&[options, &files].concat())
     }
 
-    /// Takes a seat there.
     pub fn take_seat(&self, portal: SocketAddr) -> (Line, String) {
         let ticket = String::from_utf8_lossy(Line::secured_to(portal, self).line()).into_owned();
         let port = part(&ticket, "Port");
         let worker = SocketAddr::new(portal.ip(), port.parse().unwrap());
         let mut line = Line::secured_to(worker, self);
         let passcode = part(&ticket, "HandshakePasscode");
-        line.say(
+        line.send(
             format!("<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>\n")
                 .as_bytes(),
         );
@@ -485,8 +486,8 @@ impl Secret {
         (line, port)
     }
 
-    /// Takes a seat over a connection whose records are the caller's own to write.
-    fn sit_bare(&self, portal: SocketAddr) -> (rustls::ClientConnection, TcpStream) {
+    /// Takes a seat over a connection on which the caller writes the TLS records itself.
+    fn take_seat_with_raw_tls(&self, portal: SocketAddr) -> (rustls::ClientConnection, TcpStream) {
         let ticket = String::from_utf8_lossy(Line::secured_to(portal, self).line()).into_owned();
         let port = part(&ticket, "Port").parse().unwrap();
         let name = "localhost".try_into().unwrap();
@@ -498,17 +499,18 @@ impl Secret {
             tls.complete_io(&mut worker).unwrap();
         }
         let passcode = part(&ticket, "HandshakePasscode");
-        let said = format!("<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>\n");
-        tls.writer().write_all(said.as_bytes()).unwrap();
+        let handshake =
+            format!("<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>\n");
+        tls.writer().write_all(handshake.as_bytes()).unwrap();
         tls.write_tls(&mut worker).unwrap();
         (tls, worker)
     }
 
-    /// Takes a seat and never stops changing its keys, each record a byte at a time; and knocks at
-    /// the portal with handshakes that never end. Until `is_over`.
+    /// Takes a seat and updates its keys continuously, sending each record one byte at a time, and
+    /// starts handshakes at the portal that never finish, until `is_over`.
     pub fn harass(&self, portal: SocketAddr, is_over: &std::sync::atomic::AtomicBool) {
         use std::sync::atomic::Ordering;
-        let (mut tls, mut worker) = self.sit_bare(portal);
+        let (mut tls, mut worker) = self.take_seat_with_raw_tls(portal);
         let mut half_open = Vec::new();
         while !is_over.load(Ordering::Acquire) {
             let mut records = Vec::new();
@@ -532,13 +534,13 @@ impl Secret {
         }
     }
 
-    /// Takes a seat, asks without end, and reads no answer; takes another one when the server has
-    /// ended it. Until `is_over`.
+    /// Takes a seat, sends requests continuously and reads no reply, until `is_over`. Takes another
+    /// seat whenever the server closes the connection.
     pub fn never_read(&self, portal: SocketAddr, is_over: &std::sync::atomic::AtomicBool) {
         use std::sync::atomic::Ordering;
         let hundred = PING.repeat(100);
         while !is_over.load(Ordering::Acquire) {
-            let (mut tls, mut worker) = self.sit_bare(portal);
+            let (mut tls, mut worker) = self.take_seat_with_raw_tls(portal);
             let soon = std::time::Duration::from_millis(50);
             worker.set_write_timeout(Some(soon)).unwrap();
             let mut records: Vec<u8> = Vec::new();
@@ -558,34 +560,33 @@ impl Secret {
         }
     }
 
-    /// Two who sit beside each other.
     pub fn pair(&self, server: &Program) -> [(Line, String); 2] {
         pair_of(|| self.take_seat(server.address))
     }
 
-    /// So many who have logged in, as in [`crowd`].
+    /// Logs in `count` clients, as [`crowd`] does.
     pub fn crowd(&self, server: &Program, count: usize) -> Vec<Line> {
         let members = (0..count).map(|number| {
             let (mut line, _) = self.take_seat(server.address);
-            line.say_lines(&format!(
+            line.send_lines(&format!(
                 "<CLIENT><command>LOGIN</command><username>m{number:04}</username></CLIENT>\n"
             ));
             line.line_with("<command>WELCOME");
-            line.say_lines("<CLIENT><command>PING</command></CLIENT>\n");
+            line.send_lines("<CLIENT><command>PING</command></CLIENT>\n");
             line.line_with("PONG");
             line
         });
         let mut members: Vec<Line> = members.collect();
-        // Whom each sits beside is told after that.
+        // Documents about partners arrive after that.
         for member in &mut members {
-            member.say_lines("<CLIENT><command>PING</command></CLIENT>\n");
+            member.send_lines("<CLIENT><command>PING</command></CLIENT>\n");
             member.line_with("PONG");
         }
         members
     }
 }
 
-/// What whoever harasses the server says.
+/// The request that the misbehaving clients send.
 #[cfg(feature = "tls")]
 const PING: &[u8] = b"<CLIENT><command>PING</command></CLIENT>\n";
 

@@ -1,4 +1,4 @@
-//! What is measured. Each scenario runs ours and the limit in turns and returns its rows.
+//! The scenarios. Each one measures our server and the limit in turns, and returns its rows.
 
 use std::io::Write as _;
 use std::net::UdpSocket;
@@ -13,12 +13,12 @@ use super::load::{
 };
 use super::table::Row;
 
-/// How much of it.
+/// The amount of load.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// Only whether it runs.
+    /// Only checks that everything runs.
     Trial,
-    /// All in under a minute.
+    /// All scenarios in under a minute.
     Quick,
     Full,
 }
@@ -40,7 +40,7 @@ impl Size {
         }
     }
 
-    /// One of three numbers.
+    /// Chooses one of three numbers.
     pub(super) fn of(self, trial: usize, quick: usize, full: usize) -> usize {
         match self {
             Size::Trial => trial,
@@ -56,7 +56,7 @@ impl Size {
 
 pub struct Scenario {
     pub name: &'static str,
-    /// Server and load pinned to one core, so that a wake-up is a switch and nothing else.
+    /// Server and load are pinned to one core, so that a wake-up is only a context switch.
     pub on_one_core: bool,
     pub run: fn(Size) -> Vec<Row>,
 }
@@ -80,7 +80,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "crowd",
         on_one_core: false,
-        run: all_talking,
+        run: all_sending,
     },
     Scenario {
         name: "visits",
@@ -139,8 +139,8 @@ pub const SCENARIOS: &[Scenario] = &[
     #[cfg(feature = "cluster")]
     Scenario {
         name: "cluster-latency",
-        // As the pairs' latency: five threads wake each other, and to wake another core takes a
-        // guest of a virtual machine longer than all that they do.
+        // As for the pairs' latency: five threads wake each other, and in a virtual machine, waking
+        // another core takes longer than all their work.
         on_one_core: true,
         run: super::cluster::latency,
     },
@@ -154,7 +154,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "cluster-pair",
         on_one_core: true,
-        run: super::cluster::pair_beside_an_engine,
+        run: super::cluster::pair_with_redis,
     },
     Scenario {
         name: "fairness",
@@ -163,34 +163,34 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-fn said(number: usize) -> String {
+fn message_line(number: usize) -> String {
     format!("<CLIENT><message>{}</message></CLIENT>\n", text(number))
 }
 
-fn heard(from: &str, number: usize) -> String {
+fn delivered_line(from: &str, number: usize) -> String {
     format!(
         "<CLIENT from='{from}'><message>{}</message></CLIENT>\n",
         text(number)
     )
 }
 
-/// One message in flight, there and back by turns; one-way times.
+/// Sends one message at a time, in alternating directions. Returns the one-way times.
 pub(super) fn ping_pong(pair: &mut [(Line, String); 2], count: usize, bare: bool) -> Vec<Duration> {
     let mut times = Vec::with_capacity(count);
     for number in 0..count {
         let (speaker, listener) = (number % 2, 1 - number % 2);
-        let message = said(number);
+        let message = message_line(number);
         let expected = if bare {
             message.clone()
         } else {
-            heard(&pair[speaker].1, number)
+            delivered_line(&pair[speaker].1, number)
         };
         let (message, expected) = (
-            pair[speaker].0.as_said(&message),
-            pair[listener].0.as_heard(&expected),
+            pair[speaker].0.encode_sent(&message),
+            pair[listener].0.encode_received(&expected),
         );
         let begun = Instant::now();
-        pair[speaker].0.say(&message);
+        pair[speaker].0.send(&message);
         pair[listener].0.expect(&expected);
         times.push(begun.elapsed());
     }
@@ -198,7 +198,7 @@ pub(super) fn ping_pong(pair: &mut [(Line, String); 2], count: usize, bare: bool
 }
 
 fn bare_pair(program: &Program) -> [(Line, String); 2] {
-    // The second one connects when the first one has been accepted, so that they are a pair.
+    // The second one connects after the first one has been accepted, so that they are a pair.
     let one = Line::to(program.address);
     let other = Line::to(program.address);
     [(one, String::new()), (other, String::new())]
@@ -229,7 +229,7 @@ fn pair_latency(size: Size) -> Vec<Row> {
     ]
 }
 
-/// Two in browsers, against the bare relay of bytes.
+/// Two browsers, compared with the bare relay of bytes.
 fn web_latency(size: Size) -> Vec<Row> {
     let count = size.of(200, 5_000, 20_000);
     let (mut ours, mut bare) = (vec![], vec![]);
@@ -245,7 +245,7 @@ fn web_latency(size: Size) -> Vec<Row> {
     vec![Row::new(name, ours, bare, "<= 1.10")]
 }
 
-/// Two over TLS, against the bare relay of bytes.
+/// Two clients over TLS, compared with the bare relay of bytes.
 #[cfg(feature = "tls")]
 fn tls_latency(size: Size) -> Vec<Row> {
     let count = size.of(200, 5_000, 20_000);
@@ -263,7 +263,7 @@ fn tls_latency(size: Size) -> Vec<Row> {
     vec![Row::new(name, ours, bare, "<= 1.35")]
 }
 
-/// A crowd over TLS, against one without.
+/// A crowd over TLS, compared with one without.
 #[cfg(feature = "tls")]
 fn tls_fan_out(size: Size) -> Vec<Row> {
     let members = size.of(10, 500, 500);
@@ -286,9 +286,9 @@ fn tls_fan_out(size: Size) -> Vec<Row> {
     vec![Row::new(&name, ours, plain, "reported")]
 }
 
-/// Two over TLS, while a third changes its keys without end, a byte at a time, and knocks with
-/// handshakes that never end, and a fourth asks without end and never reads; against two who are
-/// left alone.
+/// Two clients over TLS, compared with the same two on a quiet server. A third client updates its
+/// keys continuously, one byte at a time, and starts handshakes that never finish; a fourth sends
+/// requests continuously and never reads.
 #[cfg(feature = "tls")]
 fn tls_harassed(size: Size) -> Vec<Row> {
     let count = size.of(200, 5_000, 20_000);
@@ -310,7 +310,7 @@ fn tls_harassed(size: Size) -> Vec<Row> {
     vec![Row::new(name, ours, alone, "<= 1.5")]
 }
 
-/// What a thousand who are seated over TLS take in memory.
+/// The memory of a thousand seated clients over TLS.
 #[cfg(feature = "tls")]
 fn tls_many(size: Size) -> Vec<Row> {
     let members = size.of(10, 1_000, 1_000);
@@ -335,7 +335,7 @@ fn tls_many(size: Size) -> Vec<Row> {
     vec![Row::new(&name, ours, plain, "<= 48 KiB")]
 }
 
-/// A crowd of whom every other one is a browser, against one that is all on lines.
+/// A crowd in which every second client is a browser, compared with one without browsers.
 fn web_fan_out(size: Size) -> Vec<Row> {
     let members = size.of(10, 500, 500);
     let windows = size.of(3, 100, 300);
@@ -352,22 +352,24 @@ fn web_fan_out(size: Size) -> Vec<Row> {
     vec![Row::new(&name, half, none, ">= 0.9")]
 }
 
-/// Windows of 64 messages in one direction; messages a second.
+/// Sends windows of 64 messages in one direction. Returns messages per second.
 fn stream(pairs: &mut [[(Line, String); 2]], windows: usize, bare: bool) -> f64 {
     const WINDOW: usize = 64;
     let begun = Instant::now();
     for window in 0..windows {
         let first = window * WINDOW;
-        let batch: String = (first..first + WINDOW).map(said).collect();
+        let batch: String = (first..first + WINDOW).map(message_line).collect();
         for pair in pairs.iter_mut() {
-            pair[0].0.say(batch.as_bytes());
+            pair[0].0.send(batch.as_bytes());
         }
         for pair in pairs.iter_mut() {
             if bare {
                 pair[1].0.expect(batch.as_bytes());
             } else {
                 let from = &pair[0].1;
-                let expected: String = (first..first + WINDOW).map(|n| heard(from, n)).collect();
+                let expected: String = (first..first + WINDOW)
+                    .map(|n| delivered_line(from, n))
+                    .collect();
                 pair[1].0.expect(expected.as_bytes());
             }
         }
@@ -404,30 +406,30 @@ fn public(number: usize) -> String {
     )
 }
 
-fn public_heard(from: usize, number: usize) -> String {
+fn public_delivered(from: usize, number: usize) -> String {
     format!(
         "<CLIENT from='m{from:04}' scope='public'><message>{}</message></CLIENT>\n",
         text(number)
     )
 }
 
-/// Windows of messages from the first to all others; deliveries a second.
+/// Sends windows of messages from the first member to all others. Returns deliveries per second.
 fn spread_out(members: &mut [Line], window: usize, windows: usize, bare: bool) -> f64 {
     let others = members.len() - 1;
     let sent = format!("<SERVER><command>SENT</command><count>{others}</count></SERVER>\n");
     let begun = Instant::now();
     for turn in 0..windows {
         let numbers = turn * window..(turn + 1) * window;
-        let delivered: String = numbers.clone().map(|n| public_heard(0, n)).collect();
+        let delivered: String = numbers.clone().map(|n| public_delivered(0, n)).collect();
         let (speaker, listeners) = members.split_first_mut().unwrap();
         if bare {
-            // The bare one passes on what it got, so it gets what ours delivers.
-            speaker.say(delivered.as_bytes());
+            // The bare program forwards its input, so its input is our server's output.
+            speaker.send(delivered.as_bytes());
         } else {
-            let said: String = numbers.map(public).collect();
-            speaker.say_lines(&said);
+            let message_line: String = numbers.map(public).collect();
+            speaker.send_lines(&message_line);
         }
-        // Made once, so that the load is the same for both kinds.
+        // Encoded once, so that the load is the same for both kinds.
         let in_frames = frames(&delivered);
         for listener in listeners {
             match listener.is_web() {
@@ -465,8 +467,8 @@ fn fan_out(size: Size) -> Vec<Row> {
     rows
 }
 
-/// Everybody talks, each with one message in flight.
-fn all_talking(size: Size) -> Vec<Row> {
+/// All members send, each with one message in flight.
+fn all_sending(size: Size) -> Vec<Row> {
     let members = size.of(6, 50, 50);
     let messages = size.of(20, 300, 1_500);
     let (mut rates, mut tails): ([Vec<f64>; 2], [Vec<f64>; 2]) = Default::default();
@@ -483,7 +485,7 @@ fn all_talking(size: Size) -> Vec<Row> {
             };
             let epoch = Instant::now();
             let times: Vec<Vec<Duration>> = std::thread::scope(|threads| {
-                let talking: Vec<_> = there
+                let senders: Vec<_> = there
                     .into_iter()
                     .enumerate()
                     .map(|(me, line)| {
@@ -491,7 +493,7 @@ fn all_talking(size: Size) -> Vec<Row> {
                         threads.spawn(talk)
                     })
                     .collect();
-                talking.into_iter().map(|one| one.join().unwrap()).collect()
+                senders.into_iter().map(|one| one.join().unwrap()).collect()
             });
             let took = epoch.elapsed().as_secs_f64();
             let mut times: Vec<Duration> = times.into_iter().flatten().collect();
@@ -507,16 +509,16 @@ fn all_talking(size: Size) -> Vec<Row> {
     ]
 }
 
-/// So many lines to a bare program, which has accepted all of them.
+/// Opens `count` connections to a bare program, and waits until it has accepted them.
 fn accepted(program: &Program, count: usize) -> Vec<Line> {
     let there = (0..count).map(|_| Line::to(program.address)).collect();
     std::thread::sleep(Duration::from_millis(100));
     there
 }
 
-/// One of them: says the next as soon as the last is confirmed; hears all others. Returns how long
-/// each that was heard had been on its way. From a bare program, the confirmation is the message
-/// itself.
+/// Runs one member: it sends the next message once the last one is confirmed, and receives the
+/// messages of all others. Returns their delivery times. A bare program confirms a message by
+/// sending it back.
 fn talk(
     mut line: Line,
     me: usize,
@@ -529,7 +531,7 @@ fn talk(
     const BEFORE_TEXT: &[u8] = b"<CLIENT from='m0000' scope='public'><message>";
     let mut times = Vec::with_capacity((members - 1) * messages);
     let mut next = vec![0; members];
-    let (mut confirmed, mut heard) = (0, 0);
+    let (mut confirmed, mut delivered_line) = (0, 0);
     let message = |number: usize, line: &mut Line| {
         let now = epoch.elapsed().as_nanos();
         let text = format!("{number:08} {now:015} the quick brown fox jumps over the lazy");
@@ -538,7 +540,7 @@ fn talk(
         } else {
             format!("<CLIENT><command>PM</command><message>{text}</message></CLIENT>\n")
         };
-        line.say(frame.as_bytes());
+        line.send(frame.as_bytes());
     };
     let number = |digits: &[u8]| {
         let digits = digits.iter().map(|&digit| {
@@ -548,24 +550,27 @@ fn talk(
         digits.fold(0, |number, digit| 10 * number + digit)
     };
     message(0, &mut line);
-    while confirmed < messages || heard < (members - 1) * messages {
-        let came = line.line();
-        let is_confirmed = if came.starts_with(BEFORE_NAME) {
-            let from = number(&came[BEFORE_NAME.len()..][..4]) as usize;
-            let text = &came[BEFORE_TEXT.len()..];
-            let said = number(&text[..8]);
-            assert_eq!(said, next[from], "m{me} heard m{from} out of order");
+    while confirmed < messages || delivered_line < (members - 1) * messages {
+        let line_bytes = line.line();
+        let is_confirmed = if line_bytes.starts_with(BEFORE_NAME) {
+            let from = number(&line_bytes[BEFORE_NAME.len()..][..4]) as usize;
+            let text = &line_bytes[BEFORE_TEXT.len()..];
+            let message_line = number(&text[..8]);
+            assert_eq!(
+                message_line, next[from],
+                "m{me} received m{from} out of order"
+            );
             assert!(text.ends_with(b" the quick brown fox jumps over the lazy</message></CLIENT>"));
             next[from] += 1;
             if from != me {
                 let then = Duration::from_nanos(number(&text[9..24]));
                 times.push(epoch.elapsed().saturating_sub(then));
-                heard += 1;
+                delivered_line += 1;
             }
             from == me
         } else {
-            let text = String::from_utf8_lossy(came);
-            // Some are ready before others, and go.
+            let text = String::from_utf8_lossy(line_bytes);
+            // Some members finish and leave before others.
             assert!(
                 text.contains("SENT") || text.contains("PARTNER LEFT"),
                 "{text}"
@@ -592,8 +597,8 @@ fn visit(server: &Program, by_udp: Option<&UdpSocket>) {
     };
     assert!(ticket.contains("<Port>"), "refused: {ticket}");
     let (mut line, _) = take_seat(server.address, &ticket);
-    // As a program does it that says a thing and goes: the answer comes before the end.
-    line.say(format!("{}{TERMINATE}", said(1)).as_bytes());
+    // As a program that sends one message and leaves: the reply precedes the end.
+    line.send(format!("{}{TERMINATE}", message_line(1)).as_bytes());
     line.line_with("<SERVER><command>NO PARTNER</command></SERVER>");
     line.rest();
 }
@@ -619,14 +624,14 @@ fn visits(size: Size) -> Vec<Row> {
         let program = Program::bare("echo");
         echo.push(rate(&|| {
             let mut line = Line::to(program.address);
-            line.say(said(1).as_bytes());
-            line.expect(said(1).as_bytes());
+            line.send(message_line(1).as_bytes());
+            line.expect(message_line(1).as_bytes());
             line.rest();
         }));
         let program = Program::bare("steps");
         steps[0].push(by_tcp(&program));
         steps[1].push(by_udp(&program));
-        // Alone at every pair, so that each message is answered.
+        // One client per pair, so that each message gets a reply.
         let server = Program::server(&["--workers", "16"]);
         ours[0].push(by_tcp(&server));
         ours[1].push(by_udp(&server));
@@ -665,7 +670,7 @@ fn visits(size: Size) -> Vec<Row> {
     ]
 }
 
-/// Sixty-four at a time; how long the slowest of a hundred took, in milliseconds.
+/// Runs sixty-four visits at a time. Returns the 99th percentile of their times, in milliseconds.
 fn many_visits(size: Size) -> f64 {
     let (at_once, each) = (size.of(4, 64, 64), size.of(2, 10, 20));
     let server = Program::server(&["--workers", "512"]);
@@ -678,11 +683,14 @@ fn many_visits(size: Size) -> f64 {
                         let ticket = ticket_by_tcp(server.address);
                         assert!(ticket.contains("<Port>"), "refused");
                         let (mut line, _) = take_seat(server.address, &ticket);
-                        line.say(said(1).as_bytes());
-                        line.say(TERMINATE.as_bytes());
+                        line.send(message_line(1).as_bytes());
+                        line.send(TERMINATE.as_bytes());
                         line.rest();
                         let took = begun.elapsed();
-                        assert!(took < Duration::from_secs(1), "a second late: {took:?}");
+                        assert!(
+                            took < Duration::from_secs(1),
+                            "took over a second: {took:?}"
+                        );
                         took
                     };
                     (0..each).map(one).collect::<Vec<_>>()
@@ -706,7 +714,7 @@ fn many_seated(size: Size) -> Vec<Row> {
         .map(|_| take_seat(server.address, &ticket_by_tcp(server.address)))
         .collect();
     for (line, _) in &mut seated {
-        line.say(b"<CLIENT><command>PING</command></CLIENT>\n");
+        line.send(b"<CLIENT><command>PING</command></CLIENT>\n");
         line.line_with("PONG");
     }
     let each = server.resident_kib() / count as f64;
@@ -755,14 +763,14 @@ fn many_seated(size: Size) -> Vec<Row> {
     ]
 }
 
-/// One speaks to 500, of whom some do not read; how long it takes to the others.
+/// One member sends to 500, some of which do not read. Measures the delivery times to the others.
 fn some_do_not_read(size: Size) -> Vec<Row> {
     let members = size.of(20, 500, 500);
-    let deaf = members / 20;
+    let not_reading = members / 20;
     let messages = size.of(10, 200, 1_000);
     let (mut tails, mut all_reading) = (Vec::new(), Vec::new());
     for _ in 0..size.rounds() {
-        for (results, deaf) in [(&mut all_reading, 0), (&mut tails, deaf)] {
+        for (results, not_reading) in [(&mut all_reading, 0), (&mut tails, not_reading)] {
             let server = Program::server(&["--workers", &members.to_string()]);
             let mut there = crowd(&server, members);
             let mut times = Vec::with_capacity(members * messages);
@@ -773,11 +781,11 @@ fn some_do_not_read(size: Size) -> Vec<Row> {
                 let frame = format!(
                     "<CLIENT><command>PM</command><message>{number}{long}</message></CLIENT>\n"
                 );
-                speaker.say(frame.as_bytes());
+                speaker.send(frame.as_bytes());
                 let expected = format!(
                     "<CLIENT from='m0000' scope='public'><message>{number}{long}</message></CLIENT>\n"
                 );
-                let reading = listeners.len() - deaf;
+                let reading = listeners.len() - not_reading;
                 for listener in &mut listeners[..reading] {
                     listener.expect(expected.as_bytes());
                     times.push(begun.elapsed());
@@ -788,19 +796,20 @@ fn some_do_not_read(size: Size) -> Vec<Row> {
         }
     }
     vec![Row::new(
-        &format!("p99 with {deaf} of {members} not reading / all, µs"),
+        &format!("p99 with {not_reading} of {members} not reading / all, µs"),
         tails,
         all_reading,
         "<= 1.2",
     )]
 }
 
-/// The same with a board that somebody watches, and without.
+/// A pair and a crowd, with and without a board that a viewer watches.
 fn watched(size: Size) -> Vec<Row> {
     let exchanges = size.of(100, 5_000, 20_000);
     let members = size.of(10, 500, 500);
     let windows = size.of(3, 60, 200);
-    // Medians and tails of a pair, deliveries of a fan-out; with the board, and without.
+    // The medians and tails of a pair, and the deliveries of a fan-out: with the board, and
+    // without.
     let mut figures: [[Vec<f64>; 3]; 2] = Default::default();
     for _ in 0..size.rounds() {
         for (with, figures) in figures.iter_mut().enumerate() {
@@ -810,7 +819,7 @@ fn watched(size: Size) -> Vec<Row> {
             figures[1].push(quantile(&mut times, 0.99));
             let (server, _watching) = board(with == 0, members);
             let mut there = crowd(&server, members);
-            // The crowd's entering is not what is measured, nor what the board still does about it.
+            // Neither the crowd's arrival nor the board's work for it is measured.
             std::thread::sleep(Duration::from_millis(500));
             figures[2].push(spread_out(&mut there, 1, windows, false));
         }
@@ -826,11 +835,11 @@ fn watched(size: Size) -> Vec<Row> {
         .collect()
 }
 
-/// A server, with a board that is watched if that is wanted. Whoever watches reads all of it.
-fn board(wanted: bool, workers: usize) -> (Program, Option<std::net::TcpStream>) {
+/// Starts a server, with a board and a viewer if `is_watched`. The viewer reads everything.
+fn board(is_watched: bool, workers: usize) -> (Program, Option<std::net::TcpStream>) {
     let workers = workers.to_string();
     let mut options = vec!["--workers", &workers];
-    if wanted {
+    if is_watched {
         options.extend(["--board=127.0.0.1:0", "--show-messages"]);
     }
     let server = Program::server(&options);
@@ -842,11 +851,12 @@ fn board(wanted: bool, workers: usize) -> (Program, Option<std::net::TcpStream>)
         std::thread::spawn(move || std::io::copy(&mut reading, &mut std::io::sink()));
         stream
     });
-    assert_eq!(watching.is_some(), wanted);
+    assert_eq!(watching.is_some(), is_watched);
     (server, watching)
 }
 
-/// A pair's latency beside somebody who takes more than a share, against the pair alone.
+/// A pair's latency alongside a client that takes more than its share, compared with the pair
+/// alone.
 fn fairness(size: Size) -> Vec<Row> {
     let count = size.of(200, 3_000, 10_000);
     let names = [
@@ -867,7 +877,7 @@ fn fairness(size: Size) -> Vec<Row> {
             std::thread::scope(|threads| {
                 let (stop, floods, server) = (&stop, &floods, &server);
                 threads.spawn(move || greedy(kind, server, stop, floods));
-                // It has begun when it has said something.
+                // The flood has begun after its first message.
                 while floods.load(Ordering::Acquire) == 0 {
                     std::thread::yield_now();
                 }
@@ -888,7 +898,7 @@ fn fairness(size: Size) -> Vec<Row> {
     rows.collect()
 }
 
-/// Somebody who takes more than a share, until it is over.
+/// Takes more than a fair share until `stop`.
 fn greedy(kind: usize, server: &Program, stop: &AtomicBool, floods: &AtomicUsize) {
     let seat = || take_seat(server.address, &ticket_by_tcp(server.address)).0;
     let (mut speaker, mut listener) = (seat(), seat());
@@ -896,7 +906,7 @@ fn greedy(kind: usize, server: &Program, stop: &AtomicBool, floods: &AtomicUsize
     let mut number = 0;
     let mut flood = |stream: &mut Line, frame: &str, pause: Duration| {
         while !stop.load(Ordering::Acquire) {
-            // Whoever is thrown out for it has been fair enough.
+            // If the server disconnects the client, the flood ends.
             if stream.stream.write_all(frame.as_bytes()).is_err() {
                 break;
             }
@@ -912,7 +922,7 @@ fn greedy(kind: usize, server: &Program, stop: &AtomicBool, floods: &AtomicUsize
             let reading = listener.stream.try_clone().unwrap();
             std::thread::scope(|threads| {
                 threads.spawn(|| std::io::copy(&mut &reading, &mut std::io::sink()));
-                flood(&mut speaker, &said(1), Duration::from_millis(1));
+                flood(&mut speaker, &message_line(1), Duration::from_millis(1));
                 let _ = reading.shutdown(std::net::Shutdown::Both);
             });
         }
@@ -920,13 +930,13 @@ fn greedy(kind: usize, server: &Program, stop: &AtomicBool, floods: &AtomicUsize
         1 => flood(&mut speaker, &long, Duration::from_micros(500)),
         _ => {
             let mut in_room = Vec::new();
-            for (main, name) in [(&mut speaker, "loud"), (&mut listener, "deaf")] {
+            for (main, name) in [(&mut speaker, "loud"), (&mut listener, "silent")] {
                 let login = format!(
                     "<CLIENT><command>LOGIN</command><username>{name}</username></CLIENT>\n"
                 );
-                main.say(login.as_bytes());
+                main.send(login.as_bytes());
                 main.line_with("<command>WELCOME");
-                main.say(b"<CLIENT><command>JOIN</command><room>r</room></CLIENT>\n");
+                main.send(b"<CLIENT><command>JOIN</command><room>r</room></CLIENT>\n");
                 let joined = main.line_with("<command>JOINED");
                 in_room.push(take_seat(server.address, &joined).0);
             }

@@ -1,19 +1,19 @@
-//! What was measured, as a table, and as a file that another run can be compared with.
+//! The results as a table, and as a file for later comparison.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-/// One figure of one scenario, from several rounds.
+/// One measurement of a scenario, from several rounds.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What was measured, with its unit.
+    /// The name of the measurement, with its unit.
     pub name: String,
-    /// Ours, a value for each round.
+    /// The server's values, one per round.
     pub ours: Vec<f64>,
-    /// The limit's, in the same rounds; empty where there is none.
+    /// The limit's values in the same rounds, empty if there is no limit.
     pub limit: Vec<f64>,
-    /// What is to be reached: a ratio to the limit, or a value where there is none.
+    /// The target: a ratio to the limit, or a value if there is no limit.
     pub target: String,
     /// The server's processor time for each message, in microseconds.
     pub cpu: Option<f64>,
@@ -88,7 +88,7 @@ impl Row {
         )
     }
 
-    /// One line of a kept file.
+    /// One line of a saved file.
     pub fn record(&self) -> String {
         let list = |values: &[f64]| {
             let texts: Vec<String> = values.iter().map(f64::to_string).collect();
@@ -130,8 +130,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Writes the table beside the build's other files; returns where.
-    pub fn keep(&self) -> PathBuf {
+    /// Saves the table in the target directory, and returns its path.
+    pub fn save(&self) -> PathBuf {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench");
         std::fs::create_dir_all(&folder).unwrap();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -149,8 +149,8 @@ impl Table {
     }
 }
 
-/// Prints two kept tables side by side. Ratios to the limit are compared where there are such,
-/// because the machine may have been another one.
+/// Prints two saved tables side by side. Compares ratios to the limit if there are any, because the
+/// machines may differ.
 pub fn compare(before: &str, after: &str) {
     let before: BTreeMap<String, Row> = Table::read(before)
         .rows

@@ -1,9 +1,9 @@
 //! `make demo-board`: a server with its board, and visitors that act out the nine rules of seed 000
-//! in turn, with a caption for each. It begins when somebody watches and goes round until Ctrl-C.
+//! in turn, with a caption for each. It starts once a viewer watches, and repeats until Ctrl-C.
 //!
-//! `DEMO_PACE=2` is twice as fast as the 4 seconds that a step takes (and the tick with it), and
-//! `DEMO_ROUNDS=1` ends it after one round. `--events FILE` records it, to be shown with
-//! `chatserver replay FILE`.
+//! `DEMO_PACE=2` is twice as fast as the default of 4 seconds per step (and speeds up the tick,
+//! too). `DEMO_ROUNDS=1` ends it after one round. `--events FILE` records it for `chatserver replay
+//! FILE`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -29,7 +29,7 @@ use portal_chat::server::{Server, Settings};
 mod patience;
 pub use patience::PATIENCE;
 
-/// How many ticks a step takes.
+/// The number of ticks per step.
 const TICKS_A_STEP: f64 = 4.0;
 
 fn main() {
@@ -42,7 +42,7 @@ fn main() {
         (Some(option), Some(file), None) if option == "--events" => Some(PathBuf::from(file)),
         _ => {
             eprintln!(
-                "demo-board: its only option is --events FILE, which records the rules into FILE"
+                "demo-board: the only option is --events FILE, which records the run to FILE"
             );
             std::process::exit(2);
         }
@@ -50,14 +50,14 @@ fn main() {
     let address = std::env::var("BOARD").unwrap_or("127.0.0.1:8050".to_owned());
     let Ok(address) = address.parse() else {
         eprintln!(
-            "demo-board: BOARD={address}: it is an address with a port, such as 127.0.0.1:8050"
+            "demo-board: BOARD={address} is not an address with a port, such as 127.0.0.1:8050"
         );
         std::process::exit(2);
     };
     let shown = |portal, board| {
         println!("portal   {portal}");
         println!(
-            "board    http://{board}/  shows it, in a browser; it begins when you watch, and Ctrl-C ends it"
+            "board    http://{board}/  open this in a browser to start the demo; Ctrl-C ends it"
         );
     };
     let pace = Duration::from_secs_f64(pace);
@@ -71,11 +71,11 @@ fn main() {
         |_| {},
     ) {
         match (&error, &recording) {
-            (CantPerform::Record(error), Some(file)) => eprintln!(
+            (DemoError::Record(error), Some(file)) => eprintln!(
                 "demo-board: can't write {} ({error}): choose another --events FILE",
                 file.display()
             ),
-            (CantPerform::Record(error) | CantPerform::Listen(error), _) => eprintln!(
+            (DemoError::Record(error) | DemoError::Listen(error), _) => eprintln!(
                 "demo-board: the board can't listen on {address} ({error}): BOARD=127.0.0.1:0 chooses a free port"
             ),
         }
@@ -83,19 +83,19 @@ fn main() {
     }
 }
 
-/// What can be in the way.
+/// Why the demo can't start.
 #[derive(Debug)]
-pub enum CantPerform {
-    /// The board has no address to listen at.
+pub enum DemoError {
+    /// The board can't listen on its address.
     Listen(io::Error),
-    /// The recording has no file to be written to.
+    /// The recording can't be created.
     Record(io::Error),
 }
 
-/// Starts a board at `address` and a server whose portal is at `port` (0: any that are free), says
-/// where they are, waits until somebody watches, and plays. What happens is written into the file
-/// `recording` as well, as the server does with `--events`. After each tick `ticked` is called, and
-/// the next one comes a tick's time after it has returned.
+/// Starts a board at `address` and a server with its portal at `port` (0 means any free ports),
+/// announces both addresses, waits for a viewer, and acts out the rules. Events are also written to
+/// the file `recording`, as with the server's `--events`. `ticked` is called after each tick, and
+/// the next tick follows one period after it has returned.
 pub fn perform(
     address: SocketAddr,
     port: u16,
@@ -104,7 +104,7 @@ pub fn perform(
     recording: Option<&Path>,
     announce: impl FnOnce(SocketAddr, SocketAddr),
     ticked: impl Fn(Tick) + Send + 'static,
-) -> Result<(), CantPerform> {
+) -> Result<(), DemoError> {
     let clock = Clock::new();
     let mut events = Events::new(clock.clone());
     events.show_texts();
@@ -113,11 +113,11 @@ pub fn perform(
         secrets: true,
     };
     let board =
-        Board::live(address, &mut events, redactor, None, &[]).map_err(CantPerform::Listen)?;
+        Board::live(address, &mut events, redactor, None, &[]).map_err(DemoError::Listen)?;
     let recording = match recording {
         Some(file) => {
             let queue = events.add_reader(1 << 16);
-            Some(start_event_file(queue, file, None).map_err(CantPerform::Record)?)
+            Some(start_event_file(queue, file, None).map_err(DemoError::Record)?)
         }
         None => None,
     };
@@ -132,7 +132,7 @@ pub fn perform(
         show_passcodes: true,
         ..Settings::default()
     };
-    // The ports of the seed, or any others if those are taken.
+    // The seed's ports, or any others if those are taken.
     let server = Server::start(&settings, clock.clone(), events.clone()).or_else(|_| {
         let settings = Settings {
             port: 0,
@@ -141,10 +141,10 @@ pub fn perform(
         Server::start(&settings, clock.clone(), events.clone())
     });
     let server = server.expect("a server");
-    let telling = events.clone();
+    let emitter = events.clone();
     let period = step.div_f64(TICKS_A_STEP);
-    let ticker = Ticker::start(clock.clone(), period, move |now, told| {
-        telling.emit(|| ChatEvent::Ticked { told });
+    let ticker = Ticker::start(clock.clone(), period, move |now, reported| {
+        emitter.emit(|| ChatEvent::Ticked { reported });
         ticked(now);
     });
     let ticker = ticker.expect("a thread");
@@ -153,7 +153,7 @@ pub fn perform(
     while board.watching() == 0 {
         thread::sleep(Duration::from_millis(50));
     }
-    let stage = Stage {
+    let demo = Demo {
         portal: server.portal(),
         workers: server.workers().iter().map(|port| port.get()).collect(),
         server,
@@ -163,9 +163,9 @@ pub fn perform(
         clock,
     };
     for _ in 0..rounds {
-        stage.one_round();
+        demo.one_round();
     }
-    let Stage { server, events, .. } = stage;
+    let Demo { server, events, .. } = demo;
     ticker.stop();
     server.stop();
     drop(events);
@@ -174,7 +174,7 @@ pub fn perform(
     Ok(())
 }
 
-struct Stage {
+struct Demo {
     portal: SocketAddr,
     workers: Vec<u16>,
     server: Server,
@@ -184,17 +184,21 @@ struct Stage {
     clock: Clock,
 }
 
-impl Stage {
+impl Demo {
     fn one_round(&self) {
         self.rule(
-            "Rule 1: a portal, and a worker on each port. Each is a thread, blocked in accept",
+            "Rule 1: a portal, and a worker on each port. Each is a thread that blocks in accept",
         );
         self.pause(2.0);
 
-        self.caption("Rule 2: a client asks the portal, which takes the top port off the stack");
+        self.caption(
+            "Rule 2: a client connects to the portal, which takes the top port off the stack",
+        );
         let ticket = self.request_port().expect("a port");
         self.pause(0.6);
-        self.caption("Rule 3: it connects to the worker on that port, and says the passcode");
+        self.caption(
+            "Rule 3: the client connects to the worker on that port, and sends the passcode",
+        );
         let mut alice = self.take_seat(&ticket);
         alice.log_in("alice");
         self.pause(0.8);
@@ -214,16 +218,16 @@ impl Stage {
         drop((alice, bob));
         self.rules_4_and_5();
 
-        self.rule("Rule 6: carol says nothing for the idle timeout, and is told so");
+        self.rule("Rule 6: carol sends nothing until the idle timeout, and receives IDLE TIMEOUT");
         let mut carol = self.take_seat(&self.request_port().expect("a port"));
         carol.log_in("carol");
-        carol.hear("IDLE TIMEOUT");
+        carol.receive("IDLE TIMEOUT");
         self.pause(1.0);
-        self.rule("Rule 6, too: after the total time, however active, it is over for dora");
+        self.rule("Rule 6, too: after the total time, dora is disconnected, however active she is");
         let mut dora = self.take_seat(&self.request_port().expect("a port"));
         dora.log_in("dora");
         let mut number = 0;
-        while !dora.has_heard("TOTAL TIME TIMEOUT", self.step / 2) {
+        while !dora.receives_within("TOTAL TIME TIMEOUT", self.step / 2) {
             number += 1;
             dora.message(&format!("I could go on, {number}"));
         }
@@ -231,70 +235,70 @@ impl Stage {
         self.rule_7();
 
         self.rule(
-            "Rule 8: the ticker stands for the clock's interrupt; each tick brings hal nearer to his idle timeout",
+            "Rule 8: the ticker emulates the clock interrupt; each tick brings hal closer to his idle timeout",
         );
         let mut hal = self.take_seat(&self.request_port().expect("a port"));
         hal.log_in("hal");
         self.pause(2.0);
         drop(hal);
 
-        self.rule("Rule 9: a client that wants to leave says TERMINATE");
+        self.rule("Rule 9: a client sends TERMINATE to leave");
         let mut zoe = self.take_seat(&self.request_port().expect("a port"));
         zoe.log_in("zoe");
         self.pause(0.8);
-        zoe.say("<CLIENT><command>TERMINATE</command></CLIENT>");
+        zoe.send_line("<CLIENT><command>TERMINATE</command></CLIENT>");
         self.wait_for("seat-free");
         self.pause(1.5);
     }
 
     fn rules_4_and_5(&self) {
-        self.rule("Rule 4: a client asks and does not come. Its time runs out; the port goes back");
+        self.rule("Rule 4: a client gets a port and does not connect. The reservation expires; the port returns to the stack");
         self.request_port().expect("a port");
         self.wait_for("no-show");
         self.pause(1.0);
 
-        self.rule("Rule 5: who goes to a worker without visiting the portal is turned away");
+        self.rule(
+            "Rule 5: a client that connects to a worker without visiting the portal is rejected",
+        );
         let mut stray = Visitor::at(SocketAddr::new(self.portal.ip(), self.workers[3]));
-        stray.hear("Wrong handshake passcode");
+        stray.receive("Wrong handshake passcode");
         self.pause(1.0);
-        self.rule("Rules 5a and 5b: the passcode comes from the portal, and is said once");
+        self.rule("Rules 5a and 5b: the passcode comes from the portal, and is sent once");
         let ticket = self.request_port().expect("a port");
         self.pause(0.5);
         let mut carol = self.take_seat(&ticket);
         carol.log_in("carol");
         self.pause(0.8);
         drop(carol);
-        self.rule("Rule 5c: a wrong passcode has only one chance");
+        self.rule("Rule 5c: a client has only one attempt at the passcode");
         let (worker, passcode) = self.request_port().expect("a port");
         self.pause(0.5);
         let mut dave = Visitor::at(worker);
-        dave.say("<CLIENT><HandshakePasscode>guessed</HandshakePasscode></CLIENT>");
-        dave.hear("Wrong handshake passcode");
+        dave.send_line("<CLIENT><HandshakePasscode>guessed</HandshakePasscode></CLIENT>");
+        dave.receive("Wrong handshake passcode");
         self.pause(0.8);
-        self.caption(
-            "Rule 5d: and the passcode has changed, so the old one is good for nothing now",
-        );
+        self.caption("Rule 5d: the passcode has changed, so the old one is invalid now");
         let mut again = Visitor::at(worker);
-        again.say(&format!(
+        again.send_line(&format!(
             "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
         ));
-        again.hear("Wrong handshake passcode");
+        again.receive("Wrong handshake passcode");
         self.pause(1.0);
     }
 
     fn rule_7(&self) {
-        self.rule("Rule 7: all are occupied, so the portal says FULL");
+        self.rule("Rule 7: all workers are occupied, so the portal sends FULL");
         let mut alice = self.take_seat(&self.request_port().expect("a port"));
         let mut bob = self.take_seat(&self.request_port().expect("a port"));
         let erin = self.take_seat(&self.request_port().expect("a port"));
         let mut frank = self.take_seat(&self.request_port().expect("a port"));
         assert!(self.request_port().is_none(), "FULL");
         self.pause(0.8);
-        // Or they would be idle for too long before the rule is over.
+        // Otherwise they would time out before the rule ends.
         for visitor in [&mut alice, &mut bob, &mut frank] {
             visitor.message("I am staying");
         }
-        self.caption("Rule 7: the client sleeps and asks again; meanwhile somebody has left");
+        self.caption("Rule 7: the client sleeps and tries again; meanwhile a client has left");
         drop(erin);
         self.pause(0.5);
         let mut gina = self.take_seat(&self.request_port().expect("a port"));
@@ -303,7 +307,7 @@ impl Stage {
         drop((alice, bob, frank, gina));
     }
 
-    /// The caption of a rule, which begins when nobody is left of the one before.
+    /// Shows the caption of a rule, after all clients of the previous rule have left.
     fn rule(&self, text: &str) {
         while self.server.free_ports().len() < self.workers.len() {
             thread::sleep(self.step / 20);
@@ -326,9 +330,9 @@ impl Stage {
         self.clock.subscribe().wait_past(Tick(now + ticks - 1));
     }
 
-    /// Waits for the next event of that kind.
+    /// Waits for the next event of this kind.
     fn wait_for(&self, kind: &str) {
-        // In all: the clock ticks on, and each tick is an event.
+        // A limit for the whole wait, because each tick is an event.
         let until = Instant::now() + PATIENCE;
         loop {
             let event = self.queue.events().recv_deadline(until);
@@ -338,13 +342,14 @@ impl Stage {
         }
     }
 
-    /// Where to go and what to say there, or `None` when all are occupied.
+    /// Requests a port. Returns the worker's address and the passcode, or `None` if the portal is
+    /// full.
     fn request_port(&self) -> Option<(SocketAddr, String)> {
-        // What has happened so far is not waited for any more.
+        // Discard the events so far.
         self.queue.events().try_iter().for_each(drop);
-        let answer = Visitor::at(self.portal).hear("<");
+        let reply = Visitor::at(self.portal).receive("<");
         let part = |element: &str| {
-            let rest = answer.split_once(&format!("<{element}>"))?.1;
+            let rest = reply.split_once(&format!("<{element}>"))?.1;
             Some(rest.split_once('<')?.0.to_owned())
         };
         let port = part("Port")?.parse().ok()?;
@@ -355,10 +360,10 @@ impl Stage {
     fn take_seat(&self, (worker, passcode): &(SocketAddr, String)) -> Visitor {
         let mut visitor = Visitor::at(*worker);
         self.pause(0.3);
-        visitor.say(&format!(
+        visitor.send_line(&format!(
             "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
         ));
-        visitor.hear("Connection successful");
+        visitor.receive("Connection successful");
         visitor
     }
 }
@@ -373,24 +378,24 @@ impl Visitor {
         Visitor(BufReader::new(stream))
     }
 
-    fn say(&mut self, line: &str) {
-        // Whether it is still heard, the next answer shows.
+    fn send_line(&mut self, line: &str) {
+        // The next reply shows whether it has arrived.
         let _ = writeln!(self.0.get_mut(), "{line}");
     }
 
     fn message(&mut self, text: &str) {
-        self.say(&format!("<CLIENT><message>{text}</message></CLIENT>"));
+        self.send_line(&format!("<CLIENT><message>{text}</message></CLIENT>"));
     }
 
     fn log_in(&mut self, name: &str) {
-        self.say(&format!(
+        self.send_line(&format!(
             "<CLIENT><command>LOGIN</command><username>{name}</username></CLIENT>"
         ));
-        self.hear("WELCOME");
+        self.receive("WELCOME");
     }
 
-    /// The next line that has `part` in it.
-    fn hear(&mut self, part: &str) -> String {
+    /// Returns the next line that contains `part`.
+    fn receive(&mut self, part: &str) -> String {
         let mut line = String::new();
         while self.0.read_line(&mut line).expect(part) > 0 {
             if line.contains(part) {
@@ -401,8 +406,8 @@ impl Visitor {
         panic!("the connection was closed before {part:?}");
     }
 
-    /// Reads what comes within `patience`; whether `part` was in it.
-    fn has_heard(&mut self, part: &str, patience: Duration) -> bool {
+    /// Reads for `patience`, and returns whether a line contained `part`.
+    fn receives_within(&mut self, part: &str, patience: Duration) -> bool {
         self.0.get_ref().set_read_timeout(Some(patience)).unwrap();
         let mut line = String::new();
         while self.0.read_line(&mut line).is_ok_and(|count| count > 0) {

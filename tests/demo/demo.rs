@@ -1,5 +1,5 @@
-//! `make demo`: a server, two clients that follow a script, and what each of the three shows,
-//! line by line as it happens. It ends by itself.
+//! `make demo`: a server, two clients that follow a script, and the output of all three, line by
+//! line as it appears. It ends by itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_macros)]
 
 use std::cell::RefCell;
@@ -10,20 +10,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Nothing in here should take as long.
+/// The time limit for each line.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const SCRIPT: &[(&str, &str)] = &[
     ("alice", "Hello! Which port did you get?"),
     (
         "bob",
-        "The one beside yours. What I say goes from my socket to my worker's thread,",
+        "The one next to yours. My message goes from my socket to my worker's thread,",
     ),
     ("bob", "and that same thread writes it into your socket."),
     ("alice", "So there is a thread for each of us?"),
     (
         "bob",
-        "Two, even: a worker that is blocked in read(), and a timer that waits for ticks.",
+        "Two, even: a worker that blocks in read(), and a timer that waits for ticks.",
     ),
     ("alice", "/me takes notes"),
     ("bob", "Bye!"),
@@ -38,14 +38,13 @@ struct Actor {
 struct Stage {
     lines: Receiver<(&'static str, String)>,
     sender: Sender<(&'static str, String)>,
-    /// What has been shown and not been waited for yet: two programs' lines may come in either
-    /// order.
-    shown: RefCell<Vec<(&'static str, String)>>,
+    /// The lines that were printed and not waited for yet: two programs may print in either order.
+    printed: RefCell<Vec<(&'static str, String)>>,
     pace: Duration,
 }
 
 fn main() {
-    // DEMO_PACE=0 makes it as quick as it can be.
+    // DEMO_PACE=0 runs it as fast as possible.
     let pace = std::env::var("DEMO_PACE")
         .ok()
         .and_then(|text| text.parse().ok())
@@ -54,12 +53,12 @@ fn main() {
     let stage = Stage {
         lines,
         sender,
-        shown: RefCell::default(),
+        printed: RefCell::default(),
         pace: Duration::from_secs_f64(pace),
     };
 
     caption("A server starts: a portal, two workers, a timer for each, a ticker.");
-    let mut server = stage.enter(
+    let mut server = stage.start(
         "server",
         "chatserver",
         &["0", "--workers", "2", "--show-messages", "--no-passwords"],
@@ -73,43 +72,43 @@ fn main() {
         .to_owned();
     stage.wait_for("server", "portal-udp");
 
-    caption("Alice asks the portal over TCP, and is sent to a worker with a passcode.");
-    let mut alice = stage.enter("alice", "chatclient", &["127.0.0.1", &port]);
+    caption("Alice connects to the portal over TCP, and receives a worker's port and a passcode.");
+    let mut alice = stage.start("alice", "chatclient", &["127.0.0.1", &port]);
     stage.wait_for("alice", "you have no partner");
     stage.pause();
-    caption("Bob asks the portal over UDP. He gets the seat beside hers.");
-    let mut bob = stage.enter(
+    caption("Bob sends a datagram to the portal. He gets the seat next to hers.");
+    let mut bob = stage.start(
         "bob",
         "chatclient",
         &["127.0.0.1", &port, "--portal", "udp"],
     );
     stage.wait_for("alice", "you are talking to");
 
-    caption("They talk.");
-    for (who, line) in SCRIPT {
+    caption("They chat.");
+    for (actor, line) in SCRIPT {
         stage.pause();
-        let (speaker, listener) = if *who == "alice" {
+        let (speaker, listener) = if *actor == "alice" {
             (&mut alice, "bob")
         } else {
             (&mut bob, "alice")
         };
-        println!("{}", column(who, &format!("> {line}")));
+        println!("{}", column(actor, &format!("> {line}")));
         writeln!(speaker.keyboard.as_mut().unwrap(), "{line}").unwrap();
         stage.wait_for(listener, line.strip_prefix("/me ").unwrap_or(line));
     }
     stage.pause();
 
-    caption("Bob leaves with TERMINATE: his passcode changes, his port goes back on the stack.");
-    stage.leave(&mut bob);
+    caption("Bob leaves with TERMINATE: his passcode changes, and his port returns to the stack.");
+    stage.finish(&mut bob);
     stage.wait_for("alice", "left; you have no partner");
     stage.pause();
-    caption("Ctrl-C ends the server. Alice is told; every thread is joined.");
+    caption("Ctrl-C stops the server. Alice is notified, and every thread is joined.");
     interrupt(&server);
     stage.wait_for("alice", "shutting down");
-    stage.leave(&mut alice);
+    stage.finish(&mut alice);
     stage.wait_for("server", "Stopped.");
-    let status = server.child.wait().expect("the server ends");
-    assert!(status.success(), "the server ended with {status}");
+    let status = server.child.wait().expect("the server exits");
+    assert!(status.success(), "the server exited with {status}");
     println!(
         "\nNext: `make run-server`, then `make run-client` in two other terminals.\n\
          `make demo-board` shows the same rules in a browser; `make lessons` explains them."
@@ -117,8 +116,8 @@ fn main() {
 }
 
 impl Stage {
-    fn enter(&self, name: &'static str, program: &str, arguments: &[&str]) -> Actor {
-        let mut child = Command::new(beside(program))
+    fn start(&self, name: &'static str, program: &str, arguments: &[&str]) -> Actor {
+        let mut child = Command::new(path_of(program))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -143,60 +142,60 @@ impl Stage {
         }
     }
 
-    /// Shows what everybody shows, until `who` has shown a line with `part` in it, after the one
-    /// that was waited for before.
-    fn wait_for(&self, who: &str, part: &str) -> String {
+    /// Prints the lines of all programs until `actor` has printed one that contains `part`, after
+    /// the one that was waited for before.
+    fn wait_for(&self, actor: &str, part: &str) -> String {
         let until = Instant::now() + PATIENCE;
         loop {
-            if let Some(line) = self.has_shown(who, part) {
+            if let Some(line) = self.take_line(actor, part) {
                 return line;
             }
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
-                Ok((name, line)) => self.show(name, line),
-                Err(RecvTimeoutError::Timeout) => panic!("{who} never showed {part:?}"),
-                Err(RecvTimeoutError::Disconnected) => panic!("everyone has gone"),
+                Ok((name, line)) => self.print(name, line),
+                Err(RecvTimeoutError::Timeout) => panic!("{actor} never printed {part:?}"),
+                Err(RecvTimeoutError::Disconnected) => panic!("all programs have exited"),
             }
         }
     }
 
-    fn show(&self, name: &'static str, line: String) {
+    fn print(&self, name: &'static str, line: String) {
         println!("{}", column(name, &line));
-        self.shown.borrow_mut().push((name, line));
+        self.printed.borrow_mut().push((name, line));
     }
 
-    /// The line of `who` with `part` in it. That line and those before it are not waited for again.
-    fn has_shown(&self, who: &str, part: &str) -> Option<String> {
-        let mut shown = self.shown.borrow_mut();
-        let index = shown
+    /// Returns the line of `actor` that contains `part`, and removes it and those before it.
+    fn take_line(&self, actor: &str, part: &str) -> Option<String> {
+        let mut printed = self.printed.borrow_mut();
+        let index = printed
             .iter()
-            .position(|(name, line)| *name == who && line.contains(part))?;
-        let (_, line) = shown.remove(index);
-        let mut place = 0;
-        shown.retain(|(name, _)| {
-            place += 1;
-            place > index || *name != who
+            .position(|(name, line)| *name == actor && line.contains(part))?;
+        let (_, line) = printed.remove(index);
+        let mut seen = 0;
+        printed.retain(|(name, _)| {
+            seen += 1;
+            seen > index || *name != actor
         });
         Some(line)
     }
 
-    /// Time to read.
+    /// Leaves time to read.
     fn pause(&self) {
         thread::sleep(self.pace);
         while let Ok((name, line)) = self.lines.try_recv() {
-            self.show(name, line);
+            self.print(name, line);
         }
     }
 
-    fn leave(&self, actor: &mut Actor) {
+    fn finish(&self, actor: &mut Actor) {
         drop(actor.keyboard.take());
-        let status = actor.child.wait().expect("it ends");
-        println!("{}", column(actor.name, &format!("(has ended, {status})")));
+        let status = actor.child.wait().expect("the program exits");
+        println!("{}", column(actor.name, &format!("(exited, {status})")));
     }
 }
 
-/// A program that was built beside this one: examples lie in a folder of their own.
-fn beside(program: &str) -> PathBuf {
+/// The path of a program in this program's folder.
+fn path_of(program: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.join(program)
@@ -238,15 +237,15 @@ fn fold(first: &str, next: &str, text: &str) -> String {
     folded
 }
 
-fn column(who: &str, line: &str) -> String {
-    let code = match who {
+fn column(actor: &str, line: &str) -> String {
+    let code = match actor {
         "alice" => "36",
         "bob" => "35",
         _ => "2",
     };
     let lines = fold("          ", "          ", line);
     let lines = lines.lines().enumerate().map(|(index, line)| {
-        let name = if index == 0 { who } else { "" };
+        let name = if index == 0 { actor } else { "" };
         format!("{}{}", paint(code, &format!("{name:>7} |")), &line[9..])
     });
     lines.collect::<Vec<_>>().join("\n")

@@ -1,22 +1,22 @@
-//! `make demo` is played to its end, as quickly as it can be.
+//! Runs `make demo` to its end, as fast as possible.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::process::Command;
 
-/// It waits for each line that it announces, and ends with an error if one does not come.
+/// The demo waits for each line that it announces, and exits with an error if one is missing.
 #[test]
-fn the_demonstration_comes_to_its_end() {
+fn demo_runs_to_its_end() {
     let output = Command::new(env!("CARGO_BIN_EXE_demo"))
         .env("DEMO_PACE", "0")
-        // No client is too late, even on a busy machine.
+        // Slow timeouts, for a busy machine.
         .env("CHAT_TEST_CLOCK", "100")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
-        "{said}{}",
+        "{text}{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    assert!(said.contains("Stopped."), "{said}");
+    assert!(text.contains("Stopped."), "{text}");
 }

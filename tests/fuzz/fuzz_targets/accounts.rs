@@ -1,5 +1,5 @@
-//! Whatever stands in the accounts file, reading it does not panic, and every line is an account,
-//! a comment or reported as damaged.
+//! Reading an arbitrary accounts file does not panic, and every line is an account, a comment or
+//! reported as damaged.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! No frame makes a reader panic, and what was read once is read the same when it is written again.
+//! No frame makes a reader panic, and a document that was read can be written and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -14,7 +14,7 @@ fn codecs() -> [Codec; 4] {
     ]
 }
 
-/// The one frame in `bytes`.
+/// Returns the only frame in `bytes`.
 fn frame(mut reader: FrameReader, mut bytes: &[u8]) -> Option<Vec<u8>> {
     while !bytes.is_empty() {
         reader.read_from(&mut bytes).ok()?;
@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
         if let Ok(doc) = codec.read_client(data) {
             let mut again = Vec::new();
             codec.write_client(&doc, &mut again);
-            // Characters that XML has no room for are written as others, and `&` takes more bytes.
+            // Characters that XML excludes are replaced, and `&` takes more bytes.
             if let Some(again) = frame(codec.reader_of_server(), &again) {
                 assert!(codec.read_client(&again).is_ok(), "{doc:?}");
             }

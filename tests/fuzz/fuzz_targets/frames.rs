@@ -1,10 +1,10 @@
-//! However a stream is cut into reads, its frames are the same, and none is longer than allowed.
+//! The boundaries of reads do not affect the frames, and no frame exceeds the limit.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use portal_chat::wire::{FrameReader, Framing};
 
-/// The frames, and whether the stream ended in an error.
+/// Returns the frames, and whether the stream ended in an error.
 fn frames(framing: Framing, mut bytes: &[u8], step: usize) -> (Vec<Vec<u8>>, bool) {
     let mut reader = FrameReader::with(framing, 64);
     let mut frames = Vec::new();
@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
         let whole = frames(framing, bytes, usize::MAX);
         let cut = frames(framing, bytes, usize::from(step) + 1);
         assert_eq!(whole.0, cut.0, "{framing:?}");
-        // A frame that is too long may be found out sooner or later, but before the next one.
+        // An oversized frame may be found sooner or later, but before the next one.
         assert_eq!(whole.1, cut.1, "{framing:?}");
     }
 });

@@ -1,4 +1,4 @@
-//! No line that somebody types, and no command line, makes the client panic.
+//! No typed line and no command line makes the client panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
