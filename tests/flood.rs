@@ -141,7 +141,7 @@ fn a_room() {
 
 #[cfg(feature = "tls")]
 fn with_tls() {
-    use support::tls::{both, secure_clients};
+    use support::tls::{both, use_tls};
 
     let (tls, client) = both();
     let start = |settings: Settings| {
@@ -151,9 +151,9 @@ fn with_tls() {
         })
     };
     let with_client = |action: &dyn Fn()| {
-        secure_clients(Some(client.clone()));
+        use_tls(Some(client.clone()));
         action();
-        secure_clients(None);
+        use_tls(None);
     };
 
     let server = start(Settings::default());

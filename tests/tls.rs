@@ -27,7 +27,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use support::running::{Running, program};
 use support::terminal::Terminal;
-use support::tls::{both, identity, secure_clients};
+use support::tls::{both, identity, use_tls};
 use support::{Client, PATIENCE, TestServer, handshake, message};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
@@ -161,7 +161,7 @@ fn unfinished_handshakes_cost_other_callers_nothing() {
             client
         })
         .collect();
-    secure_clients(Some(client));
+    use_tls(Some(client));
     assert_eq!(server.server.free_ports().len(), 4);
     let (mut alice, _) = server.seat();
     let (mut bob, _) = server.seat();
@@ -169,7 +169,7 @@ fn unfinished_handshakes_cost_other_callers_nothing() {
     assert!(bob.line_with("<message>").contains("in secret"));
     // At a worker's port the timekeeper ends it, and the port comes back.
     let (port, _) = support::ticket(&server.request_port());
-    secure_clients(None);
+    use_tls(None);
     let stuck = TcpStream::connect(SocketAddr::new(portal.ip(), port.get())).unwrap();
     server.wait_for_event("arrived", Some(port));
     server.tick(2);
@@ -187,12 +187,12 @@ fn a_class_behind_one_address_gets_in_at_once() {
     let connected: Vec<TcpStream> = (0..30)
         .map(|_| TcpStream::connect(portal).unwrap())
         .collect();
-    secure_clients(Some(client));
+    use_tls(Some(client));
     let mut ports: Vec<_> = connected
         .into_iter()
         .map(|stream| support::ticket(&Client::over(stream).rest()).0)
         .collect();
-    secure_clients(None);
+    use_tls(None);
     ports.sort();
     ports.dedup();
     assert_eq!(ports.len(), 30);
@@ -463,7 +463,7 @@ print(answer.decode())
 fn openssl_changes_the_keys_in_the_middle_of_a_visit() {
     let (tls, client) = both();
     let server = TestServer::start(&settings(2, &tls));
-    secure_clients(Some(client));
+    use_tls(Some(client));
     let (port, passcode) = support::ticket(&server.request_port());
     let worker = SocketAddr::new(server.server.portal().ip(), port.get()).to_string();
     let openssl = Command::new("openssl")
@@ -547,9 +547,9 @@ fn somebody_on_the_way_reads_everything_without_tls_and_nothing_with_it() {
     assert!(what_is_seen(&plain));
     let (tls, client) = both();
     let secured = TestServer::start(&settings(2, &tls));
-    secure_clients(Some(client));
+    use_tls(Some(client));
     assert!(!what_is_seen(&secured));
-    secure_clients(None);
+    use_tls(None);
 }
 
 #[test]

@@ -144,7 +144,7 @@ pub fn perform(
     let emitter = events.clone();
     let period = step.div_f64(TICKS_A_STEP);
     let ticker = Ticker::start(clock.clone(), period, move |now, reported| {
-        emitter.emit(|| ChatEvent::Ticked { reported });
+        emitter.emit(|| ChatEvent::Ticked { told: reported });
         ticked(now);
     });
     let ticker = ticker.expect("a thread");
