@@ -1,5 +1,5 @@
-//! The board's server side: the page and its stream, who is let in, what a projector does not get
-//! to see, and that a replay ends in the picture of the run itself.
+//! The board's server side: the page and its stream, admission, redaction, and replays that end in
+//! the same state as the run.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -28,23 +28,23 @@ const EVERYTHING: Redactor = Redactor {
     secrets: true,
 };
 
-/// What a board answers to `request`, to the end of the connection.
-fn answer(board: SocketAddr, request: &[u8]) -> String {
+/// Sends `request` to a board, and reads its response until the end of the connection.
+fn response(board: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(board).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    // It may answer, and close, before all of it is written.
+    // The board may respond and close before everything is written.
     let _ = stream.write_all(request);
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    answer
+    let mut response = String::new();
+    let _ = stream.read_to_string(&mut response);
+    response
 }
 
 fn get(board: SocketAddr, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    answer(board, request.as_bytes())
+    response(board, request.as_bytes())
 }
 
-/// Somebody who watches.
+/// A viewer's stream.
 struct Viewer {
     stream: BufReader<TcpStream>,
     picture: Value,
@@ -62,11 +62,11 @@ impl Viewer {
             picture: Value::Null,
             events: Vec::new(),
         };
-        assert!(viewer.next(), "the whole picture comes first");
+        assert!(viewer.next(), "the whole picture arrives first");
         viewer
     }
 
-    /// Takes in what comes next; `false` when it is the end.
+    /// Applies the next update. Returns `false` at the end.
     fn next(&mut self) -> bool {
         let mut kind = String::new();
         loop {
@@ -104,7 +104,7 @@ impl Viewer {
         }
     }
 
-    /// Watches until an event of that name has come.
+    /// Applies updates until an event with this name arrives.
     fn wait_for(&mut self, event: &str) -> Value {
         loop {
             if let Some(found) = self.events.iter().find(|there| there["event"] == event) {
@@ -114,22 +114,22 @@ impl Viewer {
         }
     }
 
-    fn until_the_end(mut self) -> Viewer {
+    fn read_to_end(mut self) -> Viewer {
         while self.next() {}
         self
     }
 }
 
-/// A server with a board, and a clock that stands still.
-struct Stage {
+/// A server with a board, and a clock that ticks only on demand.
+struct TestBoard {
     server: Server,
     clock: Clock,
     events: Events,
     board: Board,
 }
 
-impl Stage {
-    fn new(settings: &Settings, redactor: Redactor) -> Stage {
+impl TestBoard {
+    fn new(settings: &Settings, redactor: Redactor) -> TestBoard {
         let clock = Clock::new();
         let mut events = Events::new(clock.clone());
         if redactor.texts {
@@ -141,7 +141,7 @@ impl Stage {
             ..settings.clone()
         };
         let server = Server::start(&settings, clock.clone(), events.clone()).unwrap();
-        Stage {
+        TestBoard {
             server,
             clock,
             board,
@@ -150,11 +150,11 @@ impl Stage {
     }
 
     fn seat(&self) -> Guest {
-        let mut answer = String::new();
+        let mut response = String::new();
         let mut portal = TcpStream::connect(self.server.portal()).unwrap();
-        portal.read_to_string(&mut answer).unwrap();
+        portal.read_to_string(&mut response).unwrap();
         let part = |element: &str| {
-            let rest = answer.split_once(&format!("<{element}>")).unwrap().1;
+            let rest = response.split_once(&format!("<{element}>")).unwrap().1;
             rest.split_once('<').unwrap().0.to_owned()
         };
         let port = part("Port").parse().unwrap();
@@ -162,14 +162,14 @@ impl Stage {
         let mut guest = Guest(BufReader::new(TcpStream::connect(worker).unwrap()));
         guest.0.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
         let passcode = part("HandshakePasscode");
-        guest.says(&format!(
+        guest.send_line(&format!(
             "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
         ));
-        guest.hears("Connection successful");
+        guest.expect_line("Connection successful");
         guest
     }
 
-    /// Ends the server and then the board; the viewers hear all of it.
+    /// Stops the server and then the board. The viewers receive everything.
     fn end(self) {
         self.clock.stop();
         self.server.stop();
@@ -181,11 +181,11 @@ impl Stage {
 struct Guest(BufReader<TcpStream>);
 
 impl Guest {
-    fn says(&mut self, line: &str) {
+    fn send_line(&mut self, line: &str) {
         writeln!(self.0.get_mut(), "{line}").unwrap();
     }
 
-    fn hears(&mut self, part: &str) {
+    fn expect_line(&mut self, part: &str) {
         let mut line = String::new();
         while !line.contains(part) {
             line.clear();
@@ -195,9 +195,9 @@ impl Guest {
 }
 
 #[test]
-fn the_page_comes_with_a_strict_policy_and_everything_else_is_refused() {
-    let stage = Stage::new(&Settings::default(), NOTHING);
-    let board = stage.board.address();
+fn page_has_a_strict_policy() {
+    let board_server = TestBoard::new(&Settings::default(), NOTHING);
+    let board = board_server.board.address();
     for path in [
         "/",
         "/board.css",
@@ -219,7 +219,7 @@ fn the_page_comes_with_a_strict_policy_and_everything_else_is_refused() {
         let (head, body) = page.split_once("\r\n\r\n").unwrap();
         let length = format!("Content-Length: {}", body.len());
         assert!(head.ends_with(&length), "{head}");
-        // Nothing is loaded from elsewhere, and no script or style stands in the page itself.
+        // Nothing is loaded from other sites, and the page itself contains no script or style.
         for part in [
             "https:",
             "<style",
@@ -253,82 +253,84 @@ fn the_page_comes_with_a_strict_policy_and_everything_else_is_refused() {
             "200",
         ),
     ] {
-        let answer = answer(board, request.as_bytes());
+        let response = response(board, request.as_bytes());
         assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{request}: {answer}"
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {response}"
         );
     }
-    stage.end();
+    board_server.end();
 }
 
 #[test]
-fn a_refused_request_is_an_event_and_the_pages_names_are_the_boards() {
+fn refused_request_is_an_event() {
     let mut events = Events::new(Clock::new());
     let queue = events.add_reader(16);
     let names = ["chat.example:8443".to_owned()];
     let board = Board::live(ANY.parse().unwrap(), &mut events, NOTHING, None, &names).unwrap();
-    let ask = |host: &str| {
+    let request_page = |host: &str| {
         let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
-        answer(board.address(), request.as_bytes())
+        response(board.address(), request.as_bytes())
     };
-    assert!(ask("chat.example").starts_with("HTTP/1.1 200"));
-    let refused = ask("evil.example");
+    assert!(request_page("chat.example").starts_with("HTTP/1.1 200"));
+    let refused = request_page("evil.example");
     let fix = "--web-name evil.example";
     assert!(
         refused.starts_with("HTTP/1.1 421") && refused.contains(fix),
         "{refused}"
     );
-    let told = queue.events().recv_timeout(PATIENCE).unwrap().line();
+    let line = queue.events().recv_timeout(PATIENCE).unwrap().line();
     assert!(
-        told.contains("http-refused") && told.contains(fix),
-        "{told}"
+        line.contains("http-refused") && line.contains(fix),
+        "{line}"
     );
     let port = board.address().port().to_string();
-    assert!(told.contains(&port), "{told}");
+    assert!(line.contains(&port), "{line}");
     // A proxy can serve the pages below a path.
     let page = get(board.address(), "/") + &get(board.address(), "/board.js");
     assert!(!page.contains("=\"/") && !page.contains("'/events'"));
 }
 
 #[test]
-fn whoever_watches_sees_a_visit_from_the_ticket_to_the_freed_port() {
-    let stage = Stage::new(&Settings::default(), EVERYTHING);
-    let mut viewer = Viewer::of(stage.board.address(), "");
-    let mut guest = stage.seat();
+fn viewer_sees_a_whole_visit() {
+    let board_server = TestBoard::new(&Settings::default(), EVERYTHING);
+    let mut viewer = Viewer::of(board_server.board.address(), "");
+    let mut guest = board_server.seat();
     let seated = viewer.wait_for("seated");
     let seat = seated["seat"].to_string();
     assert_eq!(viewer.picture["cards"][&seat]["phase"], "seated");
     assert_eq!(viewer.picture["stack"]["count"], 3);
-    guest.says("<CLIENT><command>LOGIN</command><username>alice</username></CLIENT>");
+    guest.send_line("<CLIENT><command>LOGIN</command><username>alice</username></CLIENT>");
     viewer.wait_for("logged-in");
     assert_eq!(viewer.picture["cards"][&seat]["name"], "alice");
-    // A newcomer gets the same picture, and what has happened so far.
-    let late = Viewer::of(stage.board.address(), "");
+    // A later viewer gets the same picture, and the events so far.
+    let late = Viewer::of(board_server.board.address(), "");
     assert_eq!(late.picture, viewer.picture);
     assert_eq!(late.events.first().unwrap()["event"], "started");
-    guest.says("<CLIENT><command>TERMINATE</command></CLIENT>");
+    guest.send_line("<CLIENT><command>TERMINATE</command></CLIENT>");
     let freed = viewer.wait_for("seat-free");
     assert_eq!(freed["visit"], seated["visit"]);
     assert_eq!(viewer.picture["cards"][&seat]["phase"], "free");
     assert_eq!(viewer.picture["stack"]["count"], 4);
-    stage.end();
-    assert_eq!(viewer.until_the_end().picture["over"], true);
+    board_server.end();
+    assert_eq!(viewer.read_to_end().picture["over"], true);
 }
 
 #[test]
-fn a_tick_is_counted_down_and_what_it_ends_is_shown() {
-    let stage = Stage::new(&Settings::default(), NOTHING);
-    let mut viewer = Viewer::of(stage.board.address(), "");
-    let mut answer = String::new();
-    let mut portal = TcpStream::connect(stage.server.portal()).unwrap();
-    portal.read_to_string(&mut answer).unwrap();
+fn viewer_sees_the_countdown_of_ticks() {
+    let board_server = TestBoard::new(&Settings::default(), NOTHING);
+    let mut viewer = Viewer::of(board_server.board.address(), "");
+    let mut response = String::new();
+    let mut portal = TcpStream::connect(board_server.server.portal()).unwrap();
+    portal.read_to_string(&mut response).unwrap();
     let seat = viewer.wait_for("ticket")["seat"].to_string();
-    // Two ticks long, and past at the next.
+    // Two ticks long, and expired at the next one.
     assert_eq!(viewer.picture["cards"][&seat]["until"], 3);
     for _ in 0..3 {
-        let (tick, told) = stage.clock.beat();
-        stage.events.emit(|| ChatEvent::Ticked { told });
+        let (tick, subscribers) = board_server.clock.beat();
+        board_server
+            .events
+            .emit(|| ChatEvent::Ticked { told: subscribers });
         assert!(tick.0 <= 3);
     }
     viewer.wait_for("seat-free");
@@ -338,29 +340,29 @@ fn a_tick_is_counted_down_and_what_it_ends_is_shown() {
         "the passcode has changed"
     );
     assert_eq!(viewer.picture["cards"][&seat]["end"], "no-show");
-    stage.end();
+    board_server.end();
 }
 
 #[test]
-fn without_leave_no_word_no_passcode_and_no_password_reaches_the_page() {
+fn redacted_page_contains_no_texts_or_secrets() {
     let settings = Settings {
         accounts: Some(temporary("accounts")),
         ..Settings::default()
     };
-    let stage = Stage::new(&settings, NOTHING);
-    let mut viewer = Viewer::of(stage.board.address(), "");
-    // The shutter opens when somebody watches and something has happened.
-    let mut guest = stage.seat();
+    let board_server = TestBoard::new(&settings, NOTHING);
+    let mut viewer = Viewer::of(board_server.board.address(), "");
+    // Text events are recorded only while a viewer watches, and from the next event on.
+    let mut guest = board_server.seat();
     while !viewer.events.iter().any(|event| event["event"] == "read") {
-        guest.says("<CLIENT><message>wh1sper</message></CLIENT>");
-        stage.events.emit(|| ChatEvent::Ticked { told: 0 });
+        guest.send_line("<CLIENT><message>wh1sper</message></CLIENT>");
+        board_server.events.emit(|| ChatEvent::Ticked { told: 0 });
         assert!(viewer.next());
     }
-    guest.says("<CLIENT><command>LOGIN</command><username>alice</username></CLIENT>");
-    guest.says("<CLIENT><command>PASSWORD</command><password>s3cret</password></CLIENT>");
+    guest.send_line("<CLIENT><command>LOGIN</command><username>alice</username></CLIENT>");
+    guest.send_line("<CLIENT><command>PASSWORD</command><password>s3cret</password></CLIENT>");
     viewer.wait_for("logged-in");
-    stage.end();
-    let viewer = viewer.until_the_end();
+    board_server.end();
+    let viewer = viewer.read_to_end();
     let all = serde_json::to_string(&viewer.events).unwrap() + &viewer.picture.to_string();
     assert!(
         all.contains("<message>…") && all.contains("<password>…"),
@@ -380,7 +382,7 @@ fn temporary(what: &str) -> PathBuf {
 }
 
 #[test]
-fn a_replay_ends_in_the_picture_of_the_run_itself() {
+fn replay_ends_in_the_picture_of_the_run() {
     let file = temporary("events");
     let clock = Clock::new();
     let mut events = Events::new(clock.clone());
@@ -394,24 +396,30 @@ fn a_replay_ends_in_the_picture_of_the_run_itself() {
         ..Settings::default()
     };
     let server = Server::start(&settings, clock.clone(), events.clone()).unwrap();
-    let stage = Stage {
+    let board_server = TestBoard {
         server,
         clock,
         board,
         events,
     };
-    let mut viewer = Viewer::of(stage.board.address(), "");
-    let (mut alice, mut bob, carol) = (stage.seat(), stage.seat(), stage.seat());
-    alice.says("<CLIENT><command>LOGIN</command><username>alice</username></CLIENT>");
-    alice.says("<CLIENT><command>JOIN</command><room>lobby</room></CLIENT>");
-    alice.hears("JOINED");
+    let mut viewer = Viewer::of(board_server.board.address(), "");
+    let (mut alice, mut bob, carol) = (
+        board_server.seat(),
+        board_server.seat(),
+        board_server.seat(),
+    );
+    alice.send_line("<CLIENT><command>LOGIN</command><username>alice</username></CLIENT>");
+    alice.send_line("<CLIENT><command>JOIN</command><room>lobby</room></CLIENT>");
+    alice.expect_line("JOINED");
     for round in 0..3 {
-        let (_, told) = stage.clock.beat();
-        stage.events.emit(|| ChatEvent::Ticked { told });
-        bob.says(&format!("<CLIENT><message>{round}</message></CLIENT>"));
-        alice.hears(&format!("<message>{round}<"));
+        let (_, subscribers) = board_server.clock.beat();
+        board_server
+            .events
+            .emit(|| ChatEvent::Ticked { told: subscribers });
+        bob.send_line(&format!("<CLIENT><message>{round}</message></CLIENT>"));
+        alice.expect_line(&format!("<message>{round}<"));
     }
-    // One after the other: what two threads tell at once may be written in another order.
+    // One after the other: events of two threads may be written in either order.
     let mut freed = 0;
     for guest in [carol, bob, alice] {
         drop(guest);
@@ -426,13 +434,13 @@ fn a_replay_ends_in_the_picture_of_the_run_itself() {
             assert!(viewer.next());
         }
     }
-    stage.end();
+    board_server.end();
     assert!(writing.finish());
-    let live = viewer.until_the_end();
+    let live = viewer.read_to_end();
 
     let recording = Recording::read(&file).unwrap();
     let replay = Board::replay(ANY.parse().unwrap(), recording.events, 1000.0, EVERYTHING).unwrap();
-    let again = Viewer::of(replay.address(), "").until_the_end();
+    let again = Viewer::of(replay.address(), "").read_to_end();
     assert_eq!(again.picture, live.picture);
     let changes = |viewer: &Viewer| -> Vec<String> {
         let is_change = |event: &&Value| {
@@ -450,23 +458,22 @@ fn a_replay_ends_in_the_picture_of_the_run_itself() {
     assert_eq!(changes(&again), changes(&live));
     assert!(changes(&again).len() >= 12);
 
-    // From the middle, one step at a time, it gets to the same end.
+    // From the middle, one step at a time, the replay reaches the same end.
     let count: usize = again.events.len();
     let mut last = Value::Null;
     for from in count - 3..count {
-        let stepped =
-            Viewer::of(replay.address(), &format!("?from={from}&count=1")).until_the_end();
+        let stepped = Viewer::of(replay.address(), &format!("?from={from}&count=1")).read_to_end();
         last = stepped.picture;
     }
     assert_eq!(last, live.picture);
-    let stopped = Viewer::of(replay.address(), "?from=5&count=0").until_the_end();
+    let stopped = Viewer::of(replay.address(), "?from=5&count=0").read_to_end();
     assert_eq!(stopped.events.len(), 5);
     replay.stop();
     std::fs::remove_file(file).unwrap();
 }
 
 #[test]
-fn a_recording_of_version_0_2_0_still_plays() {
+fn recording_of_version_0_2_0_still_plays() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/0.2.0.jsonl");
     let recording = Recording::read(&file).unwrap();
     assert_eq!(recording.left_out(), 0);
@@ -482,17 +489,17 @@ fn a_recording_of_version_0_2_0_still_plays() {
         assert!(kinds.contains(&renamed), "{renamed}: {kinds:?}");
     }
     let replay = Board::replay(ANY.parse().unwrap(), recording.events, 1000.0, NOTHING).unwrap();
-    let seated = Viewer::of(replay.address(), "?from=10&count=0").until_the_end();
+    let seated = Viewer::of(replay.address(), "?from=10&count=0").read_to_end();
     assert_eq!(seated.picture["stack"]["count"], 1);
     assert_eq!(seated.picture["cards"]["24201"]["phase"], "seated");
-    let end = Viewer::of(replay.address(), "").until_the_end();
+    let end = Viewer::of(replay.address(), "").read_to_end();
     assert_eq!(end.picture["stack"]["count"], 2);
     assert_eq!(end.picture["cards"]["24201"]["phase"], "free");
     replay.stop();
 }
 
 #[test]
-fn a_file_that_is_no_recording_is_refused_by_line() {
+fn invalid_recording_is_refused_with_its_line() {
     let file = temporary("nonsense");
     let refused = |text: &str| {
         std::fs::write(&file, text).unwrap();
@@ -503,11 +510,11 @@ fn a_file_that_is_no_recording_is_refused_by_line() {
     let event = r#"{"time":"1970-01-01T00:00:00Z","tick":1,"thread":"main","event":"tick"}"#;
     std::fs::write(&file, format!("{event}\n{}\n{event}\n", &event[..20])).unwrap();
     let recording = Recording::read(&file).unwrap();
-    assert_eq!(recording.left_out(), 1, "a line that a crash has torn");
-    // Nor does nonsense in a request cost more than that request.
+    assert_eq!(recording.left_out(), 1, "a line that a crash has truncated");
+    // Nonsense in a request affects only that request.
     let replay = Board::replay(ANY.parse().unwrap(), recording.events, 1000.0, NOTHING).unwrap();
     for query in ["?speed=nan", "?speed=inf&from=-1", "?from=9999&count=x"] {
-        let viewer = Viewer::of(replay.address(), query).until_the_end();
+        let viewer = Viewer::of(replay.address(), query).read_to_end();
         assert!(viewer.events.len() <= 2);
     }
     replay.stop();
@@ -521,11 +528,11 @@ fn a_file_that_is_no_recording_is_refused_by_line() {
 }
 
 #[test]
-fn viewers_that_read_nothing_hold_nobody_up_and_fifty_hear_everything() {
-    let stage = Stage::new(&Settings::default(), EVERYTHING);
-    let board = stage.board.address();
+fn viewers_that_do_not_read_delay_no_others() {
+    let board_server = TestBoard::new(&Settings::default(), EVERYTHING);
+    let board = board_server.board.address();
     let mut watching: Vec<Viewer> = (0..50).map(|_| Viewer::of(board, "")).collect();
-    let deaf: Vec<TcpStream> = (0..20)
+    let not_reading: Vec<TcpStream> = (0..20)
         .map(|_| {
             let mut stream = TcpStream::connect(board).unwrap();
             stream
@@ -536,22 +543,22 @@ fn viewers_that_read_nothing_hold_nobody_up_and_fifty_hear_everything() {
         .collect();
     let port = Port::new(50001).unwrap();
     for _ in 0..2000 {
-        stage.events.emit(|| ChatEvent::Closed {
+        board_server.events.emit(|| ChatEvent::Closed {
             port,
             peer: ANY.parse().unwrap(),
             end: CloseReason::PeerClosed,
         });
     }
-    stage.events.emit(|| ServerEvent::Caption {
-        text: "that was much".to_owned(),
+    board_server.events.emit(|| ServerEvent::Caption {
+        text: "the last caption".to_owned(),
     });
     for viewer in &mut watching {
         viewer.wait_for("caption");
-        assert_eq!(viewer.picture["caption"], "that was much");
+        assert_eq!(viewer.picture["caption"], "the last caption");
     }
-    // This is the maximum. The next viewer is also admitted, and the address with the most loses
-    // its oldest.
-    let ask = || {
+    // This is the maximum. The next viewer is still admitted, and the address with the most viewers
+    // loses its oldest.
+    let request_page = || {
         let mut stream = TcpStream::connect(board).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let request = format!("GET /events HTTP/1.1\r\nHost: {board}\r\n\r\n");
@@ -561,22 +568,22 @@ fn viewers_that_read_nothing_hold_nobody_up_and_fifty_hear_everything() {
         assert!(status.contains("200"), "{status}");
         stream
     };
-    let room = portal_chat::limits::VIEWERS - watching.len() - deaf.len();
-    let more: Vec<TcpStream> = (0..room).map(|_| ask()).collect();
-    assert_eq!(stage.board.watching(), portal_chat::limits::VIEWERS);
-    let newcomer = ask();
+    let room = portal_chat::limits::VIEWERS - watching.len() - not_reading.len();
+    let more: Vec<TcpStream> = (0..room).map(|_| request_page()).collect();
+    assert_eq!(board_server.board.watching(), portal_chat::limits::VIEWERS);
+    let latest = request_page();
     let mut oldest = watching.remove(0).stream;
     assert_eq!(
         oldest.read_to_end(&mut Vec::new()).map(|_| ()).ok(),
         Some(()),
         "its connection is closed"
     );
-    assert_eq!(stage.board.watching(), portal_chat::limits::VIEWERS);
+    assert_eq!(board_server.board.watching(), portal_chat::limits::VIEWERS);
     assert!(get(board, "/").contains("200 OK"));
-    drop((more, newcomer));
-    drop(deaf);
-    stage.end();
+    drop((more, latest));
+    drop(not_reading);
+    board_server.end();
     for viewer in watching {
-        viewer.until_the_end();
+        viewer.read_to_end();
     }
 }

@@ -1,6 +1,6 @@
-//! A real browser watches the board: it sees each of the nine rules happen, and nothing that a
-//! client says becomes anything but text. Needs `chromium` and `chromedriver`; where they are not,
-//! the tests say that they did not run, unless REQUIRE_BROWSER is set.
+//! A real browser watches the board: it sees each of the nine rules happen, and client input is
+//! never anything but text. Needs `chromium` and `chromedriver`; without them, the tests report
+//! that they did not run, unless REQUIRE_BROWSER is set.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/browser.rs"]
@@ -30,7 +30,7 @@ use show::PATIENCE;
 
 const ANY: &str = "127.0.0.1:0";
 
-/// Nothing that people say, and no passcode.
+/// No message texts and no passcodes.
 const REDACTOR: Redactor = Redactor {
     texts: false,
     secrets: false,
@@ -86,7 +86,7 @@ fn happened(look: &Value, event: &str) -> bool {
 }
 
 #[test]
-fn a_browser_sees_each_of_the_nine_rules_happen() {
+fn browser_sees_each_of_the_nine_rules() {
     let Some(browser) = Browser::start("rules") else {
         return;
     };
@@ -94,9 +94,9 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     let browser = Arc::new(browser);
     let watching = Arc::clone(&browser);
     let is_watching = Arc::new(AtomicBool::new(false));
-    let begins = Arc::clone(&is_watching);
+    let is_running = Arc::clone(&is_watching);
     let ticked = move |Tick(now): Tick| {
-        while !begins.load(Ordering::Acquire) {
+        while !is_running.load(Ordering::Acquire) {
             thread::sleep(Duration::from_millis(10));
         }
         watching.wait_until(&format!("state.tick >= {now}"));
@@ -127,18 +127,18 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         thread::sleep(Duration::from_millis(100));
     }
     playing.join().unwrap();
-    // It can be shown again, with its captions.
+    // The recording can be replayed, with its captions.
     let recorded = std::fs::read_to_string(&recording).unwrap();
     std::fs::remove_file(&recording).unwrap();
     for rule in 1..=9 {
         assert!(recorded.contains(&format!("Rule {rule}: ")), "rule {rule}");
     }
-    each_rule_begins_on_a_clean_board(&recorded);
+    check_that_rules_start_on_a_clean_board(&recorded);
     browser.wait_until("document.body.classList.contains('lost')");
 
     let seen = browser.run("return window.seen");
     let seen = seen.as_array().unwrap();
-    // What was seen under the captions that begin so.
+    // The snapshots under the captions that begin with `rule`.
     let during = |rule: &str| -> Vec<&Value> {
         let looks: Vec<&Value> = seen
             .iter()
@@ -147,29 +147,29 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         assert!(!looks.is_empty(), "{rule} was not shown");
         looks
     };
-    let saw = |rule: &str, what: &str, wanted: &dyn Fn(&Value) -> bool| {
+    let expect_seen = |rule: &str, what: &str, wanted: &dyn Fn(&Value) -> bool| {
         assert!(during(rule).into_iter().any(wanted), "{rule}: no {what}");
     };
 
-    saw("Rule 1:", "pile of four ports", &|look| ports(look) == 4);
-    saw("Rule 1:", "four free workers", &|look| {
+    expect_seen("Rule 1:", "pile of four ports", &|look| ports(look) == 4);
+    expect_seen("Rule 1:", "four free workers", &|look| {
         cards(look).filter(|card| card["phase"] == "free").count() == 4
     });
-    saw("Rule 2:", "port less on the stack", &|look| {
+    expect_seen("Rule 2:", "port less on the stack", &|look| {
         ports(look) == 3
     });
-    saw("Rule 2:", "reserved card with its countdown", &|look| {
+    expect_seen("Rule 2:", "reserved card with its countdown", &|look| {
         cards(look).any(|card| {
             card["phase"] == "reserved" && card["left"].as_str().unwrap().contains("to connect")
         })
     });
-    saw("Rule 3:", "greeting", &|look| has_phase(look, "greeting"));
-    saw("Rule 3:", "seated alice", &|look| {
+    expect_seen("Rule 3:", "greeting", &|look| has_phase(look, "greeting"));
+    expect_seen("Rule 3:", "seated alice", &|look| {
         cards(look).any(|card| {
             card["phase"] == "seated" && card["who"].as_str().unwrap().starts_with("alice")
         })
     });
-    saw("Rule 3:", "message on its way", &|look| {
+    expect_seen("Rule 3:", "message on its way", &|look| {
         let messages = look["messages"].as_array().unwrap();
         messages.iter().any(|text| text == "hello bob")
     });
@@ -178,51 +178,51 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         "2 ticks to connect",
         "1 tick to connect",
     ] {
-        saw("Rule 4:", left, &|look| {
+        expect_seen("Rule 4:", left, &|look| {
             cards(look).any(|card| card["left"].as_str().unwrap().starts_with(left))
         });
     }
-    saw("Rule 4:", "no-show", &|look| happened(look, "no-show"));
-    saw("Rule 4:", "port that is out", &|look| ports(look) == 3);
-    saw("Rule 4:", "port that went back", &|look| ports(look) == 4);
-    saw("Rule 4:", "passcode that has changed", &|look| {
+    expect_seen("Rule 4:", "no-show", &|look| happened(look, "no-show"));
+    expect_seen("Rule 4:", "port that is out", &|look| ports(look) == 3);
+    expect_seen("Rule 4:", "port that went back", &|look| ports(look) == 4);
+    expect_seen("Rule 4:", "passcode that has changed", &|look| {
         cards(look).any(|card| card["passcode"].as_str().unwrap().contains("(no. 2)"))
     });
-    saw("Rule 5:", "unexpected-connection", &|look| {
+    expect_seen("Rule 5:", "unexpected-connection", &|look| {
         happened(look, "unexpected-connection")
     });
-    saw("Rules 5a", "carol", &|look| {
+    expect_seen("Rules 5a", "carol", &|look| {
         cards(look).any(|card| card["who"].as_str().unwrap().starts_with("carol"))
     });
-    saw("Rule 5c:", "wrong passcode", &|look| {
+    expect_seen("Rule 5c:", "wrong passcode", &|look| {
         happened(look, "wrong-passcode")
     });
     let strays = |look: &Value| look["strays"].as_u64().unwrap();
     let before = during("Rule 5c:").into_iter().map(strays).max().unwrap();
-    saw("Rule 5d:", "old passcode refused", &|look| {
+    expect_seen("Rule 5d:", "old passcode refused", &|look| {
         strays(look) > before
     });
-    saw("Rule 6:", "end by idleness", &|look| {
+    expect_seen("Rule 6:", "end by idleness", &|look| {
         cards(look).any(|card| card["who"] == "last visit: idle-timeout")
     });
-    saw("Rule 6, too:", "end by total time", &|look| {
+    expect_seen("Rule 6, too:", "end by total time", &|look| {
         cards(look).any(|card| card["who"] == "last visit: total-time-timeout")
     });
-    saw("Rule 7:", "empty stack", &|look| ports(look) == 0);
-    saw("Rule 7:", "FULL", &|look| happened(look, "full"));
+    expect_seen("Rule 7:", "empty stack", &|look| ports(look) == 0);
+    expect_seen("Rule 7:", "FULL", &|look| happened(look, "full"));
     let told = |look: &&Value| look["told"].as_u64() > Some(0);
     assert!(
         seen.iter().any(|look| told(&look)),
-        "no tick reached a timekeeper"
+        "no tick reached a timer"
     );
-    // What the caption speaks of is to be seen: somebody whose ticks run down.
+    // The board shows the caption's subject: a client whose ticks run down.
     let left = |look: &&Value| {
         let hal = cards(look).find(|card| card["who"].as_str().unwrap().starts_with("hal"));
         hal.map(|card| card["left"].as_str().unwrap().to_owned())
     };
     let lefts: BTreeSet<String> = during("Rule 8:").iter().filter_map(left).collect();
     assert!(lefts.len() > 1, "hal's ticks do not run down: {lefts:?}");
-    saw("Rule 9:", "end by TERMINATE", &|look| {
+    expect_seen("Rule 9:", "end by TERMINATE", &|look| {
         cards(look).any(|card| card["who"] == "last visit: terminate")
     });
 
@@ -249,12 +249,12 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         "TERMINATE",
         "new passcode; port back on the stack",
     ] {
-        // Where a lane is narrow, a long one is cut.
-        let begins = |text: &&&str| {
+        // A long label is cut if its lane is narrow.
+        let is_label = |text: &&&str| {
             text.trim_end_matches('…').len() > 3 && label.starts_with(text.trim_end_matches('…'))
         };
         assert!(
-            ladder.iter().any(|text| begins(&text)),
+            ladder.iter().any(|text| is_label(&text)),
             "no {label} in {ladder:?}"
         );
     }
@@ -262,7 +262,7 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         browser.run("return document.querySelectorAll('#ladder svg line[marker-end]').length");
     assert!(arrows.as_u64().unwrap() > 40, "{arrows}");
 
-    // The keyboard does it, too; the picture can be saved; a story says what it is about.
+    // The same works with the keyboard; the picture can be saved; a story has its title.
     let key = |key: &str| {
         browser.run(&format!("document.body.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"));
     };
@@ -308,8 +308,8 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     );
 }
 
-/// Nobody is left of the rule before when a rule's caption appears.
-fn each_rule_begins_on_a_clean_board(recorded: &str) {
+/// Checks that no client of the previous rule is left when a rule's caption appears.
+fn check_that_rules_start_on_a_clean_board(recorded: &str) {
     let mut taken = BTreeSet::new();
     let mut rules = 0;
     for line in recorded.lines() {
@@ -320,9 +320,9 @@ fn each_rule_begins_on_a_clean_board(recorded: &str) {
             "seat-free" => assert!(taken.remove(&port)),
             "caption" => {
                 let text = event["text"].as_str().unwrap();
-                // These go on with what the one before has begun.
-                let goes_on = ["Rule 3:", "Rule 5d:", "Rule 7: the client"];
-                if !goes_on.iter().any(|rule| text.starts_with(rule)) {
+                // These captions continue the previous one.
+                let continues = ["Rule 3:", "Rule 5d:", "Rule 7: the client"];
+                if !continues.iter().any(|rule| text.starts_with(rule)) {
                     assert!(taken.is_empty(), "{text}: {taken:?}");
                     rules += 1;
                 }
@@ -346,15 +346,15 @@ fn frame(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Somebody in a seat of a server that speaks as revision 0 does, where texts may be long.
-fn sit_in_the_original(server: &Server) -> TcpStream {
-    let mut answer = String::new();
+/// Takes a seat on a server with revision 0, whose texts may be long.
+fn take_legacy_seat(server: &Server) -> TcpStream {
+    let mut ticket = String::new();
     TcpStream::connect(server.portal())
         .unwrap()
-        .read_to_string(&mut answer)
+        .read_to_string(&mut ticket)
         .unwrap();
     let number = |after: &str| {
-        let rest = answer.split_once(after).unwrap().1;
+        let rest = ticket.split_once(after).unwrap().1;
         let end = rest
             .find(|c: char| !c.is_ascii_digit())
             .unwrap_or(rest.len());
@@ -367,17 +367,17 @@ fn sit_in_the_original(server: &Server) -> TcpStream {
     stream
         .write_all(&frame(&format!("CLIENT{port}>>>HandshakeCode={code}")))
         .unwrap();
-    let mut said = Vec::new();
-    while !String::from_utf8_lossy(&said).contains("successful") {
+    let mut response = Vec::new();
+    while !String::from_utf8_lossy(&response).contains("successful") {
         let mut byte = [0];
         stream.read_exact(&mut byte).unwrap();
-        said.push(byte[0]);
+        response.push(byte[0]);
     }
     stream
 }
 
-/// Somebody in a seat, with a name.
-fn sit_as(server: &Server, name: &str) -> TcpStream {
+/// Takes a seat and logs in.
+fn take_seat_as(server: &Server, name: &str) -> TcpStream {
     let mut ticket = String::new();
     let mut portal = TcpStream::connect(server.portal()).unwrap();
     portal.read_to_string(&mut ticket).unwrap();
@@ -389,15 +389,15 @@ fn sit_as(server: &Server, name: &str) -> TcpStream {
     let worker = SocketAddr::new(server.portal().ip(), port);
     let mut stream = TcpStream::connect(worker).unwrap();
     let passcode = part("HandshakePasscode");
-    let said = format!(
+    let requests = format!(
         "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>\n\
          <CLIENT><command>LOGIN</command><username>{name}</username></CLIENT>\n"
     );
-    stream.write_all(said.as_bytes()).unwrap();
+    stream.write_all(requests.as_bytes()).unwrap();
     stream
 }
 
-/// The texts in sight that the last row of a class can't read.
+/// Returns the visible texts that are too small for the last row of a class.
 fn too_small(browser: &Browser) -> Value {
     browser.run(
         "return [...document.querySelectorAll('body *')]
@@ -407,10 +407,10 @@ fn too_small(browser: &Browser) -> Value {
     )
 }
 
-/// On a projector (1280 by 720) a class is seen at a glance; on a phone the cards stand one under
-/// the other. With BOARD_PICTURES=folder, pictures are kept there.
+/// On a projector (1280 by 720), a class fits into the window; on a phone, the cards are stacked.
+/// With BOARD_PICTURES=folder, screenshots are saved there.
 #[test]
-fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
+fn class_fits_into_the_window() {
     for seats in [4, 12, 32] {
         let Some(browser) = Browser::start(&format!("class-{seats}")) else {
             return;
@@ -426,7 +426,7 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
         };
         let server = Server::start(&settings, clock, events.clone()).unwrap();
         let class: Vec<TcpStream> = (0..seats)
-            .map(|number| sit_as(&server, &format!("student-{number:02}")))
+            .map(|number| take_seat_as(&server, &format!("student-{number:02}")))
             .collect();
         browser.open(board.address());
         for (width, height, scheme) in [
@@ -435,7 +435,7 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
             (390, 844, "light"),
         ] {
             browser.set_view(width, height, scheme);
-            let keep = |view: &str| {
+            let save = |view: &str| {
                 if let Some(folder) = std::env::var_os("BOARD_PICTURES") {
                     let name = format!("{view}-{seats}-{width}-{scheme}.b64");
                     std::fs::write(Path::new(&folder).join(name), browser.screenshot()).unwrap();
@@ -450,7 +450,7 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
                     .map((part) => part.className + ': ' + part.textContent)",
             );
             assert_eq!(clipped, json!([]), "{seats} seats, {width} wide");
-            // (innerWidth would grow with the page on a phone.)
+            // (On a phone, innerWidth would grow with the page.)
             let wide = browser.run("return document.documentElement.scrollWidth");
             assert!(
                 wide.as_u64() <= Some(width.into()),
@@ -481,7 +481,7 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
                     "const heads = [...document.querySelectorAll('#ladder .names g')].map((text) => text.getBoundingClientRect());
                      return [heads.length, heads.filter((head, at) => at > 0 && head.left < heads[at - 1].right).length]",
                 );
-                // A lane for each client and for each worker, and the portal's.
+                // One lane for each client and each worker, and one for the portal.
                 assert_eq!(
                     heads,
                     json!([2 * seats + 1, 0]),
@@ -502,9 +502,9 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
                     json!([]),
                     "{seats} seats: small text on the ladder"
                 );
-                keep("ladder");
+                save("ladder");
                 key("?");
-                keep("legend");
+                save("legend");
                 assert_eq!(
                     too_small(&browser),
                     json!([]),
@@ -517,7 +517,7 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
                 key("Escape");
                 key("b");
             }
-            keep("board");
+            save("board");
         }
         drop(class);
         server.stop();
@@ -525,7 +525,7 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
 }
 
 #[test]
-fn a_running_board_is_paused_and_stepped_through_as_a_replay_is() {
+fn running_board_can_be_paused_and_stepped() {
     let Some(browser) = Browser::start("keys") else {
         return;
     };
@@ -533,7 +533,7 @@ fn a_running_board_is_paused_and_stepped_through_as_a_replay_is() {
     let mut events = Events::new(clock.clone());
     events.show_texts();
     let board = Board::live(ANY.parse().unwrap(), &mut events, REDACTOR, None, &[]).unwrap();
-    let say = |text: &str| {
+    let caption = |text: &str| {
         events.emit(|| ServerEvent::Caption {
             text: text.to_owned(),
         });
@@ -548,13 +548,13 @@ fn a_running_board_is_paused_and_stepped_through_as_a_replay_is() {
         ));
     };
     browser.open(board.address());
-    say("one");
+    caption("one");
     shows("one", "live");
     key(" ");
     shows("one", "paused (");
-    say("two");
+    caption("two");
     shows("one", "paused; 1 step behind");
-    say("three");
+    caption("three");
     shows("one", "paused; 2 steps behind");
     key("ArrowRight");
     shows("two", "paused; 1 step behind");
@@ -562,9 +562,9 @@ fn a_running_board_is_paused_and_stepped_through_as_a_replay_is() {
     shows("one", "paused; 2 steps behind");
     key(" ");
     shows("three", "live");
-    say("four");
+    caption("four");
     shows("four", "live");
-    // Back pauses as well.
+    // Stepping back pauses as well.
     key("ArrowLeft");
     shows("three", "paused; 1 step behind");
     drop(events);
@@ -572,7 +572,7 @@ fn a_running_board_is_paused_and_stepped_through_as_a_replay_is() {
 }
 
 #[test]
-fn a_board_that_is_opened_late_says_what_it_does_not_show() {
+fn late_board_counts_the_missing_events() {
     let Some(browser) = Browser::start("late") else {
         return;
     };
@@ -581,9 +581,9 @@ fn a_board_that_is_opened_late_says_what_it_does_not_show() {
     let board = Board::live(ANY.parse().unwrap(), &mut events, REDACTOR, None, &[]).unwrap();
     browser.open(board.address());
     browser.wait_until("document.getElementById('link').textContent === 'live'");
-    let is_told =
+    let has_note =
         "document.getElementById('events').textContent.includes('earlier events are not shown')";
-    assert_eq!(browser.run(&format!("return {is_told}")), json!(false));
+    assert_eq!(browser.run(&format!("return {has_note}")), json!(false));
     for number in 0..700 {
         events.emit(|| ServerEvent::Caption {
             text: format!("caption {number}"),
@@ -591,13 +591,13 @@ fn a_board_that_is_opened_late_says_what_it_does_not_show() {
     }
     browser.wait_until("document.getElementById('caption').textContent === 'caption 699'");
     browser.open(board.address());
-    browser.wait_until(&is_told.replace("earlier", "100 earlier"));
+    browser.wait_until(&has_note.replace("earlier", "100 earlier"));
     drop(events);
     board.stop();
 }
 
 #[test]
-fn what_a_client_says_is_text_and_nothing_else() {
+fn client_input_is_shown_as_text() {
     let Some(browser) = Browser::start("text") else {
         return;
     };
@@ -623,9 +623,9 @@ fn what_a_client_says_is_text_and_nothing_else() {
         .as_u64()
         .unwrap();
 
-    let mut speaker = sit_in_the_original(&server);
-    let mut listener = sit_in_the_original(&server);
-    let hearing = thread::spawn(move || std::io::copy(&mut listener, &mut std::io::sink()));
+    let mut speaker = take_legacy_seat(&server);
+    let mut listener = take_legacy_seat(&server);
+    let reader = thread::spawn(move || std::io::copy(&mut listener, &mut std::io::sink()));
     let word = "x".repeat(60 * 1024);
     let texts = [
         "<script>alert(1)</script><img src=x onerror=alert(2)>",
@@ -633,7 +633,8 @@ fn what_a_client_says_is_text_and_nothing_else() {
         &word,
         "the last of them",
     ];
-    // The shutter is shut until the board has seen something: so it is said until it is shown.
+    // Texts are not recorded until the board has received an event, so the message is sent until it
+    // is shown.
     for text in texts {
         let shown: String = printable(text).chars().take(20).collect();
         let condition = format!(
@@ -670,18 +671,18 @@ fn what_a_client_says_is_text_and_nothing_else() {
     let width = browser.run("return [document.documentElement.scrollWidth, innerWidth]");
     assert!(
         width[0].as_u64() <= width[1].as_u64(),
-        "the page has been made wider"
+        "the page has become wider"
     );
     drop(speaker);
     server.stop();
     drop(events);
     board.stop();
-    let _ = hearing.join();
+    let _ = reader.join();
 }
 
-/// A recording may say anything where a word stands, also what every object of JavaScript has.
+/// A recording may contain any word, including the names of JavaScript's object properties.
 #[test]
-fn no_word_of_a_recording_stops_the_page() {
+fn unknown_words_of_a_recording_do_not_stop_the_page() {
     let Some(browser) = Browser::start("words") else {
         return;
     };
@@ -703,7 +704,7 @@ fn no_word_of_a_recording_stops_the_page() {
         );
         lines += &line(word, &format!(r#","port":7,"{word}":1"#));
     }
-    lines += &line("caption", r#","text":"all was taken in""#);
+    lines += &line("caption", r#","text":"the end""#);
     std::fs::write(&file, lines).unwrap();
     let recording = Recording::read(&file).unwrap();
     let everything = Redactor {
@@ -712,8 +713,7 @@ fn no_word_of_a_recording_stops_the_page() {
     };
     let replay = Board::replay(ANY.parse().unwrap(), recording.events, 1000.0, everything).unwrap();
     browser.open(replay.address());
-    browser
-        .wait_until("document.getElementById('caption').textContent.includes('all was taken in')");
+    browser.wait_until("document.getElementById('caption').textContent.includes('the end')");
     browser.run(
         "document.getElementById('show-ladder').click(); document.querySelector('.card').click()",
     );

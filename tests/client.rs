@@ -1,4 +1,4 @@
-//! The client program, driven through pipes like a script would, against a real server.
+//! The client program, controlled through pipes like a script's, with a real server.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -21,9 +21,9 @@ struct Program {
 impl Program {
     fn start(server: &TestServer, options: &[&str]) -> Program {
         let portal = server.server.portal();
-        let place = [portal.ip().to_string(), portal.port().to_string()];
+        let address = [portal.ip().to_string(), portal.port().to_string()];
         Program::start_with(
-            place
+            address
                 .iter()
                 .map(String::as_str)
                 .chain(options.iter().copied()),
@@ -52,12 +52,12 @@ impl Program {
     }
 
     /// Reads lines until one contains `part`, and returns it.
-    fn shows(&mut self, part: &str) -> String {
+    fn wait_for_line(&mut self, part: &str) -> String {
         let mut passed = String::new();
         loop {
             let mut line = String::new();
             if self.screen.read_line(&mut line).unwrap() == 0 {
-                panic!("the client ended without showing {part:?}; it showed:\n{passed}");
+                panic!("the client exited without printing {part:?}; its output:\n{passed}");
             }
             if line.contains(part) {
                 return line;
@@ -66,7 +66,7 @@ impl Program {
         }
     }
 
-    /// Ends the input and returns the exit code and what was left to read on both outputs.
+    /// Closes the input, and returns the exit code and the rest of both outputs.
     fn wait_for_exit(mut self) -> (i32, String) {
         drop(self.keyboard.take());
         let mut rest = String::new();
@@ -90,28 +90,28 @@ fn with_workers(workers: usize) -> TestServer {
 }
 
 #[test]
-fn two_clients_talk_and_leave_in_order() {
+fn two_clients_chat_and_leave() {
     let server = with_workers(2);
     let mut alice = Program::start(&server, &[]);
-    alice.shows("you have no partner");
+    alice.wait_for_line("you have no partner");
     let mut bob = Program::start(&server, &["--portal", "udp"]);
-    bob.shows("you are talking to");
-    alice.shows("you are talking to");
+    bob.wait_for_line("you are talking to");
+    alice.wait_for_line("you are talking to");
     alice.type_text("hello <bob> & all");
     assert_eq!(
-        bob.shows("hello"),
+        bob.wait_for_line("hello"),
         format!("{}: hello <bob> & all\n", server.worker(0))
     );
     bob.type_text("/me waves");
     assert_eq!(
-        alice.shows("waves"),
+        alice.wait_for_line("waves"),
         format!("* {} waves\n", server.worker(1))
     );
     bob.type_text("/help");
-    bob.shows("/quit");
+    bob.wait_for_line("/quit");
     bob.type_text("/quit");
     assert_eq!(bob.wait_for_exit().0, 0);
-    alice.shows("left; you have no partner now");
+    alice.wait_for_line("left; you have no partner now");
     assert_eq!(
         alice.wait_for_exit().0,
         0,
@@ -124,44 +124,44 @@ fn two_clients_talk_and_leave_in_order() {
 }
 
 #[test]
-fn the_client_finds_out_by_itself_that_there_is_one_port() {
+fn client_detects_a_single_port() {
     let server = TestServer::start(&Settings {
         single_port: Some(2),
         ..without_timeouts()
     });
     let mut alice = Program::start(&server, &["alice"]);
-    alice.shows("you are logged in as alice");
+    alice.wait_for_line("you are logged in as alice");
     let mut bob = Program::start(&server, &[]);
-    bob.shows("you are talking to alice");
+    bob.wait_for_line("you are talking to alice");
     bob.type_text("%%alice%is plain chat from somebody without a name");
-    alice.shows("2: %alice%is plain chat");
-    let (code, said) = Program::start(&server, &["--retry", "0"]).wait_for_exit();
-    assert_eq!(code, 3, "{said}");
+    alice.wait_for_line("2: %alice%is plain chat");
+    let (code, output_text) = Program::start(&server, &["--retry", "0"]).wait_for_exit();
+    assert_eq!(code, 3, "{output_text}");
     assert_eq!((alice.wait_for_exit().0, bob.wait_for_exit().0), (0, 0));
 }
 
 #[test]
-fn a_full_server_is_given_up_at_once_when_told_so() {
+fn no_retry_exits_at_once_if_full() {
     let server = with_workers(2);
     let _guests = (server.seat(), server.seat());
-    let (code, said) = Program::start(&server, &["--retry", "0"]).wait_for_exit();
-    assert_eq!(code, 3, "{said}");
-    assert!(said.contains("full"), "{said}");
+    let (code, output_text) = Program::start(&server, &["--retry", "0"]).wait_for_exit();
+    assert_eq!(code, 3, "{output_text}");
+    assert!(output_text.contains("full"), "{output_text}");
 }
 
 #[test]
-fn a_client_that_waits_gets_in_when_somebody_leaves() {
+fn waiting_client_gets_a_freed_seat() {
     let server = with_workers(2);
     let (first, _second) = (server.seat(), server.seat());
     let mut waiting = Program::start(&server, &[]);
     server.wait_for_event("full", None);
     drop(first);
-    waiting.shows("you are talking to");
+    waiting.wait_for_line("you are talking to");
     assert_eq!(waiting.wait_for_exit().0, 0);
 }
 
 #[test]
-fn the_reason_is_shown_when_the_server_ends_it() {
+fn client_shows_the_reason_for_the_end() {
     let settings = Settings {
         workers: 2,
         portals: Portals::Both,
@@ -170,9 +170,9 @@ fn the_reason_is_shown_when_the_server_ends_it() {
     };
     let server = TestServer::start(&settings);
     let mut idle = Program::start(&server, &["--reconnect"]);
-    idle.shows("you have no partner");
+    idle.wait_for_line("you have no partner");
     server.tick(4);
-    idle.shows("you were idle for too long");
+    idle.wait_for_line("you were idle for too long");
     assert_eq!(
         idle.wait_for_exit().0,
         1,
@@ -180,9 +180,9 @@ fn the_reason_is_shown_when_the_server_ends_it() {
     );
 
     let mut shut_down = Program::start(&server, &[]);
-    shut_down.shows("you have no partner");
+    shut_down.wait_for_line("you have no partner");
     server.server.stop();
-    shut_down.shows("shutting down");
+    shut_down.wait_for_line("shutting down");
     assert_eq!(shut_down.wait_for_exit().0, 1);
 }
 
@@ -195,8 +195,8 @@ fn no_control_character_from_the_network_reaches_the_terminal() {
     mallory.send_line(&message(
         "\u{9b}31mred\u{202e}&#10;mallory: \u{7f}second line",
     ));
-    let first = victim.shows("red");
-    let second = victim.shows("second");
+    let first = victim.wait_for_line("red");
+    let second = victim.wait_for_line("second");
     assert!(
         !(first + second.trim_end())
             .trim_end()
@@ -210,36 +210,39 @@ fn no_control_character_from_the_network_reaches_the_terminal() {
 }
 
 #[test]
-fn what_is_too_long_is_not_sent() {
+fn oversized_message_is_not_sent() {
     let server = with_workers(2);
     let mut alice = Program::start(&server, &[]);
-    alice.shows("you have no partner");
+    alice.wait_for_line("you have no partner");
     alice.type_text(&"x".repeat(9000));
     alice.type_text("short");
-    alice.shows("you have no partner");
-    let (code, said) = alice.wait_for_exit();
+    alice.wait_for_line("you have no partner");
+    let (code, output_text) = alice.wait_for_exit();
     assert_eq!(code, 1, "a script learns that something was not sent");
-    assert!(said.contains("too long"), "on standard error: {said}");
+    assert!(
+        output_text.contains("too long"),
+        "on standard error: {output_text}"
+    );
 }
 
 #[test]
-fn a_bad_option_and_a_missing_server_are_told_apart_by_the_exit_code() {
-    let (code, said) = Program::start_with(["--frobnicate"].into_iter()).wait_for_exit();
+fn exit_code_distinguishes_bad_option_and_missing_server() {
+    let (code, output_text) = Program::start_with(["--frobnicate"].into_iter()).wait_for_exit();
     assert_eq!(code, 2);
     assert!(
-        said.contains("--frobnicate") && said.contains("--help"),
-        "{said}"
+        output_text.contains("--frobnicate") && output_text.contains("--help"),
+        "{output_text}"
     );
-    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = nobody.local_addr().unwrap().port().to_string();
-    let (code, said) =
+    let closed_port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = closed_port.local_addr().unwrap().port().to_string();
+    let (code, output_text) =
         Program::start_with(["127.0.0.1", port.as_str()].into_iter()).wait_for_exit();
     assert_eq!(code, 1);
-    assert!(said.contains("make run-server"), "{said}");
+    assert!(output_text.contains("make run-server"), "{output_text}");
 }
 
 #[test]
-fn the_server_program_says_what_to_do_next_and_stops_with_code_0() {
+fn server_prints_the_next_step_and_exits_with_0() {
     let mut child = Running::start(
         program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", "--workers", "2", "--no-passwords"])
@@ -264,7 +267,7 @@ fn the_server_program_says_what_to_do_next_and_stops_with_code_0() {
 }
 
 #[test]
-fn a_trace_that_nobody_reads_does_not_end_the_client() {
+fn unwritable_trace_does_not_end_the_client() {
     let server = with_workers(2);
     let portal = server.server.portal().port().to_string();
     let nowhere = std::fs::File::options()
@@ -282,21 +285,24 @@ fn a_trace_that_nobody_reads_does_not_end_the_client() {
 }
 
 #[test]
-fn a_taken_port_is_one_sentence_and_code_2() {
+fn port_in_use_exits_with_code_2() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let output = program(env!("CARGO_BIN_EXE_chatserver"))
         .arg(&port)
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains(&port) && said.contains("PORT"), "{said}");
+    let output_text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output_text}");
+    assert_eq!(output_text.lines().count(), 1, "{output_text}");
+    assert!(
+        output_text.contains(&port) && output_text.contains("PORT"),
+        "{output_text}"
+    );
 }
 
 #[test]
-fn two_options_with_one_port_are_one_sentence_and_code_2() {
+fn conflicting_ports_exit_with_code_2() {
     for (arguments, named) in [
         (&["8080", "--web"][..], ["PORT 8080", "--web"]),
         (&["8049", "--board"], ["--workers 4", "--board"]),
@@ -307,25 +313,28 @@ fn two_options_with_one_port_are_one_sentence_and_code_2() {
     ] {
         let mut server = program(env!("CARGO_BIN_EXE_chatserver"));
         let output = server.args(arguments).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(named.iter().all(|name| said.contains(name)), "{said}");
-        assert!(!said.contains("process"), "{said}");
+        let output_text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output_text}");
+        assert_eq!(output_text.lines().count(), 1, "{output_text}");
+        assert!(
+            named.iter().all(|name| output_text.contains(name)),
+            "{output_text}"
+        );
+        assert!(!output_text.contains("process"), "{output_text}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
 }
 
-/// Runs the client with all of its input there from the beginning, as a pipe has it. Returns the
-/// exit code, standard output and standard error.
+/// Runs the client with all of its input available from the start, as in a pipe. Returns the exit
+/// code, standard output and standard error.
 fn script(server: &TestServer, options: &[&str], input: &[u8]) -> (i32, String, String) {
     let mut program = Program::start(server, options);
     let mut keyboard = program.keyboard.take().unwrap();
-    // A client that ends early does not read all of it.
+    // A client that exits early does not read everything.
     let _ = keyboard.write_all(input);
     drop(keyboard);
     let (mut out, mut err) = (String::new(), String::new());
-    // Who asks twice who is here waits for a tick.
+    // A second request for the users waits for a tick.
     server.with_running_clock(|| {
         program.screen.read_to_string(&mut out).unwrap();
         let mut stderr = program.child.stderr.take().unwrap();
@@ -335,7 +344,7 @@ fn script(server: &TestServer, options: &[&str], input: &[u8]) -> (i32, String, 
 }
 
 #[test]
-fn a_script_gets_the_answers_to_all_that_it_asks() {
+fn script_receives_all_replies() {
     let server = with_workers(4);
     for _ in 0..20 {
         let (code, out, err) = script(&server, &["alice"], b"/names\n");
@@ -360,7 +369,7 @@ fn a_script_gets_the_answers_to_all_that_it_asks() {
 }
 
 #[test]
-fn a_script_goes_into_a_room_and_talks_there() {
+fn script_joins_a_room_and_sends() {
     let server = with_workers(2);
     let input = b"/join lobby\n/send lobby one\n/to lobby\ntwo\n/leave lobby\nthree\n/to\n";
     let (code, out, err) = script(&server, &["alice"], input);
@@ -379,7 +388,7 @@ fn a_script_goes_into_a_room_and_talks_there() {
 }
 
 #[test]
-fn in_a_pipe_what_is_no_command_of_ours_is_text() {
+fn unknown_commands_in_a_pipe_are_text() {
     let server = with_workers(2);
     let (mut bob, _) = server.seat();
     let input = b"/usr/bin\nPM\nDM\n// a comment\n\ttab\t\nEX\n/etc/passwd is a file\n";
@@ -415,14 +424,14 @@ fn in_a_pipe_what_is_no_command_of_ours_is_text() {
 }
 
 #[test]
-fn a_last_line_without_a_line_feed_counts() {
+fn last_line_without_line_feed_is_sent() {
     let server = with_workers(2);
     let (mut bob, _) = server.seat();
     let (code, _, _) = script(&server, &[], b"whole\nhalf");
     assert_eq!(code, 0);
     bob.line_with("whole");
     bob.line_with("half");
-    // And of a client that is nothing but a socket: half a handshake's line, half a message's.
+    // The same for a plain socket that sends an unterminated message.
     let (port, passcode) = support::ticket(&server.request_port());
     let mut nc = server.connect(port);
     nc.send_line(&support::handshake(&passcode));
@@ -436,20 +445,20 @@ fn a_last_line_without_a_line_feed_counts() {
 fn tabs_and_odd_characters_survive_a_pipe() {
     let server = with_workers(2);
     let mut bob = Program::start(&server, &[]);
-    bob.shows("you have no partner");
+    bob.wait_for_line("you have no partner");
     let (code, _, _) = script(
         &server,
         &[],
         b"a\tb\n\tindented\nodd \xef\xbf\xbd\xc2\x9b\n",
     );
     assert_eq!(code, 0);
-    assert!(bob.shows("a\tb").ends_with(": a\tb\n"));
-    bob.shows(": \tindented");
-    bob.shows("odd \u{fffd}\u{fffd}");
+    assert!(bob.wait_for_line("a\tb").ends_with(": a\tb\n"));
+    bob.wait_for_line(": \tindented");
+    bob.wait_for_line("odd \u{fffd}\u{fffd}");
 }
 
 #[test]
-fn a_client_whose_reader_is_gone_ends() {
+fn client_exits_if_its_reader_closes() {
     let server = with_workers(2);
     let portal = server.server.portal().port().to_string();
     let mut child = program(env!("CARGO_BIN_EXE_chatclient"))
@@ -463,12 +472,12 @@ fn a_client_whose_reader_is_gone_ends() {
     screen.read_line(&mut first).unwrap();
     assert!(first.contains("connected on port"), "{first}");
     drop(screen);
-    // What comes next has nobody to be shown to.
+    // The next output has no reader.
     let (_bob, _) = server.seat();
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// The client without a terminal, as cron has it.
+/// Runs the client without a terminal, as cron does.
 fn without_a_terminal(
     server: &TestServer,
     options: &[&str],
@@ -495,40 +504,49 @@ fn without_a_terminal(
     let output = server
         .with_running_clock(|| child.wait_with_output())
         .unwrap();
-    let said =
+    let output_text =
         String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    (output.status.code().unwrap(), said)
+    (output.status.code().unwrap(), output_text)
 }
 
 #[test]
-fn a_line_of_chat_is_never_taken_for_a_password() {
+fn chat_line_is_never_used_as_password() {
     let server = TestServer::start(&Settings {
         accounts: Some(support::temporary_file("no-terminal")),
         ..without_timeouts()
     });
-    let (code, said) = without_a_terminal(&server, &["alice"], None);
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("--password-file"), "{said}");
+    let (code, output_text) = without_a_terminal(&server, &["alice"], None);
+    assert_eq!(code, 1, "{output_text}");
+    assert!(output_text.contains("--password-file"), "{output_text}");
     let file = support::temporary_file("password");
     std::fs::write(&file, "secret\nmore\n").unwrap();
-    let (code, said) = without_a_terminal(
+    let (code, output_text) = without_a_terminal(
         &server,
         &["alice", "--password-file", file.to_str().unwrap()],
         None,
     );
-    assert!(said.contains("you are logged in as alice"), "{said}");
-    assert_eq!(code, 1, "nobody sat beside: {said}");
+    assert!(
+        output_text.contains("you are logged in as alice"),
+        "{output_text}"
+    );
+    assert_eq!(code, 1, "there was no partner: {output_text}");
     server.wait_for_event("registered", None);
-    let (_, said) = without_a_terminal(&server, &["alice"], Some("secret"));
-    assert!(said.contains("you are logged in as alice"), "{said}");
-    let (code, said) = without_a_terminal(&server, &["alice"], Some("first line"));
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("wrong password for alice"), "{said}");
+    let (_, output_text) = without_a_terminal(&server, &["alice"], Some("secret"));
+    assert!(
+        output_text.contains("you are logged in as alice"),
+        "{output_text}"
+    );
+    let (code, output_text) = without_a_terminal(&server, &["alice"], Some("first line"));
+    assert_eq!(code, 1, "{output_text}");
+    assert!(
+        output_text.contains("wrong password for alice"),
+        "{output_text}"
+    );
     let _ = std::fs::remove_file(file);
 }
 
 #[test]
-fn settings_are_kept_and_count_only_where_no_server_is_named() {
+fn saved_settings_apply_only_without_a_server_argument() {
     let server = with_workers(4);
     let file = support::temporary_file("client.conf");
     let config = file.to_str().unwrap().to_owned();
@@ -552,7 +570,7 @@ fn settings_are_kept_and_count_only_where_no_server_is_named() {
 }
 
 #[test]
-fn installed_programs_speak_of_themselves_and_not_of_make() {
+fn installed_programs_do_not_mention_make() {
     let mut child = Running::start(
         program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", "--no-passwords", "--quiet"])
@@ -573,9 +591,10 @@ fn installed_programs_speak_of_themselves_and_not_of_make() {
     child.wait().unwrap();
 }
 
-/// The room's link ends when its member leaves, and nothing says which end is heard first.
+/// The room's connection closes when its member leaves; the two ends may be noticed in either
+/// order.
 #[test]
-fn a_script_that_leaves_a_room_leaves_it_once() {
+fn script_leaves_a_room_once() {
     let server = with_workers(4);
     for round in 0..20 {
         let input = b"/join lobby\n/topic lobby tea\n/leave lobby\n";
@@ -585,10 +604,10 @@ fn a_script_that_leaves_a_room_leaves_it_once() {
     }
 }
 
-/// The client is told who is here only after it has logged in, and a script's first line comes at
-/// once.
+/// The client receives the list of users only after it has logged in, and a script's first line
+/// arrives at once.
 #[test]
-fn what_a_scripts_first_line_means_does_not_depend_on_how_fast_it_comes() {
+fn first_line_of_a_script_does_not_depend_on_timing() {
     let server = with_workers(4);
     let (mut bob, _) = server.seat();
     bob.send_line(&support::login("bob"));
@@ -597,17 +616,17 @@ fn what_a_scripts_first_line_means_does_not_depend_on_how_fast_it_comes() {
         let (code, out, err) = script(&server, &["alice"], b"/to bob\nfor bob alone\n");
         assert_eq!((code, err.as_str()), (0, ""), "round {round}: {out}");
         assert!(bob.line_with("direct").contains("for bob alone"));
-        // This could be meant for bob alone, and there is nobody to ask.
+        // This could be meant for bob alone, and the client can't ask.
         let (code, _, err) = script(&server, &["alice"], b"/pm bob secret\n");
         assert_eq!(code, 1, "round {round}");
         assert!(err.contains("bob is online"), "round {round}: {err}");
     }
 }
 
-/// A line that was to choose whom the next ones are for, and could not be done, must not leave them
-/// to somebody else.
+/// If a line that chooses the recipient of the next ones fails, these must not go to another
+/// recipient.
 #[test]
-fn in_a_script_what_follows_a_refused_destination_is_said_to_nobody() {
+fn script_sends_nothing_after_a_refused_recipient() {
     let server = with_workers(4);
     let (mut bob, _) = server.seat();
     let named: &[&str] = &["alice"];
@@ -629,12 +648,12 @@ fn in_a_script_what_follows_a_refused_destination_is_said_to_nobody() {
     }
     let (code, out, err) = script(&server, &[], b"/to nowhere\n/to\nthe end\n");
     assert_eq!(code, 1, "{out}{err}");
-    let mut heard = String::new();
-    while !heard.contains("the end") {
-        heard += &bob.line();
+    let mut received = String::new();
+    while !received.contains("the end") {
+        received += &bob.line();
     }
     assert!(
-        !heard.contains("secret") && !heard.contains(">bob<"),
-        "{heard}"
+        !received.contains("secret") && !received.contains(">bob<"),
+        "{received}"
     );
 }

@@ -98,7 +98,8 @@ fn a_full_single_port_evicts_a_client_without_partner_and_traffic() {
 #[test]
 fn a_full_single_port_keeps_listeners_with_a_partner_and_whoever_pings() {
     let server = single_port(3, None);
-    let (mut listener, mut speaker, mut pinging) = (take_seat(&server), take_seat(&server), take_seat(&server));
+    let (mut listener, mut speaker, mut pinging) =
+        (take_seat(&server), take_seat(&server), take_seat(&server));
     pinging.send_line(&command("PING", ""));
     pinging.line_with("PONG");
     server.tick(30);

@@ -1,5 +1,5 @@
-//! Both programs on a terminal, as people use them: bytes that are no text, questions, pastes,
-//! windows that change their size, jobs in the background.
+//! Both programs on a terminal: invalid bytes, questions, pastes, windows that change their size,
+//! background jobs.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -43,13 +43,13 @@ fn chatserver(options: &[&str]) -> Terminal {
     server
 }
 
-/// Every byte that is no ASCII: alone, before a letter, before Enter.
+/// Every non-ASCII byte: alone, before a letter, before Enter.
 fn bad_bytes() -> impl Iterator<Item = Vec<u8>> {
     (0x80..=0xff_u8).flat_map(|byte| [vec![byte], vec![byte, b'n'], vec![byte, b'\r']])
 }
 
 #[test]
-fn the_echo_programs_name_their_windows_where_there_is_one() {
+fn echo_programs_set_the_window_title() {
     let arguments = ["echo", "0", "--one-at-a-time"];
     let mut server = Terminal::start(SERVER, &arguments, &[]);
     server.wait_for_text("Enter your IP address");
@@ -62,7 +62,7 @@ fn the_echo_programs_name_their_windows_where_there_is_one() {
 }
 
 #[test]
-fn no_byte_ends_the_operators_console() {
+fn invalid_bytes_do_not_end_the_console() {
     let mut server = chatserver(&["--quiet"]);
     for bytes in bad_bytes() {
         server.type_text(bytes);
@@ -75,7 +75,7 @@ fn no_byte_ends_the_operators_console() {
 }
 
 #[test]
-fn no_byte_ends_the_client_at_any_prompt() {
+fn invalid_bytes_do_not_end_the_client() {
     let server = with_accounts("bytes");
     let mut alice = client(&server, &["alice"]);
     alice.wait_for_prompt("choose a password for alice>");
@@ -100,15 +100,15 @@ fn no_byte_ends_the_client_at_any_prompt() {
 }
 
 #[test]
-fn what_is_typed_before_a_question_is_no_answer_to_it() {
+fn input_before_a_question_does_not_answer_it() {
     let server = with_accounts("ahead");
     let mut alice = client(&server, &["alice"]);
-    // Before the question is there, and so before any terminal mode is set.
+    // Before the question appears, and so before any terminal mode is set.
     alice.type_text("a line of chat\r");
     alice.wait_for_prompt("choose a password for alice>");
     alice.wait_for_text("was ignored");
     assert!(!alice.contents().contains("repeat the password"));
-    // One Enter too many asks again, and what follows is still no chat.
+    // An extra Enter repeats the question, and the next line is still not chat.
     alice.type_text("\r");
     alice.wait_for_text("nothing was sent");
     alice.wait_for_prompt("choose a password for alice>");
@@ -129,7 +129,7 @@ fn what_is_typed_before_a_question_is_no_answer_to_it() {
 }
 
 #[test]
-fn a_pasted_command_has_no_other_inside() {
+fn pasted_lines_are_separate_commands() {
     let server = TestServer::with_workers(4);
     let (mut bob, _) = server.seat();
     bob.send_line(&login("bob"));
@@ -148,7 +148,7 @@ fn a_pasted_command_has_no_other_inside() {
             .line_with("direct")
             .contains("<message>two&#10;and three</message>")
     );
-    // One wrong line, and nothing of it is done.
+    // One invalid line, and none of the lines is executed.
     alice.type_text("\x1b[200~/msg bob four\n/mgs carol five\n\x1b[201~\r");
     alice.wait_for_text("the paste was not sent");
     alice.wait_for_prompt("alice, alone>");
@@ -165,9 +165,9 @@ fn a_pasted_command_has_no_other_inside() {
     );
 }
 
-/// What was pasted was pasted by somebody who had not seen how its first lines went.
+/// The user pasted all lines before seeing the result of the first ones.
 #[test]
-fn the_rest_of_a_paste_waits_for_what_comes_before_it_and_is_not_sent_after_a_refusal() {
+fn rest_of_a_paste_is_dropped_after_a_refusal() {
     let server = with_accounts("rest-of-a-paste");
     let (mut bob, _) = server.seat();
     let mut alice = client(&server, &[]);
@@ -180,7 +180,7 @@ fn the_rest_of_a_paste_waits_for_what_comes_before_it_and_is_not_sent_after_a_re
     ] {
         alice.type_text(format!("\x1b[200~{paste}\x1b[201~\r"));
         alice.wait_for_text("not sent");
-        // What is typed before the prompt is there again is passed over.
+        // Input before the next prompt is discarded.
         alice.wait_for("a prompt", |alice| alice.line().ends_with('>'));
         alice.type_line("/cancel");
         alice.wait_for_prompt("you to");
@@ -189,7 +189,7 @@ fn the_rest_of_a_paste_waits_for_what_comes_before_it_and_is_not_sent_after_a_re
             !alice.contents().contains("not sent")
         });
     }
-    // Without brackets, the same: what was typed ahead of a refusal is passed over.
+    // Without bracketed paste, too, input ahead of a refusal is discarded.
     alice.type_text("/to lobby\rsecret five\r");
     alice.wait_for_text("was ignored");
     alice.wait_for_prompt("you to");
@@ -203,32 +203,32 @@ fn the_rest_of_a_paste_waits_for_what_comes_before_it_and_is_not_sent_after_a_re
     alice.wait_for_prompt("current password of alice>");
     alice.wait_for_text("not sent");
     alice.type_line("/cancel");
-    // What the server takes is waited for.
+    // Accepted commands delay the lines after them.
     alice.type_text("\x1b[200~/join lobby\n/to lobby\nfor the room\x1b[201~\r");
     alice.wait_for_prompt("alice in lobby>");
     alice.wait_for_text("nobody else is in this room");
     alice.type_line("/to");
     alice.wait_for_prompt("alice to");
     alice.type_line("the end");
-    let mut heard = String::new();
-    while !heard.contains("the end") {
-        heard += &bob.line();
+    let mut received = String::new();
+    while !received.contains("the end") {
+        received += &bob.line();
     }
     assert!(
-        !heard.contains("secret") && !heard.contains("for the room"),
-        "{heard}"
+        !received.contains("secret") && !received.contains("for the room"),
+        "{received}"
     );
 }
 
 #[test]
-fn a_signal_that_ends_the_client_leaves_the_terminal_whole() {
+fn signal_restores_the_terminal() {
     let server = TestServer::with_workers(2);
     let port = server.server.portal().port().to_string();
     for signal in ["-TERM", "-HUP", "-INT", "-QUIT"] {
         let script = format!(
             "{CLIENT} 127.0.0.1 {port} & wait $!; stty -a | grep -q ' icanon' && echo whole"
         );
-        // In the foreground, as a shell without jobs has it.
+        // In the foreground, as in a shell without job control.
         let script = script.replace(" & wait $!", "");
         let mut shell = Terminal::start("/bin/sh", &["-c", &script], &[]);
         shell.wait_for_prompt("you, alone>");
@@ -251,7 +251,7 @@ fn a_signal_that_ends_the_client_leaves_the_terminal_whole() {
 }
 
 #[test]
-fn the_operator_pastes_as_many_commands_as_lines() {
+fn operator_pastes_several_commands() {
     let mut server = chatserver(&["--quiet"]);
     server.type_text("\x1b[200~say one\nsay two\nwho\x1b[201~");
     server.type_text("\r");
@@ -262,7 +262,7 @@ fn the_operator_pastes_as_many_commands_as_lines() {
 }
 
 #[test]
-fn a_paste_that_is_too_much_is_refused_and_draws_little() {
+fn oversized_paste_is_refused() {
     let server = TestServer::with_workers(2);
     let (mut bob, _) = server.seat();
     let mut alice = client(&server, &[]);
@@ -290,7 +290,7 @@ fn a_paste_that_is_too_much_is_refused_and_draws_little() {
 }
 
 #[test]
-fn a_window_that_grows_narrow_keeps_no_half_line() {
+fn narrowed_window_redraws_the_line() {
     let server = TestServer::with_workers(2);
     let (_bob, _) = server.seat();
     let mut alice = client(&server, &[]);
@@ -302,16 +302,14 @@ fn a_window_that_grows_narrow_keeps_no_half_line() {
         let solid: String = alice.contents().split_whitespace().collect();
         solid.ends_with(end) && solid.matches("alinethatis").count() == 1
     };
-    // The screen keeps the first 40 columns, so the rest is drawn for the new width.
-    alice.wait_for("the line drawn anew", |alice| {
-        shows_once(alice, "inamoment")
-    });
+    // The screen keeps the first 40 columns, so the line is redrawn for the new width.
+    alice.wait_for("the redrawn line", |alice| shows_once(alice, "inamoment"));
     alice.type_text("!");
     alice.wait_for("the line once", |alice| shows_once(alice, "inamoment!"));
 }
 
 #[test]
-fn who_only_reads_keeps_the_seat_with_a_key() {
+fn any_key_resets_the_idle_timeout() {
     let server = TestServer::start(&Settings {
         workers: 2,
         idle_timeout: Some(Duration::from_secs(6)),
@@ -331,7 +329,7 @@ fn who_only_reads_keeps_the_seat_with_a_key() {
 }
 
 #[test]
-fn who_is_alone_can_write_to_somebody_by_name_with_percent_signs() {
+fn client_without_partner_sends_to_a_name() {
     let server = TestServer::with_workers(4);
     let mut alice = client(&server, &["alice"]);
     alice.wait_for_prompt("alice, alone>");
@@ -348,7 +346,7 @@ fn who_is_alone_can_write_to_somebody_by_name_with_percent_signs() {
 }
 
 #[test]
-fn a_line_is_as_wide_as_the_window_and_goes_on_indented() {
+fn long_lines_continue_indented() {
     let server = TestServer::with_workers(2);
     let (mut mallory, _) = server.seat();
     let mut alice = client(&server, &[]);
@@ -365,7 +363,7 @@ fn a_line_is_as_wide_as_the_window_and_goes_on_indented() {
 }
 
 #[test]
-fn a_server_in_the_background_serves_and_is_taken_up_again() {
+fn background_server_serves_and_resumes() {
     let mut shell = Terminal::start("/bin/sh", &["-i", "-m"], &[("PS1", "sh> ")]);
     shell.wait_for_prompt("");
     shell.wait_for_text("sh> ");
@@ -392,7 +390,7 @@ fn a_server_in_the_background_serves_and_is_taken_up_again() {
 }
 
 #[test]
-fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
+fn ignored_signal_stays_ignored() {
     let script = format!("trap '' HUP; exec {SERVER} 0 --no-passwords");
     let mut server = Terminal::start("/bin/sh", &["-c", &script], &[]);
     server.wait_for_prompt("operator>");
@@ -415,7 +413,7 @@ fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
 }
 
 #[test]
-fn the_terminal_is_as_it_was_when_the_program_has_ended() {
+fn client_restores_the_terminal() {
     let server = TestServer::with_workers(2);
     let port = server.server.portal().port().to_string();
     let script = format!("{CLIENT} 127.0.0.1 {port}; stty -a | grep -q ' icanon' && echo whole");
@@ -426,7 +424,7 @@ fn the_terminal_is_as_it_was_when_the_program_has_ended() {
 }
 
 #[test]
-fn with_the_output_in_a_pipe_the_password_is_asked_on_the_terminal() {
+fn piped_output_asks_for_the_password_on_the_terminal() {
     let server = with_accounts("tee");
     let port = server.server.portal().port().to_string();
     for (variables, pipe) in [("", "| cat"), ("TERM=dumb", "")] {
@@ -449,7 +447,7 @@ fn with_the_output_in_a_pipe_the_password_is_asked_on_the_terminal() {
 }
 
 #[test]
-fn the_time_of_day_is_that_of_the_time_zone_in_the_variable_tz() {
+fn times_use_the_time_zone_in_tz() {
     let server = TestServer::with_workers(2);
     let port = server.server.portal().port().to_string();
     let knows_zones = std::path::Path::new("/usr/share/zoneinfo/Asia/Kolkata").exists();
@@ -480,7 +478,7 @@ fn the_time_of_day_is_that_of_the_time_zone_in_the_variable_tz() {
 }
 
 #[test]
-fn typed_lines_are_there_in_the_next_run_and_passwords_are_not() {
+fn history_keeps_lines_but_no_passwords() {
     let server = with_accounts("history");
     let home = temporary_file("history-home");
     let port = server.server.portal().port().to_string();
@@ -516,8 +514,8 @@ fn typed_lines_are_there_in_the_next_run_and_passwords_are_not() {
 }
 
 #[test]
-fn a_client_of_the_wire_can_not_take_the_name_that_a_person_is_asked_for() {
-    // The plain sockets of this file speak the same protocol.
+fn registered_name_needs_its_password() {
+    // The plain sockets of these tests speak the same protocol.
     let server = with_accounts("wire");
     let (mut bob, _) = server.seat();
     bob.send_line(&login("alice"));
@@ -532,9 +530,9 @@ fn a_client_of_the_wire_can_not_take_the_name_that_a_person_is_asked_for() {
     server.wait_for_event("password-wrong", None);
 }
 
-/// A frozen ssh, a paused terminal: nothing that is written to it ever goes out.
+/// A frozen ssh or a paused terminal: the output is never read.
 #[test]
-fn a_server_whose_terminal_is_stuck_ends_at_a_signal() {
+fn server_with_a_stuck_terminal_ends_at_a_signal() {
     let pair = native_pty_system().openpty(PtySize::default()).unwrap();
     let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_chatserver"));
     command.args(["0", "--workers", "2", "--no-passwords"]);
@@ -549,7 +547,7 @@ fn a_server_whose_terminal_is_stuck_ends_at_a_signal() {
         assert!(count > 0, "{seen}");
         seen += &String::from_utf8_lossy(&bytes[..count]);
     }
-    // From here on nobody reads, and the answers are longer than what the system keeps.
+    // From here on the output is not read, and the replies exceed the kernel's buffer.
     let mut keys = pair.master.take_writer().unwrap();
     for _ in 0..100 {
         keys.write_all(b"help\r").unwrap();
@@ -566,11 +564,11 @@ fn a_server_whose_terminal_is_stuck_ends_at_a_signal() {
     assert_eq!(code, Ok(0));
 }
 
-/// Opposite direction, invisible letters, a control character and a bare selector.
+/// Reversed direction, invisible letters, a control character and a bare variation selector.
 const INVISIBLE: &str = "a\u{202e}b\u{3164}c\u{200b}d\u{2800}e\u{fe0f}\u{fe0f}f\u{e0041}g";
 
 #[test]
-fn a_line_is_drawn_for_its_writer_as_for_its_reader() {
+fn sender_and_recipient_see_the_same_line() {
     let server = TestServer::with_workers(2);
     let (mut bob, _) = server.seat();
     let mut alice = client(&server, &[]);
@@ -591,15 +589,15 @@ fn a_line_is_drawn_for_its_writer_as_for_its_reader() {
         alice.type_text(keys);
         alice.wait_for("the line", |alice| is_drawn(&alice.line()));
         alice.type_text("\r");
-        let heard = bob.line_with("g</");
-        assert!(heard.contains(INVISIBLE), "{heard:?}");
-        // As it was sent, and as it comes back.
+        let received = bob.line_with("g</");
+        assert!(received.contains(INVISIBLE), "{received:?}");
+        // As sent, and as recalled from the history.
         alice.wait_for("the sent line", |alice| {
             alice.contents().lines().any(&is_drawn)
         });
         alice.type_text("\x1b[A");
         alice.wait_for("the line of the history", |alice| is_drawn(&alice.line()));
-        // The editor and the terminal agree about the cursor.
+        // The editor and the terminal agree on the cursor.
         alice.type_text("\x7f\x7f\x7fXY");
         let shorter: Vec<char> = drawn.chars().collect();
         let edited: String = shorter[..shorter.len() - 3].iter().collect::<String>() + "XY";
@@ -609,14 +607,14 @@ fn a_line_is_drawn_for_its_writer_as_for_its_reader() {
     alice.type_line("/no\u{202e}thing");
     alice.wait_for_text("there is no command");
     assert!(!alice.contents().contains('\u{202e}'));
-    // What is typed after a refusal counts from the next prompt on.
+    // Input after a refusal counts from the next prompt on.
     alice.wait_for_prompt("you to ");
     alice.type_line("/quit");
     alice.wait_for_exit();
 }
 
 #[test]
-fn a_prompt_and_a_question_of_the_operator_show_no_invisible_character() {
+fn prompts_show_no_invisible_characters() {
     let server = TestServer::with_workers(2);
     let mut alice = client(&server, &["alice"]);
     alice.wait_for_prompt("alice, alone>");

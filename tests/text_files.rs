@@ -1,6 +1,6 @@
-//! Every file that a person edits, in every form in which editors and shells save text. Either the
-//! form makes no difference, or the program ends with code 2 and a message with the file and the
-//! line.
+//! Every file that users edit, in every form in which editors and shells save text. Either the form
+//! makes no difference, or the program exits with code 2 and a message that contains the file and
+//! the line.
 #![cfg(all(unix, feature = "tls", feature = "cluster"))]
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ use support::{TestServer, temporary_file};
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
 const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 
-/// The text of both outputs of a program, and its exit code.
+/// The output of a program on both streams, and its exit code.
 type Run = (String, Option<i32>);
 
 fn run(program: &str, home: &Path, arguments: &[&str], input: &[u8]) -> Run {
@@ -40,15 +40,16 @@ fn run(program: &str, home: &Path, arguments: &[&str], input: &[u8]) -> Run {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // A program that refuses its options reads no input.
+    // A program that rejects its options reads no input.
     let _ = child.stdin.take().unwrap().write_all(input);
     let output = child.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    (said, output.status.code())
+    let output_text = [output.stdout, output.stderr].concat();
+    let output_text = String::from_utf8_lossy(&output_text).into_owned();
+    (output_text, output.status.code())
 }
 
-/// A kind of file: its content, the command line that reads it, and a check that it was understood.
+/// A kind of file: its content, the command line that reads it, and a check that it was read
+/// correctly.
 struct Kind<'k> {
     name: &'static str,
     text: String,
@@ -58,13 +59,13 @@ struct Kind<'k> {
 
 enum Outcome {
     Same,
-    /// No difference, or a refusal that names this line.
+    /// No difference, or an error that names this line.
     SameOrLine(usize),
     Refused,
 }
 
-/// The forms in which `text` can be saved, and the result of each.
-fn ways(text: &str) -> Vec<(&'static str, Vec<u8>, Outcome)> {
+/// The forms in which `text` can be saved, each with the expected outcome.
+fn forms(text: &str) -> Vec<(&'static str, Vec<u8>, Outcome)> {
     let plain = text.as_bytes().to_vec();
     let mark = "\u{feff}".as_bytes();
     let crlf = text.replace('\n', "\r\n").into_bytes();
@@ -91,16 +92,16 @@ fn ways(text: &str) -> Vec<(&'static str, Vec<u8>, Outcome)> {
     ]
 }
 
-fn is_refused((said, code): &Run, file: &Path, line: Option<usize>) -> bool {
+fn is_refused((output_text, code): &Run, file: &Path, line: Option<usize>) -> bool {
     let names = match line {
         Some(line) => format!("{}, line {line}: ", file.display()),
         None => file.display().to_string(),
     };
-    *code == Some(2) && said.contains(&names) && !said.contains("Usage")
+    *code == Some(2) && output_text.contains(&names) && !output_text.contains("Usage")
 }
 
 #[test]
-fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
+fn every_form_of_a_file_is_read_or_refused() {
     let open = TestServer::with_workers(4);
     let guarded = TestServer::start(&Settings {
         workers: 4,
@@ -125,7 +126,7 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
         run(SERVER, &home, &options, b"")
     };
     let can_start: fn(&Run) -> bool =
-        |(said, code)| *code == Some(0) && said.contains("The server can start.");
+        |(output_text, code)| *code == Some(0) && output_text.contains("The server can start.");
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let kinds = [
         Kind {
@@ -135,7 +136,9 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
                 port(&open)
             ),
             start: Box::new(|file| run(CLIENT, &home, &["--config", &text(file)], b"")),
-            is_understood: |(said, code)| *code == Some(0) && said.contains("logged in as alice"),
+            is_understood: |(output_text, code)| {
+                *code == Some(0) && output_text.contains("logged in as alice")
+            },
         },
         Kind {
             name: "password",
@@ -145,7 +148,9 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
                 let options = ["127.0.0.1", &port, "bob", "--password-file", &file];
                 guarded.with_running_clock(|| run(CLIENT, &home, &options, b""))
             }),
-            is_understood: |(said, code)| *code == Some(0) && said.contains("logged in as bob"),
+            is_understood: |(output_text, code)| {
+                *code == Some(0) && output_text.contains("logged in as bob")
+            },
         },
         Kind {
             name: "known_servers",
@@ -156,10 +161,10 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
                 std::fs::rename(file, folder.join("known_servers")).unwrap();
                 let run = run(CLIENT, &home, &["localhost", "1", "--tls"], b"");
                 std::fs::rename(folder.join("known_servers"), file).unwrap();
-                let said = run
+                let output_text = run
                     .0
                     .replace(&text(&folder.join("known_servers")), &text(file));
-                (said, run.1)
+                (output_text, run.1)
             }),
             is_understood: |(_, code)| *code == Some(1),
         },
@@ -183,7 +188,7 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
                     &text(file),
                 ])
             }),
-            is_understood: |(said, _)| !said.contains("--cluster-secret "),
+            is_understood: |(output_text, _)| !output_text.contains("--cluster-secret "),
         },
         Kind {
             name: "accounts.txt",
@@ -219,11 +224,11 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
     std::fs::create_dir_all(&files).unwrap();
     for kind in &kinds {
         let file: PathBuf = files.join(kind.name);
-        let failed = |way: &str, run: &Run| panic!("{}, {way}: {:?} {}", kind.name, run.1, run.0);
-        for (way, bytes, wanted) in ways(&kind.text) {
+        let failed = |form: &str, run: &Run| panic!("{}, {form}: {:?} {}", kind.name, run.1, run.0);
+        for (form, bytes, expected) in forms(&kind.text) {
             std::fs::write(&file, bytes).unwrap();
             let run = (kind.start)(&file);
-            let is_right = match wanted {
+            let is_right = match expected {
                 Outcome::Same => (kind.is_understood)(&run),
                 Outcome::SameOrLine(line) => {
                     (kind.is_understood)(&run) || is_refused(&run, &file, Some(line))
@@ -231,7 +236,7 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
                 Outcome::Refused => is_refused(&run, &file, None),
             };
             if !is_right {
-                failed(way, &run);
+                failed(form, &run);
             }
         }
         std::fs::remove_file(&file).unwrap();
@@ -253,12 +258,12 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
 }
 
 #[test]
-fn a_wrong_line_of_client_conf_is_named() {
+fn invalid_line_of_client_conf_is_named() {
     let home = temporary_file("text-wrong");
     std::fs::create_dir_all(&home).unwrap();
     let file = home.join("client.conf");
     let config = file.to_str().unwrap();
-    for (text, wanted) in [
+    for (text, expected) in [
         (
             "tls\nreconect\n",
             "line 2: there is no setting reconect; did you mean `reconnect`?\n",
@@ -292,20 +297,29 @@ fn a_wrong_line_of_client_conf_is_named() {
         ("server\n", "line 1: server has no value"),
     ] {
         std::fs::write(&file, text).unwrap();
-        let (said, code) = run(CLIENT, &home, &["--config", config], b"");
-        let wanted = format!("{config}, {wanted}");
-        assert!(code == Some(2) && said.contains(&wanted), "{text}: {said}");
-        assert!(!said.contains("tip:") && !said.contains("Usage"), "{said}");
+        let (output_text, code) = run(CLIENT, &home, &["--config", config], b"");
+        let expected = format!("{config}, {expected}");
+        assert!(
+            code == Some(2) && output_text.contains(&expected),
+            "{text}: {output_text}"
+        );
+        assert!(
+            !output_text.contains("tip:") && !output_text.contains("Usage"),
+            "{output_text}"
+        );
     }
-    // What is quoted of a file is shown like a message.
+    // Quotes from a file are escaped like a message.
     std::fs::write(&file, "server = a\u{202e}\u{1b}[31m b\n").unwrap();
-    let (said, code) = run(CLIENT, &home, &["--config", config], b"");
+    let (output_text, code) = run(CLIENT, &home, &["--config", config], b"");
     assert!(
-        code == Some(2) && said.contains("a\u{fffd}\u{fffd}[31m b"),
-        "{said}"
+        code == Some(2) && output_text.contains("a\u{fffd}\u{fffd}[31m b"),
+        "{output_text}"
     );
-    assert!(!said.contains(['\u{202e}', '\u{1b}']), "{said:?}");
-    // A link to a file that is gone is not the same as no file.
+    assert!(
+        !output_text.contains(['\u{202e}', '\u{1b}']),
+        "{output_text:?}"
+    );
+    // A dangling symbolic link is not the same as a missing file.
     std::fs::remove_file(&file).unwrap();
     let folder = home.join(".config/portal-chat");
     std::fs::create_dir_all(&folder).unwrap();
@@ -313,9 +327,9 @@ fn a_wrong_line_of_client_conf_is_named() {
     std::os::unix::fs::symlink(home.join("gone"), &file).unwrap();
     for options in [&[][..], &["--save", "localhost", "1"][..]] {
         let run = run(CLIENT, &home, options, b"");
-        let wanted = "it is a symbolic link to a file that does not exist";
+        let expected = "it is a symbolic link to a file that does not exist";
         assert!(
-            is_refused(&run, &file, None) && run.0.contains(wanted),
+            is_refused(&run, &file, None) && run.0.contains(expected),
             "{run:?}"
         );
     }
@@ -339,25 +353,25 @@ fn saving_settings_keeps_the_others_and_the_comments() {
         format!("# mine\r\nserver = old.example\r\ntls-fingerprint {pin}\r\n# often\r\nretry 3"),
     )
     .unwrap();
-    let (said, code) = save(&["127.0.0.1", &port, "alice", "--retry", "7", "--reconnect"]);
-    assert_eq!(code, Some(0), "{said}");
+    let (output_text, code) = save(&["127.0.0.1", &port, "alice", "--retry", "7", "--reconnect"]);
+    assert_eq!(code, Some(0), "{output_text}");
     let text = std::fs::read_to_string(&file).unwrap();
-    let wanted = format!(
+    let expected = format!(
         "# mine\r\nserver = 127.0.0.1\r\ntls-fingerprint {pin}\r\n# often\r\nretry 7\r\nport {port}\r\nname alice\r\nreconnect\r\n"
     );
-    assert_eq!(text, wanted);
+    assert_eq!(text, expected);
     // Conflicting options are not saved.
-    let (said, code) = save(&["127.0.0.1", &port, "--compat", "0"]);
+    let (output_text, code) = save(&["127.0.0.1", &port, "--compat", "0"]);
     assert!(
-        code == Some(2) && said.contains("nothing was saved"),
-        "{said}"
+        code == Some(2) && output_text.contains("nothing was saved"),
+        "{output_text}"
     );
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), wanted);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
     std::fs::remove_dir_all(home).unwrap();
 }
 
 #[test]
-fn piped_lines_are_sent_as_they_are_or_not_at_all() {
+fn piped_lines_are_sent_unchanged_or_refused() {
     let server = TestServer::with_workers(2);
     let home = temporary_file("text-piped");
     let port = server.server.portal().port().to_string();
@@ -365,34 +379,46 @@ fn piped_lines_are_sent_as_they_are_or_not_at_all() {
         let (mut bob, _) = server.seat();
         let run = server.with_running_clock(|| run(CLIENT, &home, &["127.0.0.1", &port], input));
         bob.send_line(&support::command("TERMINATE", ""));
-        let heard = bob.rest();
+        let received = bob.rest();
         server.assert_all_ports_freed();
-        (run.0, run.1, heard)
+        (run.0, run.1, received)
     };
-    let (said, code, heard) = script(b"\xef\xbb\xbf/msg kim secret\r\n");
-    assert!(code == Some(1) && said.contains("log in first"), "{said}");
-    assert!(!heard.contains("secret"), "{heard}");
-
-    let (said, code, heard) = script(b"one\nz\xfcrich\nthree\n");
-    let wanted = "standard input, line 2: the byte 0xFC is not UTF-8";
-    assert!(code == Some(2) && said.contains(wanted), "{said}");
+    let (output_text, code, received) = script(b"\xef\xbb\xbf/msg kim secret\r\n");
     assert!(
-        heard.contains("one") && !heard.contains("rich") && !heard.contains("three"),
-        "{heard}"
+        code == Some(1) && output_text.contains("log in first"),
+        "{output_text}"
+    );
+    assert!(!received.contains("secret"), "{received}");
+
+    let (output_text, code, received) = script(b"one\nz\xfcrich\nthree\n");
+    let expected = "standard input, line 2: the byte 0xFC is not UTF-8";
+    assert!(
+        code == Some(2) && output_text.contains(expected),
+        "{output_text}"
+    );
+    assert!(
+        received.contains("one") && !received.contains("rich") && !received.contains("three"),
+        "{received}"
     );
 
     for (mark, line) in [("\u{feff}", 1), ("", 1)] {
         let text = mark.to_owned() + "one\ntwo\n";
         let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let (said, code, heard) = script(&bytes);
-        let wanted = format!("standard input, line {line}: it is UTF-16");
-        assert!(code == Some(2) && said.contains(&wanted), "{said}");
-        assert!(!heard.contains("one") && !heard.contains("two"), "{heard}");
+        let (output_text, code, received) = script(&bytes);
+        let expected = format!("standard input, line {line}: it is UTF-16");
+        assert!(
+            code == Some(2) && output_text.contains(&expected),
+            "{output_text}"
+        );
+        assert!(
+            !received.contains("one") && !received.contains("two"),
+            "{received}"
+        );
     }
 }
 
 #[test]
-fn standard_input_that_can_not_be_read_is_an_error() {
+fn unreadable_standard_input_is_an_error() {
     let server = TestServer::with_workers(2);
     let home = temporary_file("text-directory");
     let port = server.server.portal().port().to_string();
@@ -407,17 +433,17 @@ fn standard_input_that_can_not_be_read_is_an_error() {
     let output = server
         .with_running_clock(|| child.wait_with_output())
         .unwrap();
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    let wanted = "standard input: it is a directory";
+    let output_text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let expected = "standard input: it is a directory";
     assert!(
-        output.status.code() == Some(2) && said.contains(wanted),
-        "{said}"
+        output.status.code() == Some(2) && output_text.contains(expected),
+        "{output_text}"
     );
     server.assert_all_ports_freed();
 }
 
 #[test]
-fn a_recording_means_the_same_in_every_form_or_is_refused_by_name() {
+fn every_form_of_a_recording_is_read_or_refused() {
     let home = temporary_file("text-recording");
     std::fs::create_dir_all(&home).unwrap();
     let file = home.join("events.jsonl");
@@ -426,21 +452,21 @@ fn a_recording_means_the_same_in_every_form_or_is_refused_by_name() {
         let options = ["replay", file.to_str().unwrap(), "--board", "127.0.0.1:0"];
         run(SERVER, &home, &options, b"")
     };
-    for (way, bytes, wanted) in ways(&format!("{event}\n{event}\n")) {
+    for (form, bytes, expected) in forms(&format!("{event}\n{event}\n")) {
         std::fs::write(&file, bytes).unwrap();
-        match wanted {
+        match expected {
             Outcome::Same => {
                 let recording = Recording::read(&file).unwrap();
-                assert_eq!(recording.left_out(), 0, "{way}");
+                assert_eq!(recording.left_out(), 0, "{form}");
             }
-            // A crash may have damaged a line, so the others count.
+            // A crash may have damaged one line, so the others are used.
             Outcome::SameOrLine(_) => {
                 Recording::read(&file).unwrap();
             }
             Outcome::Refused => {
                 let run = replay();
-                assert!(is_refused(&run, &file, None), "{way}: {run:?}");
-                assert!(run.0.contains("save it as UTF-8"), "{way}: {run:?}");
+                assert!(is_refused(&run, &file, None), "{form}: {run:?}");
+                assert!(run.0.contains("save it as UTF-8"), "{form}: {run:?}");
             }
         }
     }
@@ -494,7 +520,7 @@ fn a_recording_means_the_same_in_every_form_or_is_refused_by_name() {
 }
 
 #[test]
-fn a_known_server_without_port_or_fingerprint_is_not_an_unknown_one() {
+fn incomplete_known_server_is_an_error() {
     let home = temporary_file("text-known");
     let folder = home.join("portal-chat");
     std::fs::create_dir_all(&folder).unwrap();
@@ -513,7 +539,7 @@ fn a_known_server_without_port_or_fingerprint_is_not_an_unknown_one() {
 }
 
 #[test]
-fn a_password_file_that_does_not_work_is_named() {
+fn failing_password_file_is_named() {
     let accounts = temporary_file("text-wrong-password");
     let server = TestServer::start(&Settings {
         accounts: Some(accounts),
@@ -539,16 +565,16 @@ fn a_password_file_that_does_not_work_is_named() {
         ("wrong", "correct it there"),
     ] {
         std::fs::write(&file, password).unwrap();
-        let (said, code) = run();
-        assert!(said.contains(sentence), "{said}");
+        let (output_text, code) = run();
+        assert!(output_text.contains(sentence), "{output_text}");
         if password == "wrong" {
             assert!(
-                said.contains(&format!("the password in {}", file.display())),
-                "{said}"
+                output_text.contains(&format!("the password in {}", file.display())),
+                "{output_text}"
             );
             assert!(
-                code == Some(1) && !said.contains("--password-file FILE"),
-                "{said}"
+                code == Some(1) && !output_text.contains("--password-file FILE"),
+                "{output_text}"
             );
         }
     }
@@ -556,7 +582,7 @@ fn a_password_file_that_does_not_work_is_named() {
 }
 
 #[test]
-fn the_check_prints_the_damaged_lines_of_the_accounts_file() {
+fn check_prints_damaged_lines_of_accounts() {
     let home = temporary_file("text-check");
     std::fs::create_dir_all(&home).unwrap();
     let file = home.join("accounts.txt");
@@ -569,20 +595,23 @@ fn the_check_prints_the_damaged_lines_of_the_accounts_file() {
         "--accounts",
         file.to_str().unwrap(),
     ];
-    let (said, code) = run(SERVER, &home, &options, b"");
+    let (output_text, code) = run(SERVER, &home, &options, b"");
     let at = |line: usize| format!("{}, line {line}", file.display());
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains(&(at(2) + " (of alice): ")), "{said}");
-    assert!(said.contains(&(at(4) + ": ")), "{said}");
+    assert_eq!(code, Some(0), "{output_text}");
     assert!(
-        !said.contains(&at(1)) && said.contains("The server can start."),
-        "{said}"
+        output_text.contains(&(at(2) + " (of alice): ")),
+        "{output_text}"
+    );
+    assert!(output_text.contains(&(at(4) + ": ")), "{output_text}");
+    assert!(
+        !output_text.contains(&at(1)) && output_text.contains("The server can start."),
+        "{output_text}"
     );
     std::fs::remove_dir_all(home).unwrap();
 }
 
 #[test]
-fn an_event_file_that_is_a_fifo_needs_a_reader() {
+fn fifo_as_event_file_needs_a_reader() {
     let home = temporary_file("text-events");
     std::fs::create_dir_all(&home).unwrap();
     let file = home.join("events");
@@ -611,7 +640,7 @@ fn an_event_file_that_is_a_fifo_needs_a_reader() {
 
 /// A file without any permissions. (root can still read it.)
 #[test]
-fn a_file_that_may_not_be_read_is_named() {
+fn unreadable_file_is_named() {
     use std::os::unix::fs::PermissionsExt as _;
     let home = temporary_file("text-unreadable");
     std::fs::create_dir_all(&home).unwrap();
@@ -629,7 +658,7 @@ fn a_file_that_may_not_be_read_is_named() {
 
 /// The shell's `--password-file <(pass show chat)`.
 #[test]
-fn a_password_may_come_through_a_pipe() {
+fn password_file_may_be_a_pipe() {
     let server = TestServer::start(&Settings {
         accounts: Some(temporary_file("text-pipe")),
         ..Settings::default()

@@ -1,4 +1,4 @@
-//! TLS from outside: who is believed, who is not, and what a handshake costs others.
+//! TLS from outside: trust, rejection, and the cost of a handshake for others.
 #![cfg(feature = "tls")]
 #![allow(
     clippy::unwrap_used,
@@ -49,38 +49,34 @@ fn folder(name: &str) -> String {
 }
 
 #[test]
-fn plain_text_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart() {
+fn tls_mismatch_is_reported() {
     let (tls, client) = both();
     let server = TestServer::start(&settings(2, &tls));
     let mut plain = TcpStream::connect(server.server.portal()).unwrap();
     plain.write_all(b"a port, please\n").unwrap();
-    let told = server.wait_for_event("tls-failed", None);
+    let event = server.wait_for_event("tls-failed", None);
     assert!(
-        told.line().contains("does not speak TLS"),
+        event.line().contains("does not speak TLS"),
         "{}",
-        told.line()
+        event.line()
     );
-    assert_eq!(
-        plain.read(&mut [0]).unwrap_or(0),
-        0,
-        "nothing is said to it"
-    );
+    assert_eq!(plain.read(&mut [0]).unwrap_or(0), 0, "it receives nothing");
 
     let server = TestServer::with_workers(2);
     let port = support::ticket(&server.request_port()).0;
     let address = SocketAddr::new(server.server.portal().ip(), port.get());
-    let secured = Stream::from(TcpStream::connect(address).unwrap());
-    let secured = secured.secured_as_client(&client, "localhost").unwrap();
-    let error = secured.shake_hands(None).unwrap_err().to_string();
+    let tls_stream = Stream::from(TcpStream::connect(address).unwrap());
+    let tls_stream = tls_stream.secured_as_client(&client, "localhost").unwrap();
+    let error = tls_stream.shake_hands(None).unwrap_err().to_string();
     assert!(error.contains("does not speak TLS"), "{error}");
-    let told = server.wait_for_event("tls-failed", None);
-    assert!(told.line().contains("without --tls"), "{}", told.line());
+    let event = server.wait_for_event("tls-failed", None);
+    assert!(event.line().contains("without --tls"), "{}", event.line());
     server.assert_all_ports_freed();
 }
 
-/// A portal looks whether a caller has sent something already. The stop makes sure that it has.
+/// The portal checks whether a caller has already sent data. The suspension ensures that it has.
 #[test]
-fn a_portal_without_tls_answers_a_client_whose_handshake_has_come_already() {
+fn plain_portal_replies_to_a_pending_handshake() {
     let mut server = Running::start(
         program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", "--workers", "2", "--no-passwords"])
@@ -95,13 +91,13 @@ fn a_portal_without_tls_answers_a_client_whose_handshake_has_come_already() {
         .write_all(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03")
         .unwrap();
     server.signal("-CONT");
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
-    assert!(answer.contains("without --tls"), "{answer}");
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).unwrap();
+    assert!(reply.contains("without --tls"), "{reply}");
 }
 
 #[test]
-fn http_at_the_pages_tls_port_gets_an_answer_that_names_https() {
+fn http_at_a_tls_port_gets_a_reply() {
     let (tls, _) = both();
     let server = TestServer::start(&Settings {
         web: Some(WebEntrance::at("127.0.0.1:0".parse().unwrap())),
@@ -116,11 +112,11 @@ fn http_at_the_pages_tls_port_gets_an_answer_that_names_https() {
     ] {
         let mut plain = TcpStream::connect(server.server.web().unwrap()).unwrap();
         plain.write_all(bytes).unwrap();
-        let mut answer = String::new();
-        plain.read_to_string(&mut answer).unwrap();
+        let mut reply = String::new();
+        plain.read_to_string(&mut reply).unwrap();
         assert!(
-            answer.starts_with("HTTP/1.1 400 ") && answer.contains(part),
-            "{answer}"
+            reply.starts_with("HTTP/1.1 400 ") && reply.contains(part),
+            "{reply}"
         );
         server.wait_for_event("tls-failed", None);
     }
@@ -135,28 +131,29 @@ fn http_at_the_pages_tls_port_gets_an_answer_that_names_https() {
     plain
         .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
-    let mut answer = String::new();
-    plain.read_to_string(&mut answer).unwrap();
+    let mut reply = String::new();
+    plain.read_to_string(&mut reply).unwrap();
     assert!(
-        answer.starts_with("HTTP/1.1 400 ") && answer.contains("https://"),
-        "{answer}"
+        reply.starts_with("HTTP/1.1 400 ") && reply.contains("https://"),
+        "{reply}"
     );
 }
 
 #[test]
-fn unfinished_handshakes_cost_other_callers_nothing() {
+fn unfinished_handshakes_delay_no_others() {
     let (tls, client) = both();
     let server = TestServer::start(&settings(4, &tls));
     let portal = server.server.portal();
-    // More callers than threads, from the address of the later clients. No port is taken for them.
+    // More callers than threads, from the address of the later clients. No port is assigned to
+    // them.
     let silent: Vec<TcpStream> = (0..limits::HANDSHAKES + 20)
         .map(|_| TcpStream::connect(portal).unwrap())
         .collect();
     // More than the limit for one address.
-    let half: Vec<Client> = (0..limits::HANDSHAKES_PER_ADDRESS + 20)
+    let half_open: Vec<Client> = (0..limits::HANDSHAKES_PER_ADDRESS + 20)
         .map(|_| {
             let mut client = Client::connect_from(ELSEWHERE, portal);
-            // The beginning of a record that never ends.
+            // The beginning of an endless record.
             client.send(&[0x16, 3, 1, 2, 0, 1]);
             client
         })
@@ -167,19 +164,19 @@ fn unfinished_handshakes_cost_other_callers_nothing() {
     let (mut bob, _) = server.seat();
     alice.send_line(&message("in secret"));
     assert!(bob.line_with("<message>").contains("in secret"));
-    // At a worker's port the timekeeper ends it, and the port comes back.
+    // At a worker's port, the timer ends the handshake, and the port is freed.
     let (port, _) = support::ticket(&server.request_port());
     use_tls(None);
     let stuck = TcpStream::connect(SocketAddr::new(portal.ip(), port.get())).unwrap();
     server.wait_for_event("arrived", Some(port));
     server.tick(2);
     server.wait_for_event("seat-free", Some(port));
-    drop((silent, half, stuck, alice, bob));
+    drop((silent, half_open, stuck, alice, bob));
     server.assert_all_ports_freed();
 }
 
 #[test]
-fn a_class_behind_one_address_gets_in_at_once() {
+fn class_behind_one_address_connects_at_once() {
     let (tls, client) = both();
     let server = TestServer::start(&settings(30, &tls));
     let portal = server.server.portal();
@@ -199,19 +196,19 @@ fn a_class_behind_one_address_gets_in_at_once() {
     server.assert_all_ports_freed();
 }
 
-/// A certificate, whatever key it is shown with.
+/// Resolves to a certificate with any key.
 #[derive(Debug)]
-struct Shown(Arc<CertifiedKey>);
+struct FixedCertificate(Arc<CertifiedKey>);
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for FixedCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0))
     }
 }
 
-/// A portal that shows the certificate of `certificate` and proves it with the key of `key`. Counts
-/// what it is told.
-fn false_portal(
+/// Starts a portal that sends the certificate of `certificate` and signs with the key of `key`.
+/// Returns the application data that it receives.
+fn impostor_portal(
     certificate: &support::tls::Identity,
     key: &support::tls::Identity,
 ) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
@@ -220,12 +217,12 @@ fn false_portal(
         .key_provider
         .load_private_key(key.1.clone_key())
         .unwrap();
-    let shown = CertifiedKey::new(vec![certificate.0.clone()], signing);
+    let output = CertifiedKey::new(vec![certificate.0.clone()], signing);
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .unwrap()
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Shown(Arc::new(shown))));
+        .with_cert_resolver(Arc::new(FixedCertificate(Arc::new(output))));
     let tls = TlsServer::new(config);
     let listener = portal_chat::net::Listener::bind(
         "127.0.0.1:0".parse().unwrap(),
@@ -233,16 +230,16 @@ fn false_portal(
     );
     let listener = listener.unwrap().secured(Some(&tls));
     let address = listener.address();
-    let hearing = thread::spawn(move || {
+    let receiver = thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         if stream.shake_hands(None).is_ok() {
-            let _ = (&stream).read_to_end(&mut heard);
+            let _ = (&stream).read_to_end(&mut received);
         }
-        heard
+        received
     });
-    (address, hearing)
+    (address, receiver)
 }
 
 fn fingerprint(identity: &support::tls::Identity) -> String {
@@ -256,7 +253,7 @@ fn fingerprint(identity: &support::tls::Identity) -> String {
     bytes.join(":")
 }
 
-/// What the client says to `portal`, with no terminal to ask on, and its exit code.
+/// Runs the client against `portal`, without a terminal. Returns its output and its exit code.
 fn client(portal: SocketAddr, home: &str, options: &[&str]) -> (String, Option<i32>) {
     let port = portal.port().to_string();
     client_with(home, &[&["127.0.0.1", &port, "alice"], options].concat())
@@ -264,7 +261,7 @@ fn client(portal: SocketAddr, home: &str, options: &[&str]) -> (String, Option<i
 
 /// Like [`client`], without a server on the command line.
 fn client_with(home: &str, options: &[&str]) -> (String, Option<i32>) {
-    // A session of its own has no terminal.
+    // A new session has no terminal.
     let output = Command::new("setsid")
         .args(["-w", CLIENT])
         .args(options)
@@ -273,16 +270,16 @@ fn client_with(home: &str, options: &[&str]) -> (String, Option<i32>) {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    (said, output.status.code())
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (text, output.status.code())
 }
 
 #[test]
-fn impostors_are_told_nothing() {
+fn impostors_receive_nothing() {
     let home = folder("impostors");
     let (ours, theirs) = (identity(), identity());
     let pin = fingerprint(&ours);
-    // The right certificate, which anybody can get, without its key; and another one.
+    // The right certificate, which is public, without its key; and another certificate.
     for (certificate, key, sentence) in [
         (&ours, &theirs, "signature"),
         (
@@ -291,17 +288,17 @@ fn impostors_are_told_nothing() {
             "a different certificate from the one you named",
         ),
     ] {
-        let (portal, heard) = false_portal(certificate, key);
-        let (said, code) = client(portal, &home, &["--tls-fingerprint", &pin]);
+        let (portal, received) = impostor_portal(certificate, key);
+        let (text, code) = client(portal, &home, &["--tls-fingerprint", &pin]);
         assert!(
-            said.to_lowercase().contains(&sentence.to_lowercase()) && code == Some(1),
-            "{code:?} {said}"
+            text.to_lowercase().contains(&sentence.to_lowercase()) && code == Some(1),
+            "{code:?} {text}"
         );
-        assert_eq!(heard.join().unwrap(), b"", "not a byte of ours");
+        assert_eq!(received.join().unwrap(), b"", "not a byte of ours");
     }
     // The message names both fingerprints, and the place of the wrong one.
     let config = format!("{home}/client.conf");
-    let both = |said: &str| said.contains(&pin) && said.contains(&fingerprint(&theirs));
+    let both = |text: &str| text.contains(&pin) && text.contains(&fingerprint(&theirs));
     for (options, place) in [
         (
             ["--tls-fingerprint", &pin],
@@ -312,46 +309,49 @@ fn impostors_are_told_nothing() {
             format!("tls-fingerprint in {config}, line 3"),
         ),
     ] {
-        let (portal, heard) = false_portal(&theirs, &theirs);
+        let (portal, received) = impostor_portal(&theirs, &theirs);
         let port = portal.port();
         let text = format!("server 127.0.0.1\nport {port}\ntls-fingerprint {pin}\n");
         std::fs::write(&config, text).unwrap();
-        let (said, code) = if options[0] == "--config" {
+        let (text, code) = if options[0] == "--config" {
             client_with(&home, &options)
         } else {
             client(portal, &home, &options)
         };
         assert!(
-            both(&said) && said.contains(&place) && code == Some(1),
-            "{code:?} {said}"
+            both(&text) && text.contains(&place) && code == Some(1),
+            "{code:?} {text}"
         );
-        assert!(!said.contains("known_servers"), "{said}");
-        assert_eq!(heard.join().unwrap(), b"", "not a byte of ours");
+        assert!(!text.contains("known_servers"), "{text}");
+        assert_eq!(received.join().unwrap(), b"", "not a byte of ours");
     }
     std::fs::write(&config, "tls-fingerprint AB:CD\n").unwrap();
-    let (said, code) = client_with(&home, &["--config", &config]);
-    let wanted = format!("{config}, line 1: AB:CD is not a SHA-256 fingerprint");
-    assert!(said.contains(&wanted) && code == Some(2), "{code:?} {said}");
-    // Nobody knows it, and there is nobody to ask.
-    let (portal, heard) = false_portal(&theirs, &theirs);
-    let (said, code) = client(portal, &home, &["--tls"]);
+    let (text, code) = client_with(&home, &["--config", &config]);
+    let expected = format!("{config}, line 1: AB:CD is not a SHA-256 fingerprint");
     assert!(
-        said.contains(&fingerprint(&theirs))
-            && said.contains("--tls-fingerprint")
-            && code == Some(1),
-        "{code:?} {said}"
+        text.contains(&expected) && code == Some(2),
+        "{code:?} {text}"
     );
-    assert_eq!(heard.join().unwrap(), b"");
-    let (said, code) = client(portal, &home, &["--tls-fingerprint", "nonsense"]);
+    // An unknown certificate, and no terminal to ask on.
+    let (portal, received) = impostor_portal(&theirs, &theirs);
+    let (text, code) = client(portal, &home, &["--tls"]);
     assert!(
-        said.contains("64 hexadecimal digits") && code == Some(2),
-        "{said}"
+        text.contains(&fingerprint(&theirs))
+            && text.contains("--tls-fingerprint")
+            && code == Some(1),
+        "{code:?} {text}"
+    );
+    assert_eq!(received.join().unwrap(), b"");
+    let (text, code) = client(portal, &home, &["--tls-fingerprint", "nonsense"]);
+    assert!(
+        text.contains("64 hexadecimal digits") && code == Some(2),
+        "{text}"
     );
     std::fs::remove_dir_all(home).unwrap();
 }
 
 #[test]
-fn a_server_is_asked_about_once_and_a_changed_one_is_refused() {
+fn certificate_is_confirmed_once_and_pinned() {
     let home = folder("first-use");
     let (tls, trusting) = both();
     let server = TestServer::start(&settings(2, &tls));
@@ -366,12 +366,12 @@ fn a_server_is_asked_about_once_and_a_changed_one_is_refused() {
     alice.wait_for_text("Does the server's own terminal show the same one?");
     alice.type_line("yes");
     alice.wait_for_text("you are logged in as alice");
-    // Its rooms are the same server's.
+    // The same certificate is used for its rooms.
     alice.type_line("/join lobby");
     alice.wait_for_text("you joined lobby");
     alice.type_line("/quit");
     assert_eq!(alice.wait_for_exit(), 0);
-    // Known now: no question.
+    // The server is known now, so there is no question.
     let mut alice = Terminal::start(CLIENT, &arguments, &variables);
     alice.wait_for_text("you are logged in as alice");
     assert!(!alice.contents().contains("Does the server"));
@@ -383,39 +383,39 @@ fn a_server_is_asked_about_once_and_a_changed_one_is_refused() {
     let kept = kept.unwrap();
     assert!(kept.starts_with(&format!("127.0.0.1 {port} ")), "{kept}");
     let other = identity();
-    let (portal, heard) = false_portal(&other, &other);
+    let (portal, received) = impostor_portal(&other, &other);
     let file = format!("{home}/.local/state/portal-chat/known_servers");
     std::fs::write(&file, kept.replace(&port, &portal.port().to_string())).unwrap();
-    let (said, code) = client(portal, &home, &["--tls"]);
+    let (text, code) = client(portal, &home, &["--tls"]);
     assert!(
-        said.contains("CERTIFICATE HAS CHANGED")
-            && said.contains(&fingerprint(&other))
-            && said.contains("known_servers")
+        text.contains("CERTIFICATE HAS CHANGED")
+            && text.contains(&fingerprint(&other))
+            && text.contains("known_servers")
             && code == Some(1),
-        "{code:?} {said}"
+        "{code:?} {text}"
     );
-    assert_eq!(heard.join().unwrap(), b"", "not a byte of ours");
+    assert_eq!(received.join().unwrap(), b"", "not a byte of ours");
     std::fs::remove_dir_all(home).unwrap();
 }
 
 #[test]
-fn a_plain_client_and_a_tls_server_come_to_a_sentence() {
+fn plain_client_and_tls_server_report_the_mismatch() {
     let home = folder("one-side");
     let (tls, _) = both();
     let server = TestServer::start(&settings(2, &tls));
-    let (said, code) = client(server.server.portal(), &home, &[]);
-    assert!(said.contains("--tls") && code == Some(1), "{said}");
+    let (text, code) = client(server.server.portal(), &home, &[]);
+    assert!(text.contains("--tls") && code == Some(1), "{text}");
     let server = TestServer::with_workers(2);
-    let (said, code) = client(server.server.portal(), &home, &["--tls"]);
+    let (text, code) = client(server.server.portal(), &home, &["--tls"]);
     assert!(
-        said.contains("does not speak TLS") && code == Some(1),
-        "{said}"
+        text.contains("does not speak TLS") && code == Some(1),
+        "{text}"
     );
     std::fs::remove_dir_all(home).unwrap();
 }
 
 #[test]
-fn openssl_and_pythons_ssl_talk_with_it() {
+fn openssl_and_python_can_connect() {
     let (tls, _) = both();
     let server = TestServer::start(&Settings {
         web: Some(WebEntrance::at("127.0.0.1:0".parse().unwrap())),
@@ -429,8 +429,8 @@ fn openssl_and_pythons_ssl_talk_with_it() {
             .output();
         match openssl {
             Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                assert!(said.contains("<HandshakePasscode>"), "{version}: {said}");
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(text.contains("<HandshakePasscode>"), "{version}: {text}");
             }
             Err(_) => eprintln!("NOT TESTED: there is no openssl here"),
         }
@@ -451,16 +451,16 @@ print(answer.decode())
         .output();
     match python {
         Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            let complained = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(said.contains("<HandshakePasscode>"), "{said}{complained}");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(text.contains("<HandshakePasscode>"), "{text}{errors}");
         }
         Err(_) => eprintln!("NOT TESTED: there is no python3 here"),
     }
 }
 
 #[test]
-fn openssl_changes_the_keys_in_the_middle_of_a_visit() {
+fn openssl_updates_keys_during_a_visit() {
     let (tls, client) = both();
     let server = TestServer::start(&settings(2, &tls));
     use_tls(Some(client));
@@ -477,51 +477,51 @@ fn openssl_changes_the_keys_in_the_middle_of_a_visit() {
         return;
     };
     let mut typed = openssl.stdin.take().unwrap();
-    let mut shown = openssl.stdout.take().unwrap();
-    let mut told = openssl.stderr.take().unwrap();
-    // Each line has to be a read of its own: openssl takes a letter for a command at the beginning
-    // of one.
-    let mut say = |line: &str| typed.write_all(line.as_bytes()).unwrap();
-    say(&format!("{}\n", handshake(&passcode)));
-    wait_until_it_says(&mut shown, "Connection successful");
+    let mut output = openssl.stdout.take().unwrap();
+    let mut event = openssl.stderr.take().unwrap();
+    // Each line must be read separately: openssl takes a letter at the beginning of a read for a
+    // command.
+    let mut type_line = |line: &str| typed.write_all(line.as_bytes()).unwrap();
+    type_line(&format!("{}\n", handshake(&passcode)));
+    wait_for_output(&mut output, "Connection successful");
     for _ in 0..3 {
-        // New keys, and the other side is asked to change its own.
-        say("K\n");
-        wait_until_it_says(&mut told, "KEYUPDATE");
-        say(&format!("{}\n", support::command("PING", "")));
-        wait_until_it_says(&mut shown, "PONG");
+        // Updates the keys, and requests a key update from the peer.
+        type_line("K\n");
+        wait_for_output(&mut event, "KEYUPDATE");
+        type_line(&format!("{}\n", support::command("PING", "")));
+        wait_for_output(&mut output, "PONG");
     }
     drop(typed);
     openssl.wait().unwrap();
     server.assert_all_ports_freed();
 }
 
-/// Reads from a program's output until `wanted` has come.
-fn wait_until_it_says(output: &mut impl Read, wanted: &str) {
-    let mut said = String::new();
+/// Reads a program's output until it contains `expected`.
+fn wait_for_output(output: &mut impl Read, expected: &str) {
+    let mut text = String::new();
     let mut bytes = [0; 1024];
-    while !said.contains(wanted) {
+    while !text.contains(expected) {
         let count = output.read(&mut bytes).unwrap();
-        assert!(count > 0, "it ended without {wanted:?}: {said}");
-        said.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        assert!(count > 0, "the output ended without {expected:?}: {text}");
+        text.push_str(&String::from_utf8_lossy(&bytes[..count]));
     }
 }
 
-/// Passes bytes on between whoever comes and `far`, and keeps them.
-fn on_the_way(far: SocketAddr) -> (SocketAddr, std::sync::mpsc::Receiver<Vec<u8>>) {
+/// Starts a proxy that forwards bytes between a client and `far`, and records them.
+fn recording_proxy(far: SocketAddr) -> (SocketAddr, std::sync::mpsc::Receiver<Vec<u8>>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let here = listener.local_addr().unwrap();
-    let (seen, is_seen) = std::sync::mpsc::channel();
+    let (recorded, recordings) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let (near, _) = listener.accept().unwrap();
         let far = TcpStream::connect(far).unwrap();
         thread::scope(|threads| {
             for (mut from, mut to) in [(&near, &far), (&far, &near)] {
-                let seen = seen.clone();
+                let recorded = recorded.clone();
                 threads.spawn(move || {
                     let mut bytes = [0; 4096];
                     while let Ok(count @ 1..) = from.read(&mut bytes) {
-                        let _ = seen.send(bytes[..count].to_vec());
+                        let _ = recorded.send(bytes[..count].to_vec());
                         let _ = to.write_all(&bytes[..count]);
                     }
                     let _ = to.shutdown(std::net::Shutdown::Write);
@@ -529,31 +529,31 @@ fn on_the_way(far: SocketAddr) -> (SocketAddr, std::sync::mpsc::Receiver<Vec<u8>
             }
         });
     });
-    (here, is_seen)
+    (here, recordings)
 }
 
 #[test]
-fn somebody_on_the_way_reads_everything_without_tls_and_nothing_with_it() {
-    let what_is_seen = |server: &TestServer| {
-        let (here, seen) = on_the_way(server.server.portal());
-        // The client itself reads the passcode, in both cases.
-        let answer = support::Client::connect(here).rest();
-        assert!(answer.contains("<HandshakePasscode>"), "{answer}");
-        let passcode = support::ticket(&answer).1;
-        let seen: Vec<u8> = seen.iter().flatten().collect();
-        memchr::memmem::find(&seen, passcode.as_bytes()).is_some()
+fn eavesdropper_reads_the_passcode_only_without_tls() {
+    let is_passcode_visible = |server: &TestServer| {
+        let (here, recorded) = recording_proxy(server.server.portal());
+        // The client itself receives the passcode in both cases.
+        let reply = support::Client::connect(here).rest();
+        assert!(reply.contains("<HandshakePasscode>"), "{reply}");
+        let passcode = support::ticket(&reply).1;
+        let recorded: Vec<u8> = recorded.iter().flatten().collect();
+        memchr::memmem::find(&recorded, passcode.as_bytes()).is_some()
     };
     let plain = TestServer::with_workers(2);
-    assert!(what_is_seen(&plain));
+    assert!(is_passcode_visible(&plain));
     let (tls, client) = both();
-    let secured = TestServer::start(&settings(2, &tls));
+    let tls_server = TestServer::start(&settings(2, &tls));
     use_tls(Some(client));
-    assert!(!what_is_seen(&secured));
+    assert!(!is_passcode_visible(&tls_server));
     use_tls(None);
 }
 
 #[test]
-fn files_that_are_of_no_use_end_the_start_with_a_sentence() {
+fn unusable_tls_files_are_reported() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates");
     for (certificate, key, reason) in [
         ("good-key.pem", "good-cert.pem", "swapped"),
@@ -573,9 +573,9 @@ fn files_that_are_of_no_use_end_the_start_with_a_sentence() {
                 .args(&files)
                 .output()
                 .unwrap();
-            let said = String::from_utf8(started.stderr).unwrap();
-            assert_eq!(started.status.code(), Some(2), "{said}");
-            assert!(said.contains(reason) && said.lines().count() == 1, "{said}");
+            let text = String::from_utf8(started.stderr).unwrap();
+            assert_eq!(started.status.code(), Some(2), "{text}");
+            assert!(text.contains(reason) && text.lines().count() == 1, "{text}");
         }
     }
 }

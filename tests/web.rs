@@ -1,4 +1,4 @@
-//! The browser's door, from outside: seats, words and ends as PROTOCOL section 11 has them.
+//! The browsers' entrance, from outside: seats, replies and close codes as in PROTOCOL section 11.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -21,19 +21,19 @@ fn settings(workers: usize) -> Settings {
     }
 }
 
-fn door(server: &TestServer) -> SocketAddr {
+fn entrance(server: &TestServer) -> SocketAddr {
     server.server.web().unwrap()
 }
 
-/// A browser in a seat.
+/// Connects a browser and takes a seat.
 fn browser(server: &TestServer) -> (WebClient, String) {
-    let mut browser = WebClient::connect(door(server));
+    let mut browser = WebClient::connect(entrance(server));
     let port = browser.take_seat();
     (browser, port)
 }
 
 #[test]
-fn a_browser_takes_a_seat_has_a_partner_and_gives_it_back() {
+fn browser_takes_and_releases_a_seat() {
     let server = TestServer::start(&settings(2));
     let (mut alice, _) = server.seat();
     alice.line_with("NO PARTNER");
@@ -41,16 +41,13 @@ fn a_browser_takes_a_seat_has_a_partner_and_gives_it_back() {
     assert_eq!(port, server.worker(1).to_string());
     let partner = bob.text_with("PARTNER JOINED");
     assert!(partner.contains(&server.worker(0).to_string()), "{partner}");
-    bob.say(&message("from the browser"));
-    let heard = alice.line_with("from the browser");
-    assert!(heard.contains(&format!("from='{port}'")), "{heard}");
+    bob.send_text(&message("from the browser"));
+    let received = alice.line_with("from the browser");
+    assert!(received.contains(&format!("from='{port}'")), "{received}");
     alice.send_line(&message("from the terminal \u{1F44B}"));
-    let heard = bob.text_with("from the terminal");
-    assert!(
-        !heard.contains('\n'),
-        "a document has no line feed behind it here"
-    );
-    bob.say(&command("TERMINATE", ""));
+    let received = bob.text_with("from the terminal");
+    assert!(!received.contains('\n'), "a document has no line feed here");
+    bob.send_text(&command("TERMINATE", ""));
     assert_eq!(bob.close_code(), 1000);
     alice.line_with("PARTNER LEFT");
     drop(alice);
@@ -58,18 +55,18 @@ fn a_browser_takes_a_seat_has_a_partner_and_gives_it_back() {
 }
 
 #[test]
-fn a_wrong_passcode_a_late_one_and_none_at_all() {
+fn wrong_late_and_missing_passcodes_close() {
     let server = TestServer::start(&settings(2));
-    let mut wrong = WebClient::connect(door(&server));
+    let mut wrong = WebClient::connect(entrance(&server));
     wrong.text();
-    wrong.say(&handshake("0123456789abcdef0123456789abcdef"));
+    wrong.send_text(&handshake("0123456789abcdef0123456789abcdef"));
     assert!(wrong.text().contains("Wrong handshake passcode"));
     assert_eq!(wrong.close_code(), 1008);
-    // A browser is disconnected before its seat is free again.
+    // The browser is disconnected before its seat is free again.
     server.wait_for_event("seat-free", None);
 
-    // Due within the time of a reservation, two ticks, and not in one as on a worker's port.
-    let mut late = WebClient::connect(door(&server));
+    // Due within the reservation timeout, two ticks, instead of one as on a worker's port.
+    let mut late = WebClient::connect(entrance(&server));
     late.text();
     server.tick(2);
     assert!(!late.has_received_data());
@@ -78,7 +75,7 @@ fn a_wrong_passcode_a_late_one_and_none_at_all() {
     assert_eq!(late.close_code(), 1008);
     server.wait_for_event("seat-free", None);
 
-    let mut gone = WebClient::connect(door(&server));
+    let mut gone = WebClient::connect(entrance(&server));
     gone.text();
     drop(gone);
     server.wait_for_event("no-show", None);
@@ -86,29 +83,29 @@ fn a_wrong_passcode_a_late_one_and_none_at_all() {
 }
 
 #[test]
-fn full_is_said_and_closed() {
+fn full_server_sends_full_and_closes() {
     let server = TestServer::start(&settings(2));
     let (_one, _two) = (browser(&server), browser(&server));
-    let mut third = WebClient::connect(door(&server));
+    let mut third = WebClient::connect(entrance(&server));
     assert_eq!(third.text(), "<SERVER><command>FULL</command></SERVER>");
     assert_eq!(third.close_code(), 1013);
 }
 
 #[test]
-fn while_a_browser_has_the_seat_its_worker_turns_everyone_away() {
+fn worker_rejects_callers_while_a_browser_has_the_seat() {
     let server = TestServer::start(&settings(2));
-    let mut waiting = WebClient::connect(door(&server));
+    let mut waiting = WebClient::connect(entrance(&server));
     let ticket = waiting.text();
     let passcode = ticket.split("Passcode>").nth(1).unwrap();
     let passcode = passcode.split('<').next().unwrap();
-    // With the right passcode, from the right address: it is for this connection alone.
+    // The right passcode from the right address is still valid only on the browser's connection.
     let mut stray = server.connect(server.worker(0));
     stray.try_send((handshake(passcode) + "\n").as_bytes());
     assert!(stray.rest().contains("Wrong handshake passcode"));
-    waiting.say(&handshake(passcode));
+    waiting.send_text(&handshake(passcode));
     assert!(waiting.text().contains("Connection successful"));
-    // Strays in the worker's backlog, at the moment in which the browser goes, are not the next
-    // client's.
+    // Strays in the worker's backlog, at the moment when the browser leaves, do not become the next
+    // client.
     for _ in 0..20 {
         let strays: Vec<Client> = (0..4).map(|_| server.connect(server.worker(0))).collect();
         drop(waiting);
@@ -118,7 +115,7 @@ fn while_a_browser_has_the_seat_its_worker_turns_everyone_away() {
         assert_eq!(port, freed);
         drop((client, strays));
         server.wait_for_event("seat-free", Some(freed));
-        waiting = WebClient::connect(door(&server));
+        waiting = WebClient::connect(entrance(&server));
         waiting.take_seat();
     }
     drop(waiting);
@@ -126,24 +123,24 @@ fn while_a_browser_has_the_seat_its_worker_turns_everyone_away() {
 }
 
 #[test]
-fn on_a_single_port_the_welcome_comes_at_once() {
+fn single_port_welcomes_at_once() {
     let server = TestServer::start(&Settings {
         single_port: Some(2),
         ..settings(2)
     });
-    let mut bob = WebClient::connect(door(&server));
+    let mut bob = WebClient::connect(entrance(&server));
     let welcome = bob.text();
     assert!(
         welcome.contains("type='single'") && welcome.contains("seat='1'"),
         "{welcome}"
     );
-    bob.say(&command("TERMINATE", ""));
+    bob.send_text(&command("TERMINATE", ""));
     assert_eq!(bob.close_code(), 1000);
     server.assert_all_ports_freed();
 }
 
 #[test]
-fn browsers_and_terminals_hear_each_other_in_one_room_and_by_name() {
+fn browsers_and_terminals_share_rooms_and_names() {
     let server = TestServer::start(&settings(4));
     let (mut alice, _) = server.seat();
     let (mut bob, _) = browser(&server);
@@ -151,46 +148,46 @@ fn browsers_and_terminals_hear_each_other_in_one_room_and_by_name() {
     alice.send_line(&login("alice"));
     alice.line_with("WELCOME");
     for (browser, name) in [(&mut bob, "bob"), (&mut carol, "carol")] {
-        browser.say(&login(name));
+        browser.send_text(&login(name));
         browser.text_with("WELCOME");
-        browser.say(&command("JOIN", "<room>lobby</room><here/>"));
+        browser.send_text(&command("JOIN", "<room>lobby</room><here/>"));
         browser.text_with("JOINED");
     }
     alice.send_line(&command("JOIN", "<room>lobby</room><here/>"));
     alice.line_with("JOINED");
-    let say = |text: &str| {
+    let say_in_lobby = |text: &str| {
         command(
             "SAY",
             &format!("<room>lobby</room><message>{text}</message>"),
         )
     };
-    bob.say(&say("one from the browser"));
-    for heard in [
+    bob.send_text(&say_in_lobby("one from the browser"));
+    for received in [
         alice.line_with("one from the browser"),
         carol.text_with("one from the browser"),
     ] {
         assert!(
-            heard.contains("from='bob' scope='room' room='lobby'"),
-            "{heard}"
+            received.contains("from='bob' scope='room' room='lobby'"),
+            "{received}"
         );
     }
-    alice.send_line(&say("two from the line"));
+    alice.send_line(&say_in_lobby("two from the line"));
     bob.text_with("two from the line");
     carol.text_with("two from the line");
-    carol.say(&command(
+    carol.send_text(&command(
         "DM",
         "<to>alice</to><message>only for you</message>",
     ));
     carol.text_with("<count>1</count>");
-    let heard = alice.line_with("only for you");
-    assert!(heard.contains("scope='direct'"), "{heard}");
+    let received = alice.line_with("only for you");
+    assert!(received.contains("scope='direct'"), "{received}");
     alice.send_line(&command("PM", "<message>for all</message>"));
     bob.text_with("for all");
     carol.text_with("for all");
 }
 
 #[test]
-fn each_end_has_its_code_and_its_words_come_first() {
+fn each_close_code_follows_its_document() {
     let server = TestServer::start(&settings(8));
     let ended = |send: &dyn Fn(&mut WebClient), words: &str, code: u16| {
         let (mut browser, _) = browser(&server);
@@ -220,13 +217,14 @@ fn each_end_has_its_code_and_its_words_come_first() {
     ] {
         ended(&|browser| browser.send(first, payload), "RFC 6455", 1002);
     }
-    // Not masked.
+    // An unmasked frame.
     ended(
         &|browser| browser.stream.write_all(b"\x81\x02hi").unwrap(),
         "not masked",
         1002,
     );
-    // The announced length is enough: nothing is waited for and nothing is set aside.
+    // The announced length is enough: the server does not wait for the data or allocate memory for
+    // it.
     ended(
         &|browser| {
             let mut head = vec![TEXT, 0x80 | 127];
@@ -236,7 +234,7 @@ fn each_end_has_its_code_and_its_words_come_first() {
         "8192",
         1009,
     );
-    // Fragments without end, and without content.
+    // Endless empty fragments.
     ended(
         &|browser| {
             browser.send(0x01, b"");
@@ -247,12 +245,12 @@ fn each_end_has_its_code_and_its_words_come_first() {
         "8192",
         1009,
     );
-    // Also before the passcode.
-    let mut early = WebClient::connect(door(&server));
+    // The same before the passcode.
+    let mut early = WebClient::connect(entrance(&server));
     early.text();
     early.send(0x82, b"x");
     assert_eq!(early.close_code(), 1003);
-    // The server's end.
+    // The server's shutdown.
     let (mut last, _) = browser(&server);
     server.server.stop();
     last.text_with("SHUTDOWN");
@@ -260,7 +258,7 @@ fn each_end_has_its_code_and_its_words_come_first() {
 }
 
 #[test]
-fn messages_come_in_pieces_with_pings_between() {
+fn messages_arrive_in_fragments_between_pings() {
     let server = TestServer::start(&settings(2));
     let (mut alice, _) = server.seat();
     let (mut bob, _) = browser(&server);
@@ -280,9 +278,9 @@ fn messages_come_in_pieces_with_pings_between() {
     for byte in bytes {
         bob.stream.write_all(&[byte]).unwrap();
     }
-    let heard = alice.line_with("gr\u{fc}");
-    assert!(heard.contains("gr\u{fc}\u{df}e \u{1F44B}"), "{heard}");
-    // The last ping is answered; of those that come together, that is enough.
+    let received = alice.line_with("gr\u{fc}");
+    assert!(received.contains("gr\u{fc}\u{df}e \u{1F44B}"), "{received}");
+    // The last ping gets a pong; that is enough for pings that arrive together.
     let last = format!("ping {}", pieces.len() - 1).into_bytes();
     loop {
         if let Frame::Pong(payload) = bob.frame()
@@ -294,14 +292,14 @@ fn messages_come_in_pieces_with_pings_between() {
 }
 
 #[test]
-fn a_browser_that_sleeps_is_asked_and_then_its_seat_is_free() {
+fn suspended_browser_is_pinged_and_loses_its_seat() {
     let server = TestServer::start(&Settings {
         idle_timeout: None,
         ..settings(2)
     });
     let (mut asleep, port) = browser(&server);
     let (mut awake, _) = browser(&server);
-    // Thirty ticks of silence, and one that is one too many.
+    // Thirty ticks of silence, and one too many.
     for _ in 0..31 {
         server.tick(1);
     }
@@ -309,22 +307,22 @@ fn a_browser_that_sleeps_is_asked_and_then_its_seat_is_free() {
         while browser.frame() != Frame::Ping {}
     }
     awake.send(0x8a, b"");
-    awake.say(&command("PING", ""));
+    awake.send_text(&command("PING", ""));
     awake.text_with("PONG");
     for _ in 0..31 {
         server.tick(1);
     }
     assert_eq!(asleep.close_code(), 1000);
-    let left = server.wait_for("the sleeping browser has left", |event| {
+    let left = server.wait_for("the suspended browser has left", |event| {
         event.kind == "closed" && event.text("end") == Some("asleep")
     });
     assert!(left.line().contains(&port), "{}", left.line());
-    awake.say(&command("PING", ""));
+    awake.send_text(&command("PING", ""));
     awake.text_with("PONG");
 }
 
 #[test]
-fn pages_of_other_sites_and_names_of_others_are_refused() {
+fn foreign_origins_and_hosts_are_refused() {
     let server = TestServer::start(&Settings {
         web: Some(WebEntrance {
             names: vec!["chat.example".to_owned()],
@@ -332,9 +330,9 @@ fn pages_of_other_sites_and_names_of_others_are_refused() {
         }),
         ..settings(2)
     });
-    let address = door(&server);
+    let address = entrance(&server);
     let port = address.port();
-    let answered = |fields: &str| WebClient::request(address, fields).1;
+    let response_to = |fields: &str| WebClient::request(address, fields).1;
     let refused = |status: &str, part: &str| {
         let refused = server.wait_for(status, |event| {
             event.kind == "http-refused" && event.text("status") == Some(status)
@@ -349,8 +347,8 @@ fn pages_of_other_sites_and_names_of_others_are_refused() {
         "http://127.0.0.1",
         "https://chat.example:8443",
     ] {
-        let answer = answered(&format!("{own}Origin: {origin}\r\n"));
-        assert!(answer.starts_with("HTTP/1.1 403"), "{origin}: {answer}");
+        let response = response_to(&format!("{own}Origin: {origin}\r\n"));
+        assert!(response.starts_with("HTTP/1.1 403"), "{origin}: {response}");
         refused("403 Forbidden", "may not connect");
     }
     for fields in [
@@ -361,11 +359,11 @@ fn pages_of_other_sites_and_names_of_others_are_refused() {
         "Host: chat.example\r\nOrigin: https://chat.example\r\n",
         &format!("Host: chat.example:{port}\r\n"),
     ] {
-        let answer = answered(fields);
-        assert!(answer.starts_with("HTTP/1.1 101"), "{fields}: {answer}");
+        let response = response_to(fields);
+        assert!(response.starts_with("HTTP/1.1 101"), "{fields}: {response}");
     }
-    let answer = answered(&format!("Host: evil.example:{port}\r\n"));
-    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    let response = response_to(&format!("Host: evil.example:{port}\r\n"));
+    assert!(response.starts_with("HTTP/1.1 421"), "{response}");
     let fix = format!("--web-name evil.example:{port}");
     refused("421 Misdirected Request", &fix);
     let (mut refused, _) = WebClient::request(address, "Host: evil.example\r\n");
@@ -374,7 +372,7 @@ fn pages_of_other_sites_and_names_of_others_are_refused() {
     assert!(sentence.contains("--web-name evil.example,"), "{sentence}");
 }
 
-/// An entrance that trusts a proxy on this machine, with one seat for each address.
+/// Starts an entrance that trusts proxies, with one seat for each address.
 fn behind_a_proxy(trusted_proxies: &[&str]) -> TestServer {
     let trusted_proxies = trusted_proxies.iter().map(|text| text.parse().unwrap());
     TestServer::start(&Settings {
@@ -388,11 +386,12 @@ fn behind_a_proxy(trusted_proxies: &[&str]) -> TestServer {
 }
 
 #[test]
-fn limits_and_events_are_about_the_client_behind_a_trusted_proxy() {
+fn trusted_proxy_names_the_client() {
     let server = behind_a_proxy(&["127.0.0.1", "10.0.0.0/8"]);
-    let by =
-        |fields: &str| WebClient::request(door(&server), &format!("Host: localhost\r\n{fields}")).0;
-    let mut alice = by("X-Forwarded-For: 198.51.100.66, 203.0.113.1, 10.1.2.3\r\n");
+    let request_with = |fields: &str| {
+        WebClient::request(entrance(&server), &format!("Host: localhost\r\n{fields}")).0
+    };
+    let mut alice = request_with("X-Forwarded-For: 198.51.100.66, 203.0.113.1, 10.1.2.3\r\n");
     alice.take_seat();
     let seated = server.wait_for_event("seated", None);
     assert!(
@@ -400,7 +399,7 @@ fn limits_and_events_are_about_the_client_behind_a_trusted_proxy() {
         "{}",
         seated.line()
     );
-    let mut second = by("X-Forwarded-For: 203.0.113.1\r\n");
+    let mut second = request_with("X-Forwarded-For: 203.0.113.1\r\n");
     assert!(second.text().contains("FULL"));
     let full = server.wait_for_event("full", None);
     assert!(
@@ -408,7 +407,7 @@ fn limits_and_events_are_about_the_client_behind_a_trusted_proxy() {
         "{}",
         full.line()
     );
-    let mut bob = by("Forwarded: for=\"[2001:db8::1]:4711\";proto=https\r\n");
+    let mut bob = request_with("Forwarded: for=\"[2001:db8::1]:4711\";proto=https\r\n");
     bob.take_seat();
     let seated = server.wait_for_event("seated", None);
     assert!(
@@ -416,9 +415,9 @@ fn limits_and_events_are_about_the_client_behind_a_trusted_proxy() {
         "{}",
         seated.line()
     );
-    bob.say(&message("through a proxy"));
+    bob.send_text(&message("through a proxy"));
     alice.text_with("through a proxy");
-    by("X-Forwarded-For: 203.0.113.9\r\nOrigin: http://evil.example\r\n");
+    request_with("X-Forwarded-For: 203.0.113.9\r\nOrigin: http://evil.example\r\n");
     let refused = server.wait_for_event("http-refused", None);
     assert!(
         refused.line().contains("peer 203.0.113.9:"),
@@ -428,50 +427,50 @@ fn limits_and_events_are_about_the_client_behind_a_trusted_proxy() {
 }
 
 #[test]
-fn nobody_else_can_claim_an_address() {
+fn untrusted_proxy_can_not_name_a_client() {
     for trusted in [&[][..], &["127.0.0.2", "203.0.113.0/24"]] {
         let server = behind_a_proxy(trusted);
-        let by = |fields: &str| {
-            WebClient::request(door(&server), &format!("Host: localhost\r\n{fields}")).0
+        let request_with = |fields: &str| {
+            WebClient::request(entrance(&server), &format!("Host: localhost\r\n{fields}")).0
         };
-        let mut alice = by("X-Forwarded-For: 203.0.113.1\r\n");
+        let mut alice = request_with("X-Forwarded-For: 203.0.113.1\r\n");
         alice.take_seat();
-        let mut second = by("Forwarded: for=203.0.113.2\r\n");
+        let mut second = request_with("Forwarded: for=203.0.113.2\r\n");
         assert!(second.text().contains("FULL"));
         let full = server.wait_for_event("full", None);
         assert!(full.line().contains("asker 127.0.0.1:"), "{}", full.line());
     }
 }
 
-/// Returns the entrance's response to these bytes.
-fn answered(door: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(door).unwrap();
+/// Sends these bytes to the entrance, and returns the response.
+fn response_to(entrance: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(entrance).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(bytes).unwrap();
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    String::from_utf8_lossy(&answer).into_owned()
+    let mut response = Vec::new();
+    let _ = stream.read_to_end(&mut response);
+    String::from_utf8_lossy(&response).into_owned()
 }
 
 #[test]
-fn requests_are_read_as_rfc_9112_has_it() {
+fn requests_are_read_as_in_rfc_9112() {
     let server = TestServer::start(&settings(2));
-    let address = door(&server);
+    let address = entrance(&server);
     let get = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    let page = answered(address, get.as_bytes());
+    let page = response_to(address, get.as_bytes());
     let (head, body) = page.split_once("\r\n\r\n").unwrap();
     let length = format!("\r\nContent-Length: {}", body.len());
     assert!(head.contains(&length), "{head}");
-    // The scheme is not known, so the page may use both.
+    // The scheme is unknown, so the page may use both.
     assert!(
         head.contains(&format!("ws://{address} wss://{address}")),
         "{head}"
     );
     // All of its URLs are relative, so that a proxy can serve it below a path.
     assert!(!body.contains("'/chat'") && !body.contains("=\"/"));
-    let answer = answered(address, get.replace("GET", "HEAD").as_bytes());
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains(&length) && body.is_empty(), "{answer}");
+    let response = response_to(address, get.replace("GET", "HEAD").as_bytes());
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(&length) && body.is_empty(), "{response}");
     for (request, status) in [
         (format!("\r\n\r\n{get}"), "200"),
         ("GET / HTTP/1.0\r\n\r\n".to_owned(), "200"),
@@ -509,26 +508,26 @@ fn requests_are_read_as_rfc_9112_has_it() {
         ),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), "505"),
     ] {
-        let answer = answered(address, request.as_bytes());
+        let response = response_to(address, request.as_bytes());
         let begin: String = request.chars().take(40).collect();
         assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{begin:?}: {answer}"
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{begin:?}: {response}"
         );
     }
 }
 
 #[test]
-fn other_protocols_at_the_door_are_named_in_an_event() {
+fn other_protocols_are_named_in_an_event() {
     let server = TestServer::start(&settings(2));
-    let address = door(&server);
-    // The beginning of a TLS hello: the server closes at once, without a response.
+    let address = entrance(&server);
+    // The beginning of a TLS ClientHello: the server closes at once, without a response.
     assert_eq!(
-        answered(address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+        response_to(address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
         ""
     );
-    let told = server.wait_for_event("tls-failed", None);
-    assert!(told.line().contains("without --tls"), "{}", told.line());
+    let event = server.wait_for_event("tls-failed", None);
+    assert!(event.line().contains("without --tls"), "{}", event.line());
     for (header, version) in [
         (
             &b"PROXY TCP4 203.0.113.1 127.0.0.1 1 2\r\nGET / HTTP/1.1\r\n\r\n"[..],
@@ -539,27 +538,27 @@ fn other_protocols_at_the_door_are_named_in_an_event() {
             "version 2",
         ),
     ] {
-        let answer = answered(address, header);
+        let response = response_to(address, header);
         assert!(
-            answer.starts_with("HTTP/1.1 400") && answer.contains("turn it off at the proxy"),
-            "{answer}"
+            response.starts_with("HTTP/1.1 400") && response.contains("turn it off at the proxy"),
+            "{response}"
         );
-        let told = server.wait_for_event("http-refused", None);
-        assert!(told.line().contains(version), "{}", told.line());
+        let event = server.wait_for_event("http-refused", None);
+        assert!(event.line().contains(version), "{}", event.line());
     }
 }
 
 #[test]
-fn the_page_is_one_document_and_may_load_nothing() {
+fn page_is_one_document_and_loads_nothing() {
     let server = TestServer::start(&settings(2));
-    let address = door(&server);
+    let address = entrance(&server);
     let get = |request: &str| {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
-        answer
+        let mut response = String::new();
+        let _ = stream.read_to_string(&mut response);
+        response
     };
     let page = get(&format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n"));
     let (head, body) = page.split_once("\r\n\r\n").unwrap();
@@ -576,7 +575,7 @@ fn the_page_is_one_document_and_may_load_nothing() {
     );
     assert_eq!(body.matches("<script").count(), 1);
     assert_eq!(body.matches(&format!("nonce=\"{nonce}\"")).count(), 2);
-    assert!(!body.contains("{{"), "a place that was not filled in");
+    assert!(!body.contains("{{"), "an unfilled placeholder");
     let again = get(&format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n"));
     assert!(!again.contains(nonce), "the same nonce twice");
     for (request, status) in [
@@ -585,10 +584,10 @@ fn the_page_is_one_document_and_may_load_nothing() {
         ("GET /chat HTTP/1.1", "426"),
         ("nonsense", "400"),
     ] {
-        let answer = get(&format!("{request}\r\nHost: {address}\r\n\r\n"));
+        let response = get(&format!("{request}\r\nHost: {address}\r\n\r\n"));
         assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status}")),
-            "{request}: {answer}"
+            response.starts_with(&format!("HTTP/1.1 {status}")),
+            "{request}: {response}"
         );
     }
     let long = get(&format!(
@@ -599,22 +598,22 @@ fn the_page_is_one_document_and_may_load_nothing() {
 }
 
 #[test]
-fn silent_connections_keep_no_browser_out() {
+fn silent_connections_block_no_browser() {
     let server = TestServer::start(&settings(4));
-    // More callers than threads and parking places together.
+    // More callers than handshake threads and parked connections together.
     let silent: Vec<TcpStream> = (0..limits::HANDSHAKES + limits::PARKED)
-        .map(|_| TcpStream::connect(door(&server)).unwrap())
+        .map(|_| TcpStream::connect(entrance(&server)).unwrap())
         .collect();
-    // Those who are seated do not count.
+    // Seated clients do not count.
     let seated: Vec<_> = (0..4).map(|_| browser(&server)).collect();
-    let mut full = WebClient::connect(door(&server));
+    let mut full = WebClient::connect(entrance(&server));
     assert!(full.text().contains("FULL"));
     drop((silent, seated));
     server.assert_all_ports_freed();
 }
 
 #[test]
-fn a_browser_is_told_apart_in_the_events() {
+fn browser_is_marked_in_events() {
     let server = TestServer::start(&settings(2));
     let (_bob, port) = browser(&server);
     let seated = server.wait_for_event("seated", None);
@@ -627,29 +626,29 @@ fn a_browser_is_told_apart_in_the_events() {
 }
 
 #[test]
-fn a_thousand_browsers_that_come_to_nothing_leave_every_seat_as_it_was() {
+fn thousand_failed_browsers_free_every_seat() {
     let server = TestServer::start(&Settings {
-        // The ticks end callers that are never served. A served caller has enough time on a slow
-        // machine.
+        // The ticks end callers that are never served. A served caller has enough time even on a
+        // slow machine.
         idle_timeout: None,
         ..settings(64)
     });
     let (mut alice, _) = server.seat();
     let (mut bob, _) = server.seat();
-    let address = door(&server);
+    let address = entrance(&server);
     server.with_running_clock(|| {
         std::thread::scope(|threads| {
             for number in 0..10 {
                 threads.spawn(move || {
                     for visit in 0..100 {
-                        // Some find the server full, or the door; that is an answer, too.
+                        // Some find the server or the entrance full; that is a valid response.
                         let Ok((mut browser, _)) =
                             WebClient::try_request(address, "Host: localhost\r\n")
                         else {
                             continue;
                         };
                         match (number + visit) % 4 {
-                            // Says nothing, until it is sent away.
+                            // Sends nothing, until the server closes the connection.
                             0 if visit % 10 == 0 => while browser.try_frame().is_ok() {},
                             0 | 1 => drop(browser),
                             2 => {
@@ -664,7 +663,7 @@ fn a_thousand_browsers_that_come_to_nothing_leave_every_seat_as_it_was() {
                     }
                 });
             }
-            // Meanwhile others are served as ever.
+            // Meanwhile other clients are served as usual.
             for number in 0..200 {
                 alice.send_line(&message(&format!("number {number}")));
                 bob.line_with(&format!("number {number}<"));
@@ -677,14 +676,14 @@ fn a_thousand_browsers_that_come_to_nothing_leave_every_seat_as_it_was() {
 }
 
 #[test]
-fn a_server_can_be_stopped_while_browsers_come_and_go() {
+fn server_stops_while_browsers_connect() {
     for round in 0..10 {
         let server = TestServer::start(&settings(8));
-        let address = door(&server);
-        let mut staying: Vec<_> = (0..3).map(|_| browser(&server)).collect();
+        let address = entrance(&server);
+        let mut seated: Vec<_> = (0..3).map(|_| browser(&server)).collect();
         let silent = WebClient::connect(address);
-        let asking = TcpStream::connect(address).unwrap();
-        let coming: Vec<_> = (0..4)
+        let undecided = TcpStream::connect(address).unwrap();
+        let visitors: Vec<_> = (0..4)
             .map(|number| {
                 std::thread::spawn(move || {
                     while let Ok((mut browser, head)) =
@@ -701,20 +700,20 @@ fn a_server_can_be_stopped_while_browsers_come_and_go() {
                 })
             })
             .collect();
-        // Wherever each of them is by then.
+        // Each connection may be in any state by then.
         for _ in 0..20 * round {
             std::thread::yield_now();
         }
         let begun = std::time::Instant::now();
         server.server.stop();
-        for (browser, _) in &mut staying {
+        for (browser, _) in &mut seated {
             browser.text_with("SHUTDOWN");
             assert_eq!(browser.close_code(), 1001);
         }
-        for coming in coming {
-            coming.join().unwrap();
+        for visitor in visitors {
+            visitor.join().unwrap();
         }
         assert!(begun.elapsed() < PATIENCE);
-        drop((silent, asking));
+        drop((silent, undecided));
     }
 }

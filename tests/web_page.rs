@@ -1,6 +1,6 @@
 //! Two pages in a real browser and a client in a terminal chat with each other. Needs `chromium`
-//! and `chromedriver`; where they are not, the tests say that they did not run, unless
-//! REQUIRE_BROWSER is set.
+//! and `chromedriver`; without them, the tests report that they did not run, unless REQUIRE_BROWSER
+//! is set.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/browser.rs"]
@@ -27,11 +27,11 @@ fn start(settings: Settings) -> TestServer {
     })
 }
 
-fn door(server: &TestServer) -> SocketAddr {
+fn entrance(server: &TestServer) -> SocketAddr {
     server.server.web().unwrap()
 }
 
-/// Waits until `text` stands in the conversation that is shown.
+/// Waits until the selected conversation contains `text`.
 fn wait_for_text(browser: &Browser, text: &str) {
     let text = json!(text);
     browser.wait_until(&format!(
@@ -39,11 +39,11 @@ fn wait_for_text(browser: &Browser, text: &str) {
     ));
 }
 
-fn says(browser: &Browser, text: &str) {
+fn send_text(browser: &Browser, text: &str) {
     browser.type_text("#text", &format!("{text}\u{e007}"));
 }
 
-fn chooses(browser: &Browser, tab: &str) {
+fn choose_tab(browser: &Browser, tab: &str) {
     let tab = json!(tab);
     browser.wait_until(&format!(
         "[...document.querySelectorAll('#tabs button')].some((tab) => tab.textContent.startsWith({tab}))"
@@ -53,13 +53,13 @@ fn chooses(browser: &Browser, tab: &str) {
     ));
 }
 
-fn is_called(browser: &Browser, name: &str) {
+fn enter_name(browser: &Browser, name: &str) {
     browser.wait_until("!document.getElementById('login').hidden");
     browser.type_text("#name", &format!("{name}\u{e007}"));
 }
 
 #[test]
-fn two_pages_and_a_terminal_chat_by_name_as_partners_and_in_a_room() {
+fn pages_and_a_terminal_chat() {
     let Some(browser) = Browser::start("chat") else {
         return;
     };
@@ -68,16 +68,16 @@ fn two_pages_and_a_terminal_chat_by_name_as_partners_and_in_a_room() {
         accounts: Some(temporary_file("web-accounts")),
         ..Settings::default()
     });
-    let page = door(&server);
+    let page = entrance(&server);
     let first = browser.window();
     browser.open(page);
-    // How it got in stands there, as it went over the connection.
+    // The page shows the handshake as it was transferred.
     browser.wait_until("document.querySelectorAll('#steps li').length === 3");
     let steps = browser.run("return document.getElementById('steps').textContent");
     for part in ["<Port>", "<HandshakePasscode>", "Connection successful"] {
         assert!(steps.as_str().unwrap().contains(part), "{steps}");
     }
-    is_called(&browser, "alice");
+    enter_name(&browser, "alice");
     browser.wait_until("!document.getElementById('again-part').hidden");
     browser.type_text("#password", "a long password");
     browser.type_text("#again", "a long password\u{e007}");
@@ -85,21 +85,21 @@ fn two_pages_and_a_terminal_chat_by_name_as_partners_and_in_a_room() {
         .wait_until("document.getElementById('state').textContent.includes('Logged in as alice')");
     let second = browser.new_window();
     browser.open(page);
-    is_called(&browser, "bob");
+    enter_name(&browser, "bob");
     browser.wait_until("!document.getElementById('again-part').hidden");
     browser.type_text("#password", "another password");
     browser.type_text("#again", "another password\u{e007}");
     browser.wait_until("document.getElementById('state').textContent.includes('Logged in as bob')");
-    // As partners: the two seats are beside each other.
+    // As partners, in neighbouring seats.
     sees(&browser, "is your partner");
-    says(&browser, "hello beside me");
+    send_text(&browser, "hello beside me");
     browser.switch_to(&first);
     wait_for_text(&browser, "hello beside me");
-    says(&browser, "hello to you");
+    send_text(&browser, "hello to you");
     browser.switch_to(&second);
     wait_for_text(&browser, "hello to you");
 
-    // In one room with a terminal.
+    // In a room, together with a terminal.
     let port = server.server.portal().port().to_string();
     let file = temporary_file("web-password");
     std::fs::write(&file, "carols password\n").unwrap();
@@ -112,57 +112,57 @@ fn two_pages_and_a_terminal_chat_by_name_as_partners_and_in_a_room() {
     carol.wait_for_text("you are carol now");
     carol.type_line("/join lobby");
     carol.wait_for_text("you are in lobby");
-    says(&browser, "/join lobby");
+    send_text(&browser, "/join lobby");
     wait_for_text(&browser, "you are in lobby");
     browser.switch_to(&first);
-    says(&browser, "/join lobby");
+    send_text(&browser, "/join lobby");
     wait_for_text(&browser, "you are in lobby");
-    says(&browser, "from a page to the room");
+    send_text(&browser, "from a page to the room");
     carol.wait_for_text("from a page to the room");
     carol.type_line("/send lobby from the terminal to the room");
     wait_for_text(&browser, "from the terminal to the room");
     browser.switch_to(&second);
     wait_for_text(&browser, "from a page to the room");
     wait_for_text(&browser, "from the terminal to the room");
-    // By name, each way.
-    says(&browser, "/msg carol only for you");
+    // By name, in both directions.
+    send_text(&browser, "/msg carol only for you");
     carol.wait_for_text("only for you");
     carol.type_line("/msg bob and only for you");
-    chooses(&browser, "carol");
+    choose_tab(&browser, "carol");
     wait_for_text(&browser, "and only for you");
-    says(&browser, "/all everybody");
+    send_text(&browser, "/all everybody");
     carol.wait_for_text("everybody");
 
-    // A reconnect of each: the link breaks, and the name and the room are back by themselves.
+    // The connection breaks, and the name and the room are restored automatically.
     browser.switch_to(&first);
     browser.run("session.socket.close()");
     browser.wait_until(
         "session.link === 2 && session.name === 'alice' && session.inRooms.has('lobby')",
     );
     sees(&browser, "You were disconnected");
-    chooses(&browser, "# lobby");
-    says(&browser, "alice is back");
+    choose_tab(&browser, "# lobby");
+    send_text(&browser, "alice is back");
     carol.wait_for_text("alice is back");
     let old = browser.run(
         "return [...document.querySelectorAll('.log:not([hidden]) .text')].filter((text) => text.textContent === 'from the terminal to the room').length",
     );
-    assert_eq!(old, 1, "an old line is not shown twice");
+    assert_eq!(old, 1, "a line of the history is not shown twice");
 }
 
-/// A reverse proxy that serves `door` below `/chat/`, until the tests end.
-fn below_a_path(door: SocketAddr) -> SocketAddr {
+/// Starts a reverse proxy that serves `entrance` below `/chat/`, until the tests end.
+fn proxy_with_path(entrance: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for browser in listener.incoming() {
-            std::thread::spawn(move || pass_on(browser?, TcpStream::connect(door)?));
+            std::thread::spawn(move || forward_request(browser?, TcpStream::connect(entrance)?));
         }
     });
     address
 }
 
 /// Removes the path from the request and forwards everything else unchanged.
-fn pass_on(mut browser: TcpStream, mut door: TcpStream) -> io::Result<u64> {
+fn forward_request(mut browser: TcpStream, mut entrance: TcpStream) -> io::Result<u64> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -170,28 +170,31 @@ fn pass_on(mut browser: TcpStream, mut door: TcpStream) -> io::Result<u64> {
         head.extend(byte);
     }
     let head = String::from_utf8_lossy(&head);
-    door.write_all(head.replacen(" /chat/", " /", 1).as_bytes())?;
-    let (mut from, mut to) = (browser.try_clone()?, door.try_clone()?);
+    entrance.write_all(head.replacen(" /chat/", " /", 1).as_bytes())?;
+    let (mut from, mut to) = (browser.try_clone()?, entrance.try_clone()?);
     std::thread::spawn(move || io::copy(&mut from, &mut to));
-    io::copy(&mut door, &mut browser)
+    io::copy(&mut entrance, &mut browser)
 }
 
 #[test]
-fn the_page_works_below_a_path_of_a_proxy() {
+fn page_works_below_a_proxy_path() {
     let Some(browser) = Browser::start("below") else {
         return;
     };
     let server = start(Settings::default());
-    browser.open_url(&format!("http://{}/chat/", below_a_path(door(&server))));
+    browser.open_url(&format!(
+        "http://{}/chat/",
+        proxy_with_path(entrance(&server))
+    ));
     let seated = server.wait_for_event("seated", None);
     assert!(seated.line().contains("via web"), "{}", seated.line());
-    is_called(&browser, "alice");
+    enter_name(&browser, "alice");
     browser
         .wait_until("document.getElementById('state').textContent.includes('Logged in as alice')");
 }
 
 #[test]
-fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show() {
+fn drafts_keep_their_recipient_and_texts_stay_text() {
     let Some(browser) = Browser::start("targets") else {
         return;
     };
@@ -199,12 +202,12 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
         workers: 2,
         ..Settings::default()
     });
-    browser.open(door(&server));
+    browser.open(entrance(&server));
     browser.wait_until("session.isIn");
     browser.run("window.harmed = 0; window.alert = () => { window.harmed += 1; }");
     let (bob, _) = server.seat();
     sees(&browser, "is your partner");
-    // A draft for bob is not for the one who comes after him.
+    // A draft for bob is not sent to the next partner.
     browser.type_text("#text", "a secret for bob");
     drop(bob);
     sees(&browser, " left");
@@ -215,7 +218,7 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
     assert!(mallory.has_received_only("PARTNER"));
     browser.type_text("#text", "\u{e007}");
     assert!(mallory.line_with("<message>").contains("a secret for bob"));
-    // Enter in the middle of a composition sends nothing; Shift-Enter makes a line.
+    // Enter during a composition sends nothing; Shift-Enter inserts a line break.
     browser.run(
         "const box = document.getElementById('text'); box.value = 'にほ'; box.dispatchEvent(new Event('input'));\
          box.dispatchEvent(new CompositionEvent('compositionstart'));\
@@ -227,9 +230,9 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
     );
     browser.run("const box = document.getElementById('text'); box.dispatchEvent(new CompositionEvent('compositionend')); box.value = ''; box.dispatchEvent(new Event('input'));");
     browser.type_text("#text", "two\u{e008}\u{e007}\u{e008}lines\u{e007}");
-    let heard = mallory.line_with("two");
-    assert!(heard.contains("two&#10;lines"), "{heard}");
-    // Whatever it is, it is text.
+    let received = mallory.line_with("two");
+    assert!(received.contains("two&#10;lines"), "{received}");
+    // Any input is shown as text.
     for text in [
         "&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(2)&gt;".to_owned(),
         format!(
@@ -259,7 +262,7 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
     let shown = browser.run("return document.querySelector('.log').textContent");
     let shown = shown.as_str().unwrap();
     assert!(!shown.contains('\u{202e}') && !shown.contains(&"\u{301}".repeat(5)));
-    // Nothing is wider than its window, at a phone's width neither.
+    // Nothing is wider than the window, not even on a phone.
     for (width, height) in [(1280, 720), (390, 844), (360, 640)] {
         browser.set_view(width, height, "light");
         let wide = browser.run(
@@ -277,7 +280,7 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
             "{panel} at {width}"
         );
     }
-    // What is written while the connection is lost is kept, and shown as not sent.
+    // Text entered while disconnected is kept, and marked as not sent.
     browser.run("session.leave()");
     mallory.line_with("PARTNER LEFT");
     browser.wait_until("!session.isIn");
@@ -287,7 +290,7 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
 }
 
 #[test]
-fn reading_is_not_disturbed_and_what_is_new_is_counted() {
+fn new_messages_are_counted_without_scrolling() {
     let Some(browser) = Browser::start("reading") else {
         return;
     };
@@ -295,7 +298,7 @@ fn reading_is_not_disturbed_and_what_is_new_is_counted() {
         workers: 2,
         ..Settings::default()
     });
-    browser.open(door(&server));
+    browser.open(entrance(&server));
     browser.wait_until("session.isIn");
     let (mut bob, _) = server.seat();
     for number in 0..100 {
@@ -303,7 +306,7 @@ fn reading_is_not_disturbed_and_what_is_new_is_counted() {
     }
     wait_for_text(&browser, "line 99");
     assert_eq!(browser.run("return screen_.chosen.isAtEnd"), true);
-    // Somebody reads further up: what comes moves nothing, and is counted.
+    // The user has scrolled up: new messages do not scroll the view, and are counted.
     browser.run("document.querySelector('.log').scrollTop = 100");
     browser.wait_until("!document.getElementById('more').hidden");
     bob.send_line(&message("while you read"));
@@ -320,7 +323,7 @@ fn reading_is_not_disturbed_and_what_is_new_is_counted() {
     assert_eq!(more, "1 new below");
     browser.run("document.getElementById('more').click()");
     browser.wait_until("document.title === 'Chat'");
-    // Another conversation counts on its tab.
+    // Another conversation is counted on its tab.
     bob.send_line(&support::login("bob"));
     browser.type_text("#name", "alice\u{e007}");
     browser.wait_until("session.name === 'alice'");
@@ -329,8 +332,7 @@ fn reading_is_not_disturbed_and_what_is_new_is_counted() {
         "<to>alice</to><message>psst</message>",
     ));
     browser.wait_until("document.title === '(1) Chat'");
-    // With the keyboard alone: the arrows go from tab to tab, and everything that can be used has a
-    // name.
+    // With the keyboard alone: the arrow keys switch tabs, and every control has a name.
     browser.run("document.querySelector('#tabs [aria-selected=true]').focus()");
     browser.type_text("#tabs [aria-selected=true]", "\u{e012}");
     browser.wait_until("screen_.chosen.key === 'person:bob' && document.title === 'Chat'");
@@ -338,7 +340,7 @@ fn reading_is_not_disturbed_and_what_is_new_is_counted() {
         "return [...document.querySelectorAll('button, input, textarea, [role=log], [role=tablist]')].filter((part) => !part.hidden && !(part.textContent.trim() || part.getAttribute('aria-label') || part.getAttribute('aria-labelledby') || (part.labels && part.labels.length))).map((part) => part.outerHTML)",
     );
     assert_eq!(nameless, json!([]));
-    // A phone's keyboard takes half of the window: the page is as high as what is left.
+    // A phone's keyboard takes half of the window: the page fits into the rest.
     assert_eq!(
         browser.run("return getComputedStyle(document.documentElement).getPropertyValue('--height') === visualViewport.height + 'px'"),
         true
@@ -346,7 +348,7 @@ fn reading_is_not_disturbed_and_what_is_new_is_counted() {
 }
 
 #[test]
-fn a_full_server_is_asked_again_and_why_it_ended_is_said() {
+fn page_retries_if_full_and_shows_the_reason() {
     let Some(browser) = Browser::start("full") else {
         return;
     };
@@ -356,12 +358,12 @@ fn a_full_server_is_asked_again_and_why_it_ended_is_said() {
     });
     let (alice, _) = server.seat();
     let (bob, port) = server.seat();
-    browser.open(door(&server));
+    browser.open(entrance(&server));
     browser.wait_until("document.getElementById('state').textContent.includes('full (try 2)')");
     drop(bob);
     server.wait_for_event("seat-free", Some(port));
     browser.wait_until("session.isIn");
-    // The operator's word comes with the end, and nobody comes back by itself after it.
+    // The operator's reason is shown at the end, and the page does not reconnect by itself.
     assert!(server.server.kick(&port.to_string(), "too loud"));
     browser.wait_until(
         "document.getElementById('state').textContent.includes('operator removed you')",
@@ -370,17 +372,17 @@ fn a_full_server_is_asked_again_and_why_it_ended_is_said() {
     assert_eq!(browser.run("return session.timer"), json!(null));
     browser.run("[...document.querySelectorAll('#state button')][0].click()");
     browser.wait_until("session.isIn");
-    // A server that goes down is waited for.
+    // The page waits for a server that shuts down.
     drop(alice);
     server.server.stop();
     browser.wait_until("document.getElementById('state').textContent.includes('shutting down')");
     browser.wait_until("session.timer !== null");
 }
 
-/// Over https and wss, with the certificate that nobody vouches for.
+/// Over https and wss, with a self-signed certificate.
 #[test]
 #[cfg(feature = "tls")]
-fn a_page_chats_over_tls() {
+fn page_chats_over_tls() {
     let Some(browser) = Browser::start_with("tls", &["--ignore-certificate-errors"]) else {
         return;
     };
@@ -392,13 +394,13 @@ fn a_page_chats_over_tls() {
     });
     support::tls::use_tls(Some(client));
     let (mut bob, _) = server.seat();
-    browser.open_url(&format!("https://{}/", door(&server)));
+    browser.open_url(&format!("https://{}/", entrance(&server)));
     sees(&browser, "is your partner");
     assert_eq!(
         browser.run("return session.socket.url.startsWith('wss://')"),
         true
     );
-    says(&browser, "in secret");
+    send_text(&browser, "in secret");
     assert!(bob.line_with("<message>").contains("in secret"));
     bob.send_line(&message("and back"));
     wait_for_text(&browser, "and back");
@@ -437,8 +439,8 @@ fn pictures() {
     browser.switch_to(&chat);
     browser.set_view(1280, 720, "light");
     let (mut bob, _) = server.seat();
-    browser.open(door(&server));
-    is_called(&browser, "alice");
+    browser.open(entrance(&server));
+    enter_name(&browser, "alice");
     browser.wait_until("session.name === 'alice'");
     bob.send_line(&support::login("bob"));
     bob.line_with("WELCOME");
@@ -450,11 +452,11 @@ fn pictures() {
         bob.send_line(&message(text));
     }
     wait_for_text(&browser, "example.org");
-    says(&browser, "I am in a browser, with nothing installed");
+    send_text(&browser, "I am in a browser, with nothing installed");
     bob.send_line(&support::command("JOIN", "<room>lobby</room><here/>"));
-    says(&browser, "/join lobby");
+    send_text(&browser, "/join lobby");
     browser.wait_until("[...document.querySelectorAll('#tabs button')].some((tab) => tab.textContent.includes('lobby'))");
-    says(&browser, "hello, lobby");
+    send_text(&browser, "hello, lobby");
     bob.send_line(&support::command(
         "SAY",
         "<room>lobby</room><message>there you are</message>",
@@ -488,7 +490,7 @@ fn pictures() {
     browser.wait_until("state.events.some((event) => event.event === 'relayed')");
     let board_picture = browser.screenshot();
     save(&root.join("src/board/board.png"), &board_picture);
-    // Both beside each other, drawn by the browser itself.
+    // Both pages side by side, drawn by the browser itself.
     let both = std::env::temp_dir().join(format!("portal-chat-both-{}.html", std::process::id()));
     let image = |picture: &str| format!("<img src='data:image/png;base64,{picture}'>");
     std::fs::write(
@@ -513,8 +515,8 @@ fn pictures() {
     board_server.stop();
 }
 
-/// A page of another site, on its own port: every request to it gets this document.
-fn another_site(page: &'static str) -> SocketAddr {
+/// A page of another site, on its own port: every request gets this document.
+fn start_other_site(page: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -534,13 +536,13 @@ fn another_site(page: &'static str) -> SocketAddr {
 }
 
 #[test]
-fn a_page_of_another_site_takes_no_seat() {
+fn page_of_another_site_takes_no_seat() {
     let Some(browser) = Browser::start("other-site") else {
         return;
     };
-    // The clock is stopped, so the reservation of a ticket that a browser keeps never expires.
+    // The clock is stopped, so the reservation of a ticket that a browser holds never expires.
     let server = TestServer::with_workers(4);
-    browser.open(another_site("<title>another site</title>"));
+    browser.open(start_other_site("<title>another site</title>"));
     let portal = server.server.portal();
     browser.run(&format!(
         "window.tries = 0;
