@@ -1,5 +1,5 @@
-//! The server connects to the client: a callback works, goes to nobody but the asker, and costs
-//! one reservation when nobody answers.
+//! Callbacks, in which the server connects to the client: they reach only the requesting client,
+//! and cost one reservation if there is no answer.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -26,7 +26,7 @@ struct Caller {
 }
 
 impl Caller {
-    fn at_its_worker(server: &TestServer) -> Caller {
+    fn connect(server: &TestServer) -> Caller {
         let portal = server.server.portal();
         let (port, passcode) = ticket(&Client::connect_from(ELSEWHERE, portal).rest());
         let worker = Client::connect_from(ELSEWHERE, SocketAddr::new(portal.ip(), port.get()));
@@ -37,14 +37,14 @@ impl Caller {
         }
     }
 
-    fn asks_for_a_call(&mut self, callback: &str) {
+    fn request_callback(&mut self, callback: &str) {
         let passcode = &self.passcode;
         self.worker.send_line(&format!(
             "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode><callback>{callback}</callback></CLIENT>"
         ));
     }
 
-    fn is_told_of_the_call(&mut self) {
+    fn expect_calling_back(&mut self) {
         let port = self.port;
         assert_eq!(
             self.worker.rest(),
@@ -65,26 +65,26 @@ fn wait_for_close(server: &TestServer, port: Port, expected: CloseReason) {
 }
 
 #[test]
-fn the_session_goes_on_where_the_worker_called() {
+fn session_continues_on_the_callback() {
     let server = TestServer::start(&Settings {
         workers: 2,
         trace: true,
         ..Settings::default()
     });
     let listener = TcpListener::bind((ELSEWHERE, 0)).unwrap();
-    let mut caller = Caller::at_its_worker(&server);
-    let asked_from = caller.worker.stream.local_addr().unwrap();
-    caller.asks_for_a_call(&format!(
+    let mut caller = Caller::connect(&server);
+    let request_address = caller.worker.stream.local_addr().unwrap();
+    caller.request_callback(&format!(
         "{}<Address>{ELSEWHERE}</Address>",
         port_element(&listener)
     ));
-    caller.is_told_of_the_call();
-    let asked_from = asked_from.to_string();
-    server.wait_for("the asker's connection closed", |event| {
-        event.kind == "close" && event.text("address") == Some(&asked_from)
+    caller.expect_calling_back();
+    let request_address = request_address.to_string();
+    server.wait_for("the requesting connection closed", |event| {
+        event.kind == "close" && event.text("address") == Some(&request_address)
     });
     let (called, from) = listener.accept().unwrap();
-    assert_eq!(from.ip(), HERE, "from the address that was asked");
+    assert_eq!(from.ip(), HERE, "from the portal's address");
     let mut alice = Client::over(called);
     let (port, passcode) = (caller.port, &caller.passcode);
     assert_eq!(
@@ -108,7 +108,7 @@ fn the_session_goes_on_where_the_worker_called() {
         alice.line(),
         format!("<CLIENT from='{bobs_port}'><message>calling</message></CLIENT>")
     );
-    // The passcode has let somebody in. It is worth nothing to whoever overheard it.
+    // The passcode has admitted a client, so it is invalid for an eavesdropper.
     let mut thief = Client::connect_from(ELSEWHERE, SocketAddr::new(HERE, port.get()));
     alice.send_line("<CLIENT><command>TERMINATE</command></CLIENT>");
     alice.assert_closed();
@@ -119,7 +119,7 @@ fn the_session_goes_on_where_the_worker_called() {
 }
 
 #[test]
-fn nobody_but_the_asker_is_called() {
+fn only_the_requesting_client_is_called() {
     let server = TestServer::with_workers(2);
     let victim = TcpListener::bind((HERE, 0)).unwrap();
     victim.set_nonblocking(true).unwrap();
@@ -134,13 +134,12 @@ fn nobody_but_the_asker_is_called() {
         "<Port>70000</Port>".to_owned(),
         String::new(),
     ] {
-        let mut caller = Caller::at_its_worker(&server);
-        caller.asks_for_a_call(&callback);
-        let answer = caller.worker.rest();
+        let mut caller = Caller::connect(&server);
+        caller.request_callback(&callback);
+        let reply = caller.worker.rest();
         assert!(
-            answer.starts_with("<SERVER><error code='bad-callback'>")
-                && answer.lines().count() == 1,
-            "{callback}: {answer}"
+            reply.starts_with("<SERVER><error code='bad-callback'>") && reply.lines().count() == 1,
+            "{callback}: {reply}"
         );
         wait_for_close(&server, caller.port, CloseReason::Entrance("bad-callback"));
         // The passcode is used up.
@@ -151,18 +150,18 @@ fn nobody_but_the_asker_is_called() {
     assert_eq!(
         victim.accept().unwrap_err().kind(),
         ErrorKind::WouldBlock,
-        "nobody has called"
+        "no connection arrived"
     );
     server.assert_all_ports_freed();
 }
 
 #[test]
-fn a_wrong_passcode_calls_nobody() {
+fn wrong_passcode_causes_no_callback() {
     let server = TestServer::with_workers(2);
     let listener = TcpListener::bind((ELSEWHERE, 0)).unwrap();
-    let mut caller = Caller::at_its_worker(&server);
+    let mut caller = Caller::connect(&server);
     caller.passcode = "0".repeat(32);
-    caller.asks_for_a_call(&port_element(&listener));
+    caller.request_callback(&port_element(&listener));
     assert!(caller.worker.rest().contains("Wrong handshake passcode"));
     wait_for_close(&server, caller.port, CloseReason::WrongPasscode);
     listener.set_nonblocking(true).unwrap();
@@ -170,21 +169,22 @@ fn a_wrong_passcode_calls_nobody() {
 }
 
 #[test]
-fn a_call_where_nobody_listens_ends_at_once() {
+fn refused_callback_ends_at_once() {
     let server = TestServer::with_workers(2);
-    // Bound and not listening, so that nobody else can have the port.
+    // Bound but not listening, so that no other process can use the port.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::new(ELSEWHERE, 0).into()).unwrap();
     let port = socket.local_addr().unwrap().as_socket().unwrap().port();
-    let mut caller = Caller::at_its_worker(&server);
-    caller.asks_for_a_call(&format!("<Port>{port}</Port>"));
-    caller.is_told_of_the_call();
+    let mut caller = Caller::connect(&server);
+    caller.request_callback(&format!("<Port>{port}</Port>"));
+    caller.expect_calling_back();
     wait_for_close(&server, caller.port, CloseReason::Entrance("no-answer"));
     server.assert_all_ports_freed();
 }
 
-/// A listener that answers nobody, because its backlog is full, and what fills it.
-fn deaf_listener() -> (Socket, Vec<Socket>, u16) {
+/// A listener that accepts no connection because its backlog is full, and the connections that fill
+/// it.
+fn full_listener() -> (Socket, Vec<Socket>, u16) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener
         .bind(&SocketAddr::new(ELSEWHERE, 0).into())
@@ -202,15 +202,15 @@ fn deaf_listener() -> (Socket, Vec<Socket>, u16) {
 }
 
 #[test]
-fn a_call_that_is_not_answered_ends_with_the_reservation_timeout() {
+fn unanswered_callback_times_out() {
     let server = TestServer::with_workers(4);
-    let (_deaf, _waiting, port) = deaf_listener();
-    let mut caller = Caller::at_its_worker(&server);
-    caller.asks_for_a_call(&format!("<Port>{port}</Port>"));
-    caller.is_told_of_the_call();
+    let (_listener, _waiting, port) = full_listener();
+    let mut caller = Caller::connect(&server);
+    caller.request_callback(&format!("<Port>{port}</Port>"));
+    caller.expect_calling_back();
     server.wait_for_event("calling", Some(caller.port));
     server.tick(2);
-    // Meanwhile everybody else is served.
+    // Meanwhile other clients are served.
     let (mut bob, _) = server.seat();
     bob.line_with("NO PARTNER");
     assert_eq!(server.server.free_ports().len(), 2);
@@ -222,18 +222,18 @@ fn a_call_that_is_not_answered_ends_with_the_reservation_timeout() {
 }
 
 #[test]
-fn the_servers_end_does_not_wait_for_an_answer() {
+fn shutdown_does_not_wait_for_a_callback() {
     let server = TestServer::with_workers(2);
-    let (_deaf, _waiting, port) = deaf_listener();
-    let mut caller = Caller::at_its_worker(&server);
-    caller.asks_for_a_call(&format!("<Port>{port}</Port>"));
-    caller.is_told_of_the_call();
+    let (_listener, _waiting, port) = full_listener();
+    let mut caller = Caller::connect(&server);
+    caller.request_callback(&format!("<Port>{port}</Port>"));
+    caller.expect_calling_back();
     server.wait_for_event("calling", Some(caller.port));
     server.server.stop();
 }
 
 #[test]
-fn the_program_is_called_and_chats() {
+fn client_program_accepts_a_callback() {
     let server = TestServer::with_workers(2);
     let portal = server.server.portal();
     let mut program = program(env!("CARGO_BIN_EXE_chatclient"))
@@ -243,27 +243,29 @@ fn the_program_is_called_and_chats() {
         .spawn()
         .unwrap();
     let mut screen = BufReader::new(program.stdout.take().unwrap()).lines();
-    let mut shows = |part: &str| {
+    let mut wait_for_line = |part: &str| {
         let line = screen.find(|line| line.as_ref().unwrap().contains(part));
         line.expect(part).unwrap()
     };
-    assert!(shows("which called us back on 127.0.0.1:").contains(&server.worker(0).to_string()));
+    assert!(
+        wait_for_line("which called us back on 127.0.0.1:").contains(&server.worker(0).to_string())
+    );
     server.wait_for_event("calling", None);
     let (mut bob, _) = server.seat();
-    shows("you are talking to");
+    wait_for_line("you are talking to");
     let mut keyboard = program.stdin.take().unwrap();
     writeln!(keyboard, "hello").unwrap();
     bob.line_with("<message>hello</message>");
     bob.send_line(&message("hello yourself"));
-    shows("hello yourself");
+    wait_for_line("hello yourself");
     drop(keyboard);
     assert!(program.wait().unwrap().success());
     bob.line_with("PARTNER LEFT");
 }
 
 #[test]
-fn a_stranger_who_calls_the_program_is_turned_away() {
-    // A portal and a worker of our own, which lets somebody else call first.
+fn client_program_rejects_an_impostor() {
+    // The test's own portal and worker, which let another client connect first.
     let portal = TcpListener::bind((HERE, 0)).unwrap();
     let worker = TcpListener::bind((HERE, 0)).unwrap();
     let mut program = program(env!("CARGO_BIN_EXE_chatclient"))
@@ -282,19 +284,19 @@ fn a_stranger_who_calls_the_program_is_turned_away() {
         "<SERVER type='worker'><Port>{port}</Port><HandshakePasscode>abc</HandshakePasscode></SERVER>"
     )
     .unwrap();
-    let mut asked = Client::over(worker.accept().unwrap().0);
-    let request = asked.line();
+    let mut requester = Client::over(worker.accept().unwrap().0);
+    let request = requester.line();
     let (_, rest) = request.split_once("<callback><Port>").expect(&request);
     let back: u16 = rest.split_once('<').unwrap().0.parse().unwrap();
-    let mut stranger = Client::connect(SocketAddr::new(HERE, back));
-    stranger.send_line(&format!(
+    let mut impostor = Client::connect(SocketAddr::new(HERE, back));
+    impostor.send_line(&format!(
         "<SERVER type='worker' port='{port}'><HandshakePasscode>abd</HandshakePasscode>\
          <message>Connection successful</message></SERVER>"
     ));
-    asked.send_line(&format!(
+    requester.send_line(&format!(
         "<SERVER type='worker' port='{port}'><message>Calling back</message></SERVER>"
     ));
-    stranger.assert_closed();
+    impostor.assert_closed();
     let mut right = TcpStream::connect((HERE, back)).unwrap();
     writeln!(
         right,

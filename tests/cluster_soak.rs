@@ -1,12 +1,12 @@
-//! Three servers, an engine that is killed, stopped and started again at random, and people who
-//! count every message.
+//! Three servers, a Redis that is killed, suspended and restarted at random, and users that count
+//! every message.
 //!
-//! `make soak CLUSTER=1 SECONDS=120 SEED=7` runs it for long; `cargo test` for a few seconds. Nine
-//! people talk in one room, three on each server; guests come and go on all three, and on a fourth
-//! server that is killed again and again, under the same few names. A message that was answered
-//! `SENT` to all has to reach all, once, and after everything that its speaker said before,
-//! whatever happened to the engine. In the end nobody is left in it: no name, no room, and every
-//! seat is back.
+//! `make soak CLUSTER=1 SECONDS=120 SEED=7` runs it for a long time; `cargo test` for a few
+//! seconds. Nine users chat in one room, three on each server. Guests with a few names join and
+//! leave on all three, and on a fourth server that is killed repeatedly. A message with the reply
+//! `SENT` to all must reach all members, once, and after all earlier messages of its sender,
+//! whatever happens to Redis. At the end, Redis contains no name and no room, and every seat is
+//! free.
 #![cfg(feature = "cluster")]
 #![allow(
     clippy::unwrap_used,
@@ -32,10 +32,10 @@ use portal_chat::server::Settings;
 use support::running::Running;
 use support::{Client, PATIENCE, TestServer, command, login};
 
-const PEOPLE: usize = 3;
+const USERS_PER_SERVER: usize = 3;
 const SERVERS: usize = 3;
 
-/// Numbers that depend on the seed alone.
+/// A random number generator that depends only on the seed.
 struct Dice(u64);
 
 impl Dice {
@@ -47,50 +47,50 @@ impl Dice {
     }
 }
 
-/// What a speaker knows of one of their messages.
+/// The sender's knowledge of one message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
-    /// It went to all.
+enum Outcome {
+    /// It was sent to all members.
     Sent,
-    /// The engine was away: it went to those on the same server.
-    SentHere,
-    /// It may have been heard or not.
+    /// Redis was unreachable: it was sent to members on the same server.
+    SentLocally,
+    /// It may have been delivered or not.
     Unsure,
-    /// Nobody has heard it.
+    /// It was not delivered.
     Refused,
 }
 
-/// One of the nine.
-struct Person {
+/// One of the nine users.
+struct User {
     server: usize,
     client: Client,
-    said: Vec<Fate>,
-    /// What was heard: for each speaker the numbers, in the order in which they came.
-    heard: BTreeMap<String, Vec<usize>>,
-    /// How many things are missing, as the server has told.
+    outcomes: Vec<Outcome>,
+    /// The received numbers of each sender, in the order of arrival.
+    received: BTreeMap<String, Vec<usize>>,
+    /// The number of missing messages that the server has reported.
     missed: u64,
     is_lost: bool,
 }
 
-impl Person {
-    fn new(servers: &[TestServer], server: usize, name: &str) -> Person {
+impl User {
+    fn new(servers: &[TestServer], server: usize, name: &str) -> User {
         let (mut client, _) = servers[server].seat();
         client.send_line(&login(name));
         client.line_with("WELCOME");
         client.send_line(&command("JOIN", "<room>lobby</room><here/>"));
         client.line_with("JOINED");
-        Person {
+        User {
             server,
             client,
-            said: Vec::new(),
-            heard: BTreeMap::new(),
+            outcomes: Vec::new(),
+            received: BTreeMap::new(),
             missed: 0,
             is_lost: false,
         }
     }
 
-    /// Takes in a line; returns what became of the own message, if it says so.
-    fn take(&mut self, line: &str) -> Option<Fate> {
+    /// Processes a line. Returns the outcome of the user's own message if the line contains it.
+    fn process(&mut self, line: &str) -> Option<Outcome> {
         let between = |begin: &str, end: &str| {
             let rest = line.split_once(begin)?.1;
             Some(rest.split_once(end)?.0.to_owned())
@@ -98,7 +98,7 @@ impl Person {
         if line.contains("scope='room'") && !line.contains("old='") {
             let from = between("from='", "'").unwrap();
             let number = between("<message>", "<").unwrap().parse().unwrap();
-            self.heard.entry(from).or_default().push(number);
+            self.received.entry(from).or_default().push(number);
         } else if line.contains("are unreachable: until") {
             self.is_lost = true;
         } else if line.contains("are back") {
@@ -111,36 +111,36 @@ impl Person {
                 .unwrap();
         } else if let Some(count) = between("<count>", "<") {
             return Some(match count.parse::<usize>().unwrap() {
-                count if count == SERVERS * PEOPLE - 1 => Fate::Sent,
-                count if count == PEOPLE - 1 => Fate::SentHere,
-                // Somebody is being told of anew.
-                _ => Fate::Unsure,
+                count if count == SERVERS * USERS_PER_SERVER - 1 => Outcome::Sent,
+                count if count == USERS_PER_SERVER - 1 => Outcome::SentLocally,
+                // A member is being announced again.
+                _ => Outcome::Unsure,
             });
         } else if line.contains("code='unsure'") {
-            return Some(Fate::Unsure);
+            return Some(Outcome::Unsure);
         } else if line.contains("<error") {
-            return Some(Fate::Refused);
+            return Some(Outcome::Refused);
         }
         None
     }
 
-    fn say(&mut self) -> Fate {
-        let number = self.said.len();
+    fn send(&mut self) -> Outcome {
+        let number = self.outcomes.len();
         let text = format!("<room>lobby</room><message>{number}</message>");
         self.client.send_line(&command("SAY", &text));
-        let fate = loop {
+        let outcome = loop {
             let line = self.client.line();
-            if let Some(fate) = self.take(&line) {
-                break fate;
+            if let Some(outcome) = self.process(&line) {
+                break outcome;
             }
         };
-        self.said.push(fate);
-        fate
+        self.outcomes.push(outcome);
+        outcome
     }
 }
 
 #[test]
-fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
+fn redis_faults_lose_or_duplicate_nothing() {
     let Some(mut redis) = Redis::start() else {
         return;
     };
@@ -161,20 +161,21 @@ fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
             })
         })
         .collect();
-    let mut people: BTreeMap<String, Person> = (0..SERVERS * PEOPLE)
+    let mut users: BTreeMap<String, User> = (0..SERVERS * USERS_PER_SERVER)
         .map(|index| {
             let name = format!("p{index}");
-            (name.clone(), Person::new(&servers, index % SERVERS, &name))
+            (name.clone(), User::new(&servers, index % SERVERS, &name))
         })
         .collect();
-    let (is_over, spoken) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (is_over, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (faults, lives) = thread::scope(|threads| {
-        for person in people.values_mut() {
+        for user in users.values_mut() {
             threads.spawn(|| {
                 while !is_over.load(Ordering::Acquire) {
-                    person.say();
-                    spoken.fetch_add(1, Ordering::Relaxed);
-                    // So that thousands are said, and not millions, of which each is looked at.
+                    user.send();
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    // Limits the messages to thousands instead of millions, because each one is
+                    // checked.
                     thread::sleep(Duration::from_millis(3));
                 }
             });
@@ -185,39 +186,39 @@ fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
             threads.spawn(move || {
                 while !is_over.load(Ordering::Acquire) {
                     let (client, _) = server.seat();
-                    be_a_guest(client, &mut dice);
+                    visit_as_guest(client, &mut dice);
                 }
             });
         }
         let mut dice = Dice(seed * 97 + SERVERS as u64 + 1);
         let (is_over, url) = (&is_over, redis.url());
-        let mortal = threads.spawn(move || {
+        let short_lived = threads.spawn(move || {
             let mut lives = 0;
             while !is_over.load(Ordering::Acquire) {
-                lives += usize::from(live_and_be_killed(&url, lives, &mut dice));
+                lives += usize::from(run_and_kill_server(&url, lives, &mut dice));
             }
             lives
         });
-        let faults = torment(&mut redis, &mut Dice(seed), Duration::from_secs(seconds));
+        let faults = cause_faults(&mut redis, &mut Dice(seed), Duration::from_secs(seconds));
         is_over.store(true, Ordering::Release);
-        (faults, mortal.join().unwrap())
+        (faults, short_lived.join().unwrap())
     });
-    let last = all_hear_all(&mut people);
-    let summary = check(&people, &last);
+    let last = expect_last_messages(&mut users);
+    let summary = check(&users, &last);
     println!(
-        "seed {seed}: {faults} faults, a server killed {lives} times, {} said, {summary}",
-        spoken.load(Ordering::Relaxed)
+        "seed {seed}: {faults} faults, a server killed {lives} times, {} sent, {summary}",
+        sent.load(Ordering::Relaxed)
     );
-    drop(people);
+    drop(users);
     for server in &servers {
         server.assert_all_rooms_end();
         server.assert_all_ports_freed();
     }
-    // The server that was killed, and who was on it, is buried by the others.
+    // The other servers remove the killed server and its users.
     let until = Instant::now() + PATIENCE;
     let count = |key: &str| redis.command(&format!("HLEN portal-chat:{key}"));
     while count("servers") != format!(":{SERVERS}\r\n") || count("names") != ":0\r\n" {
-        assert!(Instant::now() < until, "somebody is left");
+        assert!(Instant::now() < until, "a server or a name is left");
         thread::sleep(Duration::from_millis(100));
     }
     for server in servers {
@@ -232,8 +233,8 @@ fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
     }
 }
 
-/// Kills, stops and starts the engine again until the time is up; returns how often.
-fn torment(redis: &mut Redis, dice: &mut Dice, time: Duration) -> usize {
+/// Kills, suspends and restarts Redis until the time is up. Returns the number of faults.
+fn cause_faults(redis: &mut Redis, dice: &mut Dice, time: Duration) -> usize {
     let until = Instant::now() + time;
     let mut faults = 0;
     while Instant::now() < until {
@@ -256,18 +257,17 @@ fn torment(redis: &mut Redis, dice: &mut Dice, time: Duration) -> usize {
     faults
 }
 
-/// Somebody who comes under one of a few names, talks in a room of their own, and goes, often
-/// without a word.
-fn be_a_guest(mut client: Client, dice: &mut Dice) {
+/// Logs in with one of a few names, sends to a separate room, and leaves, often without a word.
+fn visit_as_guest(mut client: Client, dice: &mut Dice) {
     client.send_line(&login(&format!("guest-{}", dice.roll(3))));
-    let answer = loop {
+    let reply = loop {
         match client.next_line() {
             Some(line) if line.contains("WELCOME") || line.contains("<error") => break line,
             Some(_) => {}
             None => return,
         }
     };
-    if answer.contains("WELCOME") {
+    if reply.contains("WELCOME") {
         for line in [
             command("JOIN", "<room>attic</room><here/>"),
             command("SAY", "<room>attic</room><message>boo</message>"),
@@ -282,10 +282,10 @@ fn be_a_guest(mut client: Client, dice: &mut Dice) {
     thread::sleep(Duration::from_millis(20 + dice.roll(50)));
 }
 
-/// A server of its own process takes part, has guests for a while, and is killed with some of them
-/// in it. Whether it got so far: without an engine it does not start.
-fn live_and_be_killed(url: &str, lives: usize, dice: &mut Dice) -> bool {
-    // Sometimes the same again, which has to wait until the dead one's lease is over.
+/// Runs a server in its own process, with guests for a while, and kills it together with some of
+/// them. Returns `false` if the server did not start because Redis was unreachable.
+fn run_and_kill_server(url: &str, lives: usize, dice: &mut Dice) -> bool {
+    // Sometimes the same ID again, which must wait until the dead server's lease has expired.
     let id = format!("mortal-{}", lives % 2);
     let mut server = Running::start(
         Command::new(env!("CARGO_BIN_EXE_chatserver"))
@@ -304,82 +304,82 @@ fn live_and_be_killed(url: &str, lives: usize, dice: &mut Dice) -> bool {
             .parse()
             .ok()
     });
-    let has_begun = address.is_some();
+    let has_started = address.is_some();
     if let Some(address) = address {
         let end = Instant::now() + Duration::from_millis(500 + dice.roll(2500));
-        let mut staying = Vec::new();
+        let mut guests = Vec::new();
         while Instant::now() < end {
-            be_a_guest(Client::connect(address), dice);
+            visit_as_guest(Client::connect(address), dice);
             let mut client = Client::connect(address);
             client.send_line(&login(&format!("guest-{}", dice.roll(3))));
-            staying.push(client);
-            staying.truncate(5);
+            guests.push(client);
+            guests.truncate(5);
         }
         server.kill().unwrap();
     }
     server.wait().unwrap();
-    has_begun
+    has_started
 }
 
-/// When the engine is there again, everybody says one thing more, and everybody hears it. Returns
-/// the number of that.
-fn all_hear_all(people: &mut BTreeMap<String, Person>) -> BTreeMap<String, usize> {
+/// Once Redis is reachable again, each user sends one more message, and all users receive it.
+/// Returns the numbers of these messages.
+fn expect_last_messages(users: &mut BTreeMap<String, User>) -> BTreeMap<String, usize> {
     let until = Instant::now() + PATIENCE;
-    for person in people.values_mut() {
-        while person.say() != Fate::Sent {
-            assert!(Instant::now() < until, "the engine has not come back");
+    for user in users.values_mut() {
+        while user.send() != Outcome::Sent {
+            assert!(Instant::now() < until, "Redis is still unreachable");
             thread::sleep(Duration::from_millis(20));
         }
     }
-    let last: BTreeMap<String, usize> = people
+    let last: BTreeMap<String, usize> = users
         .iter()
-        .map(|(name, person)| (name.clone(), person.said.len() - 1))
+        .map(|(name, user)| (name.clone(), user.outcomes.len() - 1))
         .collect();
-    for (name, person) in people.iter_mut() {
-        let has_all = |person: &Person| {
+    for (name, user) in users.iter_mut() {
+        let has_all = |user: &User| {
             last.iter().all(|(other, number)| {
                 other == name
-                    || person.heard.get(other).and_then(|there| there.last()) == Some(number)
+                    || user.received.get(other).and_then(|there| there.last()) == Some(number)
             })
         };
-        while !has_all(person) {
-            let line = person.client.line();
-            person.take(&line);
+        while !has_all(user) {
+            let line = user.client.line();
+            user.process(&line);
         }
     }
     last
 }
 
-/// Each rule of what may be heard.
-fn check(people: &BTreeMap<String, Person>, last: &BTreeMap<String, usize>) -> String {
+/// Checks the rules of delivery.
+fn check(users: &BTreeMap<String, User>, last: &BTreeMap<String, usize>) -> String {
     let mut counts = [0; 4];
-    for (speaker, person) in people {
-        for fate in &person.said {
-            counts[*fate as usize] += 1;
+    for (speaker, user) in users {
+        for outcome in &user.outcomes {
+            counts[*outcome as usize] += 1;
         }
-        for (listener, other) in people.iter().filter(|(name, _)| *name != speaker) {
-            let heard = &other.heard[speaker];
+        for (listener, other) in users.iter().filter(|(name, _)| *name != speaker) {
+            let received = &other.received[speaker];
             assert!(
-                heard.is_sorted_by(|one, next| one < next),
-                "{listener} heard {speaker} twice or out of order"
+                received.is_sorted_by(|one, next| one < next),
+                "{listener} received {speaker} twice or out of order"
             );
-            assert_eq!(heard.last(), last.get(speaker));
-            let is_near = person.server == other.server;
+            assert_eq!(received.last(), last.get(speaker));
+            let is_near = user.server == other.server;
             let mut lost = 0;
-            for (number, fate) in person.said.iter().enumerate() {
-                let is_heard = heard.binary_search(&number).is_ok();
-                match fate {
-                    Fate::Sent if !is_heard => lost += 1,
-                    Fate::SentHere => {
+            for (number, outcome) in user.outcomes.iter().enumerate() {
+                let is_received = received.binary_search(&number).is_ok();
+                match outcome {
+                    Outcome::Sent if !is_received => lost += 1,
+                    Outcome::SentLocally => {
                         assert_eq!(
-                            is_heard, is_near,
-                            "{listener}: {speaker}'s {number}, said there alone"
+                            is_received, is_near,
+                            "{listener}: {speaker}'s {number}, sent on one server only"
                         );
                     }
-                    Fate::Refused => {
-                        assert!(!is_heard, "{listener}: {speaker}'s {number} was refused")
+                    Outcome::Refused => {
+                        assert!(!is_received, "{listener}: {speaker}'s {number} was refused")
                     }
-                    Fate::Sent | Fate::Unsure => {}
+                    Outcome::Sent | Outcome::Unsure => {}
                 }
             }
             assert!(
@@ -388,6 +388,6 @@ fn check(people: &BTreeMap<String, Person>, last: &BTreeMap<String, usize>) -> S
             );
         }
     }
-    let [sent, here, unsure, refused] = counts;
-    format!("{sent} to all, {here} on one server, {unsure} unsure, {refused} refused")
+    let [sent, local, unsure, refused] = counts;
+    format!("{sent} to all, {local} on one server, {unsure} unsure, {refused} refused")
 }

@@ -1,5 +1,6 @@
-//! The original programs of seed 000 with our server, and our client with theirs, for each of the
-//! three revisions: what travels is what .NET's `BinaryWriter` and `BinaryReader` make of it.
+//! The original programs of seed 000 with our server, and our client with an original server, for
+//! each of the three revisions: the wire format is that of .NET's `BinaryWriter` and
+//! `BinaryReader`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -32,7 +33,8 @@ fn server(revision: Revision) -> TestServer {
     })
 }
 
-/// What `BinaryWriter.Write(string)` sends: the length one byte at a time, and the text apart.
+/// Writes a string as `BinaryWriter.Write(string)` does: the length one byte at a time, and then
+/// the text.
 fn write_string(stream: &mut TcpStream, text: &[u8]) {
     let mut length = text.len();
     loop {
@@ -46,7 +48,7 @@ fn write_string(stream: &mut TcpStream, text: &[u8]) {
     stream.write_all(text).unwrap();
 }
 
-/// What `BinaryReader.ReadString()` reads; `None` at the end of the stream.
+/// Reads a string as `BinaryReader.ReadString()` does. Returns `None` at the end of the stream.
 fn read_string(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let (mut length, mut shift) = (0_usize, 0);
     loop {
@@ -65,7 +67,7 @@ fn read_string(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// A program such as the seed's.
+/// A client program like the seed's.
 struct Original {
     stream: TcpStream,
     port: Port,
@@ -75,25 +77,29 @@ struct Original {
 impl Original {
     fn visit(server: &TestServer, revision: Revision) -> Original {
         let portal = server.server.portal();
-        let answer = if revision.asks_by_udp() {
+        let reply = if revision.asks_by_udp() {
             UdpClient::new(portal).request_port()
         } else {
             let mut stream = connect(portal);
-            let answer = read_string(&mut stream).unwrap();
-            assert_eq!(read_string(&mut stream), None, "the portal hangs up");
-            String::from_utf8(answer).unwrap()
+            let reply = read_string(&mut stream).unwrap();
+            assert_eq!(
+                read_string(&mut stream),
+                None,
+                "the portal closes the connection"
+            );
+            String::from_utf8(reply).unwrap()
         };
         let (port, passcode) = if revision == Revision::V0 {
-            let rest = answer
+            let rest = reply
                 .strip_prefix("SERVER>>>Port=>")
-                .unwrap_or_else(|| panic!("{answer}"));
+                .unwrap_or_else(|| panic!("{reply}"));
             let (port, passcode) = rest.split_once(",HandshakeCode=").unwrap();
             (
                 Port::new(port.parse().unwrap()).unwrap(),
                 passcode.to_owned(),
             )
         } else {
-            ticket(&answer)
+            ticket(&reply)
         };
         let digits: u64 = passcode.parse().unwrap();
         assert!((100_000_000..=999_999_999).contains(&digits), "{passcode}");
@@ -106,25 +112,30 @@ impl Original {
             Revision::V0 => format!("CLIENT{port}>>>HandshakeCode={passcode}"),
             _ => format!("<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"),
         };
-        original.says(&handshake);
-        original.hears(&match revision {
+        original.send(&handshake);
+        original.expect(&match revision {
             Revision::V0 => format!("SERVER{port}>>> Connection successful"),
             _ => format!("<SERVER type='worker' port='{port}'><message>Connection successful</message></SERVER>"),
         });
         original
     }
 
-    fn says(&mut self, text: &str) {
+    fn send(&mut self, text: &str) {
         write_string(&mut self.stream, text.as_bytes());
     }
 
-    fn hears(&mut self, text: &str) {
-        let heard = read_string(&mut self.stream).expect("a string");
-        assert_eq!(String::from_utf8_lossy(&heard), text, "{:?}", self.revision);
+    fn expect(&mut self, text: &str) {
+        let received = read_string(&mut self.stream).expect("a string");
+        assert_eq!(
+            String::from_utf8_lossy(&received),
+            text,
+            "{:?}",
+            self.revision
+        );
     }
 
     fn terminate(&mut self) {
-        self.says(match self.revision {
+        self.send(match self.revision {
             Revision::V0 => "CLIENT>>> TERMINATE",
             _ => "<CLIENT><command>TERMINATE</command></CLIENT>",
         });
@@ -140,7 +151,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 #[test]
-fn two_original_programs_chat_through_our_server() {
+fn original_clients_chat_through_our_server() {
     for revision in REVISIONS {
         let server = server(revision);
         let mut one = Original::visit(&server, revision);
@@ -156,20 +167,21 @@ fn two_original_programs_chat_through_our_server() {
             "<CLIENT><command>FULL</command></CLIENT>",
             &long,
         ] {
-            one.says(text);
-            other.hears(text);
-            other.says(text);
-            one.hears(text);
+            one.send(text);
+            other.expect(text);
+            other.send(text);
+            one.expect(text);
         }
         write_string(&mut one.stream, b"not \xff UTF-8");
-        other.hears("not \u{fffd} UTF-8");
+        other.expect("not \u{fffd} UTF-8");
         one.terminate();
         server.wait_for_close(CloseReason::Terminate, None);
-        // The other one is told nothing, because nothing of the kind was ever said; it idles out.
-        other.says("anybody?");
+        // The other client receives nothing, because the original protocol has no such message; it
+        // times out.
+        other.send("anybody?");
         server.wait_for_event("no-partner", None);
         server.tick(6);
-        other.hears(match revision {
+        other.expect(match revision {
             Revision::V0 => "SERVER>>> IDLE TIMEOUT",
             _ => "<SERVER><command>IDLE TIMEOUT</command></SERVER>",
         });
@@ -179,7 +191,7 @@ fn two_original_programs_chat_through_our_server() {
 }
 
 #[test]
-fn an_original_program_is_told_full_and_turned_away_in_its_own_words() {
+fn original_client_receives_full_and_rejection() {
     for revision in REVISIONS {
         let server = server(revision);
         let guests = [
@@ -212,7 +224,7 @@ fn an_original_program_is_told_full_and_turned_away_in_its_own_words() {
 }
 
 #[test]
-fn lengths_that_lie_end_the_session_and_harm_nobody() {
+fn invalid_lengths_close_only_their_session() {
     let server = server(Revision::V1);
     let mut partner = Original::visit(&server, Revision::V1);
     for lie in [
@@ -223,22 +235,22 @@ fn lengths_that_lie_end_the_session_and_harm_nobody() {
     ] {
         let mut liar = Original::visit(&server, Revision::V1);
         liar.stream.write_all(lie).unwrap();
-        assert_eq!(read_string(&mut liar.stream), None, "without a word");
+        assert_eq!(read_string(&mut liar.stream), None, "without a reply");
         server.wait_for_event("seat-free", Some(liar.port));
     }
-    // A length that is only cut short waits for the rest, until the client goes.
+    // An incomplete string waits for the rest, until the client leaves.
     let mut short = Original::visit(&server, Revision::V1);
     short.stream.write_all(b"\x05ab").unwrap();
     let port = short.port;
     drop(short);
     server.wait_for_event("seat-free", Some(port));
     let mut honest = Original::visit(&server, Revision::V1);
-    honest.says("still here");
-    partner.hears("still here");
+    honest.send("still here");
+    partner.expect("still here");
 }
 
-/// A server of that revision, nothing but frames and the seed's strings: one client, which it
-/// greets, echoes once and then times out.
+/// A minimal server of this revision: it serves one client, which it greets, echoes once and then
+/// times out.
 fn legacy_server(revision: Revision) -> (u16, std::thread::JoinHandle<Vec<String>>) {
     let worker = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = worker.local_addr().unwrap().port();
@@ -265,11 +277,11 @@ fn legacy_server(revision: Revision) -> (u16, std::thread::JoinHandle<Vec<String
             write_string(&mut tcp.accept().unwrap().0, ticket.as_bytes());
         }
         let mut stream = worker.accept().unwrap().0;
-        let mut said = Vec::new();
-        let mut hear = |stream: &mut TcpStream| {
-            said.push(String::from_utf8(read_string(stream).unwrap()).unwrap());
+        let mut received = Vec::new();
+        let mut receive = |stream: &mut TcpStream| {
+            received.push(String::from_utf8(read_string(stream).unwrap()).unwrap());
         };
-        hear(&mut stream);
+        receive(&mut stream);
         let welcome = if plain {
             format!("SERVER{port}>>> Connection successful")
         } else {
@@ -278,16 +290,16 @@ fn legacy_server(revision: Revision) -> (u16, std::thread::JoinHandle<Vec<String
             )
         };
         write_string(&mut stream, welcome.as_bytes());
-        hear(&mut stream);
+        receive(&mut stream);
         let echo = if plain {
             "bare <text>".to_owned()
         } else {
             "<CLIENT><message>bare &lt;text&gt;</message></CLIENT>".to_owned()
         };
         write_string(&mut stream, echo.as_bytes());
-        hear(&mut stream);
+        receive(&mut stream);
         assert_eq!(read_string(&mut stream), None);
-        said
+        received
     });
     (portal.unwrap().port(), served)
 }
@@ -311,18 +323,18 @@ fn our_client_chats_through_an_original_server() {
         }
         drop(keyboard);
         assert!(child.wait().unwrap().success());
-        let said = served.join().unwrap();
+        let received = served.join().unwrap();
         match revision {
             Revision::V0 => {
                 assert!(
-                    said[0].starts_with("CLIENT")
-                        && said[0].ends_with(">>>HandshakeCode=123456789"),
-                    "{said:?}"
+                    received[0].starts_with("CLIENT")
+                        && received[0].ends_with(">>>HandshakeCode=123456789"),
+                    "{received:?}"
                 );
-                assert_eq!(said[1..], ["it's me", "CLIENT>>> TERMINATE"]);
+                assert_eq!(received[1..], ["it's me", "CLIENT>>> TERMINATE"]);
             }
             _ => assert_eq!(
-                said,
+                received,
                 [
                     "<CLIENT><HandshakePasscode>123456789</HandshakePasscode></CLIENT>",
                     "<CLIENT><message>it&apos;s me</message></CLIENT>",

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-/// A program's options for TLS and clusters, which the table must contain.
+/// Returns a program's options for TLS and clusters, which the table must contain.
 fn options(program: &str) -> Vec<String> {
     let help = Command::new(program).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -16,7 +16,7 @@ fn options(program: &str) -> Vec<String> {
     options
 }
 
-/// The features in make's command to build and run a program.
+/// Returns the features in make's command that builds and runs a program.
 fn features(target: &str, arguments: &str) -> String {
     let make = Command::new("make")
         .args(["--dry-run", "--no-print-directory", target])
@@ -32,20 +32,24 @@ fn features(target: &str, arguments: &str) -> String {
 }
 
 #[test]
-fn make_builds_the_features_that_the_options_need() {
+fn make_builds_the_features_of_the_options() {
     let server = env!("CARGO_BIN_EXE_chatserver");
     let client = env!("CARGO_BIN_EXE_chatclient");
-    for (target, program, least) in [
+    for (target, program, minimum) in [
         ("run-server", server, "server"),
         ("run-client", client, "client"),
     ] {
         for arguments in ["", "--trace", "--bind 0.0.0.0"] {
-            assert_eq!(features(target, arguments), least, "{arguments}");
+            assert_eq!(features(target, arguments), minimum, "{arguments}");
         }
         for option in options(program) {
             let feature = option[2..].split('-').next().unwrap();
-            let wanted = format!("{least} {feature}");
-            assert_eq!(features(target, &format!("{option} x")), wanted, "{option}");
+            let expected = format!("{minimum} {feature}");
+            assert_eq!(
+                features(target, &format!("{option} x")),
+                expected,
+                "{option}"
+            );
         }
     }
     assert_eq!(
@@ -74,7 +78,7 @@ fn refused(program: &str, arguments: &[&str], home: Option<&std::path::Path>) ->
 
 #[cfg(not(any(feature = "tls", feature = "cluster")))]
 #[test]
-fn a_program_that_lacks_a_feature_names_the_command_that_adds_it() {
+fn missing_feature_names_the_build_command() {
     let server = env!("CARGO_BIN_EXE_chatserver");
     let client = env!("CARGO_BIN_EXE_chatclient");
     let sentence = refused(server, &["--tls"], None);

@@ -17,7 +17,7 @@ use portal_chat::limits;
 use portal_chat::server::{Settings, WebEntrance};
 use support::{Client, PATIENCE, TestServer, command, handshake, login, ticket};
 
-/// More callers than threads and parking places together.
+/// More callers than handshake threads and parked connections together.
 const FLOOD: usize = limits::HANDSHAKES + limits::PARKED + 30;
 
 fn flood(entrance: SocketAddr) -> Vec<TcpStream> {
@@ -38,9 +38,9 @@ fn threads(names: &[&'static str]) -> BTreeMap<&'static str, usize> {
     counts
 }
 
-fn assert_within(names: &[&'static str], most: usize) {
+fn assert_within(names: &[&'static str], maximum: usize) {
     let counts = threads(names);
-    assert!(counts.values().sum::<usize>() <= most, "{counts:?}");
+    assert!(counts.values().sum::<usize>() <= maximum, "{counts:?}");
 }
 
 fn get(address: SocketAddr) {
@@ -48,9 +48,9 @@ fn get(address: SocketAddr) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let mut response = String::new();
+    let _ = stream.read_to_string(&mut response);
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
 }
 
 fn web() -> Option<WebEntrance> {
@@ -59,16 +59,16 @@ fn web() -> Option<WebEntrance> {
 
 /// One test, because the threads of all tests of a file are in one process.
 #[test]
-fn every_entrance_keeps_within_its_threads_and_lets_a_client_in() {
-    the_portal_and_the_workers();
-    the_browsers_entrance();
-    the_board();
-    a_room();
+fn every_entrance_limits_its_threads() {
+    check_portal_and_workers();
+    check_browsers_entrance();
+    check_board();
+    check_room();
     #[cfg(feature = "tls")]
-    with_tls();
+    check_tls();
 }
 
-fn the_portal_and_the_workers() {
+fn check_portal_and_workers() {
     let server = TestServer::with_workers(4);
     let (port, _) = ticket(&server.request_port());
     let worker = SocketAddr::new(server.server.portal().ip(), port.get());
@@ -79,7 +79,7 @@ fn the_portal_and_the_workers() {
     assert_within(&["worker-", "portal-"], 4 + 2);
 }
 
-fn the_browsers_entrance() {
+fn check_browsers_entrance() {
     let server = TestServer::start(&Settings {
         web: web(),
         ..Settings::default()
@@ -90,7 +90,7 @@ fn the_browsers_entrance() {
     assert_within(&["browser-"], limits::HANDSHAKES);
 }
 
-fn the_board() {
+fn check_board() {
     let mut events = Events::new(Clock::new());
     events.show_texts();
     let redactor = Redactor {
@@ -115,7 +115,7 @@ fn the_board() {
     board.stop();
 }
 
-fn a_room() {
+fn check_room() {
     let server = TestServer::with_workers(2);
     let (mut alice, _) = server.seat();
     alice.send_line(&login("alice"));
@@ -130,17 +130,17 @@ fn a_room() {
     member.send_line(&handshake(&passcode));
     assert!(member.line().contains("Connection successful"));
     // Two threads for the member, and one for each other caller that has one. All callers of the
-    // address may have yielded at once, and their threads are ending.
-    let most = 2 + limits::HANDSHAKES;
+    // address may have been evicted at once, and their threads are exiting.
+    let maximum = 2 + limits::HANDSHAKES;
     let until = Instant::now() + PATIENCE;
-    while threads(&["member-", "writer-"]).values().sum::<usize>() > most {
-        assert!(Instant::now() < until, "more than {most} threads");
+    while threads(&["member-", "writer-"]).values().sum::<usize>() > maximum {
+        assert!(Instant::now() < until, "more than {maximum} threads");
         std::thread::yield_now();
     }
 }
 
 #[cfg(feature = "tls")]
-fn with_tls() {
+fn check_tls() {
     use support::tls::{both, use_tls};
 
     let (tls, client) = both();

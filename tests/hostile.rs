@@ -1,5 +1,5 @@
-//! What strangers, broken clients and attackers do on raw sockets, and that it harms nobody: the
-//! honest pair goes on talking, and afterwards every port can be handed out, each exactly once.
+//! Strangers, broken clients and attackers on raw sockets affect no other client: the honest pair
+//! continues, and afterwards every port can be assigned, each exactly once.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -14,8 +14,8 @@ use portal_chat::server::Settings;
 use portal_chat::wire::CloseReason;
 use support::{Client, TestServer, UdpClient, handshake, is_about, message, ticket};
 
-/// Every port can be handed out, each exactly once, and then the portal says FULL.
-fn assert_every_port_is_handed_out_once(server: &TestServer) {
+/// Checks that every port can be assigned, each exactly once, and that the portal then sends FULL.
+fn assert_each_port_is_assigned_once(server: &TestServer) {
     server.assert_all_ports_freed();
     let ports: Vec<_> = server
         .server
@@ -29,7 +29,7 @@ fn assert_every_port_is_handed_out_once(server: &TestServer) {
 }
 
 #[test]
-fn whatever_a_caller_does_the_port_comes_back() {
+fn hostile_callers_free_their_port() {
     let server = TestServer::with_workers(4);
     let deep = format!("{}\n", "<a>".repeat(100_000));
     let giant = "x".repeat(1 << 20);
@@ -54,7 +54,7 @@ fn whatever_a_caller_does_the_port_comes_back() {
             } else {
                 drop(caller);
             }
-            // A caller whose request arrives before its accept gets no ticket. Other tickets
+            // A caller whose request arrives before it is accepted gets no ticket. Other tickets
             // expire.
             let end = server.wait_for("the end of the visit", |event| {
                 ["seat-free", "wrong-protocol"].contains(&&*event.kind) && is_about(event, port)
@@ -65,11 +65,11 @@ fn whatever_a_caller_does_the_port_comes_back() {
             }
         }
     }
-    assert_every_port_is_handed_out_once(&server);
+    assert_each_port_is_assigned_once(&server);
 }
 
 #[test]
-fn whatever_a_guest_does_the_partner_is_told_and_the_port_comes_back() {
+fn hostile_clients_free_their_port_and_notify_the_partner() {
     let server = TestServer::with_workers(2);
     let (mut partner, partner_port) = server.seat();
     partner.line_with("NO PARTNER");
@@ -90,11 +90,11 @@ fn whatever_a_guest_does_the_partner_is_told_and_the_port_comes_back() {
     }
     partner.send_line("<CLIENT><command>TERMINATE</command></CLIENT>");
     server.wait_for_event("seat-free", Some(partner_port));
-    assert_every_port_is_handed_out_once(&server);
+    assert_each_port_is_assigned_once(&server);
 }
 
 #[test]
-fn a_passcode_is_good_once_and_on_one_port() {
+fn passcode_is_valid_once_on_one_port() {
     let server = TestServer::with_workers(4);
     let (port, passcode) = ticket(&server.request_port());
     let (other_port, _) = ticket(&server.request_port());
@@ -102,10 +102,10 @@ fn a_passcode_is_good_once_and_on_one_port() {
     first.send_line(&handshake(&passcode));
     assert!(first.line().contains("Connection successful"));
 
-    // Once more on the same port: it waits in the backlog until the first has gone.
+    // Again on the same port: it waits in the backlog until the first client has left.
     let mut second = server.connect(port);
     second.send_line(&handshake(&passcode));
-    // On another port, which is reserved for this address: the one chance there is gone.
+    // On another port, which is reserved for this address: the only attempt is used up.
     let mut elsewhere = server.connect(other_port);
     elsewhere.send_line(&handshake(&passcode));
     assert!(elsewhere.line().contains("Wrong handshake passcode"));
@@ -115,29 +115,29 @@ fn a_passcode_is_good_once_and_on_one_port() {
     assert!(second.line().contains("Wrong handshake passcode"));
     second.assert_closed();
     drop((second, elsewhere));
-    assert_every_port_is_handed_out_once(&server);
+    assert_each_port_is_assigned_once(&server);
 }
 
 #[test]
-fn strays_in_the_backlog_do_not_harm_the_next_guest() {
+fn strays_in_the_backlog_are_rejected() {
     let server = TestServer::with_workers(2);
     for _ in 0..20 {
         let (guest, port) = server.seat();
         let mut strays: Vec<Client> = (0..5).map(|_| server.connect(port)).collect();
         strays.pop().unwrap().reset();
         drop(guest);
-        // They are rejected before the port goes back on the stack. After that, one of them could
-        // be taken for the client with the next reservation.
-        let turned_away = Cell::new(0);
+        // They are rejected before the port returns to the stack. Otherwise one of them could be
+        // taken for the client with the next reservation.
+        let rejected = Cell::new(0);
         server.wait_for("the port freed", |event| {
             if event.kind == "unexpected-connection" && is_about(event, port) {
-                turned_away.set(turned_away.get() + 1);
+                rejected.set(rejected.get() + 1);
             }
             event.kind == "seat-free" && is_about(event, port)
         });
-        assert_eq!(turned_away.get(), 5);
+        assert_eq!(rejected.get(), 5);
         let (next, next_port) = server.seat();
-        assert_eq!(next_port, port, "the port freed last goes out first");
+        assert_eq!(next_port, port, "the port freed last is assigned first");
         for stray in &mut strays {
             assert!(stray.line().contains("Wrong handshake passcode"));
             stray.assert_closed();
@@ -145,11 +145,11 @@ fn strays_in_the_backlog_do_not_harm_the_next_guest() {
         drop(next);
         server.wait_for_event("seat-free", Some(port));
     }
-    assert_every_port_is_handed_out_once(&server);
+    assert_each_port_is_assigned_once(&server);
 }
 
 #[test]
-fn half_a_frame_and_then_nothing_runs_into_the_idle_timeout() {
+fn half_a_frame_hits_the_idle_timeout() {
     let server = TestServer::start(&Settings {
         workers: 2,
         idle_timeout: Some(Duration::from_secs(3)),
@@ -163,21 +163,21 @@ fn half_a_frame_and_then_nothing_runs_into_the_idle_timeout() {
     guest.assert_closed();
     server.wait_for_close(CloseReason::IdleTimeout, Some(port));
     drop(guest);
-    assert_every_port_is_handed_out_once(&server);
+    assert_each_port_is_assigned_once(&server);
 }
 
 #[test]
-fn a_client_that_never_stops_sending_is_ended_all_the_same() {
+fn endless_sender_hits_the_total_timeout() {
     let server = TestServer::start(&Settings {
         workers: 2,
         total_timeout: Some(Duration::from_secs(3)),
         ..Settings::default()
     });
     let (guest, port) = server.seat();
-    let mut flooding = guest.stream.try_clone().unwrap();
+    let mut flooder = guest.stream.try_clone().unwrap();
     let flood = std::thread::spawn(move || {
         let line = message("again and again") + "\n";
-        while flooding.write_all(line.as_bytes()).is_ok() {}
+        while flooder.write_all(line.as_bytes()).is_ok() {}
     });
     server.wait_for_event("no-partner", None);
     server.tick(4);
@@ -186,14 +186,14 @@ fn a_client_that_never_stops_sending_is_ended_all_the_same() {
     assert!(["total-time-timeout", "too-slow"].contains(&end), "{end}");
     drop(guest);
     flood.join().unwrap();
-    assert_every_port_is_handed_out_once(&server);
+    assert_each_port_is_assigned_once(&server);
 }
 
 #[test]
-fn a_partner_who_does_not_read_is_dropped_and_the_speaker_never_waits() {
+fn partner_that_does_not_read_is_dropped() {
     let server = TestServer::with_workers(4);
     let (mut speaker, _) = server.seat();
-    let (mut deaf, deaf_port) = server.seat();
+    let (mut non_reader, non_reader_port) = server.seat();
     let (mut third, _) = server.seat();
     let (mut fourth, _) = server.seat();
     speaker.line_with("PARTNER JOINED");
@@ -201,7 +201,7 @@ fn a_partner_who_does_not_read_is_dropped_and_the_speaker_never_waits() {
     fourth.line_with("PARTNER JOINED");
     let line = message(&"x".repeat(8000)) + "\n";
     let mut sent = 0;
-    // The speaker goes on until it hears that the partner has gone; the other pair talks.
+    // The sender continues until its partner has left; the other pair chats.
     while speaker.has_received_nothing() {
         speaker.send(line.as_bytes());
         sent += 1;
@@ -209,18 +209,18 @@ fn a_partner_who_does_not_read_is_dropped_and_the_speaker_never_waits() {
             third.send_line(&message("ping"));
             assert!(fourth.line().contains("ping"));
         }
-        assert!(sent < 10_000, "the deaf partner was never dropped");
+        assert!(sent < 10_000, "the partner was never dropped");
     }
-    let told = speaker.line();
+    let reply = speaker.line();
     assert!(
-        told.contains("PARTNER LEFT") || told.contains("NO PARTNER"),
-        "{told}"
+        reply.contains("PARTNER LEFT") || reply.contains("NO PARTNER"),
+        "{reply}"
     );
-    server.wait_for_close(CloseReason::TooSlow, Some(deaf_port));
-    // It was given a tick to read the reason, and then it was cut, so the last line may be torn;
-    // all before it is whole.
-    let heard = String::from_utf8(deaf.rest_of_bytes()).unwrap();
-    let whole = &heard[..=heard.rfind('\n').unwrap()];
+    server.wait_for_close(CloseReason::TooSlow, Some(non_reader_port));
+    // The partner had one tick to read the reason before the connection was cut, so only the last
+    // line may be incomplete.
+    let received = String::from_utf8(non_reader.rest_of_bytes()).unwrap();
+    let whole = &received[..=received.rfind('\n').unwrap()];
     assert!(
         whole
             .lines()
@@ -229,76 +229,76 @@ fn a_partner_who_does_not_read_is_dropped_and_the_speaker_never_waits() {
 }
 
 #[test]
-fn a_udp_client_never_takes_a_second_port() {
+fn udp_client_gets_only_one_port() {
     let server = TestServer::with_workers(4);
-    let asker = UdpClient::new(server.server.portal());
-    let first = asker.request_port();
+    let udp_client = UdpClient::new(server.server.portal());
+    let first = udp_client.request_port();
     for _ in 0..20 {
-        assert_eq!(asker.request_port(), first);
+        assert_eq!(udp_client.request_port(), first);
     }
     assert_eq!(server.server.free_ports().len(), 3);
     let other = UdpClient::new(server.server.portal());
     assert_ne!(ticket(&other.request_port()).0, ticket(&first).0);
-    drop((asker, other));
-    assert_every_port_is_handed_out_once(&server);
+    drop((udp_client, other));
+    assert_each_port_is_assigned_once(&server);
 }
 
-/// Two portals would answer each other forever after one forged datagram.
+/// Two portals would reply to each other forever after one forged datagram.
 #[test]
-fn a_portal_does_not_answer_what_portals_say_nor_itself() {
+fn portal_ignores_replies_of_portals() {
     let server = TestServer::with_workers(4);
     let portal = server.server.portal();
-    // Answers of another portal, on its own port, and those of the original programs.
+    // Replies of another portal, from its own port, and those of the original programs.
     let other = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let asker = UdpClient::new(portal);
-    for answer in [&asker.request_port(), "SERVER>>> FULL", "  <SERVER>"] {
-        other.send_to(answer.as_bytes(), portal).unwrap();
+    let udp_client = UdpClient::new(portal);
+    for reply in [&udp_client.request_port(), "SERVER>>> FULL", "  <SERVER>"] {
+        other.send_to(reply.as_bytes(), portal).unwrap();
     }
-    // An answer from its own port: the same port is free on another address of this machine.
+    // A reply from the portal's own port: the same port is free on another address of this machine.
     let itself =
         cfg!(target_os = "linux").then(|| UdpSocket::bind(("127.0.0.2", portal.port())).unwrap());
     if let Some(itself) = &itself {
         itself.send_to(&[b' '; 300], portal).unwrap();
     }
-    // The portal handles datagrams in order, so this answer shows that it ignored the earlier ones.
+    // The portal handles datagrams in order, so this reply shows that it ignored the earlier ones.
     let last = UdpClient::new(portal);
     assert_ne!(
         ticket(&last.request_port()).0,
-        ticket(&asker.request_port()).0
+        ticket(&udp_client.request_port()).0
     );
-    assert_eq!(server.server.free_ports().len(), 2, "nothing is promised");
+    assert_eq!(server.server.free_ports().len(), 2, "nothing is reserved");
     for socket in [Some(other), itself].into_iter().flatten() {
         socket.set_nonblocking(true).unwrap();
-        let answer = socket.recv(&mut [0; 1000]);
-        assert!(answer.is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+        let reply = socket.recv(&mut [0; 1000]);
+        assert!(reply.is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
     }
 }
 
 #[test]
-fn odd_datagrams_are_answered_like_any_other() {
+fn odd_datagrams_get_the_same_reply() {
     let server = TestServer::with_workers(2);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
-    let mut answers = Vec::new();
+    let mut replies = Vec::new();
     for datagram in [&b""[..], b"\xff", &[b'x'; 60_000]] {
         socket.send_to(datagram, server.server.portal()).unwrap();
-        let mut answer = [0; 1000];
-        let (count, from) = socket.recv_from(&mut answer).unwrap();
+        let mut reply = [0; 1000];
+        let (count, from) = socket.recv_from(&mut reply).unwrap();
         assert_eq!(from, server.server.portal());
-        answers.push(answer[..count].to_vec());
+        replies.push(reply[..count].to_vec());
     }
-    assert!(answers[0].starts_with(b"<SERVER type='worker'><Port>"));
-    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    assert!(replies[0].starts_with(b"<SERVER type='worker'><Port>"));
+    assert!(replies.iter().all(|reply| *reply == replies[0]));
 }
 
 #[test]
-fn the_portal_answers_whole_also_to_a_client_that_talks() {
+fn portal_sends_its_whole_reply_to_a_talking_client() {
     let server = TestServer::with_workers(2);
     let mut talker = Client::connect(server.server.portal());
     talker.try_send(&vec![b'x'; 1 << 20]);
-    let answer = talker.rest();
+    let reply = talker.rest();
     assert!(
-        answer.starts_with("<SERVER type='worker'>") && answer.ends_with("</SERVER>\n"),
-        "{answer}"
+        reply.starts_with("<SERVER type='worker'>") && reply.ends_with("</SERVER>\n"),
+        "{reply}"
     );
 }

@@ -1,4 +1,4 @@
-//! Starting and stopping: what is told, what is refused, and that nothing is left over.
+//! Starting and stopping: messages, errors, and no leftovers.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,7 +15,7 @@ use portal_chat::event::Events;
 use portal_chat::server::{Portals, Server, Settings, StartError};
 use support::{Client, TestServer, message, ticket};
 
-/// How many of this process's threads bear one of the server's names.
+/// Counts this process's threads that have a server's name.
 fn server_threads(server: &Server) -> usize {
     let ports: Vec<String> = server.workers().iter().map(ToString::to_string).collect();
     std::fs::read_dir("/proc/self/task")
@@ -29,7 +29,7 @@ fn server_threads(server: &Server) -> usize {
 }
 
 #[test]
-fn everyone_is_told_and_the_ports_are_free_at_once() {
+fn shutdown_notifies_clients_and_frees_ports() {
     let server = TestServer::with_workers(4);
     let portal = server.server.portal();
     let workers = server.server.workers().to_vec();
@@ -38,10 +38,10 @@ fn everyone_is_told_and_the_ports_are_free_at_once() {
     let (greeting_port, _) = ticket(&server.request_port());
     let mut greeting = server.connect(greeting_port);
     server.wait_for_event("arrived", Some(greeting_port));
-    // One more is reserved, and nobody comes.
+    // One more port is reserved, but no client connects.
     server.request_port();
     if cfg!(target_os = "linux") {
-        // A worker and a timer each. A thread names itself when it first runs, which may be later.
+        // A worker and a timer each. A thread sets its name when it first runs, which may be later.
         let start = std::time::Instant::now();
         while server_threads(&server.server) != 8 {
             assert!(
@@ -52,11 +52,11 @@ fn everyone_is_told_and_the_ports_are_free_at_once() {
         }
     }
 
-    let told = server.stop();
-    let first = |word: &str| told.iter().position(|event| event.kind == word);
+    let events = server.stop();
+    let first = |word: &str| events.iter().position(|event| event.kind == word);
     assert!(
         first("shutting-down").unwrap() < first("closed").unwrap(),
-        "who is sent away is told of after the reason for it"
+        "clients are disconnected after the shutdown is reported"
     );
     for guest in [&mut alice, &mut bob, &mut greeting] {
         let last = guest.rest();
@@ -73,27 +73,27 @@ fn everyone_is_told_and_the_ports_are_free_at_once() {
 }
 
 #[test]
-fn nobody_is_told_that_there_is_no_partner_before_the_partner_has_left() {
+fn partner_left_precedes_no_partner() {
     let server = TestServer::with_workers(2);
     for _ in 0..50 {
         let (mut alice, _) = server.seat();
         let (bob, _) = server.seat();
         alice.line_with("PARTNER JOINED");
         bob.reset();
-        // Into the moment in which bob is being dropped: the first finds the connection broken, the
-        // others ended.
+        // While bob is being dropped: the first message meets a broken connection, the others a
+        // closed one.
         for _ in 0..20 {
             alice.send_line(&support::message("are you there?"));
         }
-        let heard = alice.line_with("PARTNER");
-        assert!(heard.contains("PARTNER LEFT"), "{heard}");
+        let received = alice.line_with("PARTNER");
+        assert!(received.contains("PARTNER LEFT"), "{received}");
         drop(alice);
         server.assert_all_ports_freed();
     }
 }
 
 #[test]
-fn a_server_can_be_stopped_while_people_come_and_talk() {
+fn server_stops_while_clients_connect() {
     for _ in 0..10 {
         let server = TestServer::with_workers(8);
         let portal = server.server.portal();
@@ -116,15 +116,15 @@ fn a_server_can_be_stopped_while_people_come_and_talk() {
     }
 }
 
-/// A timer may be woken once for a tick that is due and for the end, which follows at once.
+/// A timer may be woken once both for a due tick and for the shutdown that follows at once.
 #[test]
-fn a_tick_right_before_the_end_keeps_no_timer_from_ending() {
+fn tick_before_the_shutdown_does_not_block_timers() {
     for _ in 0..20 {
         let server = TestServer::with_workers(8);
         for _ in 0..8 {
             server.request_port();
         }
-        // Two ticks long, and past at the third.
+        // Two ticks long, and expired at the third.
         server.tick(3);
         server.clock.stop();
         server.server.stop();
@@ -132,9 +132,9 @@ fn a_tick_right_before_the_end_keeps_no_timer_from_ending() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_named_and_nothing_stays_open() {
-    // Linux has loopback addresses enough. At one of its own, no outgoing connection of another
-    // test's has the ports beside the taken one, for which a server would wait up to a minute.
+fn port_in_use_is_named_and_all_ports_are_closed() {
+    // Linux has many loopback addresses. At a separate one, no outgoing connection of another test
+    // uses the ports next to the taken one; otherwise a server would wait up to a minute for them.
     let [.., high, low] = std::process::id().to_be_bytes();
     let bind = match cfg!(target_os = "linux") {
         true => Ipv4Addr::new(127, 77, high, low),
@@ -153,28 +153,29 @@ fn a_port_that_is_taken_is_named_and_nothing_stays_open() {
         let error = Server::start(&settings, clock.clone(), Events::new(clock)).err();
         (taken, port, error.unwrap())
     };
-    // Somebody else may have one of the other ports; then that one is named. Not each time.
+    // Another process may have one of the other ports, which is then named instead, but not each
+    // time.
     let mut tries = (0..20).map(|_| start());
     let found = tries.find(|(_, port, error)| {
         matches!(error, StartError::PortTaken { address, .. } if address.port() == *port)
     });
     let (_taken, port, error) = found.expect("the taken port is named");
     let text = error.to_string();
-    // Linux tells who has it; elsewhere a tool does.
-    let who = if cfg!(target_os = "linux") {
+    // Linux reports the process that has the port; on other systems, a tool does.
+    let owner = if cfg!(target_os = "linux") {
         format!("(process {})", std::process::id())
     } else {
         "ss -tulnp".to_owned()
     };
     assert!(
-        text.contains(&port.to_string()) && text.contains(&who),
+        text.contains(&port.to_string()) && text.contains(&owner),
         "{text}"
     );
-    TcpListener::bind((bind, port - 2)).expect("the portal's port was let go");
+    TcpListener::bind((bind, port - 2)).expect("the portal's port was closed");
 }
 
 #[test]
-fn an_address_that_is_not_ours_and_ports_beyond_the_last_are_refused() {
+fn foreign_addresses_and_ports_beyond_the_last_are_refused() {
     let start = |settings: Settings| {
         let clock = Clock::new();
         Server::start(&settings, clock.clone(), Events::new(clock))
@@ -203,7 +204,7 @@ fn an_address_that_is_not_ours_and_ports_beyond_the_last_are_refused() {
 }
 
 #[test]
-fn it_listens_on_ipv6_and_knows_a_mapped_address() {
+fn server_accepts_mapped_ipv4_addresses() {
     let settings = Settings {
         workers: 2,
         bind: "::".parse().unwrap(),
@@ -222,7 +223,7 @@ fn it_listens_on_ipv6_and_knows_a_mapped_address() {
 }
 
 #[test]
-fn a_thousand_guests_talk_in_pairs() {
+fn thousand_clients_chat_in_pairs() {
     let server = TestServer::with_workers(1000);
     let mut guests: Vec<Client> = (0..1000).map(|_| server.seat().0).collect();
     for (index, guest) in guests.iter_mut().enumerate() {
@@ -230,16 +231,16 @@ fn a_thousand_guests_talk_in_pairs() {
     }
     for (index, guest) in guests.iter_mut().enumerate() {
         let partner = index ^ 1;
-        let heard = guest.line_with("<message>I am");
+        let received = guest.line_with("<message>I am");
         assert!(
-            heard.contains(&format!("I am number {partner}<")),
-            "{index} heard {heard}"
+            received.contains(&format!("I am number {partner}<")),
+            "{index} received {received}"
         );
     }
     let more = server.request_port();
     assert!(more.contains("FULL"), "{more}");
     let started = std::time::Instant::now();
     server.server.stop();
-    // Only to be read: how long a stop takes is not a matter of right and wrong.
+    // For information only: the duration of a stop is not checked.
     println!("stopped 1000 workers in {:?}", started.elapsed());
 }

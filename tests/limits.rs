@@ -1,4 +1,4 @@
-//! The ends of things, met politely: seats for one address, a rate, descriptors, a full disk.
+//! Limits and their messages: seats per address, the message rate, descriptors, a full disk.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -18,7 +18,7 @@ const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const FULL: &str = "<SERVER><command>FULL</command></SERVER>";
 
 #[test]
-fn one_address_gets_so_many_seats_and_no_more() {
+fn seats_per_address_are_limited() {
     let server = TestServer::start(&Settings {
         workers: 6,
         max_per_address: Some(2),
@@ -31,7 +31,7 @@ fn one_address_gets_so_many_seats_and_no_more() {
     server.wait_for_event("full", None);
     let portal = server.server.portal();
     ticket(&Client::connect_from(ELSEWHERE, portal).rest());
-    // The one who never came, and the one who leaves, make room.
+    // An expired reservation and a departure both free a seat.
     server.tick(3);
     server.wait_for_event("seat-free", Some(promised));
     let (bob, _) = server.seat();
@@ -45,7 +45,7 @@ fn one_address_gets_so_many_seats_and_no_more() {
 }
 
 #[test]
-fn on_a_single_port_too() {
+fn seats_per_address_are_limited_on_a_single_port() {
     let server = TestServer::start(&Settings {
         single_port: Some(5),
         max_per_address: Some(1),
@@ -66,7 +66,7 @@ fn on_a_single_port_too() {
 }
 
 #[test]
-fn who_talks_too_fast_is_told_once_and_delayed_and_loses_nothing() {
+fn fast_sender_is_delayed_and_notified_once() {
     let number = |number| NonZeroU32::new(number).unwrap();
     let server = TestServer::start(&Settings {
         workers: 2,
@@ -92,23 +92,26 @@ fn who_talks_too_fast_is_told_once_and_delayed_and_loses_nothing() {
         }
         assert!(bob.line().contains(&format!(">m{n}<")));
     }
-    // Nobody else is held up, and the end is not delayed.
+    // No other client is delayed, and neither is the shutdown.
     bob.send_line(&message("I am not the one"));
-    assert!(alice.line().contains("I am not the one"), "and told once");
+    assert!(
+        alice.line().contains("I am not the one"),
+        "and notified once"
+    );
     alice.send_line(&(message("a") + "\n" + &message("b") + "\n" + &message("c")));
     bob.line_with(">a<");
     server.server.stop();
 }
 
 #[test]
-fn who_has_guessed_waits_but_not_the_owner_and_a_wait_ends_with_its_connection() {
+fn wrong_passwords_delay_only_their_address() {
     let file = temporary_file("guesses");
     let server = TestServer::start(&Settings {
         workers: 2,
         accounts: Some(file.clone()),
         ..Settings::default()
     });
-    let claims_from = |from: IpAddr, name: &str| {
+    let log_in_from = |from: IpAddr, name: &str| {
         let portal = server.server.portal();
         let (port, passcode) = ticket(&Client::connect_from(from, portal).rest());
         let mut client = Client::connect_from(from, SocketAddr::new(portal.ip(), port.get()));
@@ -118,38 +121,38 @@ fn who_has_guessed_waits_but_not_the_owner_and_a_wait_ends_with_its_connection()
         (client, port)
     };
     let here = server.server.portal().ip();
-    let frees = |client: Client, port| {
+    let disconnect = |client: Client, port| {
         drop(client);
         server.wait_for_event("seat-free", Some(port));
     };
-    let (mut alice, port) = claims_from(here, "alice");
+    let (mut alice, port) = log_in_from(here, "alice");
     alice.send_line(&password("right"));
     alice.line_with("WELCOME");
-    frees(alice, port);
+    disconnect(alice, port);
     for from in [here, ELSEWHERE] {
-        let (mut thief, port) = claims_from(from, "alice");
+        let (mut thief, port) = log_in_from(from, "alice");
         for _ in 0..3 {
-            // The first three are answered at once.
+            // The first three get an immediate reply.
             thief.send_line(&password("guess"));
             thief.line_with("wrong-password");
         }
         thief.assert_closed();
-        frees(thief, port);
+        disconnect(thief, port);
     }
-    // From where the password was right before, it is right at once, and only who is wrong waits.
-    let (mut alice, port) = claims_from(here, "alice");
+    // From an address with an earlier successful login, the right password works at once.
+    let (mut alice, port) = log_in_from(here, "alice");
     alice.send_line(&password("right"));
     alice.line_with("WELCOME");
-    frees(alice, port);
-    // From elsewhere it waits, and when its client has gone it holds no seat.
-    let (mut waiting, port) = claims_from(ELSEWHERE, "alice");
+    disconnect(alice, port);
+    // From another address it waits. When its client leaves meanwhile, the seat is freed.
+    let (mut waiting, port) = log_in_from(ELSEWHERE, "alice");
     waiting.send_line(&password("right"));
     drop(waiting);
     server.with_running_clock(|| server.wait_for_event("seat-free", Some(port)));
-    let (mut again, _) = claims_from(ELSEWHERE, "alice");
+    let (mut again, _) = log_in_from(ELSEWHERE, "alice");
     again.send_line(&password("right"));
-    // Somebody else is not held up meanwhile.
-    let (mut bob, _) = claims_from(here, "bob");
+    // Another client is not delayed meanwhile.
+    let (mut bob, _) = log_in_from(here, "bob");
     bob.send_line(&password("secret"));
     bob.line_with("WELCOME");
     again.line_with("PARTNER JOINED");
@@ -161,7 +164,7 @@ fn who_has_guessed_waits_but_not_the_owner_and_a_wait_ends_with_its_connection()
 }
 
 #[test]
-fn who_hangs_up_while_being_delayed_is_told_and_holds_no_seat() {
+fn delayed_client_that_disconnects_frees_its_seat() {
     let number = |number| NonZeroU32::new(number).unwrap();
     let server = TestServer::start(&Settings {
         workers: 2,
@@ -183,14 +186,14 @@ fn who_hangs_up_while_being_delayed_is_told_and_holds_no_seat() {
     });
 }
 
-/// A newcomer gets at most the limit, and the newest messages, even with a large `--history`.
+/// A new member receives at most the limit, and the newest messages, even with a large `--history`.
 #[test]
-fn a_room_remembers_no_more_bytes_than_the_limit() {
+fn history_is_limited_in_bytes() {
     let server = TestServer::start(&Settings {
         history: 1000,
         ..Settings::default()
     });
-    let joins = |name: &str| {
+    let join = |name: &str| {
         let (mut client, _) = server.seat();
         client.send_line(&login(name));
         client.line_with("<command>WELCOME");
@@ -198,14 +201,14 @@ fn a_room_remembers_no_more_bytes_than_the_limit() {
         client.line_with("<command>JOINED");
         client
     };
-    let mut alice = joins("alice");
+    let mut alice = join("alice");
     let count = portal_chat::limits::HISTORY / 7000 + 10;
     for number in 0..count {
         let text = format!("<room>lobby</room><message>{number:07000}</message>");
         alice.send_line(&command("SAY", &text));
         alice.line_with("SENT");
     }
-    let mut bob = joins("bob");
+    let mut bob = join("bob");
     bob.send_line(&command("PING", ""));
     let mut old = Vec::new();
     loop {
@@ -217,14 +220,14 @@ fn a_room_remembers_no_more_bytes_than_the_limit() {
             old.push(text.split('<').next().unwrap().parse::<usize>().unwrap());
         }
     }
-    // Each message has some more bytes on the wire.
+    // On the wire, each message has a few more bytes.
     let most = portal_chat::limits::HISTORY / 7000;
     let kept = old.len();
     assert!((most - 2..=most).contains(&kept), "{kept} of {most}");
     assert_eq!(old, (count - kept..count).collect::<Vec<_>>());
 }
 
-/// A server's program, started by a shell that sets a limit first.
+/// A server process, started by a shell that sets a limit first.
 struct Program {
     child: Running,
     portal: SocketAddr,
@@ -257,7 +260,7 @@ impl Program {
         client
     }
 
-    /// Ends it in order; returns what it said on standard error.
+    /// Stops the server. Returns its output on standard error.
     fn stop(mut self) -> String {
         let id = self.child.id().to_string();
         assert!(
@@ -267,27 +270,27 @@ impl Program {
                 .unwrap()
                 .success()
         );
-        let mut said = String::new();
+        let mut errors = String::new();
         self.child
             .stderr
             .take()
             .unwrap()
-            .read_to_string(&mut said)
+            .read_to_string(&mut errors)
             .unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{said}");
-        said
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{errors}");
+        errors
     }
 }
 
 #[test]
-fn without_descriptors_callers_are_told_full_and_life_goes_on() {
-    // Each room takes three: its listener, the one that its `accept` has ready for the next caller,
-    // and its member's. So in one of three cases it is the member for whom there is none.
+fn server_without_descriptors_sends_full() {
+    // Each room needs three descriptors: its listener, the one that its `accept` keeps ready for
+    // the next caller, and its member's. So in one of three cases, the member's is missing.
     let refused: Vec<String> = (56..59).map(run_out_of_descriptors).collect();
-    assert!(refused.iter().any(|answer| answer == FULL), "{refused:?}");
+    assert!(refused.iter().any(|reply| reply == FULL), "{refused:?}");
 }
 
-/// Returns what the first one was told for whom there was no descriptor.
+/// Returns the reply to the first client without a descriptor.
 fn run_out_of_descriptors(limit: u32) -> String {
     let server = Program::start(
         &format!("ulimit -n {limit}"),
@@ -302,17 +305,17 @@ fn run_out_of_descriptors(limit: u32) -> String {
     let mut rooms = 0;
     let refused = loop {
         let room = format!("<room>r{rooms}</room>");
-        // Nobody may be in more.
+        // The limit of rooms per user.
         let joiner = match rooms < portal_chat::limits::MAX_ROOMS_PER_USER {
             true => &mut alice,
             false => &mut bob,
         };
         joiner.send_line(&command("JOIN", &room));
-        let answer = joiner.line_with("<SERVER>");
-        if answer.contains("<error") {
-            break answer;
+        let reply = joiner.line_with("<SERVER>");
+        if reply.contains("<error") {
+            break reply;
         }
-        let (port, passcode) = ticket(&answer);
+        let (port, passcode) = ticket(&reply);
         let mut member = Client::connect(SocketAddr::new(server.portal.ip(), port.get()));
         member.send_line(&support::handshake(&passcode));
         let welcome = member.line();
@@ -328,13 +331,13 @@ fn run_out_of_descriptors(limit: u32) -> String {
         refused.contains("no-room-left") || refused == FULL,
         "{refused}"
     );
-    // The portal has none to answer with, and answers.
+    // The portal has no descriptor left, but still replies.
     for _ in 0..3 {
         assert_eq!(Client::connect(server.portal).rest().trim_end(), FULL);
     }
     alice.send_line(&message("still here"));
     bob.line_with("still here");
-    // A descriptor that comes back is of use again.
+    // A freed descriptor is used again.
     members.clear();
     for room in 0..rooms {
         alice.send_line(&command("LEAVE", &format!("<room>r{room}</room>")));
@@ -351,7 +354,7 @@ fn run_out_of_descriptors(limit: u32) -> String {
 }
 
 #[test]
-fn an_event_file_on_a_full_disk_is_told_and_the_chat_goes_on() {
+fn event_file_on_a_full_disk_is_reported() {
     let server = Program::start(":", "--workers 2 --no-passwords --quiet --events /dev/full");
     let (mut alice, mut bob) = (server.seat(), server.seat());
     for n in 0..100 {
@@ -359,32 +362,35 @@ fn an_event_file_on_a_full_disk_is_told_and_the_chat_goes_on() {
         bob.line_with(&format!("message {n}<"));
     }
     drop((alice, bob));
-    let said = server.stop();
+    let errors = server.stop();
     assert!(
-        said.contains("event file /dev/full can't be written") && said.contains("continues"),
-        "{said}"
+        errors.contains("event file /dev/full can't be written") && errors.contains("continues"),
+        "{errors}"
     );
 }
 
 #[test]
-fn a_file_that_can_not_be_one_is_refused_at_the_start() {
+fn directory_as_file_is_refused_at_start() {
     for option in ["--events", "--accounts"] {
         let output = program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", option])
             .arg(std::env::temp_dir())
             .output()
             .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(option) && said.contains("irectory"), "{said}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(
+            errors.contains(option) && errors.contains("irectory"),
+            "{errors}"
+        );
     }
 }
 
 #[test]
-fn on_a_full_disk_no_account_is_confirmed_that_is_not_there_afterwards() {
+fn full_disk_confirms_no_lost_account() {
     let file = temporary_file("full-disk");
     let options = format!("--workers 2 --accounts {}", file.display());
-    // Files may have a kilobyte or half of it, and a write beyond that is an error, no signal.
+    // Files are limited to half a kilobyte or one, and a write beyond that fails without a signal.
     let server = Program::start("trap '' XFSZ; ulimit -f 1", &options);
     let mut confirmed: Vec<String> = Vec::new();
     loop {
@@ -393,22 +399,22 @@ fn on_a_full_disk_no_account_is_confirmed_that_is_not_there_afterwards() {
         client.send_line(&login(&name));
         client.line_with("<account>new");
         client.send_line(&password(&name));
-        // The welcome, or the reason why not.
-        let answer = loop {
-            let answer = client.line();
-            if answer.contains("WELCOME") || answer.contains("<error") {
-                break answer;
+        // The welcome, or an error.
+        let reply = loop {
+            let reply = client.line();
+            if reply.contains("WELCOME") || reply.contains("<error") {
+                break reply;
             }
         };
-        if answer.contains("<error") {
-            assert!(answer.contains("code='not-saved'"), "{answer}");
+        if reply.contains("<error") {
+            assert!(reply.contains("code='not-saved'"), "{reply}");
             break;
         }
         confirmed.push(name);
         assert!(confirmed.len() < 50, "the disk was never full");
     }
     assert!(!confirmed.is_empty());
-    // Who has an account gets in all the same.
+    // Existing accounts can still log in.
     let mut first = server.seat();
     first.send_line(&login("user0"));
     first.line_with("<account>existing");

@@ -1,5 +1,5 @@
-//! Names under load: many who register at once, a public message to a crowd, accounts that
-//! survive a killed server.
+//! Names under load: many registrations at once, a public message to a crowd, accounts that survive
+//! a killed server.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,7 +31,7 @@ fn register(client: &mut Client, name: &str) -> String {
 }
 
 #[test]
-fn two_hundred_register_at_once_and_a_pair_goes_on_talking() {
+fn pair_chats_while_two_hundred_register() {
     let file = temporary_file("two-hundred");
     let settings = Settings {
         workers: 202,
@@ -69,35 +69,35 @@ fn two_hundred_register_at_once_and_a_pair_goes_on_talking() {
 }
 
 #[test]
-fn the_name_on_a_damaged_account_line_is_nobodys_and_the_operator_is_told() {
+fn damaged_account_is_reserved_and_reported() {
     let file = temporary_file("damaged");
     std::fs::write(&file, "# ours\nbob $argon2id$v=19$torn").unwrap();
     let server = TestServer::start(&Settings {
         accounts: Some(file.clone()),
         ..Settings::default()
     });
-    let told = server.wait_for_event("damaged-account", None).line();
+    let carol_done = server.wait_for_event("damaged-account", None).line();
     for part in [
         "line 2",
         "name bob",
         "restore the line",
         file.to_str().unwrap(),
     ] {
-        assert!(told.contains(part), "{told}");
+        assert!(carol_done.contains(part), "{carol_done}");
     }
     let (mut mallory, _) = server.seat();
     mallory.send_line(&login("Bob"));
-    let answer = mallory.line_with("<error");
+    let reply = mallory.line_with("<error");
     assert!(
-        answer.contains("not-saved") && answer.contains("tell the operator"),
-        "{answer}"
+        reply.contains("not-saved") && reply.contains("tell the operator"),
+        "{reply}"
     );
     assert!(register(&mut mallory, "mallory").contains("WELCOME"));
     std::fs::remove_file(&file).unwrap();
 }
 
 #[test]
-fn a_password_is_the_same_on_every_keyboard() {
+fn password_is_normalised() {
     let server = TestServer::start(&Settings {
         accounts: Some(temporary_file("keyboards")),
         ..Settings::default()
@@ -106,10 +106,10 @@ fn a_password_is_the_same_on_every_keyboard() {
     alice.send_line(&login("alice"));
     alice.line_with("<command>PASSWORD");
     alice.send_line(&password("in\u{200b}visible"));
-    let answer = alice.line_with("<error");
+    let reply = alice.line_with("<error");
     assert!(
-        answer.contains("bad-password") && answer.contains("invisible"),
-        "{answer}"
+        reply.contains("bad-password") && reply.contains("invisible"),
+        "{reply}"
     );
     alice.send_line(&password("cafe\u{301} au\u{a0}lait"));
     alice.line_with("WELCOME");
@@ -121,7 +121,7 @@ fn a_password_is_the_same_on_every_keyboard() {
 }
 
 #[test]
-fn one_name_registered_by_many_at_once_is_one_account() {
+fn concurrent_registrations_make_one_account() {
     let file = temporary_file("one-name");
     let settings = Settings {
         workers: 8,
@@ -130,8 +130,8 @@ fn one_name_registered_by_many_at_once_is_one_account() {
     };
     let server = TestServer::start(&settings);
     let guests: Vec<Client> = (0..8).map(|_| server.seat().0).collect();
-    // The fourth who is wrong has guessed for the server, and waits.
-    let all_at_once = || -> Vec<String> {
+    // For the server, the fourth wrong password is a guess, and is delayed.
+    let register_all = || -> Vec<String> {
         std::thread::scope(|threads| {
             let threads: Vec<_> = guests
                 .into_iter()
@@ -156,18 +156,19 @@ fn one_name_registered_by_many_at_once_is_one_account() {
                 .collect()
         })
     };
-    let ends = server.with_running_clock(all_at_once);
+    let results = server.with_running_clock(register_all);
     assert_eq!(
-        ends.iter().filter(|end| end.contains("WELCOME")).count(),
+        results.iter().filter(|end| end.contains("WELCOME")).count(),
         1,
-        "{ends:?}"
+        "{results:?}"
     );
     assert_eq!(
-        ends.iter()
+        results
+            .iter()
             .filter(|end| end.contains("wrong-password"))
             .count(),
         7,
-        "{ends:?}"
+        "{results:?}"
     );
     server.server.stop();
     assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 1);
@@ -175,7 +176,7 @@ fn one_name_registered_by_many_at_once_is_one_account() {
 }
 
 #[test]
-fn a_public_message_reaches_499_others_in_order_while_one_does_not_read() {
+fn public_message_reaches_499_others_in_order() {
     const GUESTS: usize = 500;
     const MESSAGES: usize = 20;
     let server = TestServer::start(&Settings {
@@ -187,8 +188,8 @@ fn a_public_message_reaches_499_others_in_order_while_one_does_not_read() {
         guest.send_line(&login(&format!("n{number}")));
         guest.line_with("WELCOME");
     }
-    // The last one never reads; two speak at the same time.
-    let deaf = guests.pop().unwrap();
+    // The last one never reads; two send at the same time.
+    let non_reader = guests.pop().unwrap();
     let (first, rest) = guests.split_at_mut(1);
     let (second, rest) = rest.split_at_mut(1);
     std::thread::scope(|threads| {
@@ -217,27 +218,27 @@ fn a_public_message_reaches_499_others_in_order_while_one_does_not_read() {
             next[speaker] += 1;
         }
     }
-    drop(deaf);
+    drop(non_reader);
 }
 
 #[test]
-fn a_member_who_is_too_slow_is_dropped_and_not_counted() {
+fn slow_client_is_dropped_and_not_counted() {
     let server = TestServer::start(&Settings {
         workers: 4,
         ..Settings::default()
     });
     let (mut alice, _) = server.seat();
     let (mut bob, _) = server.seat();
-    let (mut deaf, deaf_port) = server.seat();
+    let (mut non_reader, non_reader_port) = server.seat();
     for (client, name) in [
         (&mut alice, "alice"),
         (&mut bob, "bob"),
-        (&mut deaf, "deaf"),
+        (&mut non_reader, "deaf"),
     ] {
         client.send_line(&login(name));
         client.line_with("WELCOME");
     }
-    // Bob reads all the time, or he would be the next one to be too slow.
+    // Bob reads continuously; otherwise he would be dropped next.
     let reader = std::thread::spawn(move || bob.line_with("the last one"));
     let text = "x".repeat(8000);
     let mut counted = String::new();
@@ -249,7 +250,7 @@ fn a_member_who_is_too_slow_is_dropped_and_not_counted() {
         }
     }
     assert!(counted.contains("<count>1</count>"), "{counted}");
-    server.wait_for_close(CloseReason::TooSlow, Some(deaf_port));
+    server.wait_for_close(CloseReason::TooSlow, Some(non_reader_port));
     alice.send_line(&command("PM", "<message>the last one</message>"));
     reader.join().unwrap();
 }
@@ -268,18 +269,18 @@ fn two_servers_do_not_share_an_accounts_file() {
         .arg(&file)
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
+    let output_text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        said.contains("another server") && said.contains("--accounts"),
-        "{said}"
+        output_text.contains("another server") && output_text.contains("--accounts"),
+        "{output_text}"
     );
     first.server.stop();
     std::fs::remove_file(&file).unwrap();
 }
 
-/// Connects with a limit on how long an answer may take: once the server is killed, its ports may
-/// be somebody else's, who has nothing to say.
+/// Connects with a read timeout: after the server has been killed, its ports may belong to another
+/// process that sends nothing.
 fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
@@ -308,8 +309,8 @@ impl Victim {
         Victim { child, portal }
     }
 
-    /// Registers over one connection after the other until the server is gone; every confirmed
-    /// name goes into `confirmed`.
+    /// Registers names, one connection after another, until the server is gone. Adds each confirmed
+    /// name to `confirmed`.
     fn register_until_it_ends(
         &self,
         names: impl Iterator<Item = String>,
@@ -317,12 +318,12 @@ impl Victim {
     ) {
         for name in names {
             let attempt = || -> std::io::Result<bool> {
-                let mut answer = String::new();
-                connect(self.portal)?.read_to_string(&mut answer)?;
-                if !answer.contains("<Port>") {
+                let mut reply = String::new();
+                connect(self.portal)?.read_to_string(&mut reply)?;
+                if !reply.contains("<Port>") {
                     return Ok(false);
                 }
-                let (port, passcode) = ticket(&answer);
+                let (port, passcode) = ticket(&reply);
                 let mut stream = connect(SocketAddr::new(self.portal.ip(), port.get()))?;
                 writeln!(
                     stream,
@@ -341,7 +342,7 @@ impl Victim {
             match attempt() {
                 Ok(true) => confirmed.lock().unwrap().push(name),
                 Ok(false) => {}
-                // A server that is only slow may turn somebody away; one that is killed is gone.
+                // A slow server may reject a client; a killed one is gone.
                 Err(_) if TcpStream::connect(self.portal).is_err() => return,
                 Err(_) => {}
             }
@@ -350,7 +351,7 @@ impl Victim {
 }
 
 #[test]
-fn a_confirmed_account_survives_kill_minus_nine() {
+fn confirmed_account_survives_kill_9() {
     let file = temporary_file("kill");
     let confirmed = Mutex::new(Vec::new());
     for round in 0..10 {
@@ -364,7 +365,7 @@ fn a_confirmed_account_survives_kill_minus_nine() {
                     victim.register_until_it_ends(names, confirmed);
                 });
             }
-            // In the middle of it: once a few have been confirmed.
+            // In the middle of the run, once a few names have been confirmed.
             let start = std::time::Instant::now();
             while confirmed.lock().unwrap().len() < before + 3 + round
                 && start.elapsed() < support::PATIENCE
@@ -387,7 +388,7 @@ fn a_confirmed_account_survives_kill_minus_nine() {
             "{name} is lost"
         );
     }
-    assert!(confirmed.len() > 30, "hardly anything was confirmed");
+    assert!(confirmed.len() > 30, "too few names were confirmed");
     println!(
         "{} confirmed accounts, {} damaged lines",
         confirmed.len(),
@@ -398,7 +399,7 @@ fn a_confirmed_account_survives_kill_minus_nine() {
 }
 
 #[test]
-fn a_crowd_that_talks_in_large_turns_drops_nobody_who_reads() {
+fn large_turns_drop_no_reading_client() {
     const TURNS: usize = 100;
     const FRAMES: usize = 8;
     let server = TestServer::start(&Settings {
@@ -412,16 +413,16 @@ fn a_crowd_that_talks_in_large_turns_drops_nobody_who_reads() {
     }
     let mut carol = guests.pop().unwrap();
     let (mut bob, mut alice) = (guests.pop().unwrap(), guests.pop().unwrap());
-    // An apostrophe becomes six bytes on its way, so one turn of 64 KiB becomes 384.
+    // Escaped, an apostrophe takes six bytes, so one turn of 64 KiB becomes 384 KiB.
     let turn = format!(
         "<CLIENT><command>PM</command><message>{}</message></CLIENT>\n",
         "'".repeat(8000)
     )
     .repeat(FRAMES);
-    // Nobody says more before the others have read what was said, so nobody is behind by more than
-    // a turn, and nobody may be dropped for it.
-    let (told, read) = std::sync::mpsc::channel();
-    let (told_too, read_too) = std::sync::mpsc::channel();
+    // The sender waits until the others have read each turn, so no client is behind by more than
+    // one turn, and none may be dropped for that.
+    let (carol_done, carol_read) = std::sync::mpsc::channel();
+    let (bob_done, bob_read) = std::sync::mpsc::channel();
     std::thread::scope(|threads| {
         threads.spawn(move || {
             for _ in 0..TURNS {
@@ -429,26 +430,26 @@ fn a_crowd_that_talks_in_large_turns_drops_nobody_who_reads() {
                 for _ in 0..FRAMES {
                     alice.line_with("SENT");
                 }
-                read.recv().unwrap();
-                read_too.recv().unwrap();
+                carol_read.recv().unwrap();
+                bob_read.recv().unwrap();
             }
         });
         threads.spawn(move || {
             for _ in 0..TURNS {
                 bob.send_line(&command("PM", "<message>x</message>"));
-                let mut heard = 0;
-                while heard < FRAMES {
-                    heard += usize::from(bob.line().contains("scope='public'"));
+                let mut received = 0;
+                while received < FRAMES {
+                    received += usize::from(bob.line().contains("scope='public'"));
                 }
-                told_too.send(()).unwrap();
+                bob_done.send(()).unwrap();
             }
         });
         for _ in 0..TURNS {
-            let mut heard = 0;
-            while heard < FRAMES {
-                heard += usize::from(carol.line().contains("from='n0'"));
+            let mut received = 0;
+            while received < FRAMES {
+                received += usize::from(carol.line().contains("from='n0'"));
             }
-            told.send(()).unwrap();
+            carol_done.send(()).unwrap();
         }
     });
     carol.send_line(&command("PING", ""));

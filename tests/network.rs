@@ -12,7 +12,7 @@ use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::Clock;
 use portal_chat::event::Events;
 use portal_chat::server::{Portals, Server, Settings, WebEntrance};
-use support::network::{LOOPBACK, is_inside_a_network_of_its_own, leave_in_time_wait};
+use support::network::{LOOPBACK, is_inside_isolated_network, leave_in_time_wait};
 use support::running::Running;
 use support::{Client, TestServer, UdpClient, handshake, ticket};
 
@@ -21,10 +21,10 @@ const LOCAL: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::LOCALHOST),
 ];
 
-/// One test for each default of the system, because the test runs again under its own name.
+/// One test per system default, because the test runs again under its own name.
 fn listens_over_both(test: &str, bindv6only: u8) {
     let setup = format!("{LOOPBACK} && echo {bindv6only} > /proc/sys/net/ipv6/bindv6only");
-    if !is_inside_a_network_of_its_own(test, &setup) {
+    if !is_inside_isolated_network(test, &setup) {
         return;
     }
     let everywhere: SocketAddr = "[::]:0".parse().unwrap();
@@ -44,17 +44,17 @@ fn listens_over_both(test: &str, bindv6only: u8) {
     let portal = server.server.portal().port();
     for ip in LOCAL {
         let (port, passcode) = ticket(&Client::connect((ip, portal).into()).rest());
-        let told = server.wait_for_event("ticket", None);
+        let event = server.wait_for_event("ticket", None);
         let asker = format!("asker {}", SocketAddr::new(ip, 0))
             .trim_end_matches('0')
             .to_owned();
-        assert!(told.line().contains(&asker), "{}", told.line());
+        assert!(event.line().contains(&asker), "{}", event.line());
         let mut client = Client::connect((ip, port.get()).into());
         client.send_line(&handshake(&passcode));
         assert!(client.line().contains("Connection successful"));
-        // The address already has its one seat, which also counts over UDP.
-        let answer = UdpClient::new((ip, portal).into()).request_port();
-        assert!(answer.contains("FULL"), "{answer}");
+        // The address already has its only seat, which also counts over UDP.
+        let reply = UdpClient::new((ip, portal).into()).request_port();
+        assert!(reply.contains("FULL"), "{reply}");
         for page in [server.server.web().unwrap(), board.address()] {
             let mut browser = Client::connect((ip, page.port()).into());
             browser.send(
@@ -72,25 +72,19 @@ fn listens_over_both(test: &str, bindv6only: u8) {
 }
 
 #[test]
-fn ipv6_everywhere_is_ipv4_too_where_that_is_the_systems_default() {
-    listens_over_both(
-        "ipv6_everywhere_is_ipv4_too_where_that_is_the_systems_default",
-        0,
-    );
+fn ipv6_wildcard_accepts_ipv4_by_default() {
+    listens_over_both("ipv6_wildcard_accepts_ipv4_by_default", 0);
 }
 
 #[test]
-fn ipv6_everywhere_is_ipv4_too_where_that_is_not_the_systems_default() {
-    listens_over_both(
-        "ipv6_everywhere_is_ipv4_too_where_that_is_not_the_systems_default",
-        1,
-    );
+fn ipv6_wildcard_accepts_ipv4_with_bindv6only() {
+    listens_over_both("ipv6_wildcard_accepts_ipv4_with_bindv6only", 1);
 }
 
 #[test]
-fn a_server_starts_while_a_workers_port_is_in_time_wait() {
-    let name = "a_server_starts_while_a_workers_port_is_in_time_wait";
-    if !is_inside_a_network_of_its_own(name, LOOPBACK) {
+fn server_starts_with_a_worker_port_in_time_wait() {
+    let name = "server_starts_with_a_worker_port_in_time_wait";
+    if !is_inside_isolated_network(name, LOOPBACK) {
         return;
     }
     leave_in_time_wait(([127, 0, 0, 1], 50002).into());
@@ -106,19 +100,19 @@ fn a_server_starts_while_a_workers_port_is_in_time_wait() {
     let mut client = Client::connect((Ipv4Addr::LOCALHOST, port.get()).into());
     client.send_line(&handshake(&passcode));
     assert!(client.line().contains("Connection successful"));
-    let told: Vec<String> = queue
+    let event: Vec<String> = queue
         .events()
         .try_iter()
         .map(|event| event.line())
         .collect();
     let busy = "ports-busy      ports 50002  reason a closed outgoing connection still occupies it (TIME_WAIT)";
-    assert!(told.iter().any(|line| line.contains(busy)), "{told:#?}");
+    assert!(event.iter().any(|line| line.contains(busy)), "{event:#?}");
 }
 
 #[test]
-fn a_check_waits_for_no_port_in_time_wait() {
-    let name = "a_check_waits_for_no_port_in_time_wait";
-    if !is_inside_a_network_of_its_own(name, LOOPBACK) {
+fn check_does_not_wait_for_ports_in_time_wait() {
+    let name = "check_does_not_wait_for_ports_in_time_wait";
+    if !is_inside_isolated_network(name, LOOPBACK) {
         return;
     }
     let ports = [50000, 50001, 50002, 8080];
@@ -139,9 +133,9 @@ fn a_check_waits_for_no_port_in_time_wait() {
 }
 
 #[test]
-fn nothing_listens_while_no_port_is_free() {
-    let name = "nothing_listens_while_no_port_is_free";
-    if !is_inside_a_network_of_its_own(name, LOOPBACK) {
+fn server_does_not_listen_without_a_free_port() {
+    let name = "server_does_not_listen_without_a_free_port";
+    if !is_inside_isolated_network(name, LOOPBACK) {
         return;
     }
     for port in [50001, 50002] {
@@ -150,10 +144,10 @@ fn nothing_listens_while_no_port_is_free() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chatserver"));
     command.args(["--workers", "2", "--no-passwords", "--web=127.0.0.1:8080"]);
     let mut server = Running::start(command.stdout(Stdio::null()).stderr(Stdio::piped()));
-    let mut said = String::new();
+    let mut warning = String::new();
     let mut stderr = BufReader::new(server.stderr.take().unwrap());
-    stderr.read_line(&mut said).unwrap();
-    assert!(said.contains("port 50001 is in use by a closed outgoing connection (TIME_WAIT); waiting up to a minute"), "{said}");
+    stderr.read_line(&mut warning).unwrap();
+    assert!(warning.contains("port 50001 is in use by a closed outgoing connection (TIME_WAIT); waiting up to a minute"), "{warning}");
     for port in [50000, 50001, 8080] {
         let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{port}");
@@ -161,9 +155,9 @@ fn nothing_listens_while_no_port_is_free() {
 }
 
 #[test]
-fn a_port_that_a_program_has_is_refused_although_another_is_in_time_wait() {
-    let name = "a_port_that_a_program_has_is_refused_although_another_is_in_time_wait";
-    if !is_inside_a_network_of_its_own(name, LOOPBACK) {
+fn port_in_use_is_refused_despite_time_wait() {
+    let name = "port_in_use_is_refused_despite_time_wait";
+    if !is_inside_isolated_network(name, LOOPBACK) {
         return;
     }
     leave_in_time_wait(([127, 0, 0, 1], 50001).into());

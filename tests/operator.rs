@@ -1,4 +1,4 @@
-//! What the operator can do, as the clients see it.
+//! The operator's commands, as clients see them.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -9,7 +9,7 @@ use support::web::WebClient;
 use support::{TestServer, login};
 
 #[test]
-fn everyone_who_is_connected_hears_what_the_operator_says() {
+fn operator_message_reaches_all_clients() {
     let server = TestServer::with_workers(4);
     let (mut alice, _) = server.seat();
     let (mut bob, _) = server.seat();
@@ -24,7 +24,7 @@ fn everyone_who_is_connected_hears_what_the_operator_says() {
 }
 
 #[test]
-fn who_is_kicked_hears_why_and_then_nothing() {
+fn kicked_client_receives_the_reason() {
     let server = TestServer::with_workers(4);
     let (mut alice, _) = server.seat();
     let (mut bob, bob_port) = server.seat();
@@ -47,7 +47,7 @@ fn who_is_kicked_hears_why_and_then_nothing() {
 }
 
 #[test]
-fn who_names_the_thread_that_reads_a_browser() {
+fn who_lists_the_thread_of_a_browser() {
     let options = ["0", "--no-passwords", "--web", "127.0.0.1:0", "--quiet"];
     let mut server = Terminal::start(env!("CARGO_BIN_EXE_chatserver"), &options, &[]);
     server.wait_for_text("http://");
@@ -56,7 +56,7 @@ fn who_names_the_thread_that_reads_a_browser() {
     let page = screen.split("http://").nth(1).expect("the page's address");
     let mut browser = WebClient::connect(page.split('/').next().unwrap().parse().unwrap());
     let port = browser.take_seat();
-    // Welcomed, it is in the list.
+    // After the welcome, the browser is in the list.
     browser.text_with("NO PARTNER");
     server.type_line("who");
     server.wait_for_text("browser-1");
@@ -64,7 +64,7 @@ fn who_names_the_thread_that_reads_a_browser() {
 }
 
 #[test]
-fn the_operator_can_type_on_a_server_with_a_thousand_workers() {
+fn console_works_with_a_thousand_workers() {
     // The default of most systems: a program must raise the soft limit itself.
     let script = "ulimit -S -n 1024 && exec \"$0\" \"$@\"";
     let program = env!("CARGO_BIN_EXE_chatserver");

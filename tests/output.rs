@@ -20,7 +20,7 @@ const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
 const CHECKER: &str = env!("CARGO_BIN_EXE_chatcheck");
 
 /// A full disk.
-fn full() -> Stdio {
+fn full_disk() -> Stdio {
     File::options()
         .write(true)
         .open("/dev/full")
@@ -29,7 +29,7 @@ fn full() -> Stdio {
 }
 
 /// A pipe with a closed reader.
-fn gone() -> Stdio {
+fn closed_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     writer.into()
@@ -45,54 +45,54 @@ fn run(program: &str, arguments: &[&str], stdout: Stdio, stderr: Stdio) -> Outpu
         .unwrap()
 }
 
-/// The command line of a program that only prints something.
-fn asked() -> Vec<(&'static str, Vec<&'static str>)> {
-    let mut asked = Vec::new();
+/// The command lines of programs that only print something.
+fn print_commands() -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut print_commands = Vec::new();
     for program in [SERVER, CLIENT, CHECKER] {
-        for question in [
+        for arguments in [
             &["--help"][..],
             &["--version"],
             &["--man"],
             &["--completions", "bash"],
         ] {
-            asked.push((program, question.to_vec()));
+            print_commands.push((program, arguments.to_vec()));
         }
     }
-    asked.push((CHECKER, vec!["1"]));
-    asked.push((CHECKER, vec!["1", "--list"]));
-    asked.push((CHECKER, vec!["1", "true {port}"]));
-    asked.push((SERVER, vec!["--check", "0", "--no-passwords"]));
-    asked
+    print_commands.push((CHECKER, vec!["1"]));
+    print_commands.push((CHECKER, vec!["1", "--list"]));
+    print_commands.push((CHECKER, vec!["1", "true {port}"]));
+    print_commands.push((SERVER, vec!["--check", "0", "--no-passwords"]));
+    print_commands
 }
 
 #[test]
-fn an_answer_that_can_not_be_written_is_a_failure_with_a_reason() {
-    for (program, question) in asked() {
-        let output = run(program, &question, full(), Stdio::piped());
+fn unwritable_output_is_an_error() {
+    for (program, arguments) in print_commands() {
+        let output = run(program, &arguments, full_disk(), Stdio::piped());
         let reason = String::from_utf8(output.stderr).unwrap();
         assert_eq!(
             output.status.code(),
             Some(2),
-            "{program} {question:?}: {reason}"
+            "{program} {arguments:?}: {reason}"
         );
         assert!(
             reason.contains("can't write to standard output") && !reason.contains("panicked"),
-            "{program} {question:?}: {reason}"
+            "{program} {arguments:?}: {reason}"
         );
     }
 }
 
 #[test]
-fn a_reader_that_has_gone_is_no_failure() {
-    for (program, question) in asked() {
-        // The check itself fails, because `true` is no server.
-        let wanted = i32::from(question.contains(&"true {port}"));
-        let output = run(program, &question, gone(), Stdio::piped());
+fn closed_pipe_is_not_an_error() {
+    for (program, arguments) in print_commands() {
+        // The check itself fails, because `true` is not a server.
+        let expected = i32::from(arguments.contains(&"true {port}"));
+        let output = run(program, &arguments, closed_pipe(), Stdio::piped());
         let reason = String::from_utf8(output.stderr).unwrap();
         assert_eq!(
             (output.status.code(), &*reason),
-            (Some(wanted), ""),
-            "{program} {question:?}"
+            (Some(expected), ""),
+            "{program} {arguments:?}"
         );
     }
 }
@@ -104,9 +104,9 @@ fn no_server() -> u16 {
 }
 
 #[test]
-fn the_exit_code_does_not_depend_on_standard_error() {
+fn exit_code_does_not_depend_on_standard_error() {
     let port = no_server().to_string();
-    for stderr in [full as fn() -> Stdio, gone] {
+    for stderr in [full_disk as fn() -> Stdio, closed_pipe] {
         for (program, arguments, code) in [
             (CLIENT, vec!["127.0.0.1", &*port], 1),
             (CLIENT, vec!["--nonsense"], 2),
@@ -157,7 +157,7 @@ fn server(folder: &Folder, more: &[&str], stdout: Stdio, stderr: Stdio) -> Runni
             .stdout(stdout)
             .stderr(stderr),
     );
-    // The ticks begin last.
+    // The ticks start last.
     let tick = "\"event\":\"tick\"";
     while !std::fs::read_to_string(&events).is_ok_and(|text| text.contains(tick)) {
         std::thread::yield_now();
@@ -168,8 +168,8 @@ fn server(folder: &Folder, more: &[&str], stdout: Stdio, stderr: Stdio) -> Runni
 /// Uses TLS, because SIGHUP then does not end a server whose controlling terminal is another one.
 #[cfg(feature = "tls")]
 #[test]
-fn a_server_goes_on_although_nothing_that_it_prints_can_be_written() {
-    for (name, output) in [("full", full as fn() -> Stdio), ("gone", gone)] {
+fn server_continues_without_output() {
+    for (name, output) in [("full", full_disk as fn() -> Stdio), ("gone", closed_pipe)] {
         let folder = Folder::new(name);
         let mut server = server(&folder, &["--tls"], output(), output());
         // The server reports the reload on standard error, and does it before it ends.
@@ -180,7 +180,7 @@ fn a_server_goes_on_although_nothing_that_it_prints_can_be_written() {
 }
 
 #[test]
-fn a_slow_reader_of_a_pipe_that_never_blocks_gets_every_line() {
+fn slow_reader_of_a_nonblocking_pipe_gets_every_line() {
     let folder = Folder::new("slow");
     let (reader, writer) = std::io::pipe().unwrap();
     // The smallest possible pipe: the first lines fill it, and the test reads none until the server
@@ -207,7 +207,7 @@ fn a_slow_reader_of_a_pipe_that_never_blocks_gets_every_line() {
 
 /// A file size limit, which an operator may set with `ulimit -f` or LimitFSIZE=.
 #[test]
-fn a_server_goes_on_beside_a_file_that_may_not_grow() {
+fn server_continues_at_the_file_size_limit() {
     let folder = Folder::new("limit");
     let script = format!(
         "ulimit -f 1; exec {SERVER} 0 --no-passwords --bind 127.0.0.1 --trace --events events"

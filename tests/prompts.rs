@@ -1,6 +1,6 @@
-//! A line goes where its prompt said, or nowhere: the real client on a real terminal, at every
-//! prompt, while its links are lost in every order. A false server decides that order and keeps
-//! what it heard.
+//! A line goes to the recipient in its prompt, or nowhere: the real client on a real terminal, at
+//! every prompt, while its connections are lost in every order. A scripted server decides that
+//! order and records what it receives.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -16,14 +16,15 @@ use support::terminal::Terminal;
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
 
-/// A server with one port for everyone and one port for a room, which says only what it is told to.
-struct FalseServer {
+/// A server with one port for all clients and one port for a room, which sends only what the test
+/// tells it to.
+struct ScriptedServer {
     main: TcpListener,
     room: TcpListener,
-    /// Everything that clients said, on whichever link, in order.
-    heard: Receiver<(String, String)>,
-    hearing: Sender<(String, String)>,
-    /// Heard, and not asked for yet.
+    /// All documents that clients have sent, on any link, in order.
+    received: Receiver<(String, String)>,
+    sender: Sender<(String, String)>,
+    /// Received documents that no test has expected yet.
     kept: Vec<(String, String)>,
 }
 
@@ -34,29 +35,29 @@ struct Link {
 }
 
 impl Link {
-    fn says(&mut self, document: &str) {
+    fn send_line(&mut self, document: &str) {
         writeln!(self.stream, "{document}").unwrap();
     }
 
     fn command(&mut self, name: &str, parts: &str) {
-        self.says(&format!(
+        self.send_line(&format!(
             "<SERVER><command>{name}</command>{parts}</SERVER>"
         ));
     }
 
-    fn wait_for_exit(&self) {
+    fn close(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 
-impl FalseServer {
-    fn new() -> FalseServer {
-        let (hearing, heard) = channel();
-        FalseServer {
+impl ScriptedServer {
+    fn new() -> ScriptedServer {
+        let (sender, received) = channel();
+        ScriptedServer {
             main: TcpListener::bind("127.0.0.1:0").unwrap(),
             room: TcpListener::bind("127.0.0.1:0").unwrap(),
-            heard,
-            hearing,
+            received,
+            sender,
             kept: Vec::new(),
         }
     }
@@ -68,11 +69,11 @@ impl FalseServer {
     fn accept(&self, listener: &TcpListener, name: &str) -> Link {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let (reading, hearing) = (stream.try_clone().unwrap(), self.hearing.clone());
+        let (reading, sender) = (stream.try_clone().unwrap(), self.sender.clone());
         let named = name.to_owned();
         std::thread::spawn(move || {
             for line in BufReader::new(reading).lines().map_while(Result::ok) {
-                let _ = hearing.send((named.clone(), line));
+                let _ = sender.send((named.clone(), line));
             }
         });
         Link {
@@ -81,44 +82,44 @@ impl FalseServer {
         }
     }
 
-    /// Waits until a document with `part` in it has come on that link.
-    fn hears(&mut self, link: &str, part: &str) {
-        let is_it = |(on, line): &(String, String)| on == link && line.contains(part);
-        if let Some(index) = self.kept.iter().position(is_it) {
+    /// Waits until a document that contains `part` arrives on `link`.
+    fn expect(&mut self, link: &str, part: &str) {
+        let matches = |(on, line): &(String, String)| on == link && line.contains(part);
+        if let Some(index) = self.kept.iter().position(matches) {
             self.kept.remove(index);
             return;
         }
         let until = Instant::now() + PATIENCE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let heard = self
-                .heard
+            let received = self
+                .received
                 .recv_timeout(left)
                 .unwrap_or_else(|_| panic!("{link} heard no {part}; heard: {:?}", self.kept));
-            if is_it(&heard) {
+            if matches(&received) {
                 return;
             }
-            self.kept.push(heard);
+            self.kept.push(received);
         }
     }
 
-    /// Whether something with `part` in it has come on any link, and on which.
-    fn where_heard(&mut self, part: &str) -> Vec<String> {
-        self.kept.extend(self.heard.try_iter());
+    /// Returns the documents that contain `part`, each with its link.
+    fn received_with(&mut self, part: &str) -> Vec<String> {
+        self.kept.extend(self.received.try_iter());
         let with_it = self.kept.iter().filter(|(_, line)| line.contains(part));
         with_it.map(|(on, line)| format!("{on}: {line}")).collect()
     }
 
-    /// Lets alice in on a new main link, beside `partner`.
+    /// Accepts alice on a new main link, with `partner` as her partner.
     fn welcome(&mut self, name: &str, partner: &str) -> Link {
         let mut main = self.accept(&self.main, name);
-        main.says(
+        main.send_line(
             "<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>",
         );
         main.command("PARTNER JOINED", &format!("<partner>{partner}</partner>"));
-        self.hears(name, "LOGIN");
+        self.expect(name, "LOGIN");
         main.command("WELCOME", "<username>alice</username>");
-        self.hears(name, "WHO");
+        self.expect(name, "WHO");
         main.command(
             "WHO",
             "<user>alice</user><user>bob</user><user>carol</user>",
@@ -126,13 +127,13 @@ impl FalseServer {
         main
     }
 
-    /// Lets her into the room.
+    /// Accepts her in the room.
     fn welcome_into_room(&mut self, main: &mut Link, name: &str) -> Link {
-        self.hears(&main.name, "JOIN");
+        self.expect(&main.name, "JOIN");
         self.joined(main, name)
     }
 
-    /// Answers her JOIN.
+    /// Replies to her JOIN.
     fn joined(&mut self, main: &mut Link, name: &str) -> Link {
         let port = self.room.local_addr().unwrap().port();
         main.command(
@@ -143,15 +144,15 @@ impl FalseServer {
             ),
         );
         let mut room = self.accept(&self.room, name);
-        self.hears(name, "abc");
-        room.says(&format!(
+        self.expect(name, "abc");
+        room.send_line(&format!(
             "<SERVER type='room' port='{port}' room='lobby'><message>Connection successful</message></SERVER>"
         ));
         room
     }
 }
 
-/// Everything that a prompt can stand for, how one gets there, and what it looks like.
+/// Every kind of prompt, the line that leads to it, and its text.
 const PROMPTS: [(&str, &str, &str); 11] = [
     ("partner", "", "alice to bob>"),
     ("room", "/to lobby", "alice in lobby>"),
@@ -166,7 +167,7 @@ const PROMPTS: [(&str, &str, &str); 11] = [
     ("login", "", "password for alice>"),
 ];
 
-/// What is lost while something is being typed.
+/// The connection that is lost while a line is being typed.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Lost {
     Room,
@@ -176,29 +177,29 @@ enum Lost {
     Partner,
 }
 
-struct Stage {
-    server: FalseServer,
+struct Setup {
+    server: ScriptedServer,
     alice: Terminal,
     main: Link,
     room: Option<Link>,
 }
 
-fn stage(prompt: (&str, &str, &str)) -> Stage {
-    let mut server = FalseServer::new();
+fn set_up(prompt: (&str, &str, &str)) -> Setup {
+    let mut server = ScriptedServer::new();
     let port = server.address().port().to_string();
     let arguments = ["127.0.0.1", &port, "alice", "--reconnect", "--no-color"];
     let mut alice = Terminal::start(CLIENT, &arguments, &[]);
-    let (name, line, looks) = prompt;
+    let (name, line, text) = prompt;
     if name == "login" {
         let mut main = server.accept(&server.main, "main");
-        main.says(
+        main.send_line(
             "<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>",
         );
         main.command("PARTNER JOINED", "<partner>bob</partner>");
-        server.hears("main", "LOGIN");
+        server.expect("main", "LOGIN");
         main.command("PASSWORD", "<account>existing</account>");
-        alice.wait_for_prompt(looks);
-        return Stage {
+        alice.wait_for_prompt(text);
+        return Setup {
             server,
             alice,
             main,
@@ -213,12 +214,12 @@ fn stage(prompt: (&str, &str, &str)) -> Stage {
     match name {
         "PM" => {
             alice.type_line(line);
-            server.hears("main", "<command>PM</command></CLIENT>");
+            server.expect("main", "<command>PM</command></CLIENT>");
             main.command("PM", "");
         }
         "DM" | "DM to carol" => {
             alice.type_line("DM");
-            server.hears("main", "DM");
+            server.expect("main", "DM");
             main.command("DM", "<user>bob</user><user>carol</user>");
             if name != "DM" {
                 alice.wait_for_prompt("recipient>");
@@ -228,8 +229,8 @@ fn stage(prompt: (&str, &str, &str)) -> Stage {
         _ if !line.is_empty() => alice.type_line(line),
         _ => {}
     }
-    alice.wait_for_prompt(looks);
-    Stage {
+    alice.wait_for_prompt(text);
+    Setup {
         server,
         alice,
         main,
@@ -237,16 +238,16 @@ fn stage(prompt: (&str, &str, &str)) -> Stage {
     }
 }
 
-/// Types half a line, loses what is to be lost, types the other half, and looks where it went. With
-/// `waits`, Enter comes once the prompt has been replaced; else it races with that.
-fn a_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost, waits: bool) {
+/// Types half a line, loses the connection, types the other half, and checks where the line went.
+/// If `waits`, Enter follows after the prompt has been replaced; otherwise it races with that.
+fn check_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost, waits: bool) {
     let context = format!("{} while {lost:?} is lost, waits {waits}", prompt.0);
-    let Stage {
+    let Setup {
         mut server,
         mut alice,
         mut main,
         room,
-    } = stage(prompt);
+    } = set_up(prompt);
     let is_hidden = prompt.2.contains("password");
     alice.type_text("the sec");
     if !is_hidden {
@@ -254,18 +255,18 @@ fn a_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost, wai
     }
     let end_room = || {
         if let Some(room) = &room {
-            room.wait_for_exit();
+            room.close();
         }
     };
     match lost {
         Lost::Room => end_room(),
-        Lost::Main => main.wait_for_exit(),
+        Lost::Main => main.close(),
         Lost::RoomThenMain => {
             end_room();
-            main.wait_for_exit();
+            main.close();
         }
         Lost::MainThenRoom => {
-            main.wait_for_exit();
+            main.close();
             end_room();
         }
         Lost::Partner => {
@@ -278,7 +279,7 @@ fn a_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost, wai
         if waits {
             alice.wait_for_prompt("not connected>");
         }
-        // Another server with the same address: beside alice sits somebody else.
+        // Another server with the same address: alice has a different partner.
         let mut again = server.welcome("main again", "mallory");
         if room.is_some() {
             server.welcome_into_room(&mut again, "room again");
@@ -293,29 +294,26 @@ fn a_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost, wai
         });
     }
     alice.type_text("ret\r");
-    let mut went = Vec::new();
-    alice.wait_for(
-        "where the line went, and a prompt for the next one",
-        |alice| {
-            went = server.where_heard("secret");
-            let contents = alice.contents();
-            let refused = contents.contains("not sent") || contents.contains("answer yes or no");
-            let line = alice.line();
-            // Of two questions in a row, the first has its answer.
-            let is_next_question =
-                line.starts_with("new password for") || line.starts_with("message for the secret");
-            (!went.is_empty() || refused || is_next_question) && line.ends_with('>')
-        },
-    );
+    let mut destinations = Vec::new();
+    alice.wait_for("the line's destination, and the next prompt", |alice| {
+        destinations = server.received_with("secret");
+        let contents = alice.contents();
+        let refused = contents.contains("not sent") || contents.contains("answer yes or no");
+        let line = alice.line();
+        // The first of two consecutive questions has its answer.
+        let is_next_question =
+            line.starts_with("new password for") || line.starts_with("message for the secret");
+        (!destinations.is_empty() || refused || is_next_question) && line.ends_with('>')
+    });
     alice.type_line("/cancel");
-    alice.wait_for("a prompt to talk at", |alice| {
+    alice.wait_for("a chat prompt", |alice| {
         let line = alice.line();
         line.ends_with('>') && (line.starts_with("alice to") || line.starts_with("alice in"))
     });
     alice.type_line("/names");
-    server.hears(&main.name, "<command>WHO</command>");
-    went = server.where_heard("secret");
-    let may = |line: &String| {
+    server.expect(&main.name, "<command>WHO</command>");
+    destinations = server.received_with("secret");
+    let is_allowed = |line: &String| {
         let (link, document) = line.split_once(": ").unwrap();
         match prompt.0 {
             "partner" => link == "main" && !document.contains("command"),
@@ -323,93 +321,95 @@ fn a_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost, wai
             "person" | "DM to carol" => document.contains("<to>carol</to>"),
             "query" => document.contains("<to>dave</to>"),
             "everyone" => document.contains("<command>PM</command>"),
-            // The message after the PM of this very link.
+            // The message after PM on this link.
             "PM" => link == "main" && !main_is_lost,
             "passwd" => document.contains("<command>PASSWD</command>"),
             "login" => document.contains("<command>PASSWORD</command>"),
             _ => false,
         }
     };
-    for line in &went {
-        assert!(may(line), "{context}: {line}");
+    for line in &destinations {
+        assert!(is_allowed(line), "{context}: {line}");
     }
-    assert!(went.len() <= 1, "{context}: {went:?}");
+    assert!(destinations.len() <= 1, "{context}: {destinations:?}");
 }
 
-fn at_every_prompt(lost: Lost, waits: bool) {
-    // Who is nobody yet has no room; and a partner is the business of the partner's prompt.
+fn check_every_prompt(lost: Lost, waits: bool) {
+    // Before the login there is no room, and a lost partner affects only the partner's prompt.
     let prompts = PROMPTS.iter().copied();
     let prompts = prompts.filter(|prompt| prompt.0 != "login" || lost == Lost::Main);
-    // The client waits a second before it comes back: let them all wait at the same time.
+    // The client waits a second before it reconnects, so all of them run in parallel.
     thread::scope(|threads| {
         for prompt in prompts {
-            threads.spawn(move || a_line_goes_where_its_prompt_said(prompt, lost, waits));
+            threads.spawn(move || check_line_goes_where_its_prompt_said(prompt, lost, waits));
         }
     });
 }
 
 #[test]
-fn the_room_is_lost() {
-    at_every_prompt(Lost::Room, true);
-    at_every_prompt(Lost::Room, false);
+fn room_is_lost() {
+    check_every_prompt(Lost::Room, true);
+    check_every_prompt(Lost::Room, false);
 }
 
 #[test]
-fn the_server_is_lost() {
-    at_every_prompt(Lost::Main, true);
+fn server_is_lost() {
+    check_every_prompt(Lost::Main, true);
 }
 
 #[test]
-fn the_server_is_lost_and_enter_comes_at_once() {
-    at_every_prompt(Lost::Main, false);
+fn server_is_lost_before_enter() {
+    check_every_prompt(Lost::Main, false);
 }
 
 #[test]
-fn the_room_is_lost_and_then_the_server() {
-    at_every_prompt(Lost::RoomThenMain, true);
+fn room_then_server_is_lost() {
+    check_every_prompt(Lost::RoomThenMain, true);
 }
 
 #[test]
-fn the_server_is_lost_and_then_the_room() {
-    at_every_prompt(Lost::MainThenRoom, true);
+fn server_then_room_is_lost() {
+    check_every_prompt(Lost::MainThenRoom, true);
 }
 
 #[test]
-fn the_partner_is_another_one() {
-    at_every_prompt(Lost::Partner, true);
-    at_every_prompt(Lost::Partner, false);
+fn partner_changes() {
+    check_every_prompt(Lost::Partner, true);
+    check_every_prompt(Lost::Partner, false);
 }
 
 #[test]
-fn the_name_that_the_dead_connection_still_has_is_waited_for_and_not_given_up() {
-    let mut server = FalseServer::new();
+fn client_waits_for_its_old_name() {
+    let mut server = ScriptedServer::new();
     let port = server.address().port().to_string();
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice", "--reconnect"], &[]);
     let main = server.welcome("main", "bob");
     alice.wait_for_prompt("alice to bob>");
-    main.wait_for_exit();
+    main.close();
     let mut main = server.accept(&server.main, "main again");
-    main.says("<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>");
-    server.hears("main again", "LOGIN");
-    main.says(
+    main.send_line(
+        "<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>",
+    );
+    server.expect("main again", "LOGIN");
+    main.send_line(
         "<SERVER><error code='name-in-use'>the name alice is already in use</error></SERVER>",
     );
     alice.wait_for_text("holds the name alice");
-    // It has a prompt meanwhile, and may be somebody else.
+    // Meanwhile the client has a prompt, and may log in as another user.
     alice.wait_for_prompt("you, alone>");
     alice.type_line("/login alicia");
-    server.hears("main again", "alicia");
+    server.expect("main again", "alicia");
     assert!(!alice.contents().contains("server: somebody here"));
 }
 
 #[test]
-fn a_line_typed_while_not_connected_is_said_to_nobody() {
-    let mut server = FalseServer::new();
+fn line_typed_while_disconnected_is_not_sent() {
+    let mut server = ScriptedServer::new();
     let port = server.address().port().to_string();
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice", "--reconnect"], &[]);
     let main = server.welcome("main", "bob");
     alice.wait_for_prompt("alice to bob>");
-    main.wait_for_exit();
+    main.close();
     alice.wait_for_prompt("not connected>");
     alice.type_line("first secret");
     alice.wait_for_text("not sent: you are not connected");
@@ -420,19 +420,19 @@ fn a_line_typed_while_not_connected_is_said_to_nobody() {
     alice.type_text("ret\r");
     alice.wait_for_text("when you typed it, there was no recipient");
     alice.wait_for_prompt("alice to mallory>");
-    // The arrow key brings it back, and then it is meant for whoever the prompt names.
+    // The arrow key recalls it, and then it goes to the recipient in the prompt.
     alice.type_text("\x1b[A");
     alice.wait_for("the line again", |alice| {
         alice.line() == "alice to mallory> second secret"
     });
     alice.type_text("\r");
-    server.hears("main again", "<message>second secret</message>");
-    assert_eq!(server.where_heard("first secret"), Vec::<String>::new());
+    server.expect("main again", "<message>second secret</message>");
+    assert_eq!(server.received_with("first secret"), Vec::<String>::new());
 }
 
 #[test]
-fn the_room_is_talked_to_again_after_a_return_and_nobody_in_between() {
-    let mut server = FalseServer::new();
+fn room_prompt_returns_after_reconnect() {
+    let mut server = ScriptedServer::new();
     let port = server.address().port().to_string();
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice", "--reconnect"], &[]);
     let mut main = server.welcome("main", "bob");
@@ -442,7 +442,7 @@ fn the_room_is_talked_to_again_after_a_return_and_nobody_in_between() {
     alice.wait_for_text("you joined lobby");
     alice.type_line("/to lobby");
     alice.wait_for_prompt("alice in lobby>");
-    main.wait_for_exit();
+    main.close();
     alice.wait_for_prompt("not connected>");
     let mut main = server.welcome("main again", "mallory");
     alice.wait_for_prompt("alice, not with lobby yet>");
@@ -451,34 +451,34 @@ fn the_room_is_talked_to_again_after_a_return_and_nobody_in_between() {
     let _room = server.welcome_into_room(&mut main, "room again");
     alice.wait_for_prompt("alice in lobby>");
     alice.type_line("hello again");
-    server.hears("room again", "hello again");
-    assert_eq!(server.where_heard("a secret"), Vec::<String>::new());
+    server.expect("room again", "hello again");
+    assert_eq!(server.received_with("a secret"), Vec::<String>::new());
 }
 
-/// The rest of a paste waits for the answer to JOIN, and meanwhile somebody else sits beside alice.
+/// The rest of a paste waits for the reply to JOIN, and meanwhile alice gets another partner.
 #[test]
-fn the_rest_of_a_paste_goes_to_whom_it_was_pasted_for() {
-    let mut server = FalseServer::new();
+fn rest_of_a_paste_keeps_its_recipient() {
+    let mut server = ScriptedServer::new();
     let port = server.address().port().to_string();
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
     let mut main = server.welcome("main", "bob");
     alice.wait_for_prompt("alice to bob>");
     alice.type_text("\x1b[200~/join lobby\na secret\x1b[201~\r");
-    server.hears("main", "JOIN");
+    server.expect("main", "JOIN");
     main.command("PARTNER LEFT", "<partner>bob</partner>");
     main.command("PARTNER JOINED", "<partner>mallory</partner>");
     let _room = server.joined(&mut main, "room");
     alice.wait_for_text("you joined lobby");
     alice.wait_for_prompt("alice to mallory>");
     alice.type_line("hello");
-    server.hears("main", "hello");
-    assert_eq!(server.where_heard("a secret"), Vec::<String>::new());
+    server.expect("main", "hello");
+    assert_eq!(server.received_with("a secret"), Vec::<String>::new());
     assert!(alice.contents().contains("not sent: "));
 }
 
 #[test]
-fn who_leaves_a_room_has_been_heard_there_first() {
-    let mut server = FalseServer::new();
+fn messages_are_sent_before_leaving() {
+    let mut server = ScriptedServer::new();
     let port = server.address().port().to_string();
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
     let mut main = server.welcome("main", "bob");
@@ -487,33 +487,33 @@ fn who_leaves_a_room_has_been_heard_there_first() {
     let mut room = server.welcome_into_room(&mut main, "room");
     alice.wait_for_text("you joined lobby");
     alice.type_text("/send lobby one\r/leave lobby\r");
-    server.hears("room", "one");
-    server.hears("room", "PING");
+    server.expect("room", "one");
+    server.expect("room", "PING");
     assert_eq!(
-        server.where_heard("LEAVE"),
+        server.received_with("LEAVE"),
         Vec::<String>::new(),
-        "it goes over another link"
+        "LEAVE uses another link"
     );
     room.command("PONG", "");
-    server.hears("main", "LEAVE");
+    server.expect("main", "LEAVE");
     main.command("LEFT", "<room>lobby</room>");
     // Close like a server. Otherwise the client would wait for the last reply on this link, too.
-    room.wait_for_exit();
+    room.close();
     alice.wait_for_text("you left lobby");
-    // And so has who leaves altogether.
+    // The same when the client exits.
     alice.type_line("/join lobby");
     let mut room = server.welcome_into_room(&mut main, "room again");
     alice.wait_for("the room again", |alice| {
         alice.contents().matches("you joined lobby").count() == 2
     });
     alice.type_text("/send lobby two\r/quit\r");
-    server.hears("room again", "two");
-    server.hears("room again", "PING");
-    assert_eq!(server.where_heard("TERMINATE"), Vec::<String>::new());
+    server.expect("room again", "two");
+    server.expect("room again", "PING");
+    assert_eq!(server.received_with("TERMINATE"), Vec::<String>::new());
     room.command("PONG", "");
-    server.hears("main", "PING");
+    server.expect("main", "PING");
     main.command("PONG", "");
-    server.hears("main", "TERMINATE");
-    main.wait_for_exit();
+    server.expect("main", "TERMINATE");
+    main.close();
     assert_eq!(alice.wait_for_exit(), 0);
 }

@@ -1,5 +1,5 @@
-//! Rooms that come and go: 16 people, 4 ports, 10,000 rounds of joining, talking, leaving, dropping
-//! and resetting, in an order that a printed seed decides.
+//! Rooms under load: 16 users, 4 ports, 10,000 rounds of joining, sending, leaving, disconnecting
+//! and resetting, in an order that a printed seed determines.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,16 +17,16 @@ use parking_lot::RwLock;
 use portal_chat::server::Settings;
 use support::{Client, TestServer, command, handshake, login, message};
 
-const PEOPLE: usize = 16;
+const USERS: usize = 16;
 const ROUNDS: usize = 10_000;
-/// More names than ports, so that some rooms can't be made.
+/// More names than ports, so that some rooms can't be created.
 const NAMES: [&str; 6] = ["lobby", "attic", "cellar", "garden", "kitchen", "roof"];
 
-/// A person holds it for reading while joining a room, and each tick holds it for writing. Thus
-/// only clients that never connect run out of time, even on a slow machine.
-static ON_THE_WAY: RwLock<()> = RwLock::new(());
+/// Held for reading while a user joins a room, and for writing during a tick. Thus only the
+/// reservations of clients that never connect expire, even on a slow machine.
+static CONNECTING: RwLock<()> = RwLock::new(());
 
-/// Numbers that look random and can be had again.
+/// A reproducible random number generator.
 struct Dice(u64);
 
 impl Dice {
@@ -38,31 +38,31 @@ impl Dice {
     }
 }
 
-struct Person {
+struct User {
     name: String,
     main: Client,
     rooms: HashMap<&'static str, Membership>,
-    said: u64,
+    sent: u64,
     counts: Counts,
 }
 
-/// One stay in one room.
+/// One membership of one room.
 struct Membership {
     connection: Client,
-    /// The last number heard from each sender.
-    heard: HashMap<String, u64>,
+    /// The last number received from each sender.
+    received: HashMap<String, u64>,
 }
 
 #[derive(Default, Debug)]
 struct Counts {
     joined: usize,
     no_room_left: usize,
-    heard: usize,
+    received: usize,
 }
 
 impl Membership {
-    /// Notes a line that was heard: each sender's numbers only grow.
-    fn note(&mut self, line: &str, counts: &mut Counts) {
+    /// Records a received line, and checks that each sender's numbers increase.
+    fn record(&mut self, line: &str, counts: &mut Counts) {
         let Some((_, rest)) = line.split_once("from='") else {
             return;
         };
@@ -76,18 +76,18 @@ impl Membership {
             .unwrap()
             .parse()
             .unwrap();
-        let before = self.heard.insert(sender, number);
+        let before = self.received.insert(sender, number);
         assert!(
             before.is_none_or(|before| before < number),
             "{line} after {before:?}"
         );
-        counts.heard += 1;
+        counts.received += 1;
     }
 
-    /// Reads on until a line with `part`.
-    fn until(&mut self, part: &str, counts: &mut Counts) -> bool {
+    /// Reads until a line contains `part`. Returns `false` at the end of the connection.
+    fn read_until(&mut self, part: &str, counts: &mut Counts) -> bool {
         while let Some(line) = self.connection.next_line() {
-            self.note(&line, counts);
+            self.record(&line, counts);
             if line.contains(part) {
                 return true;
             }
@@ -96,12 +96,12 @@ impl Membership {
     }
 }
 
-impl Person {
+impl User {
     fn round(&mut self, dice: &mut Dice, host: SocketAddr) {
         let name = NAMES[dice.roll(NAMES.len())];
         match dice.roll(10) {
             0..4 if !self.rooms.contains_key(name) => self.join(name, host, dice.roll(12)),
-            0..7 => self.say(name),
+            0..7 => self.send(name),
             7 => self.leave(name),
             8 => drop(self.rooms.remove(name)),
             _ => {
@@ -112,33 +112,33 @@ impl Person {
         }
     }
 
-    fn join(&mut self, name: &'static str, host: SocketAddr, mood: usize) {
-        let _on_the_way = ON_THE_WAY.read();
+    fn join(&mut self, name: &'static str, host: SocketAddr, behaviour: usize) {
+        let _connecting = CONNECTING.read();
         self.main
             .send_line(&command("JOIN", &format!("<room>{name}</room>")));
-        let answer = loop {
+        let reply = loop {
             let line = self.main.line();
             if line.contains("<command>JOINED</command><room>") || line.contains("<error") {
                 break line;
             }
         };
-        if answer.contains("<error") {
+        if reply.contains("<error") {
             // Already a member: the server has not noticed yet that the last connection is gone.
             assert!(
-                answer.contains("no-room-left") || answer.contains("already-member"),
-                "{answer}"
+                reply.contains("no-room-left") || reply.contains("already-member"),
+                "{reply}"
             );
-            self.counts.no_room_left += usize::from(answer.contains("no-room-left"));
+            self.counts.no_room_left += usize::from(reply.contains("no-room-left"));
             return;
         }
-        let (port, passcode) = support::ticket(&answer);
-        if mood == 0 {
-            // Never comes.
+        let (port, passcode) = support::ticket(&reply);
+        if behaviour == 0 {
+            // The client never connects.
             return;
         }
         let address = SocketAddr::new(host.ip(), port.get());
         let mut connection = Client::connect(address);
-        if mood == 1 {
+        if behaviour == 1 {
             connection.send_line(&handshake("0"));
             return;
         }
@@ -149,21 +149,21 @@ impl Person {
             name,
             Membership {
                 connection,
-                heard: HashMap::new(),
+                received: HashMap::new(),
             },
         );
         self.counts.joined += 1;
     }
 
-    fn say(&mut self, name: &str) {
+    fn send(&mut self, name: &str) {
         let Some(room) = self.rooms.get_mut(name) else {
             return;
         };
-        self.said += 1;
-        room.connection.send_line(&message(&self.said.to_string()));
+        self.sent += 1;
+        room.connection.send_line(&message(&self.sent.to_string()));
         assert!(
-            room.until("<command>SENT", &mut self.counts),
-            "{} was not answered",
+            room.read_until("<command>SENT", &mut self.counts),
+            "{} received no reply",
             self.name
         );
     }
@@ -171,21 +171,21 @@ impl Person {
     fn leave(&mut self, name: &str) {
         self.main
             .send_line(&command("LEAVE", &format!("<room>{name}</room>")));
-        let answer = loop {
+        let reply = loop {
             let line = self.main.line();
             if line.contains("<command>LEFT") || line.contains("<error") {
                 break line;
             }
         };
         if let Some(mut room) = self.rooms.remove(name) {
-            assert!(answer.contains("<command>LEFT"), "{answer}");
-            // What was on its way still comes, and then the end: nothing more, ever.
-            assert!(!room.until("never said", &mut self.counts));
+            assert!(reply.contains("<command>LEFT"), "{reply}");
+            // Pending messages still arrive, and then the connection ends.
+            assert!(!room.read_until("never said", &mut self.counts));
         }
     }
 }
 
-/// How many of this process's threads belong to rooms.
+/// Counts this process's threads that belong to rooms.
 fn room_threads() -> usize {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
         return 0;
@@ -202,31 +202,31 @@ fn room_threads() -> usize {
 }
 
 #[test]
-fn ten_thousand_rounds_lose_no_port_no_thread_and_no_order() {
+fn ten_thousand_rounds_lose_no_port_or_thread() {
     let seed = std::env::var("SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or(0x5eed_0004);
     println!("seed {seed:#x}");
     let server = TestServer::start(&Settings {
-        workers: PEOPLE,
+        workers: USERS,
         rooms: 4,
         history: 0,
         idle_timeout: None,
         ..Settings::default()
     });
     let host = server.server.portal();
-    let people: Vec<Person> = (0..PEOPLE)
+    let users: Vec<User> = (0..USERS)
         .map(|number| {
             let (mut main, _) = server.seat();
             let name = format!("p{number}");
             main.send_line(&login(&name));
             main.line_with("WELCOME");
-            Person {
+            User {
                 name,
                 main,
                 rooms: HashMap::new(),
-                said: 0,
+                sent: 0,
                 counts: Counts::default(),
             }
         })
@@ -235,22 +235,22 @@ fn ten_thousand_rounds_lose_no_port_no_thread_and_no_order() {
     let counts: Vec<Counts> = std::thread::scope(|threads| {
         threads.spawn(|| {
             while !is_over.load(Ordering::Acquire) {
-                let nobody = ON_THE_WAY.write();
+                let none_connecting = CONNECTING.write();
                 server.tick(1);
-                drop(nobody);
+                drop(none_connecting);
                 std::thread::yield_now();
             }
         });
-        let threads: Vec<_> = people
+        let threads: Vec<_> = users
             .into_iter()
             .enumerate()
-            .map(|(number, mut person)| {
+            .map(|(number, mut user)| {
                 threads.spawn(move || {
                     let mut dice = Dice(seed + number as u64 * 7919 + 1);
-                    for _ in 0..ROUNDS / PEOPLE {
-                        person.round(&mut dice, host);
+                    for _ in 0..ROUNDS / USERS {
+                        user.round(&mut dice, host);
                     }
-                    person.counts
+                    user.counts
                 })
             })
             .collect();
@@ -260,11 +260,17 @@ fn ten_thousand_rounds_lose_no_port_no_thread_and_no_order() {
         counts.into_iter().map(Result::unwrap).collect()
     });
     let sum = |of: fn(&Counts) -> usize| counts.iter().map(of).sum::<usize>();
-    let (joined, refused, heard) = (sum(|c| c.joined), sum(|c| c.no_room_left), sum(|c| c.heard));
-    println!("{joined} joined, {refused} times no room was left, {heard} messages heard in order");
+    let (joined, refused, received) = (
+        sum(|c| c.joined),
+        sum(|c| c.no_room_left),
+        sum(|c| c.received),
+    );
+    println!(
+        "{joined} joined, {refused} times no room was left, {received} messages received in order"
+    );
     assert!(
-        joined > 300 && refused > 10 && heard > 1000,
-        "the rounds went nowhere"
+        joined > 300 && refused > 10 && received > 1000,
+        "the rounds did too little"
     );
     server.assert_all_rooms_end();
     server.assert_all_ports_freed();

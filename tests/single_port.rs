@@ -1,4 +1,4 @@
-//! One port for everyone: seats without a portal, and FULL when they are taken.
+//! A single port for all clients: seats without a portal, and FULL when they are taken.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -18,7 +18,7 @@ fn single(clients: usize) -> TestServer {
 }
 
 #[test]
-fn neighbours_talk_and_the_one_too_many_is_told_full() {
+fn neighbours_chat_and_the_next_client_gets_full() {
     let server = single(3);
     let (mut one, _) = server.seat();
     assert!(one.line().contains("NO PARTNER"));
@@ -56,7 +56,7 @@ fn neighbours_talk_and_the_one_too_many_is_told_full() {
 }
 
 #[test]
-fn everyone_is_told_at_the_end() {
+fn shutdown_notifies_all_clients() {
     let server = single(8);
     let mut guests: Vec<Client> = (0..8).map(|_| server.seat().0).collect();
     server.server.stop();
@@ -70,7 +70,7 @@ fn everyone_is_told_at_the_end() {
 }
 
 #[test]
-fn a_web_page_can_not_make_a_browser_speak_here() {
+fn browser_requests_are_rejected() {
     let server = TestServer::start(&Settings {
         single_port: Some(2),
         ..Settings::default()
@@ -87,15 +87,15 @@ fn a_web_page_can_not_make_a_browser_speak_here() {
             )
             .as_bytes(),
         );
-        let heard = page.rest_of_bytes();
-        let heard = String::from_utf8(heard).unwrap();
+        let received = page.rest_of_bytes();
+        let received = String::from_utf8(received).unwrap();
         assert!(
-            !heard.contains("error") && !heard.contains("page"),
-            "{heard}"
+            !received.contains("error") && !received.contains("page"),
+            "{received}"
         );
         server.wait_for_close(CloseReason::Entrance("http-request"), None);
     }
-    // Somebody who says such a word later is chatting.
+    // The same word later is a chat message.
     let mut guest = Client::connect(server.server.portal());
     guest.send_line(&support::command("PING", ""));
     guest.line_with("PONG");

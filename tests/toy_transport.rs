@@ -1,6 +1,5 @@
-//! A transport and an entrance in one file, to show that the core depends on neither: documents as
-//! JSON lines. A list is sent as one frame per entry, and replies name the client that they are
-//! for.
+//! A transport and an entrance in one file, which show that the core depends on neither: documents
+//! are JSON lines, a list is sent as one frame per entry, and replies name their client.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -36,7 +35,7 @@ impl Transport for JsonLines {
     }
 }
 
-/// The requests whose replies name the command.
+/// The ID of requests whose replies name the command.
 const WHO: RequestId = RequestId(1);
 
 struct JsonDecoder(FrameReader);
@@ -58,8 +57,8 @@ impl Decoder for JsonDecoder {
         } else if let Some(room) = text("join") {
             let (room, here) = (room.into(), true);
             (Ok(ClientCommand::Join { room, here }), RequestId::default())
-        } else if let (Some(room), Some(said)) = (text("room"), text("say")) {
-            let (room, message) = (room.into(), said.into());
+        } else if let (Some(room), Some(text_to_send)) = (text("room"), text("say")) {
+            let (room, message) = (room.into(), text_to_send.into());
             let say = ClientCommand::Say {
                 room,
                 message,
@@ -187,24 +186,24 @@ impl Toy {
         Toy(BufReader::new(stream))
     }
 
-    fn sends(&mut self, value: &Value) {
+    fn send(&mut self, value: &Value) {
         let line = format!("{value}\n");
         self.0.get_mut().write_all(line.as_bytes()).unwrap();
     }
 
-    fn gets(&mut self) -> Value {
+    fn receive(&mut self) -> Value {
         let mut line = String::new();
         self.0.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap()
     }
 
-    fn asks(&mut self, value: &Value) -> Value {
-        self.sends(value);
-        self.gets()
+    fn request(&mut self, value: &Value) -> Value {
+        self.send(value);
+        self.receive()
     }
 }
 
-fn in_lobby(client: &mut Client, name: &str) {
+fn join_lobby(client: &mut Client, name: &str) {
     client.send_line(&command("LOGIN", &format!("<username>{name}</username>")));
     client.line_with("WELCOME");
     client.send_line(&command("JOIN", "<room>lobby</room><here/>"));
@@ -212,7 +211,7 @@ fn in_lobby(client: &mut Client, name: &str) {
 }
 
 #[test]
-fn two_clients_of_a_toy_transport_chat_with_xml_clients_in_one_room() {
+fn toy_and_xml_clients_chat_in_one_room() {
     let server = TestServer::start(&Settings {
         workers: 4,
         ..Settings::default()
@@ -220,42 +219,42 @@ fn two_clients_of_a_toy_transport_chat_with_xml_clients_in_one_room() {
     let (port, accepting) = open_entrance(&server.server, 2);
     let (mut alice, _) = server.seat();
     let (mut bob, _) = server.seat();
-    in_lobby(&mut alice, "alice");
-    in_lobby(&mut bob, "bob");
+    join_lobby(&mut alice, "alice");
+    join_lobby(&mut bob, "bob");
 
     let (mut carol, mut dave) = (Toy::connect(port), Toy::connect(port));
     for (toy, name) in [(&mut carol, "carol"), (&mut dave, "dave")] {
         assert!(Name::new(name).is_some());
         let welcome = json!({ "to": name, "welcome": true });
-        assert_eq!(toy.asks(&json!({ "login": name })), welcome);
+        assert_eq!(toy.request(&json!({ "login": name })), welcome);
         let joined = json!({ "to": name, "joined": "lobby" });
-        assert_eq!(toy.asks(&json!({ "join": "lobby" })), joined);
+        assert_eq!(toy.request(&json!({ "join": "lobby" })), joined);
     }
     // A list is sent as several frames, whose last one names the request.
-    carol.sends(&json!({ "who": true }));
+    carol.send(&json!({ "who": true }));
     for user in ["alice", "bob", "carol", "dave"] {
-        assert_eq!(carol.gets(), json!({ "to": "carol", "user": user }));
+        assert_eq!(carol.receive(), json!({ "to": "carol", "user": user }));
     }
-    assert_eq!(carol.gets(), json!({ "to": "carol", "end of": "who" }));
+    assert_eq!(carol.receive(), json!({ "to": "carol", "end of": "who" }));
 
-    let sent = carol.asks(&json!({ "room": "lobby", "say": "hello <b>" }));
+    let sent = carol.request(&json!({ "room": "lobby", "say": "hello <b>" }));
     assert_eq!(sent, json!({ "to": "carol", "sent": 3 }));
     for client in [&mut alice, &mut bob] {
         let line = client.line_with("from='carol'");
         assert!(line.contains("hello &lt;b&gt;"), "{line}");
     }
     let from = |name: &str, text: &str| json!({ "room": "lobby", "from": name, "text": text });
-    assert_eq!(dave.gets(), from("carol", "hello <b>"));
+    assert_eq!(dave.receive(), from("carol", "hello <b>"));
     alice.send_line(&command(
         "SAY",
         "<room>lobby</room><message>welcome</message>",
     ));
     alice.line_with("SENT");
-    assert_eq!(carol.gets(), from("alice", "welcome"));
-    assert_eq!(dave.gets(), from("alice", "welcome"));
+    assert_eq!(carol.receive(), from("alice", "welcome"));
+    assert_eq!(dave.receive(), from("alice", "welcome"));
 
     drop((carol, dave));
     accepting.join().unwrap();
     drop((alice, bob));
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }

@@ -1,4 +1,4 @@
-//! `--trace` and `--chop`: every socket call can be seen, and one write is not one read.
+//! `--trace` and `--chop`: every socket call is visible, and one write is not one read.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -12,8 +12,8 @@ const CALLS: [&str; 8] = [
     "accept", "bind", "close", "connect", "listen", "read", "shutdown", "write",
 ];
 
-/// The calls that a server made while one client came, said something and left, each as its event
-/// line from the thread's name on.
+/// Returns the server's socket calls while one client connects, sends a message and leaves, each as
+/// its event line from the thread's name on.
 fn calls_of_a_visit(settings: &Settings) -> Vec<String> {
     let server = TestServer::start(settings);
     let (mut client, port) = server.seat();
@@ -36,7 +36,7 @@ fn calls_of_a_visit(settings: &Settings) -> Vec<String> {
 }
 
 #[test]
-fn every_call_of_the_server_is_told_with_its_bytes() {
+fn trace_shows_every_call_with_its_bytes() {
     let calls = calls_of_a_visit(&Settings {
         trace: true,
         ..Settings::default()
@@ -44,9 +44,9 @@ fn every_call_of_the_server_is_told_with_its_bytes() {
     for call in [
         "bind", "listen", "accept", "read", "write", "shutdown", "close",
     ] {
-        let is_it = |line: &&String| line.split(' ').nth(1) == Some(call);
+        let matches = |line: &&String| line.split(' ').nth(1) == Some(call);
         assert!(
-            calls.iter().any(|line| is_it(&line)),
+            calls.iter().any(|line| matches(&line)),
             "no {call}: {calls:#?}"
         );
     }
@@ -65,7 +65,7 @@ fn every_call_of_the_server_is_told_with_its_bytes() {
 }
 
 #[test]
-fn a_chopped_answer_goes_out_in_pieces() {
+fn chop_splits_writes() {
     let calls = calls_of_a_visit(&Settings {
         trace: true,
         chop: NonZeroUsize::new(5),
@@ -85,6 +85,6 @@ fn a_chopped_answer_goes_out_in_pieces() {
 }
 
 #[test]
-fn nobody_is_told_of_calls_unless_that_is_wanted() {
+fn calls_are_not_traced_by_default() {
     assert_eq!(calls_of_a_visit(&Settings::default()), Vec::<String>::new());
 }

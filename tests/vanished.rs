@@ -1,6 +1,6 @@
-//! A vanished machine is detected on every kind of connection, and a client that only does not read
-//! stays connected. Packets are really dropped: the server and the client are in separate network
-//! namespaces, which requires root and `ip`.
+//! A vanished machine is detected on every kind of connection, and a client that merely does not
+//! read stays connected. Packets are really dropped: the server and the client are in separate
+//! network namespaces, which require root and `ip`.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
@@ -90,7 +90,7 @@ impl Drop for Machines {
     }
 }
 
-/// Runs a function on that machine. Threads and sockets that it creates stay there. Its clients use
+/// Calls `action` on this machine. Threads and sockets that it creates stay there. Its clients use
 /// TLS if this thread's do.
 fn on<T: Send>(machine: &str, action: impl FnOnce() -> T + Send) -> T {
     #[cfg(feature = "tls")]
@@ -119,16 +119,16 @@ fn settings() -> Settings {
     }
 }
 
-fn is_end(event: &Event, wanted: CloseReason) -> bool {
-    ["closed", "room-left"].contains(&&*event.kind) && event.text("end") == Some(wanted.word())
+fn is_end(event: &Event, expected: CloseReason) -> bool {
+    ["closed", "room-left"].contains(&&*event.kind) && event.text("end") == Some(expected.word())
 }
 
-/// Alice is on the server's machine. `arrive` connects bob from the other machine. Bob then
+/// Alice is on the server's machine. `connect` connects bob from the other machine. Bob then
 /// vanishes, and alice sends him a message.
-fn vanishes<B: Send>(
+fn check_vanished_client<B: Send>(
     settings: &Settings,
-    arrive: impl FnOnce(&TestServer) -> B + Send,
-    says: impl FnOnce(&mut Client) + Send,
+    connect: impl FnOnce(&TestServer) -> B + Send,
+    send: impl FnOnce(&mut Client) + Send,
 ) {
     let Some(machines) = Machines::start() else {
         return;
@@ -136,9 +136,9 @@ fn vanishes<B: Send>(
     on(&machines.server, || {
         let server = TestServer::start(settings);
         let (mut alice, _) = server.seat();
-        let bob = on(&machines.client, || arrive(&server));
+        let bob = on(&machines.client, || connect(&server));
         machines.client_vanishes();
-        says(&mut alice);
+        send(&mut alice);
         server.with_running_clock(|| {
             server.wait_for("bob has vanished", |event| {
                 is_end(event, CloseReason::Unacknowledged)
@@ -151,53 +151,53 @@ fn vanishes<B: Send>(
     });
 }
 
-fn says_hello(alice: &mut Client) {
+fn send_hello(alice: &mut Client) {
     alice.send_line(&message("hello"));
 }
 
 #[test]
-fn at_a_worker() {
-    vanishes(&settings(), TestServer::seat, says_hello);
+fn vanished_at_a_worker() {
+    check_vanished_client(&settings(), TestServer::seat, send_hello);
 }
 
 #[test]
-fn at_a_single_port() {
+fn vanished_at_a_single_port() {
     let single = Settings {
         single_port: Some(2),
         ..settings()
     };
-    vanishes(&single, TestServer::seat, says_hello);
+    check_vanished_client(&single, TestServer::seat, send_hello);
 }
 
 #[test]
-fn in_a_browser() {
+fn vanished_in_a_browser() {
     let with_web = Settings {
         web: Some(WebEntrance::at(SocketAddr::from((SERVER, 0)))),
         ..settings()
     };
-    let arrive = |server: &TestServer| {
+    let connect = |server: &TestServer| {
         let mut bob = WebClient::connect(server.server.web().unwrap());
         bob.take_seat();
         bob
     };
-    vanishes(&with_web, arrive, says_hello);
+    check_vanished_client(&with_web, connect, send_hello);
 }
 
 #[test]
 #[cfg(feature = "tls")]
-fn over_tls() {
+fn vanished_over_tls() {
     let (tls, client) = support::tls::both();
     let encrypted = Settings {
         tls: Some(tls),
         ..settings()
     };
     support::tls::use_tls(Some(client));
-    vanishes(&encrypted, TestServer::seat, says_hello);
+    check_vanished_client(&encrypted, TestServer::seat, send_hello);
 }
 
 #[test]
-fn when_the_server_has_called() {
-    let arrive = |server: &TestServer| {
+fn vanished_after_a_callback() {
+    let connect = |server: &TestServer| {
         let listener = TcpListener::bind((CLIENT, 0)).unwrap();
         let (port, passcode) = ticket(&server.request_port());
         let callback = listener.local_addr().unwrap().port();
@@ -209,12 +209,12 @@ fn when_the_server_has_called() {
         bob.line_with("Connection successful");
         bob
     };
-    vanishes(&settings(), arrive, says_hello);
+    check_vanished_client(&settings(), connect, send_hello);
 }
 
 #[test]
-fn on_a_rooms_connection() {
-    let arrive = |server: &TestServer| {
+fn vanished_in_a_room() {
+    let connect = |server: &TestServer| {
         let (mut main, _) = server.seat();
         main.send_line(&login("bob"));
         main.send_line(&command("JOIN", "<room>lobby</room>"));
@@ -224,17 +224,17 @@ fn on_a_rooms_connection() {
         member.line_with("Connection successful");
         (main, member)
     };
-    let says = |alice: &mut Client| {
+    let send = |alice: &mut Client| {
         alice.send_line(&login("alice"));
         alice.send_line(&command("JOIN", "<room>lobby</room><here/>"));
     };
-    vanishes(&settings(), arrive, says);
+    check_vanished_client(&settings(), connect, send);
 }
 
 /// Bob reads nothing for ten times the limit, with much more pending than his kernel accepts, and
 /// loses no message. Then his machine vanishes while his window is closed.
 #[test]
-fn a_reader_that_pauses_is_left_alone_until_its_machine_vanishes() {
+fn paused_reader_stays_until_its_machine_vanishes() {
     const MESSAGES: usize = 100;
     let Some(machines) = Machines::start() else {
         return;
@@ -250,14 +250,14 @@ fn a_reader_that_pauses_is_left_alone_until_its_machine_vanishes() {
             bob
         });
         bob.line_with("PARTNER JOINED");
-        let talks = |alice: &mut Client| {
+        let send_all = |alice: &mut Client| {
             for number in 0..MESSAGES {
                 alice.send_line(&message(&format!("{number}{}", "x".repeat(4000))));
             }
             alice.send_line(&command("PING", ""));
             alice.line_with("PONG");
         };
-        talks(&mut alice);
+        send_all(&mut alice);
         for _ in 0..30 {
             server.tick(1);
             thread::sleep(LIMIT / 3);
@@ -265,7 +265,7 @@ fn a_reader_that_pauses_is_left_alone_until_its_machine_vanishes() {
         for number in 0..MESSAGES {
             bob.line_with(&format!(">{number}x"));
         }
-        talks(&mut alice);
+        send_all(&mut alice);
         machines.client_vanishes();
         server.with_running_clock(|| {
             server.wait_for("bob has vanished", |event| {

@@ -1,6 +1,6 @@
-//! The WebSocket framing in other people's hands: an echo made of it talks with Python's
-//! `websockets` and with npm's `ws`, and stands up to Autobahn's suite, where these are. Where one
-//! is not, its test says that it did not run.
+//! The WebSocket framing with other implementations: an echo server exchanges messages with
+//! Python's `websockets` and npm's `ws`, and passes Autobahn's test suite. If one of them is not
+//! installed, its test reports that it did not run.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,17 +19,17 @@ use portal_chat::wire::{FrameError, FrameReader, write_websocket_close};
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 
-/// What Autobahn's largest messages need.
-const MOST: usize = 17 * 1024 * 1024;
+/// The maximum message size, for Autobahn's largest messages.
+const MAX_MESSAGE_BYTES: usize = 17 * 1024 * 1024;
 
-/// Sends every message back, until its process ends.
+/// Starts a server that sends every message back, until its process ends.
 fn start_echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
             thread::spawn(move || {
-                // Whoever goes away in the middle has gone.
+                // A client may disconnect at any time.
                 let _ = echo(stream.unwrap());
             });
         }
@@ -62,7 +62,7 @@ fn echo(mut stream: TcpStream) -> std::io::Result<()> {
          Sec-WebSocket-Accept: {}\r\n\r\n",
         Base64::encode_string(&hash.finalize())
     )?;
-    let mut frames = FrameReader::of_any_websocket_message(MOST);
+    let mut frames = FrameReader::of_any_websocket_message(MAX_MESSAGE_BYTES);
     loop {
         let mut out = Vec::new();
         let ended = loop {
@@ -99,11 +99,11 @@ fn echo(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// Runs a program that says `all came back`; a program that is not there is said aloud.
-fn talks_with(name: &str, program: &str, is_there: &[&str], arguments: &[&str], script: &str) {
-    let there = Command::new(program).args(is_there).output();
-    if !there.is_ok_and(|output| output.status.success()) {
-        eprintln!("NOT TESTED: {name} is not there");
+/// Runs a script that prints `all came back`. Prints a message if the program is not installed.
+fn check_client(name: &str, program: &str, probe: &[&str], arguments: &[&str], script: &str) {
+    let installed = Command::new(program).args(probe).output();
+    if !installed.is_ok_and(|output| output.status.success()) {
+        eprintln!("NOT TESTED: {name} is not installed");
         return;
     }
     let url = format!("ws://{}/", start_echo());
@@ -113,13 +113,16 @@ fn talks_with(name: &str, program: &str, is_there: &[&str], arguments: &[&str], 
         .arg(script)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("all came back"), "{said}{complained}");
+    let output_text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output_text.contains("all came back"),
+        "{output_text}{errors}"
+    );
 }
 
 #[test]
-fn pythons_websockets_talks_with_it() {
+fn python_websockets_can_connect() {
     let script = r#"
 import asyncio, websockets
 async def main():
@@ -129,11 +132,11 @@ async def main():
             assert await there.recv() == text
         await there.send(["in ", "pieces"])
         assert await there.recv() == "in pieces"
-        await (await there.ping(b"are you there?"))
+        await (await there.ping(b"are you installed?"))
     print("all came back")
 asyncio.run(main())
 "#;
-    talks_with(
+    check_client(
         "Python's websockets",
         "python3",
         &["-c", "import websockets"],
@@ -143,7 +146,7 @@ asyncio.run(main())
 }
 
 #[test]
-fn npms_ws_talks_with_it() {
+fn npm_ws_can_connect() {
     let script = r#"
 const WebSocket = require('ws');
 const there = new WebSocket('URL', { perMessageDeflate: false });
@@ -157,7 +160,7 @@ there.on('message', (data) => {
 there.on('pong', () => there.close(1000));
 there.on('close', (code) => { if (next === texts.length && code === 1000) console.log('all came back'); });
 "#;
-    talks_with(
+    check_client(
         "npm's ws",
         "node",
         &["-e", "require('ws')"],
@@ -166,15 +169,15 @@ there.on('close', (code) => { if (next === texts.length && code === 1000) consol
     );
 }
 
-/// `make websocket-suite` runs it. It takes half a minute, and Python 2.7 with `pip install
+/// `make websocket-suite` runs it. It takes half a minute and requires Python 2.7 with `pip install
 /// autobahntestsuite==25.10.1`, whose `wstest` is on the PATH or named in WSTEST.
 #[test]
 #[ignore = "it needs Python 2.7; make websocket-suite runs it"]
-fn autobahns_suite_finds_no_fault() {
+fn autobahn_suite_passes() {
     let program = std::env::var("WSTEST").unwrap_or_else(|_| "wstest".to_owned());
     if Command::new(&program).arg("--help").output().is_err() {
         eprintln!(
-            "NOT TESTED: there is no {program} here. It needs Python 2.7: pip install virtualenv==20.15.1, then, in a \
+            "NOT TESTED: {program} is not installed. It needs Python 2.7: pip install virtualenv==20.15.1, then, in a \
              virtual environment, autobahntestsuite==25.10.1; WSTEST=…/bin/wstest names it"
         );
         return;
@@ -185,7 +188,7 @@ fn autobahns_suite_finds_no_fault() {
         "outdir": folder.join("reports"),
         "servers": [{ "agent": "portal-chat", "url": format!("ws://{}", start_echo()) }],
         "cases": ["*"],
-        // Compression is an extension, and this server agrees to none.
+        // Compression is an extension, which this server does not support.
         "exclude-cases": ["12.*", "13.*"],
         "exclude-agent-cases": {},
     });

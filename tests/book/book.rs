@@ -14,8 +14,8 @@ use std::process::ExitCode;
 
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, html};
 
-/// The parts of the book: a heading, and the pages in reading order. A folder stands for the
-/// Markdown files in it, sorted by name.
+/// The parts of the book: a heading, and the pages in reading order. A folder means the Markdown
+/// files in it, sorted by name.
 const PARTS: [(&str, &[&str]); 3] = [
     (
         "Learn",
@@ -160,7 +160,7 @@ fn render(page: &Page, files: &BTreeMap<PathBuf, String>, folder: &Path) -> (Str
                 title,
                 id,
             }) => {
-                let there = beside(page, &dest_url);
+                let there = resolve(page, &dest_url);
                 let name = there.file_name().unwrap().to_str().unwrap().to_owned();
                 let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(&there);
                 fs::copy(from, folder.join(&name)).expect("a picture to copy");
@@ -179,8 +179,8 @@ fn render(page: &Page, files: &BTreeMap<PathBuf, String>, folder: &Path) -> (Str
     (with_anchors(&body), text)
 }
 
-/// The path of a file that a page names, from the project's folder.
-fn beside(page: &Page, relative: &str) -> PathBuf {
+/// Resolves a path relative to a page, and returns it relative to the project's folder.
+fn resolve(page: &Page, relative: &str) -> PathBuf {
     let mut path = PathBuf::new();
     for part in page.source.parent().unwrap().join(relative).components() {
         match part {
@@ -191,7 +191,7 @@ fn beside(page: &Page, relative: &str) -> PathBuf {
     path
 }
 
-/// Where a link of `page` leads in the book: to a page of it, or to the project's file.
+/// Returns the target of a link in the book: one of its pages, or a file of the project.
 fn target(page: &Page, url: &str, files: &BTreeMap<PathBuf, String>, folder: &Path) -> String {
     if url.contains("://") || url.starts_with('#') {
         return url.to_owned();
@@ -200,7 +200,7 @@ fn target(page: &Page, url: &str, files: &BTreeMap<PathBuf, String>, folder: &Pa
         Some((path, anchor)) => (path, format!("#{anchor}")),
         None => (url, String::new()),
     };
-    let path = beside(page, path);
+    let path = resolve(page, path);
     match files.get(&path) {
         Some(file) => format!("{file}{anchor}"),
         None => {

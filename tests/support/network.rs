@@ -17,7 +17,7 @@ const INSIDE: &str = "PORTAL_CHAT_TEST_NETWORK";
 /// Runs the test with this name again in a network that has only a loopback, after the shell
 /// commands `setup`. Returns `true` inside that network; outside, waits for the inner run and
 /// returns `false`.
-pub fn is_inside_a_network_of_its_own(test: &str, setup: &str) -> bool {
+pub fn is_inside_isolated_network(test: &str, setup: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }

@@ -1,4 +1,5 @@
-//! Those who only sit at a door, and those who ask for more than their share, keep nobody else out.
+//! Idle callers at an entrance, and clients that request more than their share, block no other
+//! client.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -14,8 +15,8 @@ use support::{Client, TestServer, command, handshake, login, message, ticket};
 
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-/// Somebody who has logged in, where names need no password.
-fn somebody(server: &TestServer, name: &str) -> Client {
+/// Takes a seat and logs in, on a server without passwords.
+fn log_in(server: &TestServer, name: &str) -> Client {
     let (mut client, _) = server.seat();
     client.send_line(&login(name));
     client.line_with(">WELCOME<");
@@ -26,21 +27,21 @@ fn at(server: &TestServer, port: Port) -> SocketAddr {
     SocketAddr::new(server.server.portal().ip(), port.get())
 }
 
-/// A ticket for a room, which is made if there is none.
+/// Sends JOIN, and returns the ticket for the room.
 fn join(client: &mut Client, room: &str) -> (Port, String) {
     client.send_line(&command("JOIN", &format!("<room>{room}</room>")));
     ticket(&client.line_with(">JOINED<"))
 }
 
 #[test]
-fn strangers_at_a_rooms_door_keep_no_member_out() {
+fn idle_callers_of_a_room_block_no_member() {
     let server = TestServer::with_workers(4);
-    let mut alice = somebody(&server, "alice");
+    let mut alice = log_in(&server, "alice");
     for from in [ELSEWHERE, server.server.portal().ip()] {
         let (port, passcode) = join(&mut alice, "lobby");
-        let take_seat = || Client::connect_from(from, at(&server, port));
-        let mut silent: Vec<Client> = (0..2 * limits::HANDSHAKES).map(|_| take_seat()).collect();
-        // A caller that has to yield is told why.
+        let connect = || Client::connect_from(from, at(&server, port));
+        let mut silent: Vec<Client> = (0..2 * limits::HANDSHAKES).map(|_| connect()).collect();
+        // An evicted caller receives the reason.
         silent[0].line_with("IDLE TIMEOUT");
         let mut member = server.connect(port);
         member.send_line(&handshake(&passcode));
@@ -53,7 +54,7 @@ fn strangers_at_a_rooms_door_keep_no_member_out() {
     server.assert_all_rooms_end();
 }
 
-/// A client in a seat of a single port.
+/// Takes a seat at a single port.
 fn take_seat(server: &TestServer) -> Client {
     let mut client = Client::connect(server.server.portal());
     client.line_with("Connection successful");
@@ -74,7 +75,7 @@ fn assert_full(server: &TestServer, from: IpAddr) {
 }
 
 #[test]
-fn a_full_single_port_evicts_a_client_without_partner_and_traffic() {
+fn full_single_port_evicts_an_idle_client() {
     let server = single_port(3, None);
     let (_alice, _bob, mut alone) = (take_seat(&server), take_seat(&server), take_seat(&server));
     alone.line_with("NO PARTNER");
@@ -91,29 +92,29 @@ fn a_full_single_port_evicts_a_client_without_partner_and_traffic() {
     let left = server.wait_for_event("closed", None);
     assert!(left.line().contains("end evicted"), "{}", left.line());
     server.wait_for_event("seat-free", None);
-    let mut newcomer = Client::connect(server.server.portal());
-    assert!(newcomer.line().contains("seat='3'"));
+    let mut next = Client::connect(server.server.portal());
+    assert!(next.line().contains("seat='3'"));
 }
 
 #[test]
-fn a_full_single_port_keeps_listeners_with_a_partner_and_whoever_pings() {
+fn full_single_port_keeps_partners_and_active_clients() {
     let server = single_port(3, None);
-    let (mut listener, mut speaker, mut pinging) =
+    let (mut listener, mut speaker, mut pinger) =
         (take_seat(&server), take_seat(&server), take_seat(&server));
-    pinging.send_line(&command("PING", ""));
-    pinging.line_with("PONG");
+    pinger.send_line(&command("PING", ""));
+    pinger.line_with("PONG");
     server.tick(30);
     for _ in 0..3 {
         assert_full(&server, ELSEWHERE);
     }
     speaker.send_line(&message("still here"));
     listener.line_with("still here");
-    pinging.send_line(&command("PING", ""));
-    pinging.line_with("PONG");
+    pinger.send_line(&command("PING", ""));
+    pinger.line_with("PONG");
 }
 
 #[test]
-fn an_address_with_its_share_of_a_single_port_costs_only_its_own_clients_a_seat() {
+fn full_address_evicts_only_its_own_clients() {
     let server = single_port(3, Some(1));
     let mut other = Client::connect_from(ELSEWHERE, server.server.portal());
     other.line_with("NO PARTNER");
@@ -142,16 +143,16 @@ const REQUESTS: [&str; 5] = [
 ];
 
 #[test]
-fn a_browsers_request_costs_no_ticket() {
+fn browser_at_the_portal_uses_no_ticket() {
     let server = TestServer::with_workers(2);
     for _ in 0..20 {
         let mut browser = Client::connect(server.server.portal());
         browser.try_send(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:50000\r\n\r\n");
-        let answer = String::from_utf8(browser.rest_of_bytes()).unwrap();
+        let reply = String::from_utf8(browser.rest_of_bytes()).unwrap();
         // The portal sends first, so it may not have seen the request in time.
         assert!(
-            answer.starts_with("HTTP/1.1 400") || answer.contains("<Port>"),
-            "{answer}"
+            reply.starts_with("HTTP/1.1 400") || reply.contains("<Port>"),
+            "{reply}"
         );
     }
     // No tick has passed.
@@ -160,8 +161,8 @@ fn a_browsers_request_costs_no_ticket() {
 }
 
 #[test]
-fn a_ticket_that_a_browser_got_is_free_for_the_next_caller() {
-    for begin in REQUESTS {
+fn ticket_of_a_browser_is_reused() {
+    for first_line in REQUESTS {
         let server = TestServer::with_workers(2);
         let mut browsers: Vec<Client> = (0..2)
             .map(|_| {
@@ -171,27 +172,31 @@ fn a_ticket_that_a_browser_got_is_free_for_the_next_caller() {
             })
             .collect();
         for browser in &mut browsers {
-            browser.try_send(format!("{begin}\r\nHost: 127.0.0.1:50000\r\n\r\n").as_bytes());
+            browser.try_send(format!("{first_line}\r\nHost: 127.0.0.1:50000\r\n\r\n").as_bytes());
         }
         let _seated = [server.seat(), server.seat()];
-        let mut talking = Client::connect(server.server.portal());
-        assert!(talking.line().contains("FULL"), "{begin:?}");
+        let mut late = Client::connect(server.server.portal());
+        assert!(late.line().contains("FULL"), "{first_line:?}");
     }
 }
 
 #[test]
-fn every_kind_of_request_is_recognised_at_a_single_port() {
+fn single_port_recognises_every_http_method() {
     let server = single_port(2, None);
-    for begin in REQUESTS {
+    for first_line in REQUESTS {
         let mut browser = Client::connect(server.server.portal());
-        browser.try_send(format!("{begin}\r\nHost: 127.0.0.1:50000\r\n\r\n").as_bytes());
-        let told = server.wait_for_event("closed", None);
-        assert!(told.line().contains("http"), "{begin:?}: {}", told.line());
+        browser.try_send(format!("{first_line}\r\nHost: 127.0.0.1:50000\r\n\r\n").as_bytes());
+        let received = server.wait_for_event("closed", None);
+        assert!(
+            received.line().contains("http"),
+            "{first_line:?}: {}",
+            received.line()
+        );
     }
 }
 
 #[test]
-fn a_proxy_protocol_header_at_the_portal_is_named_and_costs_no_ticket() {
+fn proxy_header_at_the_portal_uses_no_ticket() {
     let server = TestServer::with_workers(2);
     for (header, version) in [
         (&b"PROXY TCP4 192.0.2.1 192.0.2.2 5 6\r\n"[..], "version 1)"),
@@ -200,19 +205,19 @@ fn a_proxy_protocol_header_at_the_portal_is_named_and_costs_no_ticket() {
             "version 2)",
         ),
     ] {
-        // The portal has already answered, so it sees the header when the next caller connects.
+        // The portal has already replied, so it sees the header when the next caller connects.
         let mut proxy = Client::connect(server.server.portal());
         ticket(&proxy.rest());
         proxy.try_send(header);
         drop(server.seat());
-        let told = server.wait_for_event("wrong-protocol", None);
-        assert!(told.line().contains(version), "{}", told.line());
+        let received = server.wait_for_event("wrong-protocol", None);
+        assert!(received.line().contains(version), "{}", received.line());
     }
     server.assert_all_ports_freed();
 }
 
 #[test]
-fn a_ticket_of_a_caller_that_says_something_else_stands() {
+fn ticket_of_another_protocol_stays_valid() {
     let server = TestServer::with_workers(2);
     let mut caller = Client::connect(server.server.portal());
     let (port, passcode) = ticket(&caller.rest());
@@ -224,13 +229,13 @@ fn a_ticket_of_a_caller_that_says_something_else_stands() {
 }
 
 #[test]
-fn one_person_is_in_so_many_rooms_and_no_more() {
+fn rooms_per_user_are_limited() {
     let server = TestServer::start(&Settings {
         workers: 2,
         rooms: limits::MAX_ROOMS_PER_USER + 1,
         ..Settings::default()
     });
-    let mut alice = somebody(&server, "alice");
+    let mut alice = log_in(&server, "alice");
     for number in 0..limits::MAX_ROOMS_PER_USER {
         alice.send_line(&command("JOIN", &format!("<room>r{number}</room><here/>")));
         alice.line_with(">JOINED<");
@@ -255,7 +260,7 @@ fn fill_history(server: &TestServer, speaker: &mut Client, room: &str) -> usize 
         speaker.send_line(&command("SAY", &parts));
         speaker.line_with(">SENT<");
     }
-    let mut member = somebody(server, "member");
+    let mut member = log_in(server, "member");
     member.send_line(&command("JOIN", &format!("<room>{room}</room><here/>")));
     member.send_line(&command("PING", ""));
     let mut bytes = 0;
@@ -290,7 +295,7 @@ fn with_history() -> TestServer {
 #[test]
 fn rejoining_every_room_takes_no_tick() {
     let server = with_history();
-    let (mut alice, mut bob) = (somebody(&server, "alice"), somebody(&server, "bob"));
+    let (mut alice, mut bob) = (log_in(&server, "alice"), log_in(&server, "bob"));
     let rooms: Vec<String> = (0..limits::MAX_ROOMS_PER_USER)
         .map(|n| format!("r{n}"))
         .collect();
@@ -307,10 +312,10 @@ fn rejoining_every_room_takes_no_tick() {
 /// The clock is stopped during the requests, so only the ticks after them allow more than the
 /// burst.
 #[test]
-fn replays_beyond_the_burst_wait_for_ticks_and_nobody_else_does() {
+fn replays_beyond_the_burst_wait_for_ticks() {
     const TIMES: usize = 30;
     let server = with_history();
-    let (mut alice, mut bob) = (somebody(&server, "alice"), somebody(&server, "bob"));
+    let (mut alice, mut bob) = (log_in(&server, "alice"), log_in(&server, "bob"));
     let replay = fill_history(&server, &mut alice, "lobby");
     for _ in 0..TIMES {
         bob.send_line(&command("JOIN", "<room>lobby</room><here/>"));
@@ -337,16 +342,16 @@ fn replays_beyond_the_burst_wait_for_ticks_and_nobody_else_does() {
 }
 
 #[test]
-fn long_answers_wait_for_ticks_too() {
+fn long_replies_wait_for_ticks() {
     let server = with_history();
-    let mut alice = somebody(&server, "alice");
+    let mut alice = log_in(&server, "alice");
     alice.send_line(&command("JOIN", "<room>r</room><here/>"));
     let topic = "&apos;".repeat(limits::MAX_TOPIC_BYTES);
     let parts = format!("<room>r</room><topic>{topic}</topic>");
     alice.send_line(&command("TOPIC", &parts));
-    let answer = alice.line_with(">TOPIC<").len() + 1;
+    let reply = alice.line_with(">TOPIC<").len() + 1;
     let request = command("TOPIC", "<room>r</room>");
-    let charged = answer - limits::REPLY_FACTOR * (request.len() + 1);
+    let charged = reply - limits::REPLY_FACTOR * (request.len() + 1);
     let times = 3 * limits::REPLY_BURST / charged;
     let before = server.clock.now().0;
     server.with_running_clock(|| {
@@ -356,7 +361,7 @@ fn long_answers_wait_for_ticks_too() {
         }
     });
     let ticks = (server.clock.now().0 - before) as usize;
-    let waited_for = 2 * limits::REPLY_BURST - 2 * answer;
+    let waited_for = 2 * limits::REPLY_BURST - 2 * reply;
     assert!(
         ticks >= waited_for / limits::REPLIES_PER_TICK,
         "{ticks} ticks"
@@ -366,9 +371,9 @@ fn long_answers_wait_for_ticks_too() {
 /// A client that requests replays repeatedly and reads nothing is disconnected. It receives no more
 /// of them than fit into its fixed share of the server's memory and into the sockets' buffers.
 #[test]
-fn replays_that_nobody_reads_are_bounded() {
+fn unread_replays_are_bounded() {
     let server = with_history();
-    let (mut alice, mut bob) = (somebody(&server, "alice"), somebody(&server, "bob"));
+    let (mut alice, mut bob) = (log_in(&server, "alice"), log_in(&server, "bob"));
     fill_history(&server, &mut alice, "lobby");
     SockRef::from(&bob.stream)
         .set_recv_buffer_size(4096)
@@ -394,9 +399,9 @@ fn replays_that_nobody_reads_are_bounded() {
 }
 
 #[test]
-fn a_topic_is_short() {
+fn topic_length_is_limited() {
     let server = TestServer::with_workers(2);
-    let (mut alice, mut bob) = (somebody(&server, "alice"), somebody(&server, "bob"));
+    let (mut alice, mut bob) = (log_in(&server, "alice"), log_in(&server, "bob"));
     for client in [&mut alice, &mut bob] {
         client.send_line(&command("JOIN", "<room>r</room><here/>"));
         client.line_with(">JOINED<");
@@ -410,23 +415,23 @@ fn a_topic_is_short() {
     );
     alice.send_line(&command("TOPIC", &topic(limits::MAX_TOPIC_BYTES)));
     alice.line_with(">TOPIC<");
-    let told = bob.line_with(">TOPIC<");
+    let received = bob.line_with(">TOPIC<");
     assert!(
-        told.len() > limits::MAX_TOPIC_BYTES,
-        "the short one alone is told: {told}"
+        received.len() > limits::MAX_TOPIC_BYTES,
+        "only the short topic arrives: {received}"
     );
 }
 
 #[test]
-fn what_was_said_before_makes_no_newcomer_too_slow() {
+fn history_does_not_disconnect_a_new_member() {
     let server = TestServer::start(&Settings {
         workers: 4,
         history: 1000,
         ..Settings::default()
     });
-    let mut alice = somebody(&server, "alice");
-    let mut bob = somebody(&server, "bob");
-    // An apostrophe is six bytes on its way.
+    let mut alice = log_in(&server, "alice");
+    let mut bob = log_in(&server, "bob");
+    // Escaped, an apostrophe takes six bytes.
     let text = "'".repeat(4000);
     let rooms = ["one", "two", "three", "four"];
     for room in rooms {
@@ -438,7 +443,7 @@ fn what_was_said_before_makes_no_newcomer_too_slow() {
             alice.line_with(">SENT<");
         }
     }
-    // Bob asks for all of it at once, and reads nothing until he has.
+    // Bob requests all of it at once, and reads nothing until then.
     for room in rooms {
         bob.send_line(&command("JOIN", &format!("<room>{room}</room><here/>")));
     }
@@ -450,7 +455,7 @@ fn what_was_said_before_makes_no_newcomer_too_slow() {
 }
 
 #[test]
-fn who_says_the_passcode_in_other_clothes_is_told_what_is_wrong_with_them() {
+fn badly_encoded_passcode_gets_a_hint() {
     let server = TestServer::start(&Settings {
         workers: 2,
         trace: true,
