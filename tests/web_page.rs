@@ -91,7 +91,7 @@ fn pages_and_a_terminal_chat() {
     browser.type_text("#again", "another password\u{e007}");
     browser.wait_until("document.getElementById('state').textContent.includes('Logged in as bob')");
     // As partners, in neighbouring seats.
-    sees(&browser, "is your partner");
+    wait_for_text(&browser, "is your partner");
     send_text(&browser, "hello beside me");
     browser.switch_to(&first);
     wait_for_text(&browser, "hello beside me");
@@ -139,7 +139,7 @@ fn pages_and_a_terminal_chat() {
     browser.wait_until(
         "session.link === 2 && session.name === 'alice' && session.inRooms.has('lobby')",
     );
-    sees(&browser, "You were disconnected");
+    wait_for_text(&browser, "You were disconnected");
     choose_tab(&browser, "# lobby");
     send_text(&browser, "alice is back");
     carol.wait_for_text("alice is back");
@@ -206,15 +206,15 @@ fn drafts_keep_their_recipient_and_texts_stay_text() {
     browser.wait_until("session.isIn");
     browser.run("window.harmed = 0; window.alert = () => { window.harmed += 1; }");
     let (bob, _) = server.seat();
-    sees(&browser, "is your partner");
+    wait_for_text(&browser, "is your partner");
     // A draft for bob is not sent to the next partner.
     browser.type_text("#text", "a secret for bob");
     drop(bob);
-    sees(&browser, " left");
+    wait_for_text(&browser, " left");
     let (mut mallory, _) = server.seat();
     browser.wait_until("session.partner !== null");
     browser.type_text("#text", "\u{e007}");
-    sees(&browser, "Not sent, because");
+    wait_for_text(&browser, "Not sent, because");
     assert!(mallory.has_received_only("PARTNER"));
     browser.type_text("#text", "\u{e007}");
     assert!(mallory.line_with("<message>").contains("a secret for bob"));
@@ -368,7 +368,7 @@ fn page_retries_if_full_and_shows_the_reason() {
     browser.wait_until(
         "document.getElementById('state').textContent.includes('operator removed you')",
     );
-    sees(&browser, "too loud");
+    wait_for_text(&browser, "too loud");
     assert_eq!(browser.run("return session.timer"), json!(null));
     browser.run("[...document.querySelectorAll('#state button')][0].click()");
     browser.wait_until("session.isIn");
@@ -395,7 +395,7 @@ fn page_chats_over_tls() {
     support::tls::use_tls(Some(client));
     let (mut bob, _) = server.seat();
     browser.open_url(&format!("https://{}/", entrance(&server)));
-    sees(&browser, "is your partner");
+    wait_for_text(&browser, "is your partner");
     assert_eq!(
         browser.run("return session.socket.url.startsWith('wss://')"),
         true

@@ -598,7 +598,12 @@ mod tests {
         let snapshot = after(&[TICKET, ARRIVED, SEATED]);
         let card = &snapshot.cards[&50001];
         assert_eq!((card.idle_until, card.total_until), (Some(10), Some(14)));
-        let snapshot = after(&[TICKET, ARRIVED, SEATED, "7 worker-50001 activity port=50001"]);
+        let snapshot = after(&[
+            TICKET,
+            ARRIVED,
+            SEATED,
+            "7 worker-50001 activity port=50001",
+        ]);
         assert_eq!(snapshot.cards[&50001].idle_until, Some(13));
         let snapshot = after(&[TICKET, ARRIVED, SEATED, LEFT]);
         assert_eq!(phase(&snapshot, 50001), "closing");
