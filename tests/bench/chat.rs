@@ -73,7 +73,7 @@ fn run_all(size: Size, only: Option<&str>) {
         }
     }
     if size != Size::Trial {
-        let path = table.keep();
+        let path = table.save();
         println!("\nsaved to {}", path.display());
     }
 }
