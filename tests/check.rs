@@ -1,6 +1,6 @@
-//! The checker is checked: a correct server of each rung passes every check, and for each check a
-//! faulty server fails it, and no other but those that need it. (Those may pass or fail, so they
-//! are not played.) The servers stand in `tests/check`.
+//! Tests the checker: a correct server of each rung passes every check, and each faulty server
+//! fails its check and no others, except those that depend on it. (Those may pass or fail, so they
+//! do not run.) The servers are in `tests/check`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/running.rs"]
@@ -20,11 +20,11 @@ use serde_json::Value;
 const CHECKER: &str = env!("CARGO_BIN_EXE_chatcheck");
 const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
-/// The tasks, as the checker's first words name them: seven rungs, and a client.
+/// The tasks, as arguments of the checker: seven rungs, and a client.
 const TASKS: [&str; 8] = ["1", "2", "3", "4", "5", "6", "7", CLIENT];
 const CLIENT: &str = "1 --client";
 
-/// How many checkers run at once; most of their time they wait.
+/// The number of checkers that run at once. They wait most of the time.
 const AT_ONCE: usize = 20;
 
 /// The time limits of a checker and its server.
@@ -48,10 +48,11 @@ const SLOW: Time = Time {
     slower: "20",
 };
 
-/// Whoever writes it plays alone, but for the small tests; whoever reads it plays in a crowd.
+/// Held for writing by a test that must run alone, except for the small tests, and for reading by
+/// one that may run among others.
 static ALONE: RwLock<()> = RwLock::new(());
 
-/// Runs the checker, whose lines are JSON.
+/// Runs the checker, and parses its JSON lines.
 fn check(words: &[&str]) -> (Vec<Value>, Option<i32>) {
     check_at(QUICK, words)
 }
@@ -77,7 +78,7 @@ fn checker_at(time: Time, words: &[&str]) -> Output {
         .unwrap()
 }
 
-/// The checks of a task, each with those that it needs.
+/// Returns the checks of a task, each with the checks that it needs.
 fn checks(task: &str) -> Vec<(String, BTreeSet<String>)> {
     let mut words: Vec<&str> = task.split(' ').collect();
     words.extend(["--list", "--json"]);
@@ -90,8 +91,8 @@ fn checks(task: &str) -> Vec<(String, BTreeSet<String>)> {
         .collect()
 }
 
-/// The names of the checks that a server passes and that it fails, of these `only`, or of all if
-/// that is empty.
+/// Returns the names of the checks that a server passes, and those that it fails with their
+/// results: only the checks in `only`, or all if that is empty.
 fn verdicts(
     task: &str,
     command: &str,
@@ -114,14 +115,14 @@ fn verdicts(
     )
 }
 
-/// The interpreter itself: `python3` may be a script that looks for it, each time, for longer than
-/// it takes to start.
+/// Returns the path of the interpreter itself: `python3` may be a wrapper script whose search takes
+/// longer than the interpreter's start.
 fn python() -> Option<String> {
     let words = ["-c", "import sys; print(sys.executable)"];
     match Command::new("python3").args(words).output() {
         Ok(output) => Some(String::from_utf8(output.stdout).unwrap().trim().to_owned()),
         Err(_) => {
-            // Past the test harness, which would keep it to itself.
+            // Written directly, because the test harness captures the output of `eprintln!`.
             let _ = writeln!(
                 std::io::stderr(),
                 "NOT TESTED: the checker against faulty servers, because there is no python3"
@@ -132,7 +133,7 @@ fn python() -> Option<String> {
 }
 
 #[test]
-fn every_rung_has_its_checks_and_a_last_one_with_load() {
+fn every_rung_ends_with_a_load_check() {
     for task in TASKS {
         let checks = checks(task);
         assert!((6..=16).contains(&checks.len()), "task {task}");
@@ -146,7 +147,7 @@ fn every_rung_has_its_checks_and_a_last_one_with_load() {
 }
 
 #[test]
-fn our_own_programs_pass_their_tasks() {
+fn own_programs_pass_their_tasks() {
     let programs = [
         ("1", "echo {port} --one-at-a-time --bind 127.0.0.1"),
         ("2", "echo {port} --bind 127.0.0.1"),
@@ -172,12 +173,12 @@ fn our_own_programs_pass_their_tasks() {
     ];
     thread::scope(|threads| {
         for (task, options) in programs {
-            threads.spawn(move || our_own_program_passes(task, options));
+            threads.spawn(move || check_own_program(task, options));
         }
     });
 }
 
-fn our_own_program_passes(task: &str, options: &str) {
+fn check_own_program(task: &str, options: &str) {
     let program = match task {
         CLIENT => env!("CARGO_BIN_EXE_chatclient"),
         _ => SERVER,
@@ -186,7 +187,7 @@ fn our_own_program_passes(task: &str, options: &str) {
     let (passed, mut failed) = verdicts(task, &command, &[], QUICK);
     assert_eq!(passed.len() + failed.len(), checks(task).len());
     if !failed.is_empty() {
-        // Two hundred passwords are hashed one after the other, and in a crowd that takes its time.
+        // Two hundred passwords are hashed one after the other, which takes long on a busy machine.
         let _alone = ALONE.write();
         let again: Vec<String> = failed.into_keys().collect();
         (_, failed) = verdicts(task, &command, &again, SLOW);
@@ -194,9 +195,10 @@ fn our_own_program_passes(task: &str, options: &str) {
     assert!(failed.is_empty(), "task {task}: {failed:#?}");
 }
 
-/// The heart of it: each fault is found by its check, and by none that does not need that one.
+/// The main test: each fault is found by its check, and by no check that does not depend on that
+/// one.
 #[test]
-fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
+fn each_faulty_server_fails_exactly_its_check() {
     let Some(python) = python() else {
         return;
     };
@@ -207,7 +209,7 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
         let faults = checks(task).into_iter().map(|(name, _)| (task, Some(name)));
         servers.extend(faults);
     }
-    // The last ones, which take longest, are taken first.
+    // The last ones take longest, so they run first.
     let servers = Mutex::new(servers);
     let again = Mutex::new(Vec::new());
     let crowd = ALONE.read();
@@ -215,15 +217,16 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
         for _ in 0..AT_ONCE {
             threads.spawn(|| {
                 while let Some((task, fault)) = { servers.lock().unwrap().pop() } {
-                    let played = worth_playing(task, fault.as_deref());
-                    let wrong = starter.judge(task, fault.as_deref(), &played);
+                    let checks_run = checks_to_run(task, fault.as_deref());
+                    let wrong = starter.judge(task, fault.as_deref(), &checks_run);
                     if !wrong.is_empty() {
                         let names: Vec<String> = wrong.into_keys().collect();
                         let fault_or_none = fault.as_deref().unwrap_or("no fault");
-                        // Past the test harness, which shows it only if the test fails.
+                        // Written directly, because the test harness captures the output of
+                        // `eprintln!`.
                         let _ = writeln!(
                             std::io::stderr(),
-                            "once more, alone: task {task}, {fault_or_none}: {names:?}"
+                            "again, alone: task {task}, {fault_or_none}: {names:?}"
                         );
                         again.lock().unwrap().push((task, fault, names));
                     }
@@ -243,21 +246,21 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// Starts the faulty servers: `tests/check/starter.py`, which ends with the test.
+/// Starts the faulty servers with `tests/check/starter.py`, which exits with the test.
 struct Starter {
     time: Time,
     python: String,
     _process: Running,
     folder: PathBuf,
-    /// Open for as long as it is to run, and to be read by, so that no shell ever waits for a
-    /// reader.
+    /// Open while the starter runs; also for reading, so that no shell ever blocks while it opens
+    /// the pipe.
     _asked: File,
 }
 
 impl Starter {
     fn new(python: &str, time: Time) -> Starter {
         let folder = std::env::temp_dir().join(format!("portal-chat-starter-{}", process::id()));
-        // Somebody who had that number may have been killed.
+        // An earlier process with this ID may have been killed.
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir(&folder).unwrap();
         let made = Command::new("mkfifo")
@@ -275,10 +278,10 @@ impl Starter {
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped()),
         );
-        let mut said = String::new();
+        let mut output_text = String::new();
         let mut output = BufReader::new(process.stdout.take().unwrap());
-        output.read_line(&mut said).unwrap();
-        assert_eq!(said, "ready\n");
+        output.read_line(&mut output_text).unwrap();
+        assert_eq!(output_text, "ready\n");
         Starter {
             time,
             python: python.to_owned(),
@@ -288,8 +291,8 @@ impl Starter {
         }
     }
 
-    /// What the checker is to start. The shell waits for a pipe into which nobody writes, until it
-    /// is ended with all that is in its process group.
+    /// Returns the command for the checker. The shell waits for a pipe that is never written to,
+    /// until its process group is killed.
     fn command(&self, task: &str, fault: &str) -> String {
         let python = &self.python;
         let folder = self.folder.display();
@@ -304,18 +307,18 @@ impl Starter {
         }
     }
 
-    /// Plays those checks with that task's program and that fault, and compares what fails with
-    /// what has to. Returns what is wrong, by the check's name.
+    /// Runs these checks with the task's faulty program, and compares the failures with the
+    /// expected ones. Returns the mistakes by the check's name.
     fn judge(
         &self,
         task: &str,
         fault: Option<&str>,
-        played: &[String],
+        checks_run: &[String],
     ) -> BTreeMap<String, String> {
         let command = self.command(task, fault.unwrap_or_default());
-        let (passed, failed) = verdicts(task, &command, played, self.time);
+        let (passed, failed) = verdicts(task, &command, checks_run, self.time);
         let mut wrong = BTreeMap::new();
-        for name in played {
+        for name in checks_run {
             let complaint = match (fault == Some(name), passed.contains(name)) {
                 (true, true) => format!("task {task}: {name} is not found"),
                 (false, false) => format!(
@@ -331,9 +334,9 @@ impl Starter {
     }
 }
 
-/// The checks that say something about that fault. Those that need the one that is to fail may fail
-/// or pass.
-fn worth_playing(task: &str, fault: Option<&str>) -> Vec<String> {
+/// Returns the checks with a defined result for this fault. Checks that need the failing one may
+/// fail or pass.
+fn checks_to_run(task: &str, fault: Option<&str>) -> Vec<String> {
     let needs_it = |needs: &BTreeSet<String>| fault.is_some_and(|fault| needs.contains(fault));
     let checks = checks(task).into_iter();
     let worth = checks.filter(|(_, needs)| !needs_it(needs));
@@ -347,37 +350,39 @@ impl Drop for Starter {
 }
 
 #[test]
-fn a_program_that_does_not_start_is_told_of_with_its_own_words() {
+fn failed_start_shows_the_output_of_the_program() {
     let output = checker(&["1", "echo it is broken >&2; exit 3 # {port}"]);
-    let said = String::from_utf8(output.stdout).unwrap();
+    let output_text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        said.contains("the program has ended") && said.contains("      it is broken"),
-        "{said}"
+        output_text.contains("the program has ended") && output_text.contains("      it is broken"),
+        "{output_text}"
     );
-    // The checks after it were not played, and it says how they are.
-    assert!(said.contains("--keep-going"), "{said}");
+    // The later checks did not run, and the report explains how to run them.
+    assert!(output_text.contains("--keep-going"), "{output_text}");
 }
 
 #[test]
-fn what_is_wrong_in_the_command_line_is_a_sentence_and_code_2() {
+fn invalid_command_line_exits_with_code_2() {
     for (words, part) in [
         (&["1", "python3 server.py 8080"][..], "{port}"),
         (&["1", "true {port}", "--only", "nonsense"], "--list"),
         (&["99"], "99"),
     ] {
         let output = checker(words);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains(part), "{words:?}: {said}");
+        let output_text = String::from_utf8(output.stderr).unwrap();
+        assert!(output_text.contains(part), "{words:?}: {output_text}");
         assert_eq!(output.status.code(), Some(2), "{words:?}");
     }
 }
 
 #[test]
-fn without_a_command_the_task_is_printed_and_with_only_one_check_is_played() {
+fn missing_command_prints_the_task_and_only_selects_a_check() {
     let output = checker(&["1"]);
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.starts_with("# Rung 1, to build") && said.contains("make grade RUNG=1"));
+    let output_text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output_text.starts_with("# Rung 1, to build") && output_text.contains("make grade RUNG=1")
+    );
     let server = format!("{SERVER} echo {{port}} --bind 127.0.0.1");
     let (lines, code) = check(&["1", &server, "--json", "--only", "empty-line"]);
     assert_eq!(code, Some(0));
@@ -386,7 +391,7 @@ fn without_a_command_the_task_is_printed_and_with_only_one_check_is_played() {
 }
 
 #[test]
-fn a_learning_platform_gets_xml() {
+fn junit_report_is_valid_xml() {
     let file = std::env::temp_dir().join(format!("portal-chat-junit-{}.xml", process::id()));
     let server = format!("{SERVER} echo {{port}} --bind 127.0.0.1; echo '<gone>'");
     let path = file.to_str().unwrap();
@@ -409,18 +414,18 @@ fn a_learning_platform_gets_xml() {
 }
 
 #[test]
-fn everything_that_was_started_is_ended() {
+fn all_started_processes_are_ended() {
     let file = std::env::temp_dir().join(format!("portal-chat-child-{}", process::id()));
     let path = file.to_str().unwrap();
-    // A child of its own, which outlives the program that has started it.
+    // A child process that outlives the program that started it.
     let server =
         format!("sleep 1000 & echo $! > {path}; exec {SERVER} echo {{port}} --bind 127.0.0.1");
     let output = checker(&["1", &server, "--only", "one-line"]);
     assert_eq!(output.status.code(), Some(0));
     let child = std::fs::read_to_string(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
-    // A signal is on its way for a moment. It is gone then, or not waited for by whoever inherits
-    // it.
+    // A signal takes a moment. Afterwards the process is gone, or a zombie if its new parent does
+    // not reap it.
     let is_over = || {
         let state = std::fs::read_to_string(format!("/proc/{}/stat", child.trim()));
         state.map_or(true, |state| state.contains(") Z "))

@@ -1,5 +1,5 @@
-//! The ladder of lessons keeps its promises: every rung is complete, every check that it names is a
-//! test, every file is there, every bug can be put in and is caught by what its exercise names.
+//! The ladder of lessons is complete: every rung has its parts, every named check is a test, every
+//! file exists, and every bug can be applied and is found by the check of its exercise.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::fs;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 const LADDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lesson/ladder");
 
-/// The files of the ladder that end in `ending`, each with its text.
+/// The files of the ladder with this ending, each with its text.
 fn files(ending: &str) -> Vec<(String, String)> {
     let mut files: Vec<(String, String)> = fs::read_dir(LADDER)
         .unwrap()
@@ -25,7 +25,7 @@ fn files(ending: &str) -> Vec<(String, String)> {
     files
 }
 
-/// An exercise: its heading and its text.
+/// The exercises of a rung, each with its heading and its text.
 fn exercises(rung: &str) -> Vec<(&str, &str)> {
     let all = rung.split_once("## Exercises").unwrap().1;
     all.split("\n### ")
@@ -34,9 +34,9 @@ fn exercises(rung: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// The arguments of the `cargo test` that an exercise names: for a bug the check that is red with
-/// it, for a question the test that plays it. A question's answer is folded away, because no test
-/// tells whether somebody knew it.
+/// Returns the arguments of the `cargo test` in an exercise: for a bug, the check that fails with
+/// it; for a question, the test that demonstrates the answer. A question has a folded answer,
+/// because no test can check whether a student knew it.
 fn check<'e>((heading, exercise): (&str, &'e str)) -> Vec<&'e str> {
     let is_bug = heading.contains("Bug: ");
     let begin = if is_bug {
@@ -50,7 +50,7 @@ fn check<'e>((heading, exercise): (&str, &'e str)) -> Vec<&'e str> {
     assert_eq!(
         exercise.contains("\n<details><summary>Answer</summary>\n\n"),
         !is_bug,
-        "{heading}: a question has its answer"
+        "{heading}: exactly the questions have answers"
     );
     check
         .split_once('`')
@@ -101,7 +101,7 @@ fn every_check_is_a_test() {
             };
             let function = test.rsplit("::").next().unwrap();
             let is_there = |text: &str| {
-                // A transcript's test stands in a macro's list.
+                // A transcript's test is in a macro's list.
                 text.contains(&format!("fn {function}"))
                     || text.contains(&format!("{function}: \""))
             };
@@ -131,7 +131,7 @@ fn texts_under(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn every_file_to_read_is_there() {
+fn every_file_to_read_exists() {
     for (name, text) in files(".md") {
         let read = text.split_once("## Read").unwrap().1;
         let read = read.split_once("## Exercises").unwrap().0;
@@ -176,9 +176,9 @@ fn apply(patch: &str, options: &[&str], folder: &Path) -> bool {
 }
 
 #[test]
-fn every_bug_can_be_put_in() {
+fn every_bug_can_be_applied() {
     if Command::new("git").arg("--version").output().is_err() {
-        // Past the test harness, which would keep it to itself.
+        // Written directly, because the test harness captures the output of `eprintln!`.
         let _ = writeln!(
             io::stderr(),
             "NOT TESTED: the bugs of the lessons, because there is no git"
@@ -194,24 +194,24 @@ fn every_bug_can_be_put_in() {
     }
 }
 
-/// What this test's own build has made of other people's crates is as good for the copies of the
-/// project. Its own stays out: a build of the copy would write into it, and the project would be
-/// built anew next time, at best.
-fn take_over_dependencies(target: &Path) {
+/// Copies the dependencies that this test's own build has compiled to the target directory of the
+/// copy. The project's own files are left out: a build of the copy would overwrite them, and the
+/// project would be rebuilt next time.
+fn copy_dependencies(target: &Path) {
     let there = target.join("debug");
     fs::create_dir_all(&there).unwrap();
-    let own = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("debug");
+    let own_target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("debug");
     for (part, how) in [
         ("deps", "--link"),
         ("build", "--recursive"),
         (".fingerprint", "--recursive"),
     ] {
-        // With their times, by which cargo sees that they are not old. For the large ones, a second
-        // name for each file is enough, because rustc puts a new file where an old one was. If it
-        // can't be done, they are built.
+        // With their timestamps, so that cargo considers them up to date. For large files a hard
+        // link is enough, because rustc replaces files instead of modifying them. If copying fails,
+        // cargo builds them.
         let _ = Command::new("cp")
             .args(["-a", how])
-            .arg(own.join(part))
+            .arg(own_target.join(part))
             .arg(&there)
             .status();
     }
@@ -220,8 +220,8 @@ fn take_over_dependencies(target: &Path) {
         let entries = entries.into_iter().flatten();
         entries.map(|entry| entry.unwrap().path()).collect()
     };
-    // Each of its units is a folder `portal-chat-…-HASH`, and has the same hash at the end of its
-    // files' names.
+    // Each unit of the project is a folder `portal-chat-…-HASH`, and its files' names end with the
+    // same hash.
     for unit in names(".fingerprint") {
         let name = unit.file_name().unwrap().to_string_lossy().into_owned();
         let Some((_, hash)) = name
@@ -239,41 +239,41 @@ fn take_over_dependencies(target: &Path) {
     }
 }
 
-/// Builds the project once for each bug, in a copy of it, and once more without any.
+/// Builds a copy of the project once for each bug, and once more without any.
 #[test]
 #[ignore = "takes minutes; `make bugs` runs it"]
-fn every_bug_is_caught_by_the_check_of_its_exercise() {
+fn every_bug_fails_the_check_of_its_exercise() {
     let copy = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bugs");
     let _ = fs::remove_dir_all(&copy);
     let tree = copy.join("tree");
     for part in ["Cargo.toml", "Cargo.lock", "clippy.toml", "src", "tests"] {
         copy_all(&Path::new(PROJECT).join(part), &tree.join(part));
     }
-    // Of its own, or git would look at the patch from the project's root.
+    // A separate repository; otherwise git would apply the patch relative to the project's root.
     let init = Command::new("git")
         .arg("init")
         .arg("-q")
         .arg(&tree)
         .status();
     assert!(init.unwrap().success());
-    take_over_dependencies(&copy.join("target"));
-    // Six builds, of which each is run once: to make them takes longer than to run them.
-    let quickly_built = ["dev", "test"]
+    copy_dependencies(&copy.join("target"));
+    // Six builds that run once each: building takes longer than running.
+    let unoptimised = ["dev", "test"]
         .map(|profile| format!("--config=profile.{profile}.package.portal-chat.opt-level=0"));
-    // What cargo tells this test of its package: some crates would be built anew with it.
-    let about_us = std::env::vars_os().map(|(name, _)| name).filter(|name| {
+    // Cargo's variables about this test's package would cause some crates to be rebuilt.
+    let package_variables = std::env::vars_os().map(|(name, _)| name).filter(|name| {
         let name = name.to_string_lossy();
         name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
     });
-    let about_us: Vec<_> = about_us.collect();
+    let package_variables: Vec<_> = package_variables.collect();
     let cargo = |words: &[String], patience: &str| {
         let mut command = Command::new(env!("CARGO"));
-        for name in &about_us {
+        for name in &package_variables {
             command.env_remove(name);
         }
         let status = command
             .arg("test")
-            .args(&quickly_built)
+            .args(&unoptimised)
             .args(words)
             .current_dir(&tree)
             .env("CARGO_TARGET_DIR", copy.join("target"))
@@ -283,19 +283,19 @@ fn every_bug_is_caught_by_the_check_of_its_exercise() {
             .status();
         status.unwrap().success()
     };
-    // In seconds: with the bug in it, what is waited for may never come.
+    // The patience in seconds. With a bug, the expected event may never arrive.
     let (short, long) = ("8", "60");
-    let say = |what: &str, check: &[String], is_green: bool| {
+    let report = |what: &str, check: &[String], is_green: bool| {
         let colour = if is_green { "green" } else { "red" };
         let check = check.join(" ");
         let _ = writeln!(io::stderr(), "{what}: cargo test {check} is {colour}");
     };
-    // Without an engine, a test of several servers tests nothing.
-    let has_engine = Command::new("redis-server")
+    // Without Redis, a test of a cluster tests nothing.
+    let has_redis = Command::new("redis-server")
         .arg("--version")
         .output()
         .is_ok();
-    let can_be_tried = |check: &[String]| has_engine || !check.contains(&"cluster".to_owned());
+    let can_be_tried = |check: &[String]| has_redis || !check.contains(&"cluster".to_owned());
     for (patch, check) in bugs() {
         if !can_be_tried(&check) {
             let _ = writeln!(
@@ -306,9 +306,9 @@ fn every_bug_is_caught_by_the_check_of_its_exercise() {
         }
         assert!(apply(&patch, &[], &tree), "{patch}");
         let is_green = cargo(&check, short);
-        say(&format!("{patch} put in"), &check, is_green);
+        report(&format!("{patch} applied"), &check, is_green);
         assert!(!is_green, "{patch} and {check:?}");
-        // A test that is not even built is red, too.
+        // A test that does not compile fails, too.
         let build: Vec<String> = ["--no-run".to_owned()]
             .into_iter()
             .chain(check.iter().take(check.len().min(2)).cloned())
@@ -318,7 +318,7 @@ fn every_bug_is_caught_by_the_check_of_its_exercise() {
     }
     for (patch, check) in bugs().into_iter().filter(|(_, check)| can_be_tried(check)) {
         let is_green = cargo(&check, long);
-        say(&format!("{patch} taken out"), &check, is_green);
+        report(&format!("{patch} reverted"), &check, is_green);
         assert!(is_green, "{patch} and {check:?}");
     }
 }
@@ -336,8 +336,8 @@ fn copy_all(from: &Path, to: &Path) {
 }
 
 #[test]
-fn each_bug_can_be_graded_by_its_number() {
-    // A cargo that only says what it was asked for, and is new enough.
+fn each_bug_can_be_graded_by_number() {
+    // A fake cargo that only prints its arguments, and is new enough.
     let cargo = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cargo-that-says.sh");
     let script = "if [ \"$1\" = --version ]; then echo cargo 99.0.0; else echo \"asked: $*\"; fi\n";
     fs::write(&cargo, script).unwrap();
@@ -349,8 +349,8 @@ fn each_bug_can_be_graded_by_its_number() {
             .current_dir(PROJECT)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let asked = format!("asked: test {} --quiet\n", check.join(" "));
-        assert!(said.contains(&asked), "{patch}: {said}");
+        let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let expected = format!("asked: test {} --quiet\n", check.join(" "));
+        assert!(output_text.contains(&expected), "{patch}: {output_text}");
     }
 }

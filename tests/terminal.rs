@@ -339,7 +339,7 @@ fn client_without_partner_sends_to_a_name() {
     carol.wait_for_prompt("carol, alone>");
     carol.type_line("%alice%hello from afar");
     alice.wait_for_text("hello from afar");
-    // What is for nobody in particular still goes to nobody.
+    // A message without a recipient still reaches no client.
     carol.type_line("50% off");
     carol.wait_for_text("not sent: you have no partner yet");
     assert!(!alice.contents().contains("50% off") && !bob.contents().contains("afar"));

@@ -72,14 +72,14 @@ class Client:
 
 
 class Connects(Client):
-    """The port is its own idea."""
+    """Ignores the given port."""
 
     def address(self, port):
         return ("127.0.0.1", 9)
 
 
 class Sends(Client):
-    """Without the line feed."""
+    """Sends the line without its line feed."""
 
     def message(self, line):
         return line.encode("utf-8")
@@ -91,14 +91,14 @@ class Shows(Client):
 
 
 class SeveralLines(Client):
-    """One line, and that is all."""
+    """Handles only one line."""
 
     def is_enough(self):
         return True
 
 
 class AnswerInParts(Client):
-    """What one read brings is the answer, up to a line feed if there is one; a letter that is cut is waited for."""
+    """Takes the result of one read for the reply, up to a line feed if there is one; waits for the rest of a character."""
 
     def answer(self, connection):
         came = self.rest
@@ -119,7 +119,7 @@ class AnswerInParts(Client):
 
 
 class Utf8(Client):
-    """Each byte is a letter."""
+    """Decodes each byte as a character."""
 
     def decoded(self, line):
         return line.decode("latin-1")
@@ -131,14 +131,14 @@ class ControlCharacters(Client):
 
 
 class Exit(Client):
-    """An answer is waited for, whatever was said."""
+    """Waits for a reply to every line, including Exit."""
 
     def is_last(self, line):
         return False
 
 
 class EndOfInput(Client):
-    """At the end it waits for what may come."""
+    """Waits for more data at the end."""
 
     def end(self, connection):
         while connection.recv(65536):
@@ -147,7 +147,7 @@ class EndOfInput(Client):
 
 
 class ServerHasGone(Client):
-    """No answer is an empty answer."""
+    """Takes the end of the stream for an empty reply."""
 
     def gone(self):
         return 0
@@ -159,7 +159,7 @@ class NobodyListens(Client):
 
 
 class Load(Client):
-    """It gives up after a hundred."""
+    """Stops after a hundred lines."""
 
     count = 0
 

@@ -1,5 +1,5 @@
-//! `make handouts`: one page to print for each task, made of the same Markdown that `make grade`
-//! prints.
+//! `make handouts`: one printable page for each task, generated from the same Markdown that `make
+//! grade` prints.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,8 +14,7 @@ use std::process::{Command, ExitCode};
 use pulldown_cmark::{Options, Parser, html};
 use serde_json::Value;
 
-/// Black on white, in a size that is read at arm's length, and no rule of the table cut by the end
-/// of a page.
+/// Black on white, readable at arm's length, without page breaks inside table rows.
 const STYLE: &str = "
 body { font: 11pt/1.45 Georgia, serif; max-width: 42em; margin: 2em auto; padding: 0 1em; color: #000; background: #fff }
 h1 { font-size: 18pt } h2 { font-size: 13pt }
@@ -64,12 +63,12 @@ fn main() -> ExitCode {
     }
     let file = Path::new(&folder).join("answers.html");
     fs::write(&file, answers()).expect("a file to write");
-    println!("{}  (for the teacher)", file.display());
+    println!("{}  (for teachers)", file.display());
     println!("Open one in a browser, and print it from there.");
     ExitCode::SUCCESS
 }
 
-/// The exercises of all lessons with their answers, unfolded: for the teacher.
+/// The exercises of all lessons with their answers unfolded, for the teacher.
 fn answers() -> String {
     let ladder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lesson/ladder");
     let mut rungs: Vec<_> = fs::read_dir(ladder)
@@ -98,7 +97,7 @@ fn page(title: &str, body: &str) -> String {
     )
 }
 
-/// What `chatcheck`, which is built beside this, prints.
+/// Runs `chatcheck`, which is in the parent folder, and returns its output.
 fn checker(words: &[&str]) -> String {
     let checker = Path::new(&std::env::current_exe().unwrap())
         .ancestors()
@@ -109,13 +108,13 @@ fn checker(words: &[&str]) -> String {
     String::from_utf8(output.expect("chatcheck, built beside this").stdout).unwrap()
 }
 
-/// How a task is checked: the last line that the checker prints of it.
+/// Returns the command that checks a task: the last line of the checker's output.
 fn command(task: &[&str]) -> String {
     let text = checker(task);
     text.lines().last().unwrap().trim().to_owned()
 }
 
-/// What the checker itself says of a task's checks, as a list to tick off.
+/// Returns the checks of a task as an HTML list with boxes to tick.
 fn checks(task: &[&str]) -> String {
     let text = checker(&[task, &["--list", "--json"]].concat());
     let line = |line: &str| {

@@ -51,7 +51,7 @@ class OneLine(Server):
 
 
 class SeveralLines(Server):
-    """One line, and good-bye."""
+    """Closes after one line."""
 
     def visit(self, connection):
         line = connection.makefile("rb").readline()
@@ -60,7 +60,7 @@ class SeveralLines(Server):
 
 
 class EmptyLine(Server):
-    """`if not line` is true for an empty one as well."""
+    """`if not line` is also true for an empty line."""
 
     def is_end(self, line):
         return not line or super().is_end(line)
@@ -72,7 +72,7 @@ class Utf8(Server):
 
 
 class Exit(Server):
-    """Good-bye is answered."""
+    """Replies to `Exit`."""
 
     def is_end(self, line):
         return line == b"exit"
@@ -99,7 +99,7 @@ class LastLine(Server):
 
 
 class NextClient(Server):
-    """accept stands before the loop."""
+    """Calls accept before the loop."""
 
     def visit(self, connection):
         super().visit(connection)
@@ -107,7 +107,7 @@ class NextClient(Server):
 
 
 class HangUp(Server):
-    """The end of the stream is taken for a line, and there is none."""
+    """Takes the end of the stream for a line."""
 
     def visit(self, connection):
         lines = connection.makefile("rb")
@@ -123,7 +123,7 @@ class HangUp(Server):
 
 
 class TheSecondWaits(Server):
-    """Whoever has come meanwhile is sent away."""
+    """Closes connections that arrived during a visit."""
 
     def is_end(self, line):
         if not super().is_end(line):
@@ -138,7 +138,7 @@ class TheSecondWaits(Server):
 
 
 class Load(Server):
-    """Room for a hundred visits, and nobody gives it back."""
+    """Has a hundred slots for visits, and never releases one."""
 
     visits = 0
 

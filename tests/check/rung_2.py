@@ -67,14 +67,14 @@ class OneLine(Server):
 
 
 class TwoAtOnce(Server):
-    """A thread is started, and waited for."""
+    """Starts a thread, and waits for it to end."""
 
     def begin(self, connection):
         self.guarded(connection)
 
 
 class ASilentOne(Server):
-    """The thread that accepts waits for the first word."""
+    """The accepting thread waits for the first line."""
 
     def begin(self, connection):
         connection.recv(1, socket.MSG_PEEK)
@@ -82,7 +82,7 @@ class ASilentOne(Server):
 
 
 class OwnAnswers(Server):
-    """`connection` belongs to nobody in particular."""
+    """All threads share the variable `connection`."""
 
     def begin(self, connection):
         self.latest = connection
@@ -93,7 +93,7 @@ class OwnAnswers(Server):
 
 
 class HalfALine(Server):
-    """Who has begun a line is waited for, and nobody else speaks meanwhile."""
+    """Holds a lock until a started line is complete."""
 
     def read(self, connection, rest):
         came = connection.recv(4096)
@@ -112,7 +112,7 @@ class HalfALine(Server):
 
 
 class TwentyAtOnce(Server):
-    """Ten threads, and not one more."""
+    """Has only ten threads."""
 
     def __init__(self):
         super().__init__()
@@ -129,21 +129,21 @@ class ExitEndsOne(Server):
 
 
 class Reset(Server):
-    """An exception that nobody has thought of ends the program."""
+    """An unhandled exception ends the program."""
 
     def broken(self):
         os._exit(1)
 
 
 class HalfClose(Server):
-    """Whose words have ended is taken for gone."""
+    """Takes a client that has finished sending for disconnected."""
 
     def last(self, connection, line):
         pass
 
 
 class WhoDoesNotRead(Server):
-    """One lock around every write."""
+    """Holds one lock around every write."""
 
     def answer(self, connection, line):
         with self.lock:
@@ -151,7 +151,7 @@ class WhoDoesNotRead(Server):
 
 
 class Load(Server):
-    """A hundred at a time."""
+    """Serves a hundred clients at a time."""
 
     def __init__(self):
         super().__init__()

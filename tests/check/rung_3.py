@@ -9,7 +9,7 @@ LONGEST = 8192
 
 
 class Server:
-    """Echo with a thread for each client, however the bytes arrive."""
+    """Echo with a thread for each client, independent of read boundaries."""
 
     def serve(self, port):
         with socket.create_server(("127.0.0.1", port), backlog=256) as listener:
@@ -47,7 +47,7 @@ class Server:
 
     def cut(self, rest):
         if b"\n" not in rest:
-            # To split is slower, which counts where somebody sends a line that has no end.
+            # Splitting is slower, which matters for a client that sends an endless line.
             return [], rest
         *lines, rest = rest.split(b"\n")
         return lines, rest
@@ -78,7 +78,7 @@ class OneLine(Server):
 
 
 class ByteByByte(Server):
-    """One read is one message, or several."""
+    """Takes one read for one or more whole messages."""
 
     def cut(self, rest):
         lines, rest = super().cut(rest)
@@ -86,7 +86,7 @@ class ByteByByte(Server):
 
 
 class Glued(Server):
-    """One read is one message at most."""
+    """Takes at most one message from each read."""
 
     def cut(self, rest):
         lines, rest = super().cut(rest)
@@ -94,7 +94,7 @@ class Glued(Server):
 
 
 class CutAnywhere(Server):
-    """What stands behind a whole line is forgotten."""
+    """Drops the data after a whole line."""
 
     def cut(self, rest):
         lines, rest = super().cut(rest)
@@ -108,7 +108,7 @@ class EmptyLines(Server):
 
 
 class ALetterCutInTwo(Server):
-    """Each read is decoded by itself."""
+    """Decodes each read separately."""
 
     def came(self, bytes):
         return bytes.decode("utf-8", "replace").encode("utf-8")
@@ -120,14 +120,14 @@ class CarriageReturn(Server):
 
 
 class Spaces(Server):
-    """All white space at the ends is removed."""
+    """Removes all white space at both ends."""
 
     def trimmed(self, line):
         return line.strip()
 
 
 class ExitInBetween(Server):
-    """What has been read is answered, whatever stands there."""
+    """Replies to all lines of a read, even after Exit."""
 
     def good_bye(self, connection, lines):
         for line in lines[lines.index(b"Exit") + 1 :] if b"Exit" in lines else []:
@@ -140,35 +140,35 @@ class LastLine(Server):
 
 
 class TheLongestLine(Server):
-    """The line feed is counted, too."""
+    """Counts the line feed as a part of the line."""
 
     def is_too_long(self, line):
         return len(line) + 1 > LONGEST
 
 
 class TooLong(Server):
-    """Only a line without an end is too long."""
+    """Limits only incomplete lines."""
 
     def is_too_long(self, line):
         return False
 
 
 class Endless(Server):
-    """A line is judged when it is whole."""
+    """Checks the length only of complete lines."""
 
     def is_hoarded(self, rest):
         return False
 
 
 class ManyAtOnce(Server):
-    """The limit of a line is that of a read."""
+    """Uses the limit of a line for a read."""
 
     def came(self, bytes):
         return b"" if len(bytes) > LONGEST + 2 else bytes
 
 
 class Load(Server):
-    """A hundred at a time."""
+    """Serves a hundred clients at a time."""
 
     places = threading.Semaphore(100)
 

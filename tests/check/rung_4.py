@@ -8,14 +8,14 @@ import socket
 import sys
 import threading
 import xml.etree.ElementTree as ElementTree
-# xml.sax.saxutils has one, too, and loads HTTP and TLS for it: a start would take twice as long.
+# xml.sax.saxutils has one, too, but it loads HTTP and TLS: the start would take twice as long.
 from html import escape, unescape
 
 LONGEST = 8192
 
 
 class Client:
-    """A client that is there: what goes to it waits in a queue, so that nobody waits for it."""
+    """A connected client. Its output is queued, so that no other client waits for it."""
 
     def __init__(self, connection):
         self.connection = connection
@@ -28,7 +28,7 @@ class Client:
         try:
             while (document := self.queue.get()) is not None:
                 self.connection.sendall(document)
-            # All that it was told is out: now the thread that reads gets to the end, too.
+            # All output has been sent: now the reading thread reaches the end, too.
             self.connection.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
@@ -37,7 +37,7 @@ class Client:
         try:
             self.queue.put_nowait(document.encode("utf-8") + b"\n")
         except queue.Full:
-            # Both its threads notice.
+            # Both its threads notice this.
             try:
                 self.connection.shutdown(socket.SHUT_RDWR)
             except OSError:
@@ -45,7 +45,7 @@ class Client:
 
 
 class Server:
-    """Clients with names, who write to each other."""
+    """Clients with names, which send messages to each other."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -181,7 +181,7 @@ class Login(Server):
 
 
 class ToOne(Server):
-    """To whom it goes is right; from whom it is, is not."""
+    """Sends to the right recipient, from the wrong sender."""
 
     def hand_over(self, client, other, text):
         other.tell(
@@ -195,7 +195,7 @@ class Sent(Server):
 
 
 class ToNobodyElse(Server):
-    """Everybody hears everything."""
+    """Sends every message to all clients."""
 
     def hand_over(self, client, other, text):
         with self.lock:
@@ -205,7 +205,7 @@ class ToNobodyElse(Server):
 
 
 class NoSuchUser(Server):
-    """Nobody is there, and it is sent all the same."""
+    """Replies SENT although there is no recipient."""
 
     def nobody(self, client):
         self.confirm(client)
@@ -217,7 +217,7 @@ class LoginFirst(Server):
 
 
 class NameInUse(Server):
-    """Who comes last has the name."""
+    """Gives the name to the client that asked last."""
 
     def is_taken(self, name):
         return False
@@ -230,14 +230,14 @@ class Percent(Server):
 
 
 class Markup(Server):
-    """What may be in a text is escaped by whoever knows XML, but for two."""
+    """Escapes all special characters except two."""
 
     def escaped(self, text):
         return text.replace("<", "").replace("&", "")
 
 
 class AnyXml(Server):
-    """A regular expression instead of a parser."""
+    """Uses a regular expression instead of a parser."""
 
     def document(self, client, line):
         text = line.decode("utf-8", "replace").strip()
@@ -250,14 +250,14 @@ class AnyXml(Server):
 
 
 class CutAndGlued(Server):
-    """One read is one document."""
+    """Takes one read for one document."""
 
     def cut(self, rest):
         return [rest.split(b"\n")[0]], b""
 
 
 class NameIsFreeAgain(Server):
-    """The end of the stream ends the thread, and nothing else."""
+    """Does not release the name at the end of the stream."""
 
     def leave(self, client):
         pass
@@ -267,14 +267,14 @@ class NameIsFreeAgain(Server):
 
 
 class NameAfterAReset(Server):
-    """What an exception ends is not cleared up."""
+    """Does not clean up after an exception."""
 
     def broken(self, client):
         pass
 
 
 class WhoDoesNotRead(Server):
-    """Alice's thread writes into Carol's socket, and waits there."""
+    """Alice's thread blocks in a write to Carol's socket."""
 
     class Client(Client):
         def __init__(self, connection):
@@ -293,7 +293,7 @@ class WhoDoesNotRead(Server):
 
 
 class Load(Server):
-    """A hundred names."""
+    """Has only a hundred names."""
 
     def is_taken(self, name):
         return super().is_taken(name) or len(self.names) >= 100

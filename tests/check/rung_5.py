@@ -17,7 +17,7 @@ ROUNDS = 1000
 
 
 class Accounts:
-    """Who has registered. Each account is a line of JSON, on the disk before anybody is told of it."""
+    """The accounts. Each one is a line of JSON, which is on the disk before WELCOME is sent."""
 
     def __init__(self, folder):
         self.path = os.path.join(folder, "accounts.jsonl")
@@ -32,7 +32,7 @@ class Accounts:
                     try:
                         account = json.loads(line)
                     except ValueError:
-                        continue  # Half a line: it was killed, and nobody was told of that account.
+                        continue  # An incomplete line: the server was killed before it confirmed the account.
                     self.all[account["name"].lower()] = account
         except FileNotFoundError:
             pass
@@ -45,7 +45,7 @@ class Accounts:
             return self.all.get(self.key(name))
 
     def register(self, name, password):
-        """The account, if nobody has that name yet."""
+        """Creates the account, if the name is free."""
         salt = os.urandom(16)
         account = {"name": name, "salt": salt.hex(), "hash": self.hash(password, salt)}
         with self.lock:
@@ -69,7 +69,7 @@ class Accounts:
 
 
 class Server(rung_4.Server):
-    """Clients with accounts. A client is in `names` when it has proved who it is."""
+    """Clients with accounts. A client is in `names` once it has logged in."""
 
     def __init__(self, folder):
         super().__init__()
@@ -145,7 +145,7 @@ class Server(rung_4.Server):
         return TRIES
 
     def close(self, client):
-        """What it was told goes out first; then its own thread reads the end."""
+        """Sends the pending output first; then the client's own thread reads the end."""
         client.queue.put(None)
 
     def take_over(self, old):
@@ -169,14 +169,14 @@ class Server(rung_4.Server):
 
 
 class NewAccount(Server):
-    """Everybody is said to have an account."""
+    """Treats every name as an existing account."""
 
     def ask(self, client, is_new):
         super().ask(client, False)
 
 
 class Register(Server):
-    """The first password is as wrong as any other."""
+    """Rejects the first password of a new account."""
 
     def password(self, client, password):
         if self.accounts.get(client.claim) is None:
@@ -185,7 +185,7 @@ class Register(Server):
 
 
 class Existing(Server):
-    """Who is there now is taken for who has an account."""
+    """Takes the clients that are online for the accounts."""
 
     def ask(self, client, is_new):
         with self.lock:
@@ -194,7 +194,7 @@ class Existing(Server):
 
 
 class WrongPassword(Server):
-    """A wrong password ends the connection at once."""
+    """Closes the connection after one wrong password."""
 
     def wrong(self, client):
         self.close(client)
@@ -206,7 +206,7 @@ class ThreeWrong(Server):
 
 
 class WhateverItsCase(Server):
-    """Each way to write it is a name of its own."""
+    """Treats names as case-sensitive."""
 
     class Accounts(Accounts):
         def key(self, name):
@@ -226,7 +226,7 @@ class NotInPlainText(Server):
 
 
 class Public(Server):
-    """The sender hears itself."""
+    """Sends a public message to its sender, too."""
 
     def others(self, client):
         with self.lock:
@@ -234,14 +234,14 @@ class Public(Server):
 
 
 class Direct(Server):
-    """What is for one comes as if it were for everyone."""
+    """Sends direct messages with the scope public."""
 
     def hand_over(self, client, other, text):
         other.tell(f"<CLIENT from='{client.name}' scope='public'><message>{self.escaped(text)}</message></CLIENT>")
 
 
 class MembersOnly(Server):
-    """Who has said LOGIN hears what is said, before the password."""
+    """Delivers messages to clients that have sent LOGIN but no password."""
 
     def ask(self, client, is_new):
         with self.lock:
@@ -259,14 +259,14 @@ class MembersOnly(Server):
 
 
 class TakenOver(Server):
-    """The old connection stays, and nobody tells it."""
+    """Leaves the old connection open, without a message."""
 
     def take_over(self, old):
         pass
 
 
 class SameNameAtOnce(Server):
-    """Looked up, let go, and put in."""
+    """Looks the name up, releases the lock, and inserts it."""
 
     class Accounts(Accounts):
         def register(self, name, password):
@@ -286,7 +286,7 @@ class SameNameAtOnce(Server):
 
 
 class Kept(Server):
-    """What is written waits in the program until enough has come together."""
+    """Buffers the file's data in the program."""
 
     class Accounts(Accounts):
         def write(self, account):
@@ -298,7 +298,7 @@ class Kept(Server):
 
 
 class TwentyAtOnce(Server):
-    """The file is read, one account is added, and it is written, by each thread when it likes."""
+    """Each thread reads the file, adds one account and writes the file, without a lock."""
 
     class Accounts(Accounts):
         def register(self, name, password):
@@ -326,7 +326,7 @@ class TwentyAtOnce(Server):
 
 
 class Load(Server):
-    """A hundred hear it."""
+    """Delivers a public message to a hundred clients only."""
 
     def others(self, client):
         return super().others(client)[:100]

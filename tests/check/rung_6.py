@@ -14,14 +14,14 @@ RESERVED = 2.0 * float(os.environ.get("CHAT_TEST_CLOCK", 1))
 
 
 class Room:
-    """A listener, a thread, those who are inside, and the passcodes of those who are on their way."""
+    """A room: a listener, a thread, the members, and the passcodes of pending members."""
 
     def __init__(self, server, name, port):
         self.server = server
         self.name = name
         self.port = port
-        self.members = {}  # their names, and their connections to here
-        self.expected = {}  # passcodes, and whose they are
+        self.members = {}  # names, with their connections to the room
+        self.expected = {}  # passcodes, with their owners
         self.listener = socket.create_server(("127.0.0.1", port), backlog=256)
         threading.Thread(target=self.serve, daemon=True).start()
 
@@ -105,7 +105,7 @@ class Room:
 
 
 class Server(rung_4.Server):
-    """Clients with names, and rooms. One lock guards all of it; nothing is written while it is held."""
+    """Clients with names, and rooms. One lock guards everything, and is never held during a write."""
 
     Room = Room
 
@@ -173,7 +173,7 @@ class Server(rung_4.Server):
         self.give_back(room)
 
     def stop(self, room):
-        # The thread waits in accept(): closing alone would not wake it.
+        # The thread is blocked in accept(): closing the socket would not wake it.
         room.listener.shutdown(socket.SHUT_RDWR)
         room.listener.close()
 
@@ -181,7 +181,7 @@ class Server(rung_4.Server):
         self.ports.append(room.port)
 
     def out_of(self, room, member):
-        """A member's connection has ended, or is about to be ended."""
+        """Removes a member whose connection has ended, or is about to be closed."""
         with self.lock:
             if member.name is None or room.members.get(member.name) is not member:
                 return
@@ -227,14 +227,14 @@ class Server(rung_4.Server):
 
 
 class Join(Server):
-    """No passcode."""
+    """Sends no passcode."""
 
     def joined(self, room, passcode):
         return super().joined(room, passcode).replace("HandshakePasscode", "Passcode")
 
 
 class Enter(Server):
-    """The greeting of a worker."""
+    """Sends the greeting of a worker."""
 
     class Room(Room):
         def greeting(self, text):
@@ -242,7 +242,7 @@ class Enter(Server):
 
 
 class WrongPasscode(Server):
-    """A wrong passcode takes the others' with it."""
+    """A wrong passcode removes the other clients' passcodes."""
 
     class Room(Room):
         def mistaken(self):
@@ -250,7 +250,7 @@ class WrongPasscode(Server):
 
 
 class PasscodeOnce(Server):
-    """A passcode is good for as long as there is the room."""
+    """A passcode stays valid as long as the room exists."""
 
     class Room(Room):
         def __init__(self, *all):
@@ -264,7 +264,7 @@ class PasscodeOnce(Server):
 
 
 class Said(Server):
-    """It comes as a direct message."""
+    """Sends messages of the room with the scope direct."""
 
     class Room(Room):
         def say(self, member, text):
@@ -275,7 +275,7 @@ class Said(Server):
 
 
 class ToMembersOnly(Server):
-    """One list for all rooms."""
+    """Has one list of members for all rooms."""
 
     class Room(Room):
         def hearers(self):
@@ -283,7 +283,7 @@ class ToMembersOnly(Server):
 
 
 class OwnPort(Server):
-    """Whatever port the system gives."""
+    """Uses any port that the kernel chooses."""
 
     def take_port(self):
         super().take_port()
@@ -296,21 +296,21 @@ class OwnPort(Server):
 
 
 class Leave(Server):
-    """The answer comes, and the connection to the room stays."""
+    """Replies, but leaves the connection to the room open."""
 
     def leave_room(self, client, name):
         client.tell(f"<SERVER><command>LEFT</command><room>{name}</room></SERVER>")
 
 
 class Rooms(Server):
-    """Whoever is on the way is counted, too, and so is the room."""
+    """Counts pending members, and empty rooms, too."""
 
     def count(self, room):
         return len(room.members) + 1
 
 
 class Vanishes(Server):
-    """What an exception ends is not cleared up."""
+    """Does not clean up after an exception."""
 
     class Room(Room):
         def broken(self, member):
@@ -318,14 +318,14 @@ class Vanishes(Server):
 
 
 class MainConnectionEnds(Server):
-    """Who goes stays in its rooms."""
+    """A client that leaves stays in its rooms."""
 
     def rooms_of(self, client):
         return []
 
 
 class RoomEnds(Server):
-    """The room is forgotten, and its thread goes on waiting; who makes the next one at that port gets it as it is."""
+    """Removes the room, but its thread keeps waiting; the next room at that port inherits it."""
 
     def __init__(self):
         super().__init__()
@@ -346,14 +346,14 @@ class RoomEnds(Server):
 
 
 class NoRoomLeft(Server):
-    """When there is no port, the asker is sent to a room that there is."""
+    """If there is no port, sends the client to an existing room."""
 
     def make(self, name):
         return super().make(name) or next(iter(self.rooms.values()))
 
 
 class MadeAgain(Server):
-    """Only the first few ports come back."""
+    """Returns only the first few ports."""
 
     def __init__(self):
         super().__init__()
@@ -366,7 +366,7 @@ class MadeAgain(Server):
 
 
 class Load(Server):
-    """Only ten can be in a room."""
+    """Limits a room to ten members."""
 
     class Room(Room):
         def hearers(self):

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from xml.etree import ElementTree
-# xml.sax.saxutils has one, too, and loads HTTP and TLS for it: a start would take twice as long.
+# xml.sax.saxutils has one, too, but it loads HTTP and TLS: the start would take twice as long.
 from html import escape
 
 WORKERS = 4
@@ -28,11 +28,11 @@ FREE, RESERVED, CALLED = "free", "reserved", "called"
 
 
 class Over(Exception):
-    """The visit is over; what is told before."""
+    """Ends a visit, after a last document."""
 
 
 class Worker:
-    """A listener and a thread, which serves one client at a time."""
+    """A worker: a listener and a thread, which serves one client at a time."""
 
     def __init__(self, server, port):
         self.server = server
@@ -45,7 +45,7 @@ class Worker:
         threading.Thread(target=self.serve, daemon=True).start()
 
     def reserve(self):
-        """With the lock held, when the port has been taken from the stack."""
+        """Called with the lock held, after the port has been taken from the stack."""
         self.state = RESERVED
         self.passcode = self.new_passcode()
         self.reserved_at = time.monotonic()
@@ -54,7 +54,7 @@ class Worker:
         return os.urandom(16).hex()
 
     def tick(self, now):
-        """With the lock held. Nobody has come."""
+        """Called with the lock held, if no client has connected."""
         if self.state == RESERVED and now - self.reserved_at >= RESERVATION:
             self.state = FREE
             self.push()
@@ -93,7 +93,7 @@ class Worker:
         self.hang_up(connection)
 
     def hang_up(self, connection):
-        """What is unread would turn the end into a reset, and the other might lose what it was told."""
+        """Unread data would turn the close into a reset, and the client might lose the last document."""
         try:
             connection.shutdown(socket.SHUT_WR)
             connection.settimeout(0.01)
@@ -115,7 +115,7 @@ class Worker:
         pass
 
     def over(self):
-        """The port goes back, when whoever waits in the backlog has been turned away."""
+        """Returns the port, after rejecting the clients in the backlog."""
         self.clear()
         with self.server.lock:
             self.connection = None
@@ -173,7 +173,7 @@ class Worker:
         return IDLE_TIMEOUT
 
     def next(self, connection, deadline, farewell):
-        """The text of the next message, or the passcode; None if it is neither."""
+        """Returns the text of the next message, or the passcode; None if it is neither."""
         while b"\n" not in self.rest:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -257,14 +257,14 @@ class Server:
 
 
 class Ticket(Server):
-    """The port alone."""
+    """Sends the port alone."""
 
     def directions(self, worker):
         return f"<SERVER type='worker'><Port>{worker.port}</Port></SERVER>"
 
 
 class Greeting(Server):
-    """The greeting of another port."""
+    """Sends the greeting of another port."""
 
     class Worker(Worker):
         def greeting(self, text):
@@ -272,14 +272,14 @@ class Greeting(Server):
 
 
 class Full(Server):
-    """When the stack is empty, the first worker has to do."""
+    """If the stack is empty, uses the first worker."""
 
     def full(self):
         return self.directions(self.workers[0])
 
 
 class Pairs(Server):
-    """Everybody hears it."""
+    """Sends every message to all clients."""
 
     class Worker(Worker):
         def partners(self):
@@ -287,7 +287,7 @@ class Pairs(Server):
 
 
 class Terminate(Server):
-    """The command is not known."""
+    """Does not know the command."""
 
     class Worker(Worker):
         def terminate(self):
@@ -295,7 +295,7 @@ class Terminate(Server):
 
 
 class Vanishes(Server):
-    """What an exception ends is not cleared up: the worker has one client less to serve, for ever."""
+    """Does not clean up after an exception: the worker is lost forever."""
 
     class Worker(Worker):
         def broken(self):
@@ -309,7 +309,7 @@ class Vanishes(Server):
 
 
 class WrongPasscode(Server):
-    """The port is still reserved after the wrong one."""
+    """Keeps the port reserved after a wrong passcode."""
 
     class Worker(Worker):
         def wrong(self, connection):
@@ -327,7 +327,7 @@ class WrongPasscode(Server):
 
 
 class Stray(Server):
-    """Whoever has gone gives back a port, whether or not they had one."""
+    """Returns a port after every visit, even without one."""
 
     class Worker(Worker):
         def stray(self, connection):
@@ -337,7 +337,7 @@ class Stray(Server):
 
 
 class Backlog(Server):
-    """The port goes back at once, and the next connection that is fetched is taken for the next client's."""
+    """Returns the port at once, and takes the next accepted connection for the next client."""
 
     class Worker(Worker):
         def clear(self):
@@ -349,7 +349,7 @@ class Backlog(Server):
 
 
 class NoShow(Server):
-    """Nobody looks at the clock."""
+    """Never checks the clock."""
 
     class Worker(Worker):
         def tick(self, now):
@@ -357,7 +357,7 @@ class NoShow(Server):
 
 
 class Silent(Server):
-    """The first word is waited for as long as it takes."""
+    """Waits for the first line without a timeout."""
 
     class Worker(Worker):
         def handshake_deadline(self):
@@ -365,7 +365,7 @@ class Silent(Server):
 
 
 class Idle(Server):
-    """It hangs up without a word."""
+    """Closes without a document."""
 
     class Worker(Worker):
         def idle_timeout(self):
@@ -373,7 +373,7 @@ class Idle(Server):
 
 
 class Total(Server):
-    """It lasts as long as they speak."""
+    """Has no total timeout."""
 
     class Worker(Worker):
         def total(self):
@@ -381,7 +381,7 @@ class Total(Server):
 
 
 class Passcodes(Server):
-    """A counter."""
+    """Uses a counter."""
 
     class Worker(Worker):
         given = 1_000_000
@@ -392,7 +392,7 @@ class Passcodes(Server):
 
 
 class EachPortOnce(Server):
-    """A connection that breaks before its passcode gives the port back twice."""
+    """Returns the port twice if a connection breaks before its passcode."""
 
     class Worker(Worker):
         def broken(self):
@@ -402,7 +402,7 @@ class EachPortOnce(Server):
 
 
 class Load(Server):
-    """After a hundred and fifty tickets there are no more."""
+    """Stops assigning ports after a hundred and fifty tickets."""
 
     def __init__(self):
         self.given = 0

@@ -1,10 +1,11 @@
-// The original programs' side of seed 000, as short as it gets: what travels is made by .NET's own
-// BinaryWriter and BinaryReader. tests/mono.rs compiles and runs it.
+// A minimal version of the original programs of seed 000, which uses .NET's own BinaryWriter and
+// BinaryReader. tests/mono.rs compiles and runs it.
 //
-//   original.exe client REVISION PORT   asks the portal on PORT, goes to its worker, shakes hands
-//   original.exe server REVISION        says "portal PORT", and is portal and worker for one client
+//   original.exe client REVISION PORT   requests a port from the portal on PORT and performs the
+//                                       handshake with its worker
+//   original.exe server REVISION        prints "portal PORT", and is portal and worker for one client
 //
-// From then on, every line of standard input is written as a string, and every string that is read
+// From then on, every line of standard input is written as a string, and every received string
 // becomes a line of standard output. The last line is "(closed)".
 
 using System;
