@@ -623,8 +623,7 @@ fn first_line_of_a_script_does_not_depend_on_timing() {
     }
 }
 
-/// If a line that chooses the recipient of the next ones fails, these must not go to another
-/// recipient.
+/// A failed choice of a recipient must not redirect the following lines to another one.
 #[test]
 fn script_sends_nothing_after_a_refused_recipient() {
     let server = with_workers(4);

@@ -50,13 +50,13 @@ impl Dice {
 /// The sender's knowledge of one message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Outcome {
-    /// It was sent to all members.
+    /// Sent to all members.
     Sent,
-    /// Redis was unreachable: it was sent to members on the same server.
+    /// Sent to members on the same server, because Redis was unreachable.
     SentLocally,
-    /// It may have been delivered or not.
+    /// Possibly delivered.
     Unsure,
-    /// It was not delivered.
+    /// Not delivered.
     Refused,
 }
 

@@ -53,7 +53,7 @@ fn entrance_address() -> SocketAddr {
     *ENTRANCE.get().expect("the server has started")
 }
 
-/// Whether this run uses TLS.
+/// Returns `true` if this run uses TLS.
 fn uses_tls() -> bool {
     cfg!(feature = "tls") && std::env::var_os("SOAK_TLS").is_some()
 }
@@ -499,7 +499,7 @@ fn receive_all(
     expected.iter().cloned().zip(next).collect()
 }
 
-/// Whether the message has the scope that its text names.
+/// Returns `true` if the message has the scope that its text names.
 fn has_scope(line: &str, mark: &str) -> bool {
     let way = mark.split(' ').next().unwrap();
     match way {

@@ -9,7 +9,7 @@ use super::rung::{Check, Rung};
 use portal_cli::output;
 use portal_wire::{printable, xml_text};
 
-/// Stands for a submission in the command.
+/// The placeholder for a submission in the command.
 pub(super) const SUBMISSION: &str = "{submission}";
 
 /// One submission and its results, in the order of the checks.

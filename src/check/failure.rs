@@ -25,7 +25,7 @@ pub(super) fn last_action() -> String {
     LAST_ACTION.with_borrow(String::clone)
 }
 
-/// What the student sees of a failure, apart from the texts.
+/// The kind of a failure that the student sees, apart from the texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Symptom {
     /// The connection was refused, or the program has ended.

@@ -147,7 +147,7 @@ fn kill_group(id: i32) {
     }
 }
 
-/// How often [`kill_orphans`] looks for the children of those that it has killed.
+/// The maximum number of times that [`kill_orphans`] looks for children of killed processes.
 #[cfg(target_os = "linux")]
 const MAX_GENERATIONS: usize = 100;
 
@@ -166,7 +166,7 @@ pub(super) struct Launch<'p> {
 }
 
 impl<'p> Launch<'p> {
-    /// The same for another command.
+    /// Returns the same parameters for another command.
     pub(super) fn with_command<'c>(&self, command: &'c str) -> Launch<'c>
     where
         'p: 'c,
@@ -308,7 +308,7 @@ pub(super) struct Subject<'p> {
 }
 
 impl Subject<'_> {
-    /// Whether a connection has been accepted before.
+    /// Returns `true` if a connection has been accepted before.
     pub(super) fn has_been_reached(&self) -> bool {
         self.has_been_reached.load(Ordering::Relaxed)
     }

@@ -143,7 +143,7 @@ impl Report {
         self.not_printed.as_ref()
     }
 
-    /// Whether at least one check ran, and all have passed.
+    /// Returns `true` if at least one check ran, and all have passed.
     pub(super) fn has_passed(&self) -> bool {
         !self.outcomes.is_empty() && self.outcomes.iter().all(|one| one.failure.is_none())
     }

@@ -13,7 +13,7 @@ pub(super) struct Rung {
     /// The text of the task, in Markdown.
     pub(super) task: &'static str,
     pub(super) kind: Kind,
-    /// Whether its server keeps files, in the folder that its command names.
+    /// `true` if its server keeps files, in the folder that its command names.
     pub(super) keeps_something: bool,
     /// The number of ports after its own on which the server listens.
     pub(super) more_ports: u16,

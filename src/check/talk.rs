@@ -350,7 +350,7 @@ impl Talk {
         }
     }
 
-    /// Whether the end of the stream has been read.
+    /// Returns `true` if the end of the stream has been read.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended
     }

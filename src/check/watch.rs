@@ -15,7 +15,7 @@ impl Watched {
     /// Finds the files among the words of `command`.
     ///
     /// # Errors
-    /// It names none.
+    /// The command names no file.
     pub(super) fn of(command: &str) -> Result<Watched, String> {
         let separators =
             |character: char| character.is_whitespace() || "\"';&|".contains(character);

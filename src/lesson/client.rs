@@ -9,8 +9,8 @@ use portal_wire::printable_text;
 
 /// Runs until the user types `Exit` or `exit`, or the keyboard input ends.
 ///
-/// It blocks in one `read` at a time: while it waits for the keyboard, it receives nothing from the
-/// server. A chat client therefore needs two threads.
+/// This thread blocks in one `read` at a time: while it waits for the keyboard, it receives nothing
+/// from the server. A chat client therefore needs two threads.
 ///
 /// # Errors
 /// [`EchoError::Interrupted`] if the connection breaks or the server closes it,

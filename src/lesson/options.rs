@@ -23,13 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// `chatserver echo`.
 #[derive(Args, Debug)]
 pub struct EchoServer {
-    /// Where to listen
+    /// The port to listen on
     #[arg(default_value = "8080")]
     port: u16,
     /// One thread: the second client waits in the backlog
     #[arg(long)]
     one_at_a_time: bool,
-    /// Where to listen [default: every interface; with --one-at-a-time it asks]
+    /// The address to listen on [default: every interface; with --one-at-a-time it asks]
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<String>,
     #[command(flatten)]

@@ -110,7 +110,7 @@ pub struct Line {
     /// The TLS stream, if the connection is encrypted.
     #[cfg(feature = "tls")]
     secured: Option<portal_chat::net::Stream>,
-    /// Whether it is a browser's WebSocket, on which documents are sent and expected in frames.
+    /// `true` for a browser's WebSocket, on which documents are sent and expected in frames.
     is_web: bool,
     buffer: Vec<u8>,
     /// `buffer[start..end]` is received and unread.

@@ -48,7 +48,7 @@ pub struct TestServer {
     pub is_single: bool,
 }
 
-/// Whether the event is about the client at `port`.
+/// Returns `true` if the event is about the client at `port`.
 pub fn is_about(event: &Event, port: Port) -> bool {
     let about = event.number("port").or(event.number("from"));
     about == Some(port.get().into())
@@ -404,7 +404,7 @@ impl Client {
         bytes
     }
 
-    /// Whether no unread data has arrived so far.
+    /// Returns `true` if there is no unread data.
     pub fn has_received_nothing(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let result = self.stream.peek(&mut [0]);
@@ -412,7 +412,7 @@ impl Client {
         self.received.is_empty() && result.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Whether all lines that have arrived contain `part`.
+    /// Returns `true` if all lines that have arrived contain `part`.
     pub fn has_received_only(&mut self, part: &str) -> bool {
         while !self.has_received_nothing() {
             if !self.line().contains(part) {

@@ -130,7 +130,7 @@ impl Terminal {
         self.screen.screen_mut().set_size(rows, cols);
     }
 
-    /// Whether the program has bracketed paste switched on.
+    /// Returns `true` if the program has bracketed paste switched on.
     pub fn is_bracketed_paste_on(&mut self) -> bool {
         self.contents();
         self.screen.screen().bracketed_paste()

@@ -108,7 +108,7 @@ impl WebClient {
         }
     }
 
-    /// Whether unread data has arrived.
+    /// Returns `true` if there is unread data.
     pub fn has_received_data(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let result = self.stream.peek(&mut [0]);

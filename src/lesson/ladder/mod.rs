@@ -18,7 +18,7 @@
 //! | [8. Who can read this?](who_can_read_this) | What can be read on the way? |
 //! | [9. More than one machine](more_than_one_machine) | If a server says nothing for a while, is it dead or suspended? |
 //!
-//! What you need besides this project: `ss`, `ps`, `top`, `nc` and `git`.
+//! Besides this project you need `ss`, `ps`, `top`, `nc` and `git`.
 
 #[doc = include_str!("1-one-socket.md")]
 pub mod one_socket {}
