@@ -682,7 +682,7 @@ fn client_input_is_shown_as_text() {
 
 /// A recording may contain any word, including the names of JavaScript's object properties.
 #[test]
-fn unknown_words_of_a_recording_do_not_stop_the_page() {
+fn unknown_words_do_not_stop_the_page() {
     let Some(browser) = Browser::start("words") else {
         return;
     };

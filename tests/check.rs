@@ -377,7 +377,7 @@ fn invalid_command_line_exits_with_code_2() {
 }
 
 #[test]
-fn missing_command_prints_the_task_and_only_selects_a_check() {
+fn missing_command_prints_the_task() {
     let output = checker(&["1"]);
     let output_text = String::from_utf8(output.stdout).unwrap();
     assert!(

@@ -187,7 +187,7 @@ fn client_shows_the_reason_for_the_end() {
 }
 
 #[test]
-fn no_control_character_from_the_network_reaches_the_terminal() {
+fn no_control_character_reaches_the_terminal() {
     let server = with_workers(2);
     let (mut mallory, _) = server.seat();
     let mut victim = Program::start(&server, &[]);
@@ -242,7 +242,7 @@ fn exit_code_distinguishes_bad_option_and_missing_server() {
 }
 
 #[test]
-fn server_prints_the_next_step_and_exits_with_0() {
+fn server_prints_the_next_step() {
     let mut child = Running::start(
         program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", "--workers", "2", "--no-passwords"])
@@ -607,7 +607,7 @@ fn script_leaves_a_room_once() {
 /// The client receives the list of users only after it has logged in, and a script's first line
 /// arrives at once.
 #[test]
-fn first_line_of_a_script_does_not_depend_on_timing() {
+fn first_line_of_a_script_ignores_timing() {
     let server = with_workers(4);
     let (mut bob, _) = server.seat();
     bob.send_line(&support::login("bob"));

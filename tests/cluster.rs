@@ -66,7 +66,7 @@ fn join(client: &mut Client, room: &str) {
 }
 
 #[test]
-fn names_messages_and_rooms_are_shared_in_one_order() {
+fn names_messages_and_rooms_are_shared() {
     let Some(redis) = Redis::start() else {
         return;
     };
@@ -167,7 +167,7 @@ fn names_messages_and_rooms_are_shared_in_one_order() {
 /// about the room, it would block for up to another second, and the new member would receive
 /// nothing in the meantime.
 #[test]
-fn reader_is_woken_after_a_new_room_is_known() {
+fn reader_wakes_after_a_room_is_known() {
     let Some(redis) = Redis::start() else {
         return;
     };

@@ -69,7 +69,7 @@ fn hostile_callers_free_their_port() {
 }
 
 #[test]
-fn hostile_clients_free_their_port_and_notify_the_partner() {
+fn hostile_clients_free_their_port() {
     let server = TestServer::with_workers(2);
     let (mut partner, partner_port) = server.seat();
     partner.line_with("NO PARTNER");
@@ -292,7 +292,7 @@ fn odd_datagrams_get_the_same_reply() {
 }
 
 #[test]
-fn portal_sends_its_whole_reply_to_a_talking_client() {
+fn portal_sends_its_whole_reply() {
     let server = TestServer::with_workers(2);
     let mut talker = Client::connect(server.server.portal());
     talker.try_send(&vec![b'x'; 1 << 20]);

@@ -132,7 +132,7 @@ fn tick_before_the_shutdown_does_not_block_timers() {
 }
 
 #[test]
-fn port_in_use_is_named_and_all_ports_are_closed() {
+fn port_in_use_is_named_and_nothing_stays_open() {
     // Linux has many loopback addresses. At a separate one, no outgoing connection of another test
     // uses the ports next to the taken one; otherwise a server would wait up to a minute for them.
     let [.., high, low] = std::process::id().to_be_bytes();
@@ -175,7 +175,7 @@ fn port_in_use_is_named_and_all_ports_are_closed() {
 }
 
 #[test]
-fn foreign_addresses_and_ports_beyond_the_last_are_refused() {
+fn invalid_addresses_and_ports_are_refused() {
     let start = |settings: Settings| {
         let clock = Clock::new();
         Server::start(&settings, clock.clone(), Events::new(clock))

@@ -45,7 +45,7 @@ fn seats_per_address_are_limited() {
 }
 
 #[test]
-fn seats_per_address_are_limited_on_a_single_port() {
+fn seats_per_address_on_a_single_port() {
     let server = TestServer::start(&Settings {
         single_port: Some(5),
         max_per_address: Some(1),

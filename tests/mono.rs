@@ -1,5 +1,5 @@
-//! A C# program under Mono, whose frames are made by .NET's own `BinaryWriter` and `BinaryReader`,
-//! with our server and with our client (seed 000, revisions 0, 1 and 2).
+//! Our server and our client with a C# program under Mono, which uses .NET's own `BinaryWriter` and
+//! `BinaryReader` (seed 000, revisions 0, 1 and 2).
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;

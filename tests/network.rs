@@ -82,8 +82,8 @@ fn ipv6_wildcard_accepts_ipv4_with_bindv6only() {
 }
 
 #[test]
-fn server_starts_with_a_worker_port_in_time_wait() {
-    let name = "server_starts_with_a_worker_port_in_time_wait";
+fn server_starts_with_a_port_in_time_wait() {
+    let name = "server_starts_with_a_port_in_time_wait";
     if !is_inside_isolated_network(name, LOOPBACK) {
         return;
     }
@@ -110,8 +110,8 @@ fn server_starts_with_a_worker_port_in_time_wait() {
 }
 
 #[test]
-fn check_does_not_wait_for_ports_in_time_wait() {
-    let name = "check_does_not_wait_for_ports_in_time_wait";
+fn check_does_not_wait_for_time_wait() {
+    let name = "check_does_not_wait_for_time_wait";
     if !is_inside_isolated_network(name, LOOPBACK) {
         return;
     }

@@ -19,7 +19,7 @@ const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
 const CHECKER: &str = env!("CARGO_BIN_EXE_chatcheck");
 
-/// A full disk.
+/// A file on a full disk.
 fn full_disk() -> Stdio {
     File::options()
         .write(true)
@@ -180,7 +180,7 @@ fn server_continues_without_output() {
 }
 
 #[test]
-fn slow_reader_of_a_nonblocking_pipe_gets_every_line() {
+fn slow_reader_of_a_pipe_gets_every_line() {
     let folder = Folder::new("slow");
     let (reader, writer) = std::io::pipe().unwrap();
     // The smallest possible pipe: the first lines fill it, and the test reads none until the server

@@ -16,8 +16,8 @@ use support::terminal::Terminal;
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
 
-/// A server with one port for all clients and one port for a room, which sends only what the test
-/// tells it to.
+/// A server with one port for all clients and one port for a room. It sends only what the test
+/// determines.
 struct ScriptedServer {
     main: TcpListener,
     room: TcpListener,
@@ -95,7 +95,7 @@ impl ScriptedServer {
             let received = self
                 .received
                 .recv_timeout(left)
-                .unwrap_or_else(|_| panic!("{link} heard no {part}; heard: {:?}", self.kept));
+                .unwrap_or_else(|_| panic!("{link} received no {part}, but: {:?}", self.kept));
             if matches(&received) {
                 return;
             }

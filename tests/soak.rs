@@ -407,7 +407,7 @@ fn log_in(line: &mut Line, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-// ---------------------------------------------------------------- honest people
+// ---------------------------------------------------------------- honest clients
 
 /// The number of checked messages, and whether the run is over.
 #[derive(Default)]

@@ -167,7 +167,7 @@ fn pasted_lines_are_separate_commands() {
 
 /// The user pasted all lines before seeing the result of the first ones.
 #[test]
-fn rest_of_a_paste_is_dropped_after_a_refusal() {
+fn rest_of_paste_is_dropped_after_refusal() {
     let server = with_accounts("rest-of-a-paste");
     let (mut bob, _) = server.seat();
     let mut alice = client(&server, &[]);
@@ -424,7 +424,7 @@ fn client_restores_the_terminal() {
 }
 
 #[test]
-fn piped_output_asks_for_the_password_on_the_terminal() {
+fn piped_output_asks_for_password_on_terminal() {
     let server = with_accounts("tee");
     let port = server.server.portal().port().to_string();
     for (variables, pipe) in [("", "| cat"), ("TERM=dumb", "")] {
@@ -532,7 +532,7 @@ fn registered_name_needs_its_password() {
 
 /// A frozen ssh or a paused terminal: the output is never read.
 #[test]
-fn server_with_a_stuck_terminal_ends_at_a_signal() {
+fn server_with_stuck_terminal_ends_at_signal() {
     let pair = native_pty_system().openpty(PtySize::default()).unwrap();
     let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_chatserver"));
     command.args(["0", "--workers", "2", "--no-passwords"]);

@@ -101,7 +101,7 @@ fn is_refused((output_text, code): &Run, file: &Path, line: Option<usize>) -> bo
 }
 
 #[test]
-fn every_form_of_a_file_is_read_or_refused() {
+fn every_file_form_is_read_or_refused() {
     let open = TestServer::with_workers(4);
     let guarded = TestServer::start(&Settings {
         workers: 4,
@@ -179,11 +179,11 @@ fn every_form_of_a_file_is_read_or_refused() {
             text: "secret\n".to_owned(),
             // The connection fails, because there is no Redis, but only after the file is read.
             start: Box::new(|file| {
-                let engine = "redis://127.0.0.1:1";
+                let redis = "redis://127.0.0.1:1";
                 check(&[
                     "--no-passwords",
                     "--cluster",
-                    engine,
+                    redis,
                     "--cluster-secret",
                     &text(file),
                 ])
@@ -443,7 +443,7 @@ fn unreadable_standard_input_is_an_error() {
 }
 
 #[test]
-fn every_form_of_a_recording_is_read_or_refused() {
+fn every_recording_form_is_read_or_refused() {
     let home = temporary_file("text-recording");
     std::fs::create_dir_all(&home).unwrap();
     let file = home.join("events.jsonl");

@@ -92,7 +92,7 @@ fn full_server_sends_full_and_closes() {
 }
 
 #[test]
-fn worker_rejects_callers_while_a_browser_has_the_seat() {
+fn worker_rejects_callers_during_a_browsers_visit() {
     let server = TestServer::start(&settings(2));
     let mut waiting = WebClient::connect(entrance(&server));
     let ticket = waiting.text();

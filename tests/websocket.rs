@@ -99,7 +99,7 @@ fn echo(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// Runs a script that prints `all came back`. Prints a message if the program is not installed.
+/// Runs a script that prints `all received`. Prints a message if the program is not installed.
 fn check_client(name: &str, program: &str, probe: &[&str], arguments: &[&str], script: &str) {
     let installed = Command::new(program).args(probe).output();
     if !installed.is_ok_and(|output| output.status.success()) {
@@ -116,7 +116,7 @@ fn check_client(name: &str, program: &str, probe: &[&str], arguments: &[&str], s
     let output_text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output_text.contains("all came back"),
+        output_text.contains("all received"),
         "{output_text}{errors}"
     );
 }
@@ -133,7 +133,7 @@ async def main():
         await there.send(["in ", "pieces"])
         assert await there.recv() == "in pieces"
         await (await there.ping(b"are you installed?"))
-    print("all came back")
+    print("all received")
 asyncio.run(main())
 "#;
     check_client(
@@ -154,11 +154,11 @@ const texts = ['hello', '', 'x'.repeat(200), 'y'.repeat(70000), 'grüße 👋'];
 let next = 0;
 there.on('open', () => { for (const text of texts) there.send(text); there.ping('now'); });
 there.on('message', (data) => {
-  if (String(data) !== texts[next]) throw new Error('another came back');
+  if (String(data) !== texts[next]) throw new Error('unexpected message');
   next += 1;
 });
 there.on('pong', () => there.close(1000));
-there.on('close', (code) => { if (next === texts.length && code === 1000) console.log('all came back'); });
+there.on('close', (code) => { if (next === texts.length && code === 1000) console.log('all received'); });
 "#;
     check_client(
         "npm's ws",

@@ -105,7 +105,7 @@ fn checker(words: &[&str]) -> String {
         .unwrap()
         .join("chatcheck");
     let output = Command::new(checker).args(words).output();
-    String::from_utf8(output.expect("chatcheck, built beside this").stdout).unwrap()
+    String::from_utf8(output.expect("chatcheck in the parent folder").stdout).unwrap()
 }
 
 /// Returns the command that checks a task: the last line of the checker's output.

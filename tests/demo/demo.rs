@@ -179,7 +179,6 @@ impl Stage {
         Some(line)
     }
 
-    /// Leaves time to read.
     fn pause(&self) {
         thread::sleep(self.pace);
         while let Ok((name, line)) = self.lines.try_recv() {

@@ -73,7 +73,6 @@ impl WebClient {
         part("Port")
     }
 
-    /// Sends a text frame.
     pub fn send_text(&mut self, document: &str) {
         self.send(TEXT, document.as_bytes());
     }
