@@ -16,7 +16,7 @@ CLIENT ?=
 BUG ?=
 HTML ?=
 
-# Where `make install` puts things. DESTDIR comes before each path, for whoever makes a package.
+# Where `make install` puts things. DESTDIR is put before each path, for packagers.
 PREFIX ?= /usr/local
 DESTDIR ?=
 BINDIR ?= $(PREFIX)/bin

@@ -681,19 +681,19 @@ mod tests {
         assert_eq!(read(), 0);
         assert_eq!(check(0, None), Checked::Fine, "not known any more");
         // Redis has lost all its data: each entry since then is read once.
-        let anew = |number| {
+        let restored = |number| {
             let born = Some(1);
-            places.check("all", End { number, born }, "anew")
+            places.check("all", End { number, born }, "restored")
         };
         assert_eq!(places.advance("all", 1), Some(0));
-        assert_eq!(anew(1), Checked::NewEpoch);
+        assert_eq!(restored(1), Checked::NewEpoch);
         assert_eq!((read(), places.advance("all", 1)), (0, Some(0)));
-        assert_eq!(anew(1), Checked::Fine);
+        assert_eq!(restored(1), Checked::Fine);
         // A room that was attached in the new epoch is read from its position on.
-        places.set_epoch("anew");
+        places.set_epoch("restored");
         places.set("room:lobby", engine::StreamEnd { end: 2, born: 1 });
         let born = Some(1);
-        let lobby = places.check("room:lobby", End { number: 2, born }, "anew");
+        let lobby = places.check("room:lobby", End { number: 2, born }, "restored");
         assert_eq!(lobby, Checked::Fine);
     }
 

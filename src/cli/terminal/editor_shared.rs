@@ -100,10 +100,10 @@ impl<T> EditorState<T> {
     /// Returns whether another program may have used the terminal. Its modes must then be set
     /// again, and the line redrawn.
     pub(super) fn takes_terminal_up(&mut self) -> bool {
-        let anew = self.was_stopped | self.is_parked;
+        let again = self.was_stopped | self.is_parked;
         (self.was_stopped, self.is_parked) = (false, false);
-        self.wake_wanted |= anew;
-        anew
+        self.wake_wanted |= again;
+        again
     }
 }
 

@@ -106,7 +106,7 @@ struct ServerArguments {
     /// How many of a room's last messages a new member sees
     #[arg(long, value_name = "N", default_value = "20", value_parser = value_parser!(u16).range(..=1000), help_heading = WHO)]
     history: u16,
-    /// Greet whoever logs in with the text in FILE
+    /// Send the text in FILE to each client that logs in
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     motd: Option<PathBuf>,
 
@@ -122,7 +122,7 @@ struct ServerArguments {
     /// Append every event to FILE as a line of JSON
     #[arg(long, value_name = "FILE", help_heading = WHAT)]
     events: Option<PathBuf>,
-    /// Begin that file anew when it has grown to SIZE bytes (500K, 20M, 1G), and keep the one
+    /// Start a new file when it has grown to SIZE bytes (500K, 20M, 1G), and keep the one
     /// before as FILE.1
     #[arg(long, value_name = "SIZE", requires = "events", value_parser = size, help_heading = WHAT)]
     events_max: Option<u64>,
