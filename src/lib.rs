@@ -3,8 +3,8 @@
 //! A client connects to the *portal* first. The portal takes a port off the *workload stack* and
 //! replies with the port and a one-time *passcode*. A *worker* listens on that port: one thread for
 //! one client. It admits the first client that sends the right passcode. The client then chats with
-//! its *partner* in the neighbouring seat. A *ticker* emulates the clock interrupt: every timeout is
-//! a number of its ticks.
+//! its *partner* in the neighbouring seat. A *ticker* emulates the clock interrupt: every timeout
+//! is a number of its ticks.
 //!
 //! # The map
 //!
@@ -106,9 +106,9 @@
 //! into documents ([`core::transport::Decoder`]). The session's role decides what each one means
 //! (`src/core/session/at_worker.rs`, or `in_room.rs`). `Outgoing` collects the messages
 //! (`src/core/session/outgoing.rs`). At the end of the turn (one read and every frame in it), they
-//! are encoded once per encoding among the recipients ([`chat::MessageBatch`]) and written into each
-//! recipient's socket ([`outbox::Outbox::send`]). One read, one write, one thread. A second thread
-//! takes part only if the partner's socket is full: the partner's timer writes the rest.
+//! are encoded once per encoding among the recipients ([`chat::MessageBatch`]) and written into
+//! each recipient's socket ([`outbox::Outbox::send`]). One read, one write, one thread. A second
+//! thread takes part only if the partner's socket is full: the partner's timer writes the rest.
 //!
 //! A browser's message takes the same path. Its thread (`src/entrances/browser.rs`) took the seat
 //! off the stack; after the passcode it runs a session like any other, over another transport
@@ -120,8 +120,9 @@
 //!
 //! # A new command
 //!
-//! TOPIC is an example; `git grep -il topic src` lists the files that name it. A command of a single
-//! server needs changes in few of them: [`guide::contributing`] lists those.
+//! TOPIC is an example; `git grep -il topic src` lists the files that name it. A command that
+//! involves only one server needs changes in only a few of them: [`guide::contributing`] lists
+//! those.
 //!
 //! # The locks
 //!

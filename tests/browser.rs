@@ -90,7 +90,8 @@ fn browser_sees_each_of_the_nine_rules() {
     let Some(browser) = Browser::start("rules") else {
         return;
     };
-    // The first tick waits until the browser watches, and each one until the browser has seen it.
+    // The first tick waits until the browser is watching, and every tick waits until the browser
+    // has seen the previous one.
     let browser = Arc::new(browser);
     let watching = Arc::clone(&browser);
     let is_watching = Arc::new(AtomicBool::new(false));

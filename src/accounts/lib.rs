@@ -398,7 +398,7 @@ impl Accounts {
             }) {
                 Decided::Ours => hash,
                 Decided::Unknown => return Err(AccountError::Undecided),
-                // Another server has changed the password a moment ago, so `old` is no longer the
+                // Another server changed the password a moment ago, so `old` is no longer the
                 // password.
                 Decided::Theirs(theirs) => {
                     self.adopt(&theirs)?;
@@ -451,7 +451,7 @@ impl Accounts {
         };
     }
 
-    /// Starts a registration or change of the name. If one is running, waits until an operation
+    /// Starts a registration or change of the name. If an operation is running, waits until it
     /// ends, and returns `None`.
     fn begin(&self, name: &Name) -> Option<Busy<'_>> {
         let mut busy = self.busy.lock();

@@ -1,7 +1,8 @@
 //! The limits of password hashing, with their units and reasons.
 
-/// Number of passwords hashed at the same time. Each takes 20 ms of a core and 19 MiB. Further
-/// logins wait in their own threads, so that chatting does not slow down on the other cores.
+/// Number of passwords hashed at the same time. Each takes 20 ms of CPU time and 19 MiB of memory.
+/// Further logins wait in their own threads, so that chatting does not slow down on the other
+/// cores.
 pub const HASHERS: usize = 1;
 
 /// Maximum work of a hash in an accounts file, in KiB times passes: eight times that of our hashes

@@ -143,12 +143,12 @@ fn read_line(line: &[u8]) -> Result<Option<(Name, String, AccountLine)>, &'stati
     };
     // A hash that a crash cut short may still be well-formed, so its length is checked.
     const WHOLE: usize = 32;
-    let parsed = PasswordHash::new(hash).map_err(|_| "the hash is not whole")?;
+    let parsed = PasswordHash::new(hash).map_err(|_| "the hash is incomplete")?;
     if parsed.salt.is_none() || parsed.hash.is_none_or(|output| output.len() != WHOLE) {
-        return Err("the hash is not whole");
+        return Err("the hash is incomplete");
     }
-    // A password check must not use up the machine, whatever the line contains.
-    let cost = Params::try_from(&parsed).map_err(|_| "the hash is not whole")?;
+    // A password check must not exhaust the machine's resources, whatever the line contains.
+    let cost = Params::try_from(&parsed).map_err(|_| "the hash is incomplete")?;
     let work = u64::from(cost.m_cost()) * u64::from(cost.t_cost());
     if work > limits::HASH_WORK || cost.p_cost() > limits::HASH_LANES {
         return Err("its password would take too long to check");

@@ -90,7 +90,7 @@ pub(super) struct EventSubject {
     pub(super) visit: Option<u64>,
     /// The partner's seat, for a message to the partner.
     pub(super) to: Option<u64>,
-    /// True if the client is a browser, whose frames are those of a WebSocket.
+    /// True if the client is a browser, which uses WebSocket frames.
     pub(super) web: bool,
 }
 

@@ -39,8 +39,8 @@ pub(super) enum Kind {
     Client,
 }
 
-/// The maximum number of bytes of a program's output that is kept: its end, because that contains
-/// the error message.
+/// How many bytes of a program's output are kept: the last ones, because they contain the error
+/// message.
 const MAX_KEPT_BYTES: usize = 4 * 1024;
 
 /// The range of the programs' ports, and the number of attempts to find a free one.

@@ -102,7 +102,7 @@ pub(super) struct Talk {
     patience: Duration,
     /// The last action.
     sent: String,
-    /// The bytes that were received and not read yet.
+    /// The bytes that have been received but not yet read.
     kept: Vec<u8>,
     /// The peer has closed the connection.
     has_ended: bool,

@@ -140,7 +140,7 @@ pub fn is_elsewhere(_: &File, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Creates a new file that only its owner can read, from the first moment on.
+/// Creates a new file that only its owner can read from the moment it is created.
 ///
 /// # Errors
 ///

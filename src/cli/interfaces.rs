@@ -42,7 +42,7 @@ pub fn interfaces() -> BTreeMap<String, Interface> {
     found
 }
 
-/// Formats the table of interfaces that the server prints at its start, one line per interface.
+/// Formats the table of interfaces that the server prints at startup, one line per interface.
 /// Without `ipv6`, omits IPv6 addresses, because the server does not listen on them.
 pub fn table(interfaces: &BTreeMap<String, Interface>, ipv6: bool) -> String {
     let mut table = String::new();

@@ -1,4 +1,4 @@
-//! The way in which this program was started. It makes the commands in messages work as printed:
+//! How this program was started. It makes the commands in messages work as printed:
 //! with `make` in a checkout, with the program's own name if it is installed.
 
 use std::path::Path;

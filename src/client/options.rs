@@ -75,8 +75,8 @@ struct ClientArguments {
     /// Speak like the original programs, in this revision
     #[arg(long, value_name = "0|1|2", value_parser = revision)]
     compat: Option<Revision>,
-    /// How often to retry when the server is full, every 2 s [default: no limit]; 0 gives up at
-    /// once, with exit code 3
+    /// How many times to retry, every 2 s, when the server is full [default: no limit]; 0 gives up
+    /// at once, with exit code 3
     #[arg(long, value_name = "N")]
     retry: Option<u32>,
     /// Reconnect when the connection is lost

@@ -1,4 +1,4 @@
-//! The protocol of browsers: each WebSocket message (RFC 6455) is one XML document.
+//! The browser protocol: each WebSocket message (RFC 6455) is one XML document.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;

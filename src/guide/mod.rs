@@ -9,16 +9,18 @@
 //! - [`chatclient`]: The client's options.
 //! - [`chatcheck`]: The checker's options.
 //! - [`security`]: What the server promises, and what it does not.
-//! - [`seeds`]: The five documents from which this grew, and the command that is each one's server.
+//! - [`seeds`]: The five documents that this project grew out of, and the command that runs the
+//!   server each one describes.
 //! - [`board`]: The page on which all of it can be watched.
 //! - [`build_it_yourself`]: Writing such a server in any language, with a checker.
 //! - [`glossary`]: The technical terms, in a sentence or two each.
-//! - [`reading_the_code`]: The way through the source, and a running server seen from outside.
+//! - [`reading_the_code`]: A tour of the source, and of a running server as seen from outside.
 //! - [`contributing`]: How to change this project.
-//! - [`changelog`]: What has changed, for whom.
+//! - [`changelog`]: What changed, and for whom.
 //!
-//! Pages name each other as `[security]`. Here, such a word leads to the page of these docs; in the
-//! file, to the file, by a definition at its end that the first one takes precedence over.
+//! Pages refer to each other as `[security]`. Here, such a word links to the page in these docs; in
+//! the file itself, it links to the other file, through a definition at the end, which the earlier
+//! definition overrides here.
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("chatting.md")]

@@ -249,7 +249,7 @@ impl Stream {
         self.socket.peek(into)
     }
 
-    /// Returns the kernel's state of the bytes sent to the peer; `None` if the system does not
+    /// Returns the kernel's view of the bytes sent to the peer; `None` if the system does not
     /// report it.
     pub fn delivery(&self) -> Option<Delivery> {
         raw::delivery(&self.socket)

@@ -130,7 +130,7 @@ impl Verifier {
         };
         match authorities.verify_server_cert(end_entity, intermediates, name, &[], now) {
             Ok(_) => Ok(()),
-            // Most likely the server has signed its certificate itself.
+            // The server's certificate is most likely self-signed.
             Err(Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::BadSignature,
             )) => Err(Untrusted::Unknown(shown)),

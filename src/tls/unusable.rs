@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn each_unusable_file_gets_a_sentence_with_its_own_fix() {
-        // The certificate, the key; the reason and the fix.
+        // The certificate and the key, or else the reason and the fix.
         for (certificate, key, reason, fix) in [
             ("good-cert.pem", "good-key.pem", "ok", ""),
             ("good-cert.pem", "sec1-key.pem", "ok", ""),

@@ -158,7 +158,7 @@ impl Codec {
         }
     }
 
-    /// Appends a ping of the framing; nothing if the framing has none.
+    /// Appends the framing's ping, if it has one.
     pub fn write_ping(&self, out: &mut Vec<u8>) {
         if self.is_web() {
             websocket::write_ping(out);

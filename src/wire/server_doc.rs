@@ -70,7 +70,7 @@ documents! {
         },
         /// A chat message from another client.
         Relay(Relay<'a>),
-        /// A sentence from the server for its users.
+        /// A message from the server to its users.
         Notice(Cow<'a, str>),
         /// The server has rejected the client's document.
         Error {

@@ -318,8 +318,8 @@ impl Seat {
         }
     }
 
-    /// Returns whether [`Seat::arrive`] from `address` and then [`Seat::check_passcode`] with `passcode`
-    /// would admit the caller. If many seats share a port, this finds the right one.
+    /// Returns whether [`Seat::arrive`] from `address` and then [`Seat::check_passcode`] with
+    /// `passcode` would admit the caller. If many seats share a port, this finds the right one.
     pub(crate) fn would_admit(&self, address: IpAddr, passcode: &str, now: Tick) -> bool {
         match &self.state {
             SeatState::Reserved { asker, until, .. } => {

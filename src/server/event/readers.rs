@@ -13,7 +13,7 @@ use crate::files::is_elsewhere;
 use crate::limits;
 use crate::output::{self, LineWriter};
 
-/// The thread of a reader. It ends when every [`super::Events`] handle is dropped.
+/// A reader thread. It ends when every [`super::Events`] handle is dropped.
 pub struct ReaderThread {
     /// Disconnects when the thread ends. A join has no timeout and could block forever on a paused
     /// terminal.

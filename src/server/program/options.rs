@@ -53,7 +53,7 @@ struct ServerArguments {
     /// with 50004, and so on
     #[arg(long, value_name = "N", default_value = "4", value_parser = even, help_heading = WHERE)]
     workers: usize,
-    /// One port for everyone, without portal and passcodes
+    /// One port for everyone, without a portal or passcodes
     #[arg(long, conflicts_with = "compat", help_heading = WHERE)]
     single_port: bool,
     /// How many clients one port takes [default: 100]; with a portal it is --workers
@@ -135,7 +135,7 @@ struct ServerArguments {
     /// the UDP portal is closed then
     #[arg(long, value_names = ["CERT", "KEY"], num_args = 0..=2, require_equals = true, value_delimiter = BETWEEN_FILES, conflicts_with_all = ["compat", "portal"], help_heading = WHERE)]
     tls: Option<Vec<PathBuf>>,
-    /// A page on which people chat from a browser [default: 127.0.0.1:8080]; 0.0.0.0 lets
+    /// Serve a page for chatting from a browser [default: 127.0.0.1:8080]; 0.0.0.0 lets
     /// everyone's on the network in
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = WEB, value_parser = web_address, help_heading = WHERE)]
     web: Option<SocketAddr>,
@@ -154,7 +154,7 @@ struct ServerArguments {
     #[cfg(feature = "cluster")]
     #[command(flatten)]
     cluster: cluster::ClusterArguments,
-    /// Be one chat with other servers; this build can't
+    /// Join other servers in a single chat; not supported by this build
     #[cfg(not(feature = "cluster"))]
     #[arg(long, value_name = "URL", value_parser = no_cluster, hide = true)]
     cluster: Option<String>,
@@ -192,8 +192,8 @@ const BOARD: &str = "127.0.0.1:8050";
 const WEB: &str = "127.0.0.1:8080";
 const WEB_PORT: u16 = 8080;
 
-/// What stands between the two files of `--tls` once they are one word. It can be in no file's
-/// name.
+/// The separator between the two files of `--tls` when they are given as one word. It can be in no
+/// file's name.
 const BETWEEN_FILES: char = '\n';
 
 /// The original programs' timeouts, in seconds.

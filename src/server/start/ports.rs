@@ -323,7 +323,8 @@ pub(super) mod tests {
     fn a_port_that_a_program_has_is_refused() {
         let ended: &[Option<PortUse>] = &[ENDED; ENOUGH];
         assert_eq!(start(&[(1, ended), (2, &[LISTENS])]), (Err(2), 0, 0));
-        // The start waits a moment for an open outgoing connection, even if other ports are free.
+        // At startup, the server waits briefly for an outgoing connection that occupies one of its
+        // ports, even if other ports are free.
         let tries = limits::BIND_PATIENCE.as_millis() / limits::BIND_PAUSE.as_millis();
         let connected: &[Option<PortUse>] = &[CONNECTED; ENOUGH];
         assert_eq!(start(&[(3, connected)]), (Err(3), tries as u32, 1));

@@ -95,7 +95,7 @@ pub struct Settings {
     pub max_per_address: Option<usize>,
     /// The limit on one client's documents.
     pub rate: Option<Rate>,
-    /// Maximum number of logged-in users up to which logins and logouts are announced.
+    /// The number of logged-in users up to which logins and logouts are announced.
     pub announce_up_to: usize,
     /// Maximum number of rooms.
     pub rooms: usize,
