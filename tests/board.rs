@@ -17,6 +17,7 @@ use portal_chat::server::{Server, Settings};
 use portal_chat::wire::CloseReason;
 use serde_json::Value;
 use support::PATIENCE;
+use support::sentences;
 
 const ANY: &str = "127.0.0.1:0";
 const NOTHING: Redactor = Redactor {
@@ -505,7 +506,7 @@ fn invalid_recording_is_refused_with_its_line() {
         std::fs::write(&file, text).unwrap();
         Recording::read(&file).unwrap_err().to_string()
     };
-    assert!(refused("").contains("contains no events"));
+    assert!(refused("").contains(sentences::CONTAINS_NO_EVENTS));
     assert!(refused("# a comment\nhello\nhello\n").contains("line 2 of"));
     let event = r#"{"time":"1970-01-01T00:00:00Z","tick":1,"thread":"main","event":"tick"}"#;
     std::fs::write(&file, format!("{event}\n{}\n{event}\n", &event[..20])).unwrap();
@@ -523,7 +524,7 @@ fn invalid_recording_is_refused_with_its_line() {
         Recording::read(&file)
             .unwrap_err()
             .to_string()
-            .contains("can't be read")
+            .contains(sentences::CANT_BE_READ)
     );
 }
 

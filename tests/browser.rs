@@ -5,6 +5,8 @@
 
 #[path = "support/browser.rs"]
 mod browser;
+#[path = "support/sentences.rs"]
+mod sentences;
 #[path = "demo/board.rs"]
 mod show;
 
@@ -290,7 +292,10 @@ fn browser_sees_each_of_the_nine_rules() {
             is_part,
             "{event}: {meaning}"
         );
-        assert!(meaning.contains("a test of the connection"), "{meaning}");
+        assert!(
+            meaning.contains(sentences::A_TEST_OF_THE_CONNECTION),
+            "{meaning}"
+        );
     }
     key("Escape");
     browser.wait_until("document.getElementById('story').hidden");

@@ -13,6 +13,7 @@ use portal_chat::server::Settings;
 use portal_chat::wire::CloseReason;
 use socket2::{Domain, Socket, Type};
 use support::running::program;
+use support::sentences;
 use support::{Client, TestServer, message, ticket};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -248,11 +249,11 @@ fn client_program_accepts_a_callback() {
         line.expect(part).unwrap()
     };
     assert!(
-        wait_for_line("which called us back on 127.0.0.1:").contains(&server.worker(0).to_string())
+        wait_for_line(sentences::WHICH_CALLED_US_BACK_ON).contains(&server.worker(0).to_string())
     );
     server.wait_for_event("calling", None);
     let (mut bob, _) = server.seat();
-    wait_for_line("you are talking to");
+    wait_for_line(sentences::YOU_ARE_TALKING_TO);
     let mut keyboard = program.stdin.take().unwrap();
     writeln!(keyboard, "hello").unwrap();
     bob.line_with("<message>hello</message>");

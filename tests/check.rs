@@ -5,6 +5,8 @@
 
 #[path = "support/running.rs"]
 mod running;
+#[path = "support/sentences.rs"]
+mod sentences;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -355,7 +357,8 @@ fn failed_start_shows_the_output_of_the_program() {
     let output_text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        output_text.contains("the program has ended") && output_text.contains("      it is broken"),
+        output_text.contains(sentences::THE_PROGRAM_HAS_ENDED)
+            && output_text.contains("      it is broken"),
         "{output_text}"
     );
     // The later checks did not run, and the report explains how to run them.

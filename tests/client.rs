@@ -10,6 +10,7 @@ use std::time::Duration;
 use portal_chat::server::{Portals, Settings};
 use portal_chat::wire::CloseReason;
 use support::running::{Running, program};
+use support::sentences;
 use support::{TestServer, message, without_timeouts};
 
 struct Program {
@@ -93,10 +94,10 @@ fn with_workers(workers: usize) -> TestServer {
 fn two_clients_chat_and_leave() {
     let server = with_workers(2);
     let mut alice = Program::start(&server, &[]);
-    alice.wait_for_line("you have no partner");
+    alice.wait_for_line(sentences::YOU_HAVE_NO_PARTNER);
     let mut bob = Program::start(&server, &["--portal", "udp"]);
-    bob.wait_for_line("you are talking to");
-    alice.wait_for_line("you are talking to");
+    bob.wait_for_line(sentences::YOU_ARE_TALKING_TO);
+    alice.wait_for_line(sentences::YOU_ARE_TALKING_TO);
     alice.type_text("hello <bob> & all");
     assert_eq!(
         bob.wait_for_line("hello"),
@@ -111,7 +112,7 @@ fn two_clients_chat_and_leave() {
     bob.wait_for_line("/quit");
     bob.type_text("/quit");
     assert_eq!(bob.wait_for_exit().0, 0);
-    alice.wait_for_line("left; you have no partner now");
+    alice.wait_for_line(sentences::LEFT_YOU_HAVE_NO_PARTNER_NOW);
     assert_eq!(
         alice.wait_for_exit().0,
         0,
@@ -130,9 +131,9 @@ fn client_detects_a_single_port() {
         ..without_timeouts()
     });
     let mut alice = Program::start(&server, &["alice"]);
-    alice.wait_for_line("you are logged in as alice");
+    alice.wait_for_line(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
     let mut bob = Program::start(&server, &[]);
-    bob.wait_for_line("you are talking to alice");
+    bob.wait_for_line(sentences::YOU_ARE_TALKING_TO_ALICE);
     bob.type_text("%%alice%is plain chat from somebody without a name");
     alice.wait_for_line("2: %alice%is plain chat");
     let (code, output_text) = Program::start(&server, &["--retry", "0"]).wait_for_exit();
@@ -156,7 +157,7 @@ fn waiting_client_gets_a_freed_seat() {
     let mut waiting = Program::start(&server, &[]);
     server.wait_for_event("full", None);
     drop(first);
-    waiting.wait_for_line("you are talking to");
+    waiting.wait_for_line(sentences::YOU_ARE_TALKING_TO);
     assert_eq!(waiting.wait_for_exit().0, 0);
 }
 
@@ -170,9 +171,9 @@ fn client_shows_the_reason_for_the_end() {
     };
     let server = TestServer::start(&settings);
     let mut idle = Program::start(&server, &["--reconnect"]);
-    idle.wait_for_line("you have no partner");
+    idle.wait_for_line(sentences::YOU_HAVE_NO_PARTNER);
     server.tick(4);
-    idle.wait_for_line("you were idle for too long");
+    idle.wait_for_line(sentences::YOU_WERE_IDLE_FOR_TOO_LONG);
     assert_eq!(
         idle.wait_for_exit().0,
         1,
@@ -180,7 +181,7 @@ fn client_shows_the_reason_for_the_end() {
     );
 
     let mut shut_down = Program::start(&server, &[]);
-    shut_down.wait_for_line("you have no partner");
+    shut_down.wait_for_line(sentences::YOU_HAVE_NO_PARTNER);
     server.server.stop();
     shut_down.wait_for_line("shutting down");
     assert_eq!(shut_down.wait_for_exit().0, 1);
@@ -213,10 +214,10 @@ fn no_control_character_reaches_the_terminal() {
 fn oversized_message_is_not_sent() {
     let server = with_workers(2);
     let mut alice = Program::start(&server, &[]);
-    alice.wait_for_line("you have no partner");
+    alice.wait_for_line(sentences::YOU_HAVE_NO_PARTNER);
     alice.type_text(&"x".repeat(9000));
     alice.type_text("short");
-    alice.wait_for_line("you have no partner");
+    alice.wait_for_line(sentences::YOU_HAVE_NO_PARTNER);
     let (code, output_text) = alice.wait_for_exit();
     assert_eq!(code, 1, "a script learns that something was not sent");
     assert!(
@@ -250,7 +251,7 @@ fn server_prints_the_next_step() {
     );
     let mut screen = BufReader::new(child.stdout.take().unwrap());
     let mut shown = String::new();
-    while !shown.contains("Ctrl-C ends the server") {
+    while !shown.contains(sentences::CTRL_C_ENDS_THE_SERVER) {
         assert_ne!(screen.read_line(&mut shown).unwrap(), 0, "{shown}");
     }
     assert!(shown.contains("make run-client PORT="), "{shown}");
@@ -378,7 +379,7 @@ fn script_joins_a_room_and_sends() {
         2,
         "{out}"
     );
-    assert!(out.contains("you left lobby"), "{out}");
+    assert!(out.contains(sentences::YOU_LEFT_LOBBY), "{out}");
     assert!(
         err.contains("not sent: you are no longer in lobby"),
         "a line for a room is for nobody else: {err}"
@@ -417,7 +418,7 @@ fn unknown_commands_in_a_pipe_are_text() {
     );
     assert_eq!(code, 0, "{out}");
     assert!(
-        out.contains("not delivered") && out.contains("* nobody else is logged in"),
+        out.contains("not delivered") && out.contains(sentences::NOBODY_ELSE_IS_LOGGED_IN),
         "{out}"
     );
     bob.line_with("<partner>alice</partner>");
@@ -445,7 +446,7 @@ fn last_line_without_line_feed_is_sent() {
 fn tabs_and_odd_characters_survive_a_pipe() {
     let server = with_workers(2);
     let mut bob = Program::start(&server, &[]);
-    bob.wait_for_line("you have no partner");
+    bob.wait_for_line(sentences::YOU_HAVE_NO_PARTNER);
     let (code, _, _) = script(
         &server,
         &[],
@@ -526,20 +527,20 @@ fn chat_line_is_never_used_as_password() {
         None,
     );
     assert!(
-        output_text.contains("you are logged in as alice"),
+        output_text.contains(sentences::YOU_ARE_LOGGED_IN_AS_ALICE),
         "{output_text}"
     );
     assert_eq!(code, 1, "there was no partner: {output_text}");
     server.wait_for_event("registered", None);
     let (_, output_text) = without_a_terminal(&server, &["alice"], Some("secret"));
     assert!(
-        output_text.contains("you are logged in as alice"),
+        output_text.contains(sentences::YOU_ARE_LOGGED_IN_AS_ALICE),
         "{output_text}"
     );
     let (code, output_text) = without_a_terminal(&server, &["alice"], Some("first line"));
     assert_eq!(code, 1, "{output_text}");
     assert!(
-        output_text.contains("wrong password for alice"),
+        output_text.contains(sentences::WRONG_PASSWORD_FOR_ALICE),
         "{output_text}"
     );
     let _ = std::fs::remove_file(file);
@@ -562,10 +563,16 @@ fn saved_settings_apply_only_without_a_server_argument() {
         program.wait_for_exit().1
     };
     let with = run(&["--config", &config]);
-    assert!(with.contains("you are logged in as alice"), "{with}");
+    assert!(
+        with.contains(sentences::YOU_ARE_LOGGED_IN_AS_ALICE),
+        "{with}"
+    );
     let portal = server.server.portal().port().to_string();
     let without = run(&["127.0.0.1", &portal, "--config", &config]);
-    assert!(!without.contains("you are logged in as alice"), "{without}");
+    assert!(
+        !without.contains(sentences::YOU_ARE_LOGGED_IN_AS_ALICE),
+        "{without}"
+    );
     let _ = std::fs::remove_file(file);
 }
 
@@ -580,7 +587,7 @@ fn installed_programs_do_not_mention_make() {
     );
     let mut screen = BufReader::new(child.stdout.take().unwrap());
     let mut shown = String::new();
-    while !shown.contains("Ctrl-C ends the server") {
+    while !shown.contains(sentences::CTRL_C_ENDS_THE_SERVER) {
         assert_ne!(screen.read_line(&mut shown).unwrap(), 0, "{shown}");
     }
     assert!(
@@ -600,7 +607,10 @@ fn script_leaves_a_room_once() {
         let input = b"/join lobby\n/topic lobby tea\n/leave lobby\n";
         let (code, out, err) = script(&server, &["alice"], input);
         assert_eq!((code, err.as_str()), (0, ""), "round {round}: {out}");
-        assert!(out.contains("you left lobby"), "round {round}: {out}");
+        assert!(
+            out.contains(sentences::YOU_LEFT_LOBBY),
+            "round {round}: {out}"
+        );
     }
 }
 
@@ -619,7 +629,10 @@ fn first_line_of_a_script_ignores_timing() {
         // This could be meant for bob alone, and the client can't ask.
         let (code, _, err) = script(&server, &["alice"], b"/pm bob secret\n");
         assert_eq!(code, 1, "round {round}");
-        assert!(err.contains("bob is online"), "round {round}: {err}");
+        assert!(
+            err.contains(sentences::BOB_IS_ONLINE),
+            "round {round}: {err}"
+        );
     }
 }
 

@@ -16,6 +16,7 @@ use engine::{Proxy, Redis};
 use portal_chat::cluster::ClusterSettings;
 use portal_chat::server::{Settings, StartError, WebEntrance};
 use support::running::{Running, program};
+use support::sentences;
 use support::terminal::Terminal;
 use support::{Client, PATIENCE, TestServer, command, login};
 
@@ -343,7 +344,7 @@ fn local_chat_continues_without_redis() {
     }
     redis.kill();
     for client in [&mut alice, &mut bob, &mut carol] {
-        client.line_with("are unreachable: until they are back");
+        client.line_with(sentences::ARE_UNREACHABLE_UNTIL_THEY_ARE_BACK);
     }
     alice.send_line(&direct("bob", "are you here?"));
     alice.line_with("SENT</command><count>1<");
@@ -359,7 +360,7 @@ fn local_chat_continues_without_redis() {
 
     redis.restart();
     for client in [&mut alice, &mut bob, &mut carol] {
-        client.line_with("the other servers are back");
+        client.line_with(sentences::THE_OTHER_SERVERS_ARE_BACK);
     }
     dora.send_line(&login("dora"));
     dora.line_with("WELCOME</command><username>dora<");
@@ -385,10 +386,10 @@ fn suspended_redis_duplicates_nothing() {
     let (mut has_notice, mut is_unsure) = (false, false);
     while !has_notice || !is_unsure {
         let line = alice.line();
-        has_notice |= line.contains("are unreachable: until");
+        has_notice |= line.contains(sentences::ARE_UNREACHABLE_UNTIL);
         is_unsure |= line.contains("code='unsure'");
     }
-    bob.line_with("are unreachable: until");
+    bob.line_with(sentences::ARE_UNREACHABLE_UNTIL);
     redis.resume();
     for client in [&mut alice, &mut bob] {
         client.line_with("are back");
@@ -419,7 +420,7 @@ fn emptied_redis_is_restored() {
     }
     redis.restart_empty();
     for client in [&mut alice, &mut bob] {
-        client.line_with("Redis has lost data");
+        client.line_with(sentences::REDIS_HAS_LOST_DATA);
         client.line_with("are back");
     }
     alice.send_line(&in_room("lobby", "after"));
@@ -446,7 +447,7 @@ fn missed_messages_follow_in_order_once() {
     }
     // The link of one server is cut in one direction: its requests arrive, the replies do not.
     proxy.drop_replies(true);
-    bob.line_with("are unreachable: until");
+    bob.line_with(sentences::ARE_UNREACHABLE_UNTIL);
     for number in 0..50 {
         alice.send_line(&in_room("lobby", &format!("number {number}.")));
     }
@@ -481,7 +482,7 @@ fn long_outage_reports_missing_messages() {
         join(client, "lobby");
     }
     proxy.drop_replies(true);
-    bob.line_with("are unreachable: until");
+    bob.line_with(sentences::ARE_UNREACHABLE_UNTIL);
     for number in 0..5 {
         alice.send_line(&in_room("lobby", &format!("number {number}.")));
         alice.line_with("SENT");
@@ -489,7 +490,7 @@ fn long_outage_reports_missing_messages() {
     // Redis keeps the last ten thousand entries, but only two in this test.
     redis.command("XTRIM portal-chat:room:lobby MAXLEN 2");
     proxy.drop_replies(false);
-    let notice = bob.line_with("from other servers");
+    let notice = bob.line_with(sentences::FROM_OTHER_SERVERS);
     // The missing entries are messages and events of members, except the two that are left.
     assert!(notice.contains("in lobby"), "{notice}");
     let count: usize = notice
@@ -700,7 +701,7 @@ fn account_is_shared_and_stored_in_each_file() {
     });
     let (mut client, _) = one.seat();
     client.send_line(&login("alice"));
-    client.line_with("two different passwords");
+    client.line_with(sentences::TWO_DIFFERENT_PASSWORDS);
     drop((second, client));
     one.stop();
     for file in [file_one, file_two] {
@@ -853,10 +854,10 @@ fn operator_lists_servers_and_their_users() {
     ];
     let options = [&options[..], &["--cluster-id", "two"]].concat();
     let mut two = Terminal::start(env!("CARGO_BIN_EXE_chatserver"), &options, &[]);
-    two.wait_for_text("connects all servers of this chat; this one is two");
+    two.wait_for_text(sentences::CONNECTS_ALL_SERVERS_OF_THIS_CHAT);
     two.wait_for_prompt("operator>");
     two.type_line("who");
-    two.wait_for_text("on other servers: alice (one)");
+    two.wait_for_text(sentences::ON_OTHER_SERVERS_ALICE_ONE);
     // The list is updated with the lease, every two seconds. Without a pause, the commands would
     // queue up.
     two.wait_for("both servers in the list", |two| {
@@ -892,7 +893,7 @@ fn redis_password_comes_from_a_file() {
     let secret = ["--cluster-secret", file.to_str().unwrap()];
     let (code, output_text) = check_config(&secret);
     assert!(
-        code == Some(2) && output_text.contains("can't be read"),
+        code == Some(2) && output_text.contains(sentences::CANT_BE_READ),
         "{output_text}"
     );
     for (word, expected) in [
@@ -1044,7 +1045,7 @@ fn deleted_stream_is_read_from_its_new_start() {
         for number in 0..3 {
             alice.send_line(&to_stream(&format!("{stream} after {number}.")));
         }
-        bob.line_with("Redis has lost data");
+        bob.line_with(sentences::REDIS_HAS_LOST_DATA);
         for number in 0..3 {
             bob.line_with(&format!("{stream} after {number}."));
         }
@@ -1053,7 +1054,7 @@ fn deleted_stream_is_read_from_its_new_start() {
         for number in 0..30 {
             alice.send_line(&to_stream(&format!("{stream} again {number}.")));
         }
-        bob.line_with("Redis has lost data");
+        bob.line_with(sentences::REDIS_HAS_LOST_DATA);
     }
     bob.send_line(&direct("alice", "a word"));
     alice.line_with("a word");
@@ -1079,7 +1080,7 @@ fn redis_restored_from_snapshot_loses_no_later_message() {
     bob.line_with("forgotten 4.");
     redis.restore(&older);
     for client in [&mut alice, &mut bob] {
-        client.line_with("the other servers are back");
+        client.line_with(sentences::THE_OTHER_SERVERS_ARE_BACK);
     }
     alice.send_line(&public("and now?"));
     bob.line_with("and now?");
@@ -1121,16 +1122,16 @@ fn servers_continue_alone_if_redis_refuses_writes() {
     assert!(reply.contains("unreachable"), "{reply}");
     let lost = one.wait_for_event("cluster-lost", None);
     assert!(
-        lost.line().contains("refuses to write: \"OOM\""),
+        lost.line().contains(sentences::REFUSES_TO_WRITE_OOM),
         "{}",
         lost.line()
     );
-    alice.line_with("are unreachable: until they are back");
+    alice.line_with(sentences::ARE_UNREACHABLE_UNTIL_THEY_ARE_BACK);
     alice.send_line(&public("on our own"));
     alice.line_with("SENT</command><count>1<");
     bob.line_with("on our own");
     redis.command("CONFIG SET maxmemory 0");
-    alice.line_with("the other servers are back");
+    alice.line_with(sentences::THE_OTHER_SERVERS_ARE_BACK);
     alice.send_line(&public("together again"));
     carol.line_with("together again");
 }
@@ -1163,7 +1164,7 @@ fn server_waits_for_redis_to_start() {
             .stderr(std::process::Stdio::piped()),
     );
     let sentence = child.first_error_with("waits for Redis");
-    assert!(sentence.contains("and then starts"), "{sentence}");
+    assert!(sentence.contains(sentences::AND_THEN_STARTS), "{sentence}");
     redis.restart();
     let port = child.first_port();
     let mut client = Client::connect(([127, 0, 0, 1], port).into());

@@ -30,6 +30,7 @@ use engine::Redis;
 use portal_chat::cluster::ClusterSettings;
 use portal_chat::server::Settings;
 use support::running::Running;
+use support::sentences;
 use support::{Client, PATIENCE, TestServer, command, login};
 
 const USERS_PER_SERVER: usize = 3;
@@ -99,11 +100,11 @@ impl User {
             let from = between("from='", "'").unwrap();
             let number = between("<message>", "<").unwrap().parse().unwrap();
             self.received.entry(from).or_default().push(number);
-        } else if line.contains("are unreachable: until") {
+        } else if line.contains(sentences::ARE_UNREACHABLE_UNTIL) {
             self.is_lost = true;
         } else if line.contains("are back") {
             self.is_lost = false;
-        } else if line.contains("from other servers") {
+        } else if line.contains(sentences::FROM_OTHER_SERVERS) {
             let number = line.split(|c: char| !c.is_ascii_digit());
             self.missed += number
                 .filter_map(|word| word.parse::<u64>().ok())

@@ -11,6 +11,7 @@ use portal_chat::net::Port;
 use portal_chat::server::Settings;
 use portal_chat::wire::CloseReason;
 use socket2::SockRef;
+use support::sentences;
 use support::{Client, TestServer, command, handshake, login, message, ticket};
 
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -85,7 +86,7 @@ fn full_single_port_evicts_an_idle_client() {
     assert_full(&server, ELSEWHERE);
     let reason = alone.line_with("<notice>");
     assert!(
-        reason.contains("your seat goes to another client"),
+        reason.contains(sentences::YOUR_SEAT_GOES_TO_ANOTHER_CLIENT),
         "{reason}"
     );
     alone.assert_closed();
@@ -469,7 +470,7 @@ fn badly_encoded_passcode_gets_a_hint() {
         |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
     let (mut lines, passcode) = caller();
     lines.send(passcode.replace('>', ">\n").as_bytes());
-    assert!(lines.line().contains("a document is one line"));
+    assert!(lines.line().contains(sentences::A_DOCUMENT_IS_ONE_LINE));
     assert!(lines.line().contains("Wrong handshake passcode"));
     let (mut wide, passcode) = caller();
     wide.send(&utf_16(&format!("{passcode}\n")));
@@ -484,7 +485,11 @@ fn badly_encoded_passcode_gets_a_hint() {
         bytes.is_some_and(|bytes| bytes.contains(&passcode))
     });
     server.with_running_clock(|| {
-        assert!(endless.line().contains("no line feed after your document"))
+        assert!(
+            endless
+                .line()
+                .contains(sentences::NO_LINE_FEED_AFTER_YOUR_DOCUMENT)
+        )
     });
     assert!(endless.line().contains("IDLE TIMEOUT"));
 }

@@ -13,6 +13,7 @@ use std::time::Instant;
 use portal_chat::lesson::{one_at_a_time, thread_per_client};
 use portal_chat::net::{Listener, Tap};
 use support::running::{Running, program};
+use support::sentences;
 use support::{Client, PATIENCE};
 
 /// Runs a server during `visit`, and then stops it.
@@ -150,7 +151,7 @@ fn each_error_has_its_message_and_exit_code() {
     let closed_port = address.port().to_string();
     let (output, code) = echo_client(&["127.0.0.1", &closed_port], b"");
     assert!(
-        output.contains("no program listens on that port") && code == 1,
+        output.contains(sentences::NO_PROGRAM_LISTENS_ON_THAT_PORT) && code == 1,
         "{output}"
     );
     let (output, code) = echo_client(&["no address", &closed_port], b"");
@@ -170,7 +171,7 @@ fn each_error_has_its_message_and_exit_code() {
     let (output, code) = echo_client(&["localhost", &port], b"hello\nthere\n");
     closing_server.join().unwrap();
     assert!(
-        output.contains("closed the connection") && code == 1,
+        output.contains(sentences::CLOSED_THE_CONNECTION) && code == 1,
         "{output}"
     );
     let (output, code) = echo_client(&["--bogus"], b"");

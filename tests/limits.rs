@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use portal_chat::server::{Rate, Settings};
 use support::running::{Running, program};
+use support::sentences;
 use support::{
     Client, TestServer, command, handshake, login, message, password, temporary_file, ticket,
 };
@@ -180,7 +181,7 @@ fn delayed_client_that_disconnects_frees_its_seat() {
     alice.line_with("delayed");
     alice.stream.shutdown(std::net::Shutdown::Write).unwrap();
     server.with_running_clock(|| {
-        alice.line_with("disconnected before the server had handled all of your input");
+        alice.line_with(sentences::DISCONNECTED_BEFORE_THE_SERVER_HAD_HANDLED);
         alice.assert_closed();
         server.wait_for_event("seat-free", Some(port));
     });

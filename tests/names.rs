@@ -18,6 +18,7 @@ use std::sync::Mutex;
 use portal_chat::server::Settings;
 use portal_chat::wire::CloseReason;
 use support::running::{Running, program};
+use support::sentences;
 use support::{
     Client, TestServer, command, handshake, login, message, password, temporary_file, ticket,
     without_timeouts,
@@ -89,7 +90,7 @@ fn damaged_account_is_reserved_and_reported() {
     mallory.send_line(&login("Bob"));
     let reply = mallory.line_with("<error");
     assert!(
-        reply.contains("not-saved") && reply.contains("tell the operator"),
+        reply.contains("not-saved") && reply.contains(sentences::TELL_THE_OPERATOR),
         "{reply}"
     );
     assert!(register(&mut mallory, "mallory").contains("WELCOME"));

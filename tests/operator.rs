@@ -4,6 +4,7 @@
 mod support;
 
 use portal_chat::wire::CloseReason;
+use support::sentences;
 use support::terminal::Terminal;
 use support::web::WebClient;
 use support::{TestServer, login};
@@ -73,7 +74,7 @@ fn console_works_with_a_thousand_workers() {
     let mut server = Terminal::start("sh", &arguments, &[]);
     server.wait_for_prompt("operator>");
     server.type_line("who");
-    server.wait_for_text("no clients are connected");
+    server.wait_for_text(sentences::NO_CLIENTS_ARE_CONNECTED);
     server.wait_for_prompt("operator>");
     server.type_line("stop");
     assert_eq!(server.wait_for_exit(), 0);

@@ -5,6 +5,8 @@
 
 #[path = "support/running.rs"]
 mod running;
+#[path = "support/sentences.rs"]
+mod sentences;
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -76,7 +78,8 @@ fn unwritable_output_is_an_error() {
             "{program} {arguments:?}: {reason}"
         );
         assert!(
-            reason.contains("can't write to standard output") && !reason.contains("panicked"),
+            reason.contains(sentences::CANT_WRITE_TO_STANDARD_OUTPUT)
+                && !reason.contains("panicked"),
             "{program} {arguments:?}: {reason}"
         );
     }
@@ -229,7 +232,7 @@ fn server_continues_at_the_file_size_limit() {
     );
     // After that report, a signal still ends the server in order.
     let mut screen = BufReader::new(server.stdout.take().unwrap()).lines();
-    assert!(screen.any(|line| line.unwrap().contains("Ctrl-C ends the server")));
+    assert!(screen.any(|line| line.unwrap().contains(sentences::CTRL_C_ENDS_THE_SERVER)));
     server.signal("-TERM");
     assert_eq!(server.wait().unwrap().code(), Some(0));
 }

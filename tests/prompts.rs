@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Instant;
 
 use support::PATIENCE;
+use support::sentences;
 use support::terminal::Terminal;
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
@@ -210,7 +211,7 @@ fn set_up(prompt: (&str, &str, &str)) -> Setup {
     alice.wait_for_prompt("alice to bob>");
     alice.type_line("/join lobby");
     let room = server.welcome_into_room(&mut main, "room");
-    alice.wait_for_text("you joined lobby");
+    alice.wait_for_text(sentences::YOU_JOINED_LOBBY);
     match name {
         "PM" => {
             alice.type_line(line);
@@ -283,7 +284,7 @@ fn check_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost,
         let mut again = server.welcome("main again", "mallory");
         if room.is_some() {
             server.welcome_into_room(&mut again, "room again");
-            alice.wait_for_text("you joined lobby");
+            alice.wait_for_text(sentences::YOU_JOINED_LOBBY);
         }
         main = again;
     }
@@ -298,11 +299,12 @@ fn check_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost,
     alice.wait_for("the line's destination, and the next prompt", |alice| {
         destinations = server.received_with("secret");
         let contents = alice.contents();
-        let refused = contents.contains("not sent") || contents.contains("answer yes or no");
+        let refused =
+            contents.contains("not sent") || contents.contains(sentences::ANSWER_YES_OR_NO);
         let line = alice.line();
         // The first of two consecutive questions has its answer.
-        let is_next_question =
-            line.starts_with("new password for") || line.starts_with("message for the secret");
+        let is_next_question = line.starts_with(sentences::NEW_PASSWORD_FOR)
+            || line.starts_with("message for the secret");
         (!destinations.is_empty() || refused || is_next_question) && line.ends_with('>')
     });
     alice.type_line("/cancel");
@@ -394,7 +396,7 @@ fn client_waits_for_its_old_name() {
     main.send_line(
         "<SERVER><error code='name-in-use'>the name alice is already in use</error></SERVER>",
     );
-    alice.wait_for_text("holds the name alice");
+    alice.wait_for_text(sentences::HOLDS_THE_NAME_ALICE);
     // Meanwhile the client has a prompt, and may log in as another user.
     alice.wait_for_prompt("you, alone>");
     alice.type_line("/login alicia");
@@ -412,7 +414,7 @@ fn line_typed_while_disconnected_is_not_sent() {
     main.close();
     alice.wait_for_prompt("not connected>");
     alice.type_line("first secret");
-    alice.wait_for_text("not sent: you are not connected");
+    alice.wait_for_text(sentences::NOT_SENT_YOU_ARE_NOT_CONNECTED);
     alice.wait_for_prompt("not connected>");
     alice.type_text("second sec");
     let _main = server.welcome("main again", "mallory");
@@ -439,7 +441,7 @@ fn room_prompt_returns_after_reconnect() {
     alice.wait_for_prompt("alice to bob>");
     alice.type_line("/join lobby");
     let _room = server.welcome_into_room(&mut main, "room");
-    alice.wait_for_text("you joined lobby");
+    alice.wait_for_text(sentences::YOU_JOINED_LOBBY);
     alice.type_line("/to lobby");
     alice.wait_for_prompt("alice in lobby>");
     main.close();
@@ -468,7 +470,7 @@ fn rest_of_a_paste_keeps_its_recipient() {
     main.command("PARTNER LEFT", "<partner>bob</partner>");
     main.command("PARTNER JOINED", "<partner>mallory</partner>");
     let _room = server.joined(&mut main, "room");
-    alice.wait_for_text("you joined lobby");
+    alice.wait_for_text(sentences::YOU_JOINED_LOBBY);
     alice.wait_for_prompt("alice to mallory>");
     alice.type_line("hello");
     server.expect("main", "hello");
@@ -485,7 +487,7 @@ fn messages_are_sent_before_leaving() {
     alice.wait_for_prompt("alice to bob>");
     alice.type_line("/join lobby");
     let mut room = server.welcome_into_room(&mut main, "room");
-    alice.wait_for_text("you joined lobby");
+    alice.wait_for_text(sentences::YOU_JOINED_LOBBY);
     alice.type_text("/send lobby one\r/leave lobby\r");
     server.expect("room", "one");
     server.expect("room", "PING");
@@ -499,7 +501,7 @@ fn messages_are_sent_before_leaving() {
     main.command("LEFT", "<room>lobby</room>");
     // Close like a server. Otherwise the client would wait for the last reply on this link, too.
     room.close();
-    alice.wait_for_text("you left lobby");
+    alice.wait_for_text(sentences::YOU_LEFT_LOBBY);
     // The same when the client exits.
     alice.type_line("/join lobby");
     let mut room = server.welcome_into_room(&mut main, "room again");

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use portal_chat::server::Settings;
+use support::sentences;
 use support::terminal::{COLUMNS, REPLACEMENT, Terminal};
 use support::{Client, TestServer, login, password, temporary_file};
 
@@ -52,12 +53,12 @@ fn bad_bytes() -> impl Iterator<Item = Vec<u8>> {
 fn echo_programs_set_the_window_title() {
     let arguments = ["echo", "0", "--one-at-a-time"];
     let mut server = Terminal::start(SERVER, &arguments, &[]);
-    server.wait_for_text("Enter your IP address");
+    server.wait_for_text(sentences::ENTER_YOUR_IP_ADDRESS);
     assert_eq!(server.title(), "Echo server, one client at a time");
     server.type_line("");
     server.wait_for_text("Listening on 127.0.0.1");
     let mut client = Terminal::start(CLIENT, &["echo"], &[("TERM", "dumb")]);
-    client.wait_for_text("Enter the server's IP address");
+    client.wait_for_text(sentences::ENTER_THE_SERVERS_IP_ADDRESS);
     assert_eq!(client.title(), "");
 }
 
@@ -69,7 +70,7 @@ fn invalid_bytes_do_not_end_the_console() {
     }
     server.type_text("\x15");
     server.type_line("who");
-    server.wait_for_text("no clients are connected");
+    server.wait_for_text(sentences::NO_CLIENTS_ARE_CONNECTED);
     server.type_line("stop");
     assert_eq!(server.wait_for_exit(), 0);
 }
@@ -86,7 +87,7 @@ fn invalid_bytes_do_not_end_the_client() {
     alice.type_line("pw");
     alice.wait_for_prompt("repeat the password>");
     alice.type_text(b"\xfc\xe9\x80p\xffw\r");
-    alice.wait_for_text("you are logged in as alice");
+    alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
     for bytes in bad_bytes().filter(|bytes| !bytes.ends_with(b"\r")) {
         alice.type_text(bytes);
     }
@@ -107,15 +108,15 @@ fn input_before_a_question_does_not_answer_it() {
     alice.type_text("a line of chat\r");
     alice.wait_for_prompt("choose a password for alice>");
     alice.wait_for_text("was ignored");
-    assert!(!alice.contents().contains("repeat the password"));
+    assert!(!alice.contents().contains(sentences::REPEAT_THE_PASSWORD));
     // An extra Enter repeats the question, and the next line is still not chat.
     alice.type_text("\r");
-    alice.wait_for_text("nothing was sent");
+    alice.wait_for_text(sentences::NOTHING_WAS_SENT);
     alice.wait_for_prompt("choose a password for alice>");
     alice.type_line("pw");
     alice.wait_for_prompt("repeat the password>");
     alice.type_line("pw");
-    alice.wait_for_text("you are logged in as alice");
+    alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
     server.wait_for_event("registered", None);
     // Both lines at once: the second was typed before its question.
     alice.type_text("/passwd\rpw\rnew\rnew\r");
@@ -125,7 +126,7 @@ fn input_before_a_question_does_not_answer_it() {
     alice.type_line("new");
     alice.wait_for_prompt("repeat the new password>");
     alice.type_line("new");
-    alice.wait_for_text("your password was changed");
+    alice.wait_for_text(sentences::YOUR_PASSWORD_WAS_CHANGED);
 }
 
 #[test]
@@ -138,7 +139,7 @@ fn pasted_lines_are_separate_commands() {
     carol.send_line(&login("carol"));
     carol.line_with("WELCOME");
     let mut alice = client(&server, &["alice"]);
-    alice.wait_for_text("you are logged in as alice");
+    alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
     alice.type_text("\x1b[200~/msg bob one\n/msg carol two\nand three\x1b[201~");
     alice.wait_for_text("and three");
     alice.type_text("\r");
@@ -150,7 +151,7 @@ fn pasted_lines_are_separate_commands() {
     );
     // One invalid line, and none of the lines is executed.
     alice.type_text("\x1b[200~/msg bob four\n/mgs carol five\n\x1b[201~\r");
-    alice.wait_for_text("the paste was not sent");
+    alice.wait_for_text(sentences::THE_PASTE_WAS_NOT_SENT);
     alice.wait_for_prompt("alice, alone>");
     alice.type_text("\x1b[200~/msg bob six\n\x1b[201~\r");
     assert!(bob.line_with("direct").contains("six"));
@@ -198,7 +199,7 @@ fn rest_of_paste_is_dropped_after_refusal() {
     alice.type_line("pw");
     alice.wait_for_prompt("repeat the password>");
     alice.type_line("pw");
-    alice.wait_for_text("you are logged in as alice");
+    alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
     alice.type_text("\x1b[200~/passwd\nsecret six\x1b[201~\r");
     alice.wait_for_prompt("current password of alice>");
     alice.wait_for_text("not sent");
@@ -206,7 +207,7 @@ fn rest_of_paste_is_dropped_after_refusal() {
     // Accepted commands delay the lines after them.
     alice.type_text("\x1b[200~/join lobby\n/to lobby\nfor the room\x1b[201~\r");
     alice.wait_for_prompt("alice in lobby>");
-    alice.wait_for_text("nobody else is in this room");
+    alice.wait_for_text(sentences::NOBODY_ELSE_IS_IN_THIS_ROOM);
     alice.type_line("/to");
     alice.wait_for_prompt("alice to");
     alice.type_line("the end");
@@ -255,7 +256,7 @@ fn operator_pastes_several_commands() {
     let mut server = chatserver(&["--quiet"]);
     server.type_text("\x1b[200~say one\nsay two\nwho\x1b[201~");
     server.type_text("\r");
-    server.wait_for_text("no clients are connected");
+    server.wait_for_text(sentences::NO_CLIENTS_ARE_CONNECTED);
     assert_eq!(server.contents().matches("sent to 0 clients").count(), 2);
     server.type_line("stop");
     assert_eq!(server.wait_for_exit(), 0);
@@ -274,10 +275,10 @@ fn oversized_paste_is_refused() {
     ] {
         let drawn = alice.drawn;
         alice.type_text(&paste);
-        alice.wait_for_text("paste not sent");
+        alice.wait_for_text(sentences::PASTE_NOT_SENT);
         alice.type_text("\x15/clear\r");
         alice.wait_for("a clear screen", |alice| {
-            !alice.contents().contains("paste not sent")
+            !alice.contents().contains(sentences::PASTE_NOT_SENT)
         });
         assert!(
             alice.drawn - drawn < 200_000,
@@ -318,14 +319,14 @@ fn any_key_resets_the_idle_timeout() {
     let mut alice = client(&server, &[]);
     alice.wait_for_prompt("you, alone>");
     server.tick(5);
-    alice.wait_for_text("the server will disconnect you");
+    alice.wait_for_text(sentences::THE_SERVER_WILL_DISCONNECT_YOU);
     alice.type_text("x");
     server.wait_for_event("activity", None);
     server.tick(4);
     alice.type_text("\x15");
     alice.type_line("/help quit");
-    alice.wait_for_text("leave (so do EX alone");
-    assert!(!alice.contents().contains("for too long"));
+    alice.wait_for_text(sentences::LEAVE_SO_DO_EX_ALONE);
+    assert!(!alice.contents().contains(sentences::FOR_TOO_LONG));
 }
 
 #[test]
@@ -341,7 +342,7 @@ fn client_without_partner_sends_to_a_name() {
     alice.wait_for_text("hello from afar");
     // A message without a recipient still reaches no client.
     carol.type_line("50% off");
-    carol.wait_for_text("not sent: you have no partner yet");
+    carol.wait_for_text(sentences::NOT_SENT_YOU_HAVE_NO_PARTNER);
     assert!(!alice.contents().contains("50% off") && !bob.contents().contains("afar"));
 }
 
@@ -368,7 +369,7 @@ fn background_server_serves_and_resumes() {
     shell.wait_for_prompt("");
     shell.wait_for_text("sh> ");
     shell.type_line(&format!("{SERVER} 0 --no-passwords &"));
-    shell.wait_for_text("Ctrl-C ends the server");
+    shell.wait_for_text(sentences::CTRL_C_ENDS_THE_SERVER);
     let shown = shell.contents();
     let portal = shown.split_once("portal   ").unwrap().1;
     let portal = portal.split_whitespace().next().unwrap().parse().unwrap();
@@ -382,7 +383,7 @@ fn background_server_serves_and_resumes() {
     shell.type_line("fg");
     shell.wait_for_text("operator>");
     shell.type_line("who");
-    shell.wait_for_text("no clients are connected");
+    shell.wait_for_text(sentences::NO_CLIENTS_ARE_CONNECTED);
     shell.type_line("stop");
     shell.wait_for_text("Stopped.");
     shell.type_line("exit");
@@ -406,7 +407,7 @@ fn ignored_signal_stays_ignored() {
     };
     kill("-HUP", &server);
     server.type_line("who");
-    server.wait_for_text("no clients are connected");
+    server.wait_for_text(sentences::NO_CLIENTS_ARE_CONNECTED);
     kill("-TERM", &server);
     server.wait_for_text("why signal SIGTERM");
     assert_eq!(server.wait_for_exit(), 0);
@@ -432,14 +433,14 @@ fn piped_output_asks_for_password_on_terminal() {
         let mut alice = Terminal::start("/bin/sh", &["-c", &script], &[]);
         let is_new = pipe == "| cat";
         if is_new {
-            alice.wait_for_text("choose a password for alice:");
+            alice.wait_for_text(sentences::CHOOSE_A_PASSWORD_FOR_ALICE);
             alice.type_line("pw");
-            alice.wait_for_text("repeat the password:");
+            alice.wait_for_text(sentences::REPEAT_THE_PASSWORD_AGAIN);
         } else {
-            alice.wait_for_text("password for alice:");
+            alice.wait_for_text(sentences::PASSWORD_FOR_ALICE);
         }
         alice.type_line("pw");
-        alice.wait_for_text("you are logged in as alice");
+        alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
         assert!(!alice.contents().contains("pw"), "{}", alice.contents());
         alice.type_line("/quit");
         alice.wait_for_exit();
@@ -463,7 +464,7 @@ fn times_use_the_time_zone_in_tz() {
         };
         let before = time();
         let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port], &[("TZ", zone)]);
-        alice.wait_for_text("type to talk");
+        alice.wait_for_text(sentences::TYPE_TO_TALK);
         let screen = alice.contents();
         let warning = format!("times are shown in UTC: the time zone TZ={zone} is unknown");
         assert_eq!(screen.contains(&warning), !is_known, "{screen}");
@@ -491,15 +492,15 @@ fn history_keeps_lines_but_no_passwords() {
     alice.type_line("geheim");
     alice.wait_for_prompt("repeat the password>");
     alice.type_line("geheim");
-    alice.wait_for_text("you are logged in as alice");
+    alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
     alice.type_line("/help bell");
-    alice.wait_for_text("when to ring");
+    alice.wait_for_text(sentences::WHEN_TO_RING);
     alice.type_line("/quit");
     assert_eq!(alice.wait_for_exit(), 0);
     let mut alice = start();
     alice.wait_for_prompt("password for alice>");
     alice.type_line("geheim");
-    alice.wait_for_text("you are logged in as alice");
+    alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
     alice.type_text("\x1b[A\x1b[A");
     alice.wait_for("the line before /quit", |alice| {
         alice.line().ends_with("/help bell")
@@ -525,7 +526,7 @@ fn registered_name_needs_its_password() {
     let mut alice = client(&server, &["alice"]);
     alice.wait_for_prompt("password for alice>");
     alice.type_line("wrong");
-    alice.wait_for_text("wrong password for alice");
+    alice.wait_for_text(sentences::WRONG_PASSWORD_FOR_ALICE);
     alice.wait_for_prompt("password for alice>");
     server.wait_for_event("password-wrong", None);
 }
@@ -605,7 +606,7 @@ fn sender_and_recipient_see_the_same_line() {
         alice.type_text("\x15");
     }
     alice.type_line("/no\u{202e}thing");
-    alice.wait_for_text("there is no command");
+    alice.wait_for_text(sentences::THERE_IS_NO_COMMAND);
     assert!(!alice.contents().contains('\u{202e}'));
     // Input after a refusal counts from the next prompt on.
     alice.wait_for_prompt("you to ");

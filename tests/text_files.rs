@@ -19,6 +19,7 @@ use portal_chat::event::Recording;
 use portal_chat::server::Settings;
 use portal_chat::wire::Name;
 use support::running::Running;
+use support::sentences;
 use support::{TestServer, temporary_file};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
@@ -125,8 +126,9 @@ fn every_file_form_is_read_or_refused() {
         let options = [&["0", "--workers", "2", "--check"], options].concat();
         run(SERVER, &home, &options, b"")
     };
-    let can_start: fn(&Run) -> bool =
-        |(output_text, code)| *code == Some(0) && output_text.contains("The server can start.");
+    let can_start: fn(&Run) -> bool = |(output_text, code)| {
+        *code == Some(0) && output_text.contains(sentences::THE_SERVER_CAN_START)
+    };
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let kinds = [
         Kind {
@@ -137,7 +139,7 @@ fn every_file_form_is_read_or_refused() {
             ),
             start: Box::new(|file| run(CLIENT, &home, &["--config", &text(file)], b"")),
             is_understood: |(output_text, code)| {
-                *code == Some(0) && output_text.contains("logged in as alice")
+                *code == Some(0) && output_text.contains(sentences::LOGGED_IN_AS_ALICE)
             },
         },
         Kind {
@@ -149,7 +151,7 @@ fn every_file_form_is_read_or_refused() {
                 guarded.with_running_clock(|| run(CLIENT, &home, &options, b""))
             }),
             is_understood: |(output_text, code)| {
-                *code == Some(0) && output_text.contains("logged in as bob")
+                *code == Some(0) && output_text.contains(sentences::LOGGED_IN_AS_BOB)
             },
         },
         Kind {
@@ -242,7 +244,7 @@ fn every_file_form_is_read_or_refused() {
         std::fs::remove_file(&file).unwrap();
         std::fs::create_dir(&file).unwrap();
         let run = (kind.start)(&file);
-        if !(is_refused(&run, &file, None) && run.0.contains("it is a directory")) {
+        if !(is_refused(&run, &file, None) && run.0.contains(sentences::IT_IS_A_DIRECTORY)) {
             failed("a directory", &run);
         }
         std::fs::remove_dir(&file).unwrap();
@@ -363,7 +365,7 @@ fn saving_settings_keeps_the_others_and_the_comments() {
     // Conflicting options are not saved.
     let (output_text, code) = save(&["127.0.0.1", &port, "--compat", "0"]);
     assert!(
-        code == Some(2) && output_text.contains("nothing was saved"),
+        code == Some(2) && output_text.contains(sentences::NOTHING_WAS_SAVED),
         "{output_text}"
     );
     assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
@@ -385,7 +387,7 @@ fn piped_lines_are_sent_unchanged_or_refused() {
     };
     let (output_text, code, received) = script(b"\xef\xbb\xbf/msg kim secret\r\n");
     assert!(
-        code == Some(1) && output_text.contains("log in first"),
+        code == Some(1) && output_text.contains(sentences::LOG_IN_FIRST),
         "{output_text}"
     );
     assert!(!received.contains("secret"), "{received}");
@@ -466,7 +468,7 @@ fn every_recording_form_is_read_or_refused() {
             Outcome::Refused => {
                 let run = replay();
                 assert!(is_refused(&run, &file, None), "{form}: {run:?}");
-                assert!(run.0.contains("save it as UTF-8"), "{form}: {run:?}");
+                assert!(run.0.contains(sentences::SAVE_IT_AS_UTF), "{form}: {run:?}");
             }
         }
     }
@@ -474,7 +476,7 @@ fn every_recording_form_is_read_or_refused() {
     std::fs::create_dir(&file).unwrap();
     let run = replay();
     assert!(
-        is_refused(&run, &file, None) && run.0.contains("it is a directory"),
+        is_refused(&run, &file, None) && run.0.contains(sentences::IT_IS_A_DIRECTORY),
         "{run:?}"
     );
     std::fs::remove_dir(&file).unwrap();
@@ -487,7 +489,7 @@ fn every_recording_form_is_read_or_refused() {
     );
     let run = replay();
     assert!(
-        is_refused(&run, &file, None) && run.0.contains("start the writer first"),
+        is_refused(&run, &file, None) && run.0.contains(sentences::START_THE_WRITER_FIRST),
         "{run:?}"
     );
     // While it waits for a writer, a signal ends it.
@@ -604,7 +606,7 @@ fn check_prints_damaged_lines_of_accounts() {
     );
     assert!(output_text.contains(&(at(4) + ": ")), "{output_text}");
     assert!(
-        !output_text.contains(&at(1)) && output_text.contains("The server can start."),
+        !output_text.contains(&at(1)) && output_text.contains(sentences::THE_SERVER_CAN_START),
         "{output_text}"
     );
     std::fs::remove_dir_all(home).unwrap();
@@ -633,7 +635,7 @@ fn fifo_as_event_file_needs_a_reader() {
     for more in [&[][..], &["--check"][..]] {
         let run = run(SERVER, &home, &[&options, more].concat(), b"");
         assert!(is_refused(&run, &file, None), "{run:?}");
-        assert!(run.0.contains("start its reader first"), "{run:?}");
+        assert!(run.0.contains(sentences::START_ITS_READER_FIRST), "{run:?}");
     }
     std::fs::remove_dir_all(home).unwrap();
 }

@@ -26,6 +26,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use support::running::{Running, program};
+use support::sentences;
 use support::terminal::Terminal;
 use support::tls::{both, identity, use_tls};
 use support::{Client, PATIENCE, TestServer, handshake, message};
@@ -56,7 +57,7 @@ fn tls_mismatch_is_reported() {
     plain.write_all(b"a port, please\n").unwrap();
     let event = server.wait_for_event("tls-failed", None);
     assert!(
-        event.line().contains("does not speak TLS"),
+        event.line().contains(sentences::DOES_NOT_SPEAK_TLS),
         "{}",
         event.line()
     );
@@ -68,7 +69,7 @@ fn tls_mismatch_is_reported() {
     let tls_stream = Stream::from(TcpStream::connect(address).unwrap());
     let tls_stream = tls_stream.secured_as_client(&client, "localhost").unwrap();
     let error = tls_stream.shake_hands(None).unwrap_err().to_string();
-    assert!(error.contains("does not speak TLS"), "{error}");
+    assert!(error.contains(sentences::DOES_NOT_SPEAK_TLS), "{error}");
     let event = server.wait_for_event("tls-failed", None);
     assert!(event.line().contains("without --tls"), "{}", event.line());
     server.assert_all_ports_freed();
@@ -359,22 +360,22 @@ fn certificate_is_confirmed_once_and_pinned() {
     let arguments = ["127.0.0.1", &port, "alice", "--tls"];
     let variables = [("HOME", &*home)];
     let mut alice = Terminal::start(CLIENT, &arguments, &variables);
-    alice.wait_for_text("Does the server's own terminal show the same one?");
+    alice.wait_for_text(sentences::DOES_THE_SERVERS_OWN_TERMINAL_SHOW);
     alice.type_line("no");
     assert_eq!(alice.wait_for_exit(), 1);
     let mut alice = Terminal::start(CLIENT, &arguments, &variables);
-    alice.wait_for_text("Does the server's own terminal show the same one?");
+    alice.wait_for_text(sentences::DOES_THE_SERVERS_OWN_TERMINAL_SHOW);
     alice.type_line("yes");
-    alice.wait_for_text("you are logged in as alice");
+    alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
     // The same certificate is used for its rooms.
     alice.type_line("/join lobby");
-    alice.wait_for_text("you joined lobby");
+    alice.wait_for_text(sentences::YOU_JOINED_LOBBY);
     alice.type_line("/quit");
     assert_eq!(alice.wait_for_exit(), 0);
     // The server is known now, so there is no question.
     let mut alice = Terminal::start(CLIENT, &arguments, &variables);
-    alice.wait_for_text("you are logged in as alice");
-    assert!(!alice.contents().contains("Does the server"));
+    alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
+    assert!(!alice.contents().contains(sentences::DOES_THE_SERVER));
     alice.type_line("/quit");
     alice.wait_for_exit();
     drop(trusting);
@@ -388,7 +389,7 @@ fn certificate_is_confirmed_once_and_pinned() {
     std::fs::write(&file, kept.replace(&port, &portal.port().to_string())).unwrap();
     let (text, code) = client(portal, &home, &["--tls"]);
     assert!(
-        text.contains("CERTIFICATE HAS CHANGED")
+        text.contains(sentences::CERTIFICATE_HAS_CHANGED)
             && text.contains(&fingerprint(&other))
             && text.contains("known_servers")
             && code == Some(1),
@@ -408,7 +409,7 @@ fn plain_client_and_tls_server_report_the_mismatch() {
     let server = TestServer::with_workers(2);
     let (text, code) = client(server.server.portal(), &home, &["--tls"]);
     assert!(
-        text.contains("does not speak TLS") && code == Some(1),
+        text.contains(sentences::DOES_NOT_SPEAK_TLS) && code == Some(1),
         "{text}"
     );
     std::fs::remove_dir_all(home).unwrap();

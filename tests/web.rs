@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use portal_chat::limits;
 use portal_chat::server::{Settings, WebEntrance};
+use support::sentences;
 use support::web::{Frame, TEXT, WebClient, masked};
 use support::{Client, PATIENCE, TestServer, command, handshake, login, message};
 
@@ -540,7 +541,8 @@ fn other_protocols_are_named_in_an_event() {
     ] {
         let response = response_to(address, header);
         assert!(
-            response.starts_with("HTTP/1.1 400") && response.contains("turn it off at the proxy"),
+            response.starts_with("HTTP/1.1 400")
+                && response.contains(sentences::TURN_IT_OFF_AT_THE_PROXY),
             "{response}"
         );
         let event = server.wait_for_event("http-refused", None);

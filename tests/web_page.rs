@@ -15,6 +15,7 @@ use browser::Browser;
 use portal_chat::board::{Board, Redactor};
 use portal_chat::server::{Settings, WebEntrance};
 use serde_json::json;
+use support::sentences;
 use support::terminal::Terminal;
 use support::{Client, PATIENCE, TestServer, message, temporary_file};
 
@@ -91,7 +92,7 @@ fn pages_and_a_terminal_chat() {
     browser.type_text("#again", "another password\u{e007}");
     browser.wait_until("document.getElementById('state').textContent.includes('Logged in as bob')");
     // As partners, in neighbouring seats.
-    wait_for_text(&browser, "is your partner");
+    wait_for_text(&browser, sentences::IS_YOUR_PARTNER);
     send_text(&browser, "hello beside me");
     browser.switch_to(&first);
     wait_for_text(&browser, "hello beside me");
@@ -109,14 +110,14 @@ fn pages_and_a_terminal_chat() {
     carol.type_line("carols password");
     carol.wait_for_prompt("the same password again");
     carol.type_line("carols password");
-    carol.wait_for_text("you are carol now");
+    carol.wait_for_text(sentences::YOU_ARE_CAROL_NOW);
     carol.type_line("/join lobby");
-    carol.wait_for_text("you are in lobby");
+    carol.wait_for_text(sentences::YOU_ARE_IN_LOBBY);
     send_text(&browser, "/join lobby");
-    wait_for_text(&browser, "you are in lobby");
+    wait_for_text(&browser, sentences::YOU_ARE_IN_LOBBY);
     browser.switch_to(&first);
     send_text(&browser, "/join lobby");
-    wait_for_text(&browser, "you are in lobby");
+    wait_for_text(&browser, sentences::YOU_ARE_IN_LOBBY);
     send_text(&browser, "from a page to the room");
     carol.wait_for_text("from a page to the room");
     carol.type_line("/send lobby from the terminal to the room");
@@ -139,10 +140,10 @@ fn pages_and_a_terminal_chat() {
     browser.wait_until(
         "session.link === 2 && session.name === 'alice' && session.inRooms.has('lobby')",
     );
-    wait_for_text(&browser, "You were disconnected");
+    wait_for_text(&browser, sentences::YOU_WERE_DISCONNECTED);
     choose_tab(&browser, "# lobby");
     send_text(&browser, "alice is back");
-    carol.wait_for_text("alice is back");
+    carol.wait_for_text(sentences::ALICE_IS_BACK);
     let old = browser.run(
         "return [...document.querySelectorAll('.log:not([hidden]) .text')].filter((text) => text.textContent === 'from the terminal to the room').length",
     );
@@ -206,7 +207,7 @@ fn drafts_keep_their_recipient_and_texts_stay_text() {
     browser.wait_until("session.isIn");
     browser.run("window.harmed = 0; window.alert = () => { window.harmed += 1; }");
     let (bob, _) = server.seat();
-    wait_for_text(&browser, "is your partner");
+    wait_for_text(&browser, sentences::IS_YOUR_PARTNER);
     // A draft for bob is not sent to the next partner.
     browser.type_text("#text", "a secret for bob");
     drop(bob);
@@ -214,7 +215,7 @@ fn drafts_keep_their_recipient_and_texts_stay_text() {
     let (mut mallory, _) = server.seat();
     browser.wait_until("session.partner !== null");
     browser.type_text("#text", "\u{e007}");
-    wait_for_text(&browser, "Not sent, because");
+    wait_for_text(&browser, sentences::NOT_SENT_BECAUSE);
     assert!(mallory.has_received_only("PARTNER"));
     browser.type_text("#text", "\u{e007}");
     assert!(mallory.line_with("<message>").contains("a secret for bob"));
@@ -285,7 +286,7 @@ fn drafts_keep_their_recipient_and_texts_stay_text() {
     mallory.line_with("PARTNER LEFT");
     browser.wait_until("!session.isIn");
     browser.type_text("#text", "into nothing\u{e007}");
-    wait_for_text(&browser, "not sent: you are not connected");
+    wait_for_text(&browser, sentences::NOT_SENT_YOU_ARE_NOT_CONNECTED);
     drop::<Client>(mallory);
 }
 
@@ -395,7 +396,7 @@ fn page_chats_over_tls() {
     support::tls::use_tls(Some(client));
     let (mut bob, _) = server.seat();
     browser.open_url(&format!("https://{}/", entrance(&server)));
-    wait_for_text(&browser, "is your partner");
+    wait_for_text(&browser, sentences::IS_YOUR_PARTNER);
     assert_eq!(
         browser.run("return session.socket.url.startsWith('wss://')"),
         true

@@ -11,6 +11,7 @@
 pub mod network;
 mod patience;
 pub mod running;
+pub mod sentences;
 pub mod terminal;
 #[cfg(feature = "tls")]
 pub mod tls;
