@@ -15,6 +15,7 @@ CMD ?=
 CLIENT ?=
 BUG ?=
 HTML ?=
+ANSWERS ?=
 
 # Where `make install` puts things. DESTDIR is put before each path, for packagers.
 PREFIX ?= /usr/local
@@ -29,7 +30,7 @@ STRIP ?= strip
 OPTIONS ?= /etc/default/chatserver
 
 # They reach the shell as variables, whatever characters they hold.
-export NAME SERVER PORT CMD RUNG CLIENT BUG HTML
+export NAME SERVER PORT CMD RUNG CLIENT BUG HTML ANSWERS
 
 .DEFAULT_GOAL := help
 .PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs grade check handouts book build install uninstall package dist pages pictures soak fuzz websocket-suite bench bench-quick bench-compare mutants cargo-is-there
@@ -138,15 +139,18 @@ mutants: cargo-is-there ## Work on it: change one rule at a time; list what no t
 	timeout 3600 $(CARGO) mutants --jobs 2 $(foreach files,$(MUTATED),--file '$(files)') --exclude '**/model.rs' \
 	  --test-workspace false $(ARGS)
 
+# The lessons, without the answers to the exercises unless ANSWERS is set.
+SHOWN_LESSONS = if [ -n "$$ANSWERS" ]; then cat src/lesson/ladder/*.md; \
+	  else sed '/^<details>/,/<\/details>$$/c\(The answer: `make lessons ANSWERS=1`)' src/lesson/ladder/*.md; fi
 lessons: ## Learn: read the lessons, from one socket to this server
 	@if [ -n "$$HTML" ]; then $(CARGO) doc --no-deps --quiet && \
 	  page="$(BUILT)/doc/portal_chat/lesson/ladder/index.html"; \
 	  echo "Open file://$$page"; \
 	  if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] && command -v xdg-open >/dev/null; then xdg-open "$$page"; \
 	  elif [ "$$(uname)" = Darwin ]; then open "$$page"; fi; \
-	elif [ -t 1 ]; then cat src/lesson/ladder/*.md | $${PAGER:-less}; \
+	elif [ -t 1 ]; then $(SHOWN_LESSONS) | $${PAGER:-less}; \
 	  echo "\`make lessons HTML=1\` builds them as web pages, with links."; \
-	else cat src/lesson/ladder/*.md; fi
+	else $(SHOWN_LESSONS); fi
 
 grade: cargo-is-there ## Build your own: check your own server: RUNG=1 CMD='python3 s.py {port}'
 	@if [ -n "$$BUG" ]; then \
