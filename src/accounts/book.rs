@@ -1,8 +1,8 @@
-//! The accounts in memory and on the disk. Writers wait for the disk; readers do not.
+//! The accounts in memory and on disk. Writers wait for the disk; readers do not.
 //!
-//! Concurrent writers share one write and one `fsync`: the first of them writes the entries of all
-//! that are waiting, and the others wait for the outcome. The disk is the bottleneck: with one
-//! `fsync` each, the last of six registrations would wait six times as long.
+//! Concurrent writers share one write and one `fsync`: the first one writes all waiting entries,
+//! and the others wait for the outcome. The disk is the bottleneck: with one `fsync` each, the last
+//! of six registrations would wait six times as long.
 
 use std::collections::HashSet;
 use std::fs::{File, TryLockError};
@@ -19,13 +19,14 @@ use portal_wire::Name;
 
 pub(super) struct Book {
     path: PathBuf,
-    /// The accounts that are on the disk. A leaf lock, never held during disk access or hashing.
+    /// The accounts that have been written to disk. A leaf lock, never held during disk access or
+    /// hashing.
     by_key: Mutex<ByKey>,
-    /// The entries that wait for the disk. A leaf lock.
+    /// The entries waiting to be written. A leaf lock.
     waiting: Mutex<PendingBatch>,
-    /// Notified when a batch has been written, or has failed.
+    /// Notified when the write of a batch succeeds or fails.
     written: Condvar,
-    /// Locked by the thread that writes.
+    /// Locked by the writing thread.
     file: Mutex<DiskFile>,
     /// The keys of the names on damaged lines. A leaf lock.
     reserved: Mutex<HashSet<String>>,
@@ -33,9 +34,9 @@ pub(super) struct Book {
     rescued: Mutex<Option<Rescued>>,
 }
 
-/// The outcome after the accounts file was replaced while the server was running.
+/// The result of switching to a new accounts file while the server is running.
 pub struct Rescued {
-    /// The number of accounts written into the new file.
+    /// The number of accounts added to the new file.
     pub count: usize,
     /// The damaged lines of the new file.
     pub damage: Vec<Damage>,
@@ -43,7 +44,7 @@ pub struct Rescued {
 
 #[derive(Default)]
 struct PendingBatch {
-    /// A thread is writing; new entries go into the next batch.
+    /// True while a thread is writing. New entries then go into the next batch.
     is_writing: bool,
     batch: Batch,
 }
@@ -60,14 +61,15 @@ struct Batch {
 pub(super) struct PendingEntry {
     pub(super) name: Name,
     pub(super) hash: String,
-    /// The entry replaces the password of an existing account.
+    /// True if the entry replaces the password of an existing account.
     pub(super) is_change: bool,
-    /// Number of passwords that the entry counts for; more than one if it comes from another
-    /// server, which had earlier ones.
+    /// Number of password versions that the entry stands for. It is more than one if the entry
+    /// comes from another server that also had earlier versions.
     pub(super) count: u64,
 }
 
-/// Returns the lines that add `count` passwords to an account, `hash` the last of them.
+/// Returns the lines that raise an account's version by `count`. They all contain `hash`, the hash
+/// of the latest password.
 fn lines_of(name: &Name, hash: &str, is_change: bool, count: u64) -> String {
     let word = |number: u64| if is_change || number > 0 { CHANGED } else { "" };
     let line = |number| {
@@ -87,7 +89,7 @@ struct WriteFailure(io::ErrorKind, String);
 struct DiskFile {
     file: File,
     path: PathBuf,
-    /// The length without the remains of a failed write, in bytes.
+    /// The length in bytes, without the remains of a failed write.
     length: u64,
     /// `fsync`; a test replaces it to simulate a slow disk.
     sync: Sync,
@@ -99,17 +101,19 @@ type Sync = Box<dyn Fn(&File) -> io::Result<()> + Send + std::marker::Sync>;
 pub(super) struct OpenedFile {
     pub(super) book: Book,
     pub(super) damage: Vec<Damage>,
-    /// Other users had access to the file, which opening it has removed.
+    /// True if other users had access to the file before it was opened. Opening it revoked their
+    /// access.
     pub(super) was_open_to_others: bool,
 }
 
 impl Book {
-    /// Opens the file, or creates it with mode 0600, locks it against other servers, and reads it.
-    /// `Ok(None)` if another server has locked it.
+    /// Opens the file (or creates it with mode 0600), locks it against other servers, and reads it.
+    /// Returns `Ok(None)` if another server has locked it.
     ///
     /// # Errors
-    /// The system's errors, and `InvalidInput` for a symbolic link: a user with write access to the
-    /// folder could point it at another user's file, to which this server would then append.
+    /// System errors, and `InvalidInput` for a symbolic link. A user with write access to the
+    /// folder could point the link at another user's file, and this server would then append to
+    /// that file.
     pub(super) fn open(path: &Path) -> io::Result<Option<OpenedFile>> {
         if path.is_symlink() {
             let reason = "it is a symbolic link; name the file itself";
@@ -128,7 +132,7 @@ impl Book {
         }
         let (bytes, by_key, damage) = read_file(&mut file)?;
         if bytes.last().is_some_and(|&last| last != b'\n') {
-            // A line torn by a crash stays, but the next line must start on its own.
+            // Keep a line torn by a crash, but start the next entry on a new line.
             file.write_all(b"\n").and_then(|()| file.sync_all())?;
         }
         let length = file.metadata()?.len();
@@ -158,7 +162,7 @@ impl Book {
         &self.path
     }
 
-    /// Returns the account of that name.
+    /// Returns the account with this name.
     pub(super) fn find(&self, name: &Name) -> Option<Account> {
         self.by_key.lock().get(&name.key()).cloned()
     }
@@ -182,10 +186,10 @@ impl Book {
         self.rescued.lock().take()
     }
 
-    /// Appends an entry. When this returns, the entry is on the disk.
+    /// Appends an entry. On return, the entry is on disk.
     ///
     /// # Errors
-    /// The system's errors; then nothing has changed.
+    /// System errors. In that case, nothing has changed.
     pub(super) fn append(&self, entry: PendingEntry) -> io::Result<()> {
         let mut waiting = self.waiting.lock();
         waiting.batch.entries.push(entry);
@@ -204,7 +208,7 @@ impl Book {
             drop(waiting);
             let written = self.write(&batch.entries);
             let failure = |error: io::Error| WriteFailure(error.kind(), error.to_string());
-            // Set only here, by the thread that writes.
+            // Set only here, by the writing thread.
             let _ = batch.outcome.set(written.map_err(failure));
             waiting = self.waiting.lock();
             waiting.is_writing = false;
@@ -212,7 +216,7 @@ impl Book {
         }
     }
 
-    /// Writes a batch, and updates the accounts in memory once it is on the disk.
+    /// Writes a batch to disk, then updates the accounts in memory.
     fn write(&self, entries: &[PendingEntry]) -> io::Result<()> {
         let mut disk = self.file.lock();
         if is_elsewhere(&disk.file, &disk.path)? {
@@ -227,7 +231,7 @@ impl Book {
             name, hash, count, ..
         } in entries
         {
-            // The name keeps its first spelling.
+            // The name keeps its original spelling.
             let account = by_key.entry(name.key()).or_insert_with(|| Account {
                 name: name.clone(),
                 hash: String::new(),
@@ -239,7 +243,7 @@ impl Book {
         Ok(())
     }
 
-    /// Switches to the new file at the path, and writes the accounts that it lacks.
+    /// Switches to the new file at the path and adds the accounts that are missing from it.
     fn follow(&self, disk: &mut DiskFile) -> io::Result<()> {
         let mut file = open_to_append(&disk.path)?;
         if let Err(error) = file.try_lock() {
@@ -254,8 +258,8 @@ impl Book {
         let lines: Vec<String> = lacking
             .map(|(_, there)| lines_of(&there.name, &there.hash, false, there.version))
             .collect();
-        // If any of this fails, the next registration retries it, because writes still go to the
-        // old file. A line that was written twice then counts once.
+        // If any of this fails, `disk` still refers to the old file, so the next registration tries
+        // again. A line that is written twice counts only once.
         let begin = if bytes.last().is_some_and(|&last| last != b'\n') {
             "\n"
         } else {
@@ -287,11 +291,12 @@ impl Book {
 }
 
 impl DiskFile {
-    /// Appends lines and waits until they are on the disk. A failed write is undone, so that the
-    /// next line does not continue it.
+    /// Appends lines and waits until they are on disk. A failed write is undone, so that the next
+    /// write does not continue a partial line.
     fn append(&mut self, lines: &str) -> io::Result<()> {
-        // An editor may have changed the file, or a failed line may remain. In these cases the
-        // lines start on a new line, and a truncation never removes what the server did not write.
+        // An editor may have changed the file, or part of a failed write may remain. In either
+        // case, start on a new line. Truncating to `length` never removes text that the server did
+        // not write.
         let length = self.file.metadata()?.len();
         let begin = if length == self.length { "" } else { "\n" };
         self.length = length;
@@ -314,7 +319,7 @@ impl DiskFile {
     }
 }
 
-/// Returns the bytes of the file, its accounts, and its damaged lines.
+/// Returns the file's bytes, accounts and damaged lines.
 fn read_file(file: &mut File) -> io::Result<(Vec<u8>, ByKey, Vec<Damage>)> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
@@ -327,8 +332,8 @@ fn names_in(damage: &[Damage]) -> HashSet<String> {
     names.map(Name::key).collect()
 }
 
-/// Syncs the folder of a new file: the file survives a power cut only if its folder entry is on the
-/// disk.
+/// Syncs the folder of a new file. The file survives a power failure only if its directory entry is
+/// on disk.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path
         .parent()

@@ -1,13 +1,13 @@
-//! Password hashing with Argon2id, in memory that is reused from one password to the next.
+//! Password hashing with Argon2id. The memory is allocated once and reused.
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 /// Hashes passwords, one at a time.
 ///
-/// Each hashing needs 19 MiB. If each login's thread allocated and freed this memory, it would stay
-/// in the allocator's arena of that thread (measured: 380 MB resident after a storm of logins), so
-/// it is allocated once.
+/// Each hash needs 19 MiB of memory. If every login thread allocated and freed it, the memory would
+/// remain in that thread's allocator arena (measured: 380 MB resident after a burst of logins). So
+/// it is allocated only once.
 #[derive(Default)]
 pub(super) struct Hasher {
     memory: Vec<Block>,
@@ -31,7 +31,7 @@ impl Hasher {
         Ok(hash.to_string())
     }
 
-    /// Returns whether `hash` matches `password`; `false` if `hash` is not a valid hash.
+    /// Returns whether `password` matches `hash`. Returns `false` if `hash` is invalid.
     pub(super) fn verify(&mut self, hash: &str, password: &str) -> bool {
         self.recompute(hash, password).unwrap_or(false)
     }
@@ -43,7 +43,7 @@ impl Hasher {
         let params = Params::try_from(&hash).ok()?;
         let salt = hash.salt?;
         let again = self.compute(algorithm, version, &params, &salt, password);
-        // A constant-time comparison.
+        // This comparison takes constant time.
         Some(again.ok()? == hash.hash?)
     }
 
@@ -57,7 +57,7 @@ impl Hasher {
     ) -> Result<Output, Reason> {
         let mut out = [0; Output::MAX_LENGTH];
         let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
-        let out = out.get_mut(..length).ok_or("too long a hash")?;
+        let out = out.get_mut(..length).ok_or("the hash is too long")?;
         let blocks = params.block_count();
         if self.memory.len() < blocks {
             self.memory.resize_with(blocks, Block::new);
@@ -84,7 +84,7 @@ mod tests {
     fn it_agrees_with_the_crate_and_with_itself() {
         let mut hasher = Hasher::default();
         let ours = hasher.hash("secret").unwrap();
-        assert_ne!(ours, hasher.hash("secret").unwrap(), "each has its salt");
+        assert_ne!(ours, hasher.hash("secret").unwrap(), "the salts differ");
         assert!(hasher.verify(&ours, "secret") && !hasher.verify(&ours, "Secret"));
         let parsed = PasswordHash::new(&ours).unwrap();
         assert!(

@@ -1,23 +1,24 @@
-//! Names and passwords of the users, in a file.
+//! User names and passwords, stored in a file.
 //!
 //! The file has one line for each account: the name and the password's Argon2id hash as a PHC
-//! string. Empty lines and lines that begin with `#` are comments. A line that ends in the word
-//! `changed` replaces the password of an account on an earlier line. The server only appends lines,
-//! each in one write that is on the disk before the registration is confirmed. So a confirmed
-//! account survives a crash, and a crash leaves at most one torn line at the end.
+//! string. Empty lines and lines that begin with `#` are ignored. A line that ends in the word
+//! `changed` replaces the password of an account on an earlier line. The server only appends lines.
+//! Each is written in one piece, and is on disk before the registration is confirmed. A confirmed
+//! account therefore survives a crash, and a crash leaves at most one torn line, at the end of the
+//! file.
 //!
 //! A crash or an editor may damage a line. The name at its beginning stays reserved, because it may
-//! have an owner: no client can register it until the operator has corrected the line. In a
-//! cluster, only this server reserves the name: a reservation that all servers share would have to
-//! end when the line is corrected or this server is gone. On the other servers, the account in
-//! Redis or in their own file protects the name.
+//! have an owner: no client can register it until the operator corrects the line. In a cluster, the
+//! name is reserved on this server only: a shared reservation would have to end when the line is
+//! corrected or when this server goes away. On the other servers, the account in Redis or in their
+//! own file protects the name.
 //!
-//! A password is hashed in the form that `prepared` returns. An older hash may be of the password
-//! as typed. If only that form matches, the hash is replaced.
+//! Passwords are hashed in the form that `prepared` returns. Older hashes may be of the password as
+//! typed. If only that form matches, the hash is replaced.
 //!
-//! If the file is deleted or replaced while the server runs, the next registration detects it and
-//! writes every account that the new file lacks. So an account can only be removed while the server
-//! is stopped.
+//! If the file is deleted or replaced while the server is running, the next registration detects
+//! this and adds every account that is missing from the new file. An account can therefore be
+//! removed only while the server is stopped.
 
 mod book;
 mod hasher;
@@ -46,19 +47,19 @@ pub use service::{AccountDirectory, AccountEvent, SharedAccounts};
 /// Maximum number of password changes by which another server's account may be ahead.
 const MOST_CHANGES: u64 = 10_000;
 
-/// The accounts of one file.
+/// The accounts in one file.
 pub struct Accounts {
     book: Book,
     /// The idle hashers, at most [`limits::HASHERS`].
     hashers: (Sender<Hasher>, Receiver<Hasher>),
-    /// The keys of the names whose accounts are being registered or changed. A leaf lock.
+    /// Keys of the names that are being registered or changed. A leaf lock.
     busy: Mutex<HashSet<String>>,
     /// Notified when a name leaves `busy`.
     arrived: Condvar,
 }
 
 /// Exclusive access to an account that is being registered or changed. Other registrations and
-/// password changes of the same name wait; other names do not.
+/// password changes for the same name wait; those for other names do not.
 struct Busy<'a> {
     accounts: &'a Accounts,
     key: String,
@@ -71,7 +72,8 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// A hasher in use. Drop returns it, also after a panic; otherwise no client could log in again.
+/// A borrowed hasher. Dropping this returns it, even after a panic; otherwise no client could log
+/// in again.
 struct Borrowed<'a> {
     hasher: Hasher,
     home: &'a Sender<Hasher>,
@@ -83,22 +85,22 @@ impl Drop for Borrowed<'_> {
     }
 }
 
-/// An error of the accounts file, or of a single account.
+/// An error concerning the accounts file or a single account.
 #[derive(Debug)]
 pub enum AccountError {
     /// The file can't be opened, read or written.
     File(PathBuf, io::Error),
-    /// Another server uses the file.
+    /// Another server is using the file.
     InUse(PathBuf),
-    /// Hashing failed, most likely because of a lack of memory.
+    /// Hashing failed, most likely because memory ran out.
     Hash(String),
-    /// The other servers, which may have the account, can't be reached.
+    /// Other servers may have the account, but they can't be reached.
     Undecided,
     /// The name is on a damaged line.
     Reserved(Name),
     /// The new password contains a forbidden character.
     Unprintable,
-    /// Another server has another password for the account, and neither is the later one.
+    /// Another server has a different password for the account, and neither is newer.
     Differs(Name),
 }
 
@@ -108,19 +110,19 @@ impl fmt::Display for AccountError {
             AccountError::File(path, error) if error.kind() == io::ErrorKind::PermissionDenied => write!(
                 f,
                 "the accounts file {} can't be used ({error}): give the user who runs this server \
-                 permission to read and write it and its folder, or choose another with --accounts FILE, or \
+                 permission to read and write it and its folder, or choose another file with --accounts FILE, or \
                  start with --no-passwords",
                 path.display()
             ),
             AccountError::File(path, error) => write!(
                 f,
-                "the accounts file {} can't be used ({error}): choose another with --accounts \
+                "the accounts file {} can't be used ({error}): choose another file with --accounts \
                  FILE, or start with --no-passwords",
                 path.display()
             ),
             AccountError::InUse(path) => write!(
                 f,
-                "another server uses the accounts file {}: stop that server, or choose another file \
+                "another server is using the accounts file {}: stop that server, or choose another file \
                  with --accounts FILE, or start with --no-passwords",
                 path.display()
             ),
@@ -132,10 +134,10 @@ impl fmt::Display for AccountError {
             AccountError::Unprintable => f.write_str(
                 "a password must not contain control, invisible or unassigned characters; choose another",
             ),
-            AccountError::Undecided => f.write_str("the other servers can't be reached now"),
+            AccountError::Undecided => f.write_str("the other servers can't be reached"),
             AccountError::Differs(name) => write!(
                 f,
-                "{name} has a different password on another server, and neither is the later one: stop one of the two \
+                "{name} has a different password on another server, and neither is newer: stop one of the two \
                  servers and delete the line from its accounts file"
             ),
             AccountError::Hash(reason) => write!(f, "the password can't be hashed ({reason})"),
@@ -145,7 +147,7 @@ impl fmt::Display for AccountError {
 
 impl std::error::Error for AccountError {}
 
-/// A change of an account, which all servers that share it decide together.
+/// A proposed change to an account. The servers that share the account decide on it together.
 pub enum AccountRequest<'w> {
     /// Registers the account.
     New { name: &'w Name, hash: &'w str },
@@ -164,7 +166,7 @@ pub enum Decided {
     Ours,
     /// A request on another server came first; this is the resulting account.
     Theirs(Account),
-    /// No decision is possible now.
+    /// No decision is possible at present.
     Unknown,
 }
 
@@ -174,12 +176,13 @@ pub struct OpenAccounts {
     pub accounts: Accounts,
     /// The damaged lines of the file; all other lines are valid.
     pub damage: Vec<Damage>,
-    /// Other users had access to the file, which opening it has removed.
+    /// True if other users had access to the file before it was opened. Opening it revoked their
+    /// access.
     pub was_open_to_others: bool,
 }
 
 impl Accounts {
-    /// Opens the file, or creates it with mode 0600, locks it against other servers, and reads it.
+    /// Opens the file (or creates it with mode 0600), locks it against other servers, and reads it.
     ///
     /// # Errors
     /// [`AccountError`] if the file can't be opened, locked or read, or is a symbolic link.
@@ -213,8 +216,8 @@ impl Accounts {
         self.book.all()
     }
 
-    /// Adopts another server's account if it is later than the local one. When this returns, the
-    /// account is on the disk.
+    /// Adopts another server's account if it is newer than the local one. On return, the account is
+    /// on disk.
     ///
     /// # Errors
     /// [`AccountError::Differs`], or [`AccountError::File`] if the account can't be stored.
@@ -253,7 +256,7 @@ impl Accounts {
         self.book.is_reserved(name)
     }
 
-    /// Returns the outcome if the file was replaced since the last call.
+    /// Returns the result if the file has been replaced since the last call.
     pub fn take_rescued(&self) -> Option<Rescued> {
         self.book.take_rescued()
     }
@@ -266,13 +269,13 @@ impl Accounts {
         self.len() == 0
     }
 
-    /// Checks the password of an account, or registers the account if it does not exist. Blocks for
-    /// the 20 ms that hashing takes, and before that until one of the [`limits::HASHERS`] hashers
-    /// is free. Only a registration waits for the disk. `given_up` is called after the first wait,
-    /// in case the client has disconnected.
+    /// Checks the password of an account, or registers the account if it does not exist. Blocks
+    /// until one of the [`limits::HASHERS`] hashers is free, and then for the 20 ms that hashing
+    /// takes. Only a registration waits for the disk. `given_up` is called after the first wait, in
+    /// case the client has disconnected.
     ///
     /// # Errors
-    /// [`AccountError`] if the account can't be stored; then it does not exist.
+    /// [`AccountError`] if the account can't be stored. In that case, it does not exist.
     pub fn check(
         &self,
         name: &Name,
@@ -282,8 +285,8 @@ impl Accounts {
         self.check_among(name, password, given_up, |_| Decided::Ours)
     }
 
-    /// Like [`Accounts::check`], for accounts that other servers share: `decide` asks them before
-    /// an account is registered.
+    /// Like [`Accounts::check`], for accounts shared with other servers: `decide` asks those
+    /// servers before an account is registered.
     ///
     /// # Errors
     /// Those of [`Accounts::check`], [`AccountError::Undecided`], and [`AccountError::Differs`].
@@ -345,11 +348,12 @@ impl Accounts {
         Ok(PasswordCheck::Registered(name.clone()))
     }
 
-    /// Replaces the password of an account if `old` is its present password. Blocks like
-    /// [`Accounts::check`], for two hashings.
+    /// Replaces the password of an account if `old` is its current password. Blocks like
+    /// [`Accounts::check`], but for two hashes.
     ///
     /// # Errors
-    /// [`AccountError`] if the new password can't be stored; then the old one remains.
+    /// [`AccountError`] if the new password can't be stored. In that case, the old one remains
+    /// valid.
     pub fn change(
         &self,
         name: &Name,
@@ -360,8 +364,8 @@ impl Accounts {
         self.change_among(name, old, new, given_up, |_| Decided::Ours)
     }
 
-    /// Like [`Accounts::change`], for accounts that other servers share: `decide` asks them before
-    /// anything changes.
+    /// Like [`Accounts::change`], for accounts shared with other servers: `decide` asks those
+    /// servers before anything changes.
     ///
     /// # Errors
     /// Those of [`Accounts::change`], [`AccountError::Undecided`], and [`AccountError::Differs`].
@@ -398,8 +402,7 @@ impl Accounts {
             }) {
                 Decided::Ours => hash,
                 Decided::Unknown => return Err(AccountError::Undecided),
-                // Another server changed the password a moment ago, so `old` is no longer the
-                // password.
+                // Another server has just changed the password, so `old` is no longer valid.
                 Decided::Theirs(theirs) => {
                     self.adopt(&theirs)?;
                     return Ok(PasswordChange::Wrong);
@@ -416,7 +419,7 @@ impl Accounts {
         Ok(PasswordChange::Changed)
     }
 
-    /// Replaces the hash of a password as typed by the hash of its prepared form, on all servers
+    /// Replaces the hash of a password as typed with a hash of its prepared form, on all servers
     /// that have the account. If this fails, the old hash stays valid and the next login tries
     /// again.
     fn prepare_hash(
@@ -451,8 +454,8 @@ impl Accounts {
         };
     }
 
-    /// Starts a registration or change of the name. If an operation is running, waits until it
-    /// ends, and returns `None`.
+    /// Begins a registration or a password change for the name. If one is already in progress,
+    /// waits until it ends and returns `None`.
     fn begin(&self, name: &Name) -> Option<Busy<'_>> {
         let mut busy = self.busy.lock();
         if busy.insert(name.key()) {
@@ -611,7 +614,7 @@ mod tests {
         drop(accounts);
         std::fs::write(&file.0, alone + "\n").unwrap();
         let (_, damage) = open(&file.0);
-        assert_eq!(damage.len(), 1, "a change of nothing is damage");
+        assert_eq!(damage.len(), 1, "a change without an account is damage");
     }
 
     #[cfg(unix)]
@@ -790,7 +793,7 @@ mod tests {
                 .unwrap()
         };
         assert_eq!(login(decomposed, &|_| Decided::Unknown), right);
-        assert_eq!(accounts.all()[0].hash, old, "the others can't be asked");
+        assert_eq!(accounts.all()[0].hash, old, "servers are unreachable");
         let theirs = Account {
             hash: Hasher::default().hash(composed).unwrap(),
             version: 2,
@@ -872,7 +875,7 @@ mod tests {
         assert!(error.to_string().contains("--accounts"), "{error}");
     }
 
-    /// The `fsync` of the test blocks until the test releases it, and counts its calls.
+    /// The test's `fsync` counts its calls, and blocks until the test releases it.
     #[test]
     fn who_is_known_waits_for_no_disk_and_six_who_register_share_it() {
         let file = TempFile::new("slow");
@@ -900,7 +903,7 @@ mod tests {
             );
             assert_eq!(check(accounts, "alice", "two"), PasswordCheck::Wrong);
             assert_eq!(accounts.len(), 1, "nothing is confirmed yet");
-            // Wait until all others are queued while the disk is busy; hashing takes them a moment.
+            // Wait until all other registrations have been hashed and queued behind the busy disk.
             while accounts.book.waits() < names.len() - 1 {
                 std::thread::yield_now();
             }

@@ -1,12 +1,13 @@
 //! The limits of password hashing, with their units and reasons.
 
 /// Number of passwords hashed at the same time. Each takes 20 ms of CPU time and 19 MiB of memory.
-/// Further logins wait in their own threads, so that chatting does not slow down on the other
-/// cores.
+/// Other logins wait in their own threads, so hashing occupies only one core and does not slow down
+/// chatting on the others.
 pub const HASHERS: usize = 1;
 
-/// Maximum work of a hash in an accounts file, in KiB times passes: eight times that of our hashes
-/// (19 MiB, two passes). A line that needs more, by mistake or malice, could block every login.
+/// Maximum cost of a hash in an accounts file, in KiB times passes: eight times that of our own
+/// hashes (19 MiB, two passes). A more expensive line, by mistake or by malice, could block every
+/// login.
 pub const HASH_WORK: u64 = 8 * 2 * 19 * 1024;
 
 /// Maximum number of lanes of a hash, for the same reason.

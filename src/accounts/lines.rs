@@ -15,31 +15,30 @@ pub struct Account {
     pub name: Name,
     /// The hash of its password, as a PHC string.
     pub hash: String,
-    /// Number of passwords so far, including this one. Of two versions, the higher one is the later
-    /// one.
+    /// Number of passwords that the account has had, including the current one. The higher version
+    /// is the newer one.
     pub version: u64,
 }
 
-/// The accounts by the keys of their names.
+/// The accounts, indexed by the keys of their names.
 pub(super) type ByKey = HashMap<String, Account>;
 
-/// Returns whether `hash` is a valid hash that can be checked quickly; it may have been sent by
-/// another server.
+/// Returns whether `hash` is valid and quick enough to check. It may come from another server.
 pub(super) fn is_hash(hash: &str) -> bool {
     read_line(format!("somebody {hash}").as_bytes()).is_ok_and(|line| line.is_some())
 }
 
-/// A line of the file that is not an account. It stays as it is.
+/// A line of the file that is not a valid entry. It is left unchanged.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// The line's number, from 1.
+    /// The line number, counted from 1.
     pub line: usize,
-    /// The reason why it is not an account.
+    /// The reason why the line is invalid.
     pub reason: &'static str,
-    /// The fix for the operator.
+    /// How the operator can fix it.
     pub fix: &'static str,
-    /// The name at the line's beginning, if there is one. It may have an owner, so no client can
-    /// register it.
+    /// The name at the beginning of the line, if there is one. It may have an owner, so no client
+    /// can register it.
     pub name: Option<Name>,
 }
 
@@ -47,7 +46,7 @@ const RESTORE: &str = "restore the line from a backup; to release the name, dele
 const CORRECT: &str = "correct the line, or delete it";
 const DELETE: &str = "delete one of the two lines";
 
-/// Reads the accounts and the damaged lines in a file's bytes (without a byte order mark).
+/// Parses a file's bytes (without a byte order mark) into accounts and damaged lines.
 pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
     let mut by_key = ByKey::new();
     let mut damage = Vec::new();
@@ -64,7 +63,7 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
         match read_line(line) {
             Ok(None) => {}
             Ok(Some((name, hash, AccountLine::Changed))) => match by_key.get_mut(&name.key()) {
-                // The name keeps its first spelling.
+                // The name keeps its original spelling.
                 Some(account) => {
                     account.hash = hash;
                     account.version += 1;
@@ -76,7 +75,7 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
             },
             Ok(Some((name, _, AccountLine::Account))) if by_key.contains_key(&name.key()) => {
                 damaged(
-                    "the name has an account on an earlier line, which is used",
+                    "the name has an account on an earlier line, and that line is used",
                     DELETE,
                 );
             }
@@ -97,13 +96,13 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
     (by_key, damage)
 }
 
-/// Returns the name at the beginning of a line, whatever follows it.
+/// Returns the name at the beginning of a line, regardless of what follows it.
 fn name_of(line: &[u8]) -> Option<Name> {
     let line = line.trim_ascii_start();
     let text = line.utf8_chunks().next()?.valid();
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let end = text.find(|c| !is_part(c)).unwrap_or(text.len());
-    // If a non-ASCII letter or an invalid byte follows, the line was about another name.
+    // If a non-ASCII letter or an invalid byte follows, this is only part of another name.
     let is_whole = line.get(end).is_none_or(u8::is_ascii);
     Name::new(&text[..end]).filter(|_| is_whole)
 }
@@ -111,7 +110,7 @@ fn name_of(line: &[u8]) -> Option<Name> {
 /// The word at the end of a line that replaces a password.
 pub(super) const CHANGED: &str = "changed";
 
-/// The effect of a line of the file.
+/// The effect of a line in the file.
 enum AccountLine {
     /// Registers an account.
     Account,
@@ -141,7 +140,7 @@ fn read_line(line: &[u8]) -> Result<Option<(Name, String, AccountLine)>, &'stati
         Some((hash, CHANGED)) => (hash, AccountLine::Changed),
         _ => (hash, AccountLine::Account),
     };
-    // A hash that a crash cut short may still be well-formed, so its length is checked.
+    // A hash truncated by a crash may still be well-formed, so its length is checked.
     const WHOLE: usize = 32;
     let parsed = PasswordHash::new(hash).map_err(|_| "the hash is incomplete")?;
     if parsed.salt.is_none() || parsed.hash.is_none_or(|output| output.len() != WHOLE) {

@@ -6,11 +6,12 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use portal_wire::is_default_ignorable;
 
-/// Prepares `password` by the profile OpaqueString of RFC 8265: Unicode normal form C, and a space
-/// for every other kind of space; letter case stays. `None` if the profile forbids a character.
+/// Prepares `password` according to the OpaqueString profile of RFC 8265: applies Unicode
+/// Normalization Form C, and replaces every other kind of space with an ASCII space. Letter case is
+/// preserved. Returns `None` if the password contains a character that the profile forbids.
 ///
 /// The profile's contextual rules prevent identifiers that look alike. A password is never shown,
-/// so characters with such a rule are allowed everywhere.
+/// so characters that are subject to such a rule are always allowed.
 pub(super) fn prepared(password: &str) -> Option<String> {
     let spaced = password
         .chars()
@@ -28,7 +29,8 @@ fn is_allowed(character: char) -> bool {
     if JOINERS.contains(&character) {
         return true;
     }
-    // The exceptions of section 9.6, and the old Hangul letters of 9.9, which have composed forms.
+    // The exceptions in section 9.6, and the old Hangul letters in section 9.9, which have composed
+    // forms.
     let is_exception = matches!(
         character,
         '\u{640}' | '\u{7fa}' | '\u{302e}' | '\u{302f}' | '\u{3031}'..='\u{3035}' | '\u{303b}'
@@ -69,7 +71,7 @@ mod tests {
         ] {
             assert_eq!(prepared(typed).as_deref(), Some(wanted), "{typed:?}");
         }
-        // A compatibility form is a different password: the profile does not map widths.
+        // A full-width letter makes a different password, because the profile does not map widths.
         assert_ne!(prepared("\u{ff41}"), prepared("a"));
     }
 

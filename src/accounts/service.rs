@@ -1,4 +1,4 @@
-//! The server's accounts: a file, shared with the other servers of a cluster.
+//! The server's accounts, stored in a file and shared with the other servers of a cluster.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::{
 };
 
 portal_core::event_kinds! {
-    /// An event of the accounts file.
+    /// An event concerning the accounts file.
     pub enum AccountEvent {
-        /// A line of the accounts file is not an account. It stays, and its name is reserved.
+        /// A line of the accounts file is invalid. It is kept, and the name on it is reserved.
         DamagedAccount = "damaged-account" {
             line: usize, reason: &'static str, fix: &'static str, name: Option<String>, file: String
         },
@@ -25,14 +25,14 @@ portal_core::event_kinds! {
 
 /// Accounts that several servers share.
 pub trait AccountDirectory: Send + Sync {
-    /// Returns the shared account, if it can be looked up now.
+    /// Returns the shared account, if it exists and the lookup succeeds.
     fn find(&self, name: &Name) -> Option<Account>;
 
-    /// Decides on a change of an account for all servers.
+    /// Decides on a change to an account, for all servers.
     fn decide(&self, wish: AccountRequest<'_>) -> Decided;
 }
 
-/// The accounts of a file, shared with other servers if there are any.
+/// The accounts in a file, shared with the other servers of the cluster, if there is one.
 pub struct SharedAccounts {
     file: Accounts,
     directory: Option<Arc<dyn AccountDirectory>>,
@@ -63,7 +63,7 @@ impl SharedAccounts {
             shared.events.emit_failure(
                 "protect the accounts file",
                 format!(
-                    "other users had access to {}; it is restricted to its owner now (mode 0600)",
+                    "other users had access to {}; access is now restricted to its owner (mode 0600)",
                     path.display()
                 ),
             );
@@ -112,7 +112,7 @@ impl SharedAccounts {
         let (code, sentence) = match error {
             AccountError::Undecided => (
                 ErrorCode::Unreachable,
-                "the other servers can't be reached now, and one of them may have that account; try again in a minute",
+                "the other servers can't be reached, and one of them may have that account; try again in a minute",
             ),
             AccountError::Unprintable => {
                 let (code, sentence) = (ErrorCode::BadPassword, error.to_string());
@@ -124,11 +124,11 @@ impl SharedAccounts {
             ),
             AccountError::Reserved(_) => (
                 ErrorCode::NotSaved,
-                "the account of that name is damaged on this server; tell the operator, or choose another name",
+                "the account with that name is damaged on this server; tell the operator, or choose another name",
             ),
             _ => (
                 ErrorCode::NotSaved,
-                "the server can't store the account now; try again later",
+                "the server can't store the account at the moment; try again later",
             ),
         };
         if code == ErrorCode::NotSaved {
@@ -140,8 +140,8 @@ impl SharedAccounts {
 }
 
 impl AccountService for SharedAccounts {
-    /// Updates the account from the other servers. If they are unreachable, the local account
-    /// counts, so that its owner can still take over the name.
+    /// Updates the account from the other servers. If they are unreachable, the local account is
+    /// used, so that its owner can still take over the name.
     fn lookup(&self, name: &Name) -> Result<bool, LoginRefusal> {
         let theirs = self.directory.as_ref().and_then(|there| there.find(name));
         let adopted = theirs.map_or(Ok(()), |theirs| self.file.adopt(&theirs));

@@ -1,4 +1,5 @@
-//! `chatcheck`: tests the server that a command starts against one rung of the ladder.
+//! The `chatcheck` program: starts a server with a given command and tests it against one rung of
+//! the ladder.
 
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ fn main() -> ExitCode {
 #[cfg(not(unix))]
 fn main() -> ExitCode {
     let sentence =
-        b"chatcheck: it needs Unix to start and stop programs; on Windows, run it under WSL\n";
+        b"chatcheck: starting and stopping programs needs Unix; on Windows, run it under WSL\n";
     let _ = std::io::Write::write_all(&mut std::io::stderr(), sentence);
     ExitCode::from(2)
 }

@@ -1,4 +1,4 @@
-//! The program `chatclient`.
+//! The `chatclient` program.
 
 use std::process::ExitCode;
 

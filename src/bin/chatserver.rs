@@ -1,4 +1,4 @@
-//! The program `chatserver`.
+//! The `chatserver` program.
 
 use std::process::ExitCode;
 

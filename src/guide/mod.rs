@@ -1,26 +1,26 @@
-//! The pages for whoever uses this, teaches with it, or changes it. Each can also be read as a
-//! file, in `src/guide`.
+//! The guide, for users, teachers and contributors. Each page is also a file in `src/guide`.
 //!
-//! - [`chatting`]: What to type in the client, in a terminal and from a pipe.
-//! - [`on_a_network`]: Letting others in: addresses, browsers, TLS, a service, more than one
-//!   machine.
-//! - [`behind_a_proxy`]: The page for browsers behind nginx, Caddy or HAProxy.
+//! - [`chatting`]: What to type in the client, at a terminal or through a pipe.
+//! - [`on_a_network`]: How to open the server to a network: addresses, browsers, TLS, running it as
+//!   a service, and using more than one machine.
+//! - [`behind_a_proxy`]: How to serve the chat page behind nginx, Caddy or HAProxy.
 //! - [`chatserver`]: The server's options.
 //! - [`chatclient`]: The client's options.
 //! - [`chatcheck`]: The checker's options.
-//! - [`security`]: What the server promises, and what it does not.
-//! - [`seeds`]: The five documents that this project grew out of, and the command that runs the
-//!   server each one describes.
-//! - [`board`]: The page on which all of it can be watched.
-//! - [`build_it_yourself`]: Writing such a server in any language, with a checker.
-//! - [`glossary`]: The technical terms, in a sentence or two each.
+//! - [`security`]: What the server guarantees, and what it does not.
+//! - [`seeds`]: The five documents that this project grew out of, and for each one the command that
+//!   runs the server it describes.
+//! - [`board`]: The page that shows what happens inside the server.
+//! - [`build_it_yourself`]: How to write such a server in any language and test it with the
+//!   checker.
+//! - [`glossary`]: The technical terms, each explained in a sentence or two.
 //! - [`reading_the_code`]: A tour of the source, and of a running server as seen from outside.
 //! - [`contributing`]: How to change this project.
 //! - [`changelog`]: What changed, and for whom.
 //!
-//! Pages refer to each other as `[security]`. Here, such a word links to the page in these docs; in
-//! the file itself, it links to the other file, through a definition at the end, which the earlier
-//! definition overrides here.
+//! Pages refer to each other as `[security]`. In these docs, this links to the page; in the file
+//! itself, it links to the other file, through a link definition at the end. Here, an earlier
+//! definition overrides that one.
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("chatting.md")]
