@@ -1,10 +1,10 @@
-//! Distributes events to the viewers: one thread processes them, and appends updates to a bounded
-//! queue for each viewer.
+//! Distributes events to the viewers: one thread processes them and appends updates to each
+//! viewer's bounded queue.
 //!
-//! No thread waits for a viewer. If a viewer's queue is full, the viewer is removed, and starts
-//! again with the complete snapshot once it has read its queue. Events within a short time are one
-//! update, and [`TrafficGate`] limits the traffic events, so a server at full speed costs the board
-//! no more than a slow one.
+//! No thread waits for a viewer. If a viewer's queue is full, the viewer is removed. Once it has
+//! read its queue, it starts again with the complete snapshot. Events that occur close together
+//! form one update, and [`TrafficGate`] limits the traffic events, so a busy server costs the board
+//! no more than a quiet one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::snapshot::Snapshot;
 /// Minimum interval between two updates.
 const TOGETHER: Duration = Duration::from_millis(80);
 
-/// Maximum number of traffic events per update, which is more than a viewer can see.
+/// Maximum number of traffic events per update. A viewer could not follow more.
 const TRAFFIC: u32 = 40;
 
 /// Maximum number of events in an update.
@@ -31,7 +31,7 @@ const BATCH: usize = 8 * 1024;
 /// Number of past events that a new viewer gets.
 pub(super) const REMEMBERED: usize = 600;
 
-/// Maximum number of queued updates for a viewer: those of five seconds.
+/// Maximum number of queued updates for a viewer, enough for about five seconds.
 const WAITING: usize = 64;
 
 /// The feed of a running server.
@@ -58,8 +58,8 @@ impl Feed {
         }
     }
 
-    /// Adds a viewer. Returns the complete state so far, and the queue of updates; `None` if the
-    /// feed is over.
+    /// Adds a viewer. Returns the complete current state and the queue of updates, or `None` if the
+    /// feed has ended.
     pub(super) fn watch(&self) -> Option<(String, Receiver<Arc<str>>)> {
         let mut shared = self.shared.lock();
         let (sender, receiver) = bounded(WAITING);
@@ -70,7 +70,7 @@ impl Feed {
         Some((shared.log.so_far(&Value::Null), receiver))
     }
 
-    /// Runs the thread `board-feed`: processes events until the server ends or the board stops.
+    /// Runs the thread `board-feed`: processes events until the server or the board stops.
     pub(super) fn serve(&self, queue: &EventQueue, stopped: &Receiver<()>) {
         loop {
             let first = select! {
@@ -83,7 +83,7 @@ impl Feed {
             let lost = queue.take_dropped();
             let unseen = self.gate.take_missed();
             let is_watched = self.take_in(std::iter::once(first).chain(more), lost, unseen);
-            // The shutdown of the board ends this wait.
+            // Stopping the board ends this wait.
             let _ = stopped.recv_timeout(TOGETHER);
             self.gate.open_for(if is_watched { TRAFFIC } else { 0 });
         }
@@ -109,7 +109,7 @@ impl Feed {
         }
         let rest = json!({ "picture": snapshot, "unseen": unseen });
         let news: Arc<str> = news(&shown, &rest).into();
-        // A viewer with a full queue is too slow. It finds its channel disconnected.
+        // A viewer with a full queue is too slow. Removing it here disconnects its channel.
         shared
             .viewers
             .retain(|viewer| viewer.try_send(Arc::clone(&news)).is_ok());
@@ -117,12 +117,12 @@ impl Feed {
     }
 }
 
-/// The snapshot and the last events.
+/// The snapshot and the latest events.
 pub(super) struct EventLog {
     pub(super) snapshot: Snapshot,
     redactor: Redactor,
     event_count: u64,
-    /// The last events, as JSON.
+    /// The latest events, as JSON.
     last: VecDeque<Arc<str>>,
 }
 
@@ -169,7 +169,7 @@ impl EventLog {
     }
 }
 
-/// Returns the time in milliseconds since 1970.
+/// Converts a time to milliseconds since the Unix epoch.
 fn milliseconds(time: SystemTime) -> u64 {
     let since = time
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -177,7 +177,7 @@ fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Returns an event's fields by name, in their order.
+/// Returns an event's fields by name, in order.
 fn details(event: &Event) -> Map<String, Value> {
     let value = |value: &FieldValue| match value {
         FieldValue::Text(text) => Value::from(&**text),
@@ -194,7 +194,7 @@ fn details(event: &Event) -> Map<String, Value> {
 pub(super) fn news<'e>(events: impl IntoIterator<Item = &'e Arc<str>>, rest: &Value) -> String {
     let events: Vec<&str> = events.into_iter().map(|event| &**event).collect();
     let mut news = rest.to_string();
-    // Insert the events before the last brace.
+    // Insert the events before the closing brace.
     news.pop();
     news + ",\"events\":[" + &events.join(",") + "]}"
 }

@@ -5,12 +5,12 @@
 //!                                  (the snapshot)       viewer-2's queue ──▶ viewer-2 ──▶ browser
 //! ```
 //!
-//! The page is part of the program. The thread `board-8050` accepts connections. Each connection
-//! has a thread, which answers one `GET`; if the request is for the events, the thread continues to
-//! write updates. `board-feed` builds a snapshot from events alone, so the same code shows a
+//! The page is built into the program. The thread `board-8050` accepts connections. Each connection
+//! has its own thread, which answers one `GET`; if the request is for events, the thread keeps
+//! writing updates. `board-feed` builds a snapshot from events alone, so the same code shows a
 //! recorded run (`chatserver replay`).
 //!
-//! The board must not delay the chat: see [`portal_core::event::TrafficGate`] and `feed.rs`.
+//! The board must not delay the chat; see [`portal_core::event::TrafficGate`] and `feed.rs`.
 
 mod feed;
 pub mod limits;
@@ -43,8 +43,8 @@ use viewers::{Viewers, Watching};
 /// Time without an update after which a viewer gets a keepalive comment.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Events of a recording that are at most this far apart are one update, because a viewer could not
-/// see the difference.
+/// Recorded events that are at most this far apart form one update, because a viewer could not see
+/// the difference.
 const TOGETHER: Duration = Duration::from_millis(40);
 
 /// The files of the page: path, content type and content.
@@ -71,7 +71,7 @@ pub struct Board {
     shared: Arc<BoardState>,
     listener: Arc<Listener>,
     threads: Vec<JoinHandle<()>>,
-    /// Never used to send: dropping it wakes the viewers of a replay.
+    /// Never used to send; dropping it wakes the viewers of a replay.
     stop: Option<Sender<()>>,
 }
 
@@ -80,7 +80,7 @@ struct BoardState {
     redactor: Redactor,
     stopped: Receiver<()>,
     is_stopping: AtomicBool,
-    /// The connections that have not requested the events yet.
+    /// Connections that have not requested events yet.
     callers: Arc<PendingConnections>,
     viewers: Arc<Viewers>,
     port: Port,
@@ -92,14 +92,15 @@ struct BoardState {
 enum Source {
     /// A running server.
     Live(Box<Feed>),
-    /// A recorded run, and the factor by which its replay is faster.
+    /// A recorded run, and the speed factor of its replay.
     Recorded(Vec<Event>, f64),
 }
 
 impl Board {
-    /// Serves a page about the future `events` at `address`. Browsers may request it by an address,
-    /// as `localhost` or by one of `names`. Like every reader, it must be created before the
-    /// server. Readers that were created before it receive events for the requests that it refuses.
+    /// Serves a page at `address` that shows future `events`. Browsers may request the page by
+    /// address, as `localhost`, or by one of `names`. Like every event reader, the board must be
+    /// created before the server. Readers created before the board receive events about the
+    /// requests that it refuses.
     ///
     /// # Errors
     /// The address can't be bound, or the system can't start a thread.
@@ -111,17 +112,17 @@ impl Board {
         names: &[String],
     ) -> io::Result<Board> {
         let listener = Listener::bind(address, &Tap::default())?.secured(tls);
-        // These events do not include the board's own queue, which must end with the server.
+        // This clone does not include the board's own queue, which must end with the server.
         let told = events.clone();
         let (queue, gate) = events.add_gated_reader(limits::BOARD_QUEUE);
         let source = Source::Live(Box::new(Feed::new(gate, redactor)));
         Board::start(listener, source, redactor, Some((queue, told)), names)
     }
 
-    /// Serves a page about a recorded run. Each viewer has its own replay.
+    /// Serves a page that shows a recorded run. Each viewer has its own replay.
     ///
     /// # Errors
-    /// As [`Board::live`].
+    /// Those of [`Board::live`].
     pub fn replay(
         address: SocketAddr,
         recording: Vec<Event>,
@@ -221,7 +222,7 @@ impl Drop for Board {
 fn accept(shared: &Arc<BoardState>, listener: &Listener) {
     let is_over = || shared.is_stopping.load(Ordering::Acquire);
     let serve = |stream, _| welcome(shared, stream);
-    // Without a pause, this would fail half a million times a second.
+    // Without a pause, this would fail half a million times per second.
     let rest = |_: &io::Error| std::thread::sleep(ACCEPT_BACKOFF);
     listener.accept_each(is_over, serve, rest);
 }
@@ -281,7 +282,7 @@ fn refuse(shared: &BoardState, stream: &Stream, refused: &RefusedRequest) -> io:
     http::refuse_request(stream, refused)
 }
 
-/// Shows a running server until the server ends or the viewer is evicted.
+/// Shows a running server until the server stops or the viewer is evicted.
 fn show(shared: &BoardState, feed: &Feed, stream: &Stream, watching: &Watching) -> io::Result<()> {
     while let Some((so_far, news)) = feed.watch() {
         http::send_event(stream, "news", &so_far)?;
@@ -363,8 +364,8 @@ fn play(
 /// Maximum pause between two events of a replay, in seconds.
 const LONGEST_PAUSE: f64 = 60.0;
 
-/// Waits, and sends the viewer keepalive comments. Returns `false` if the board is shutting down or
-/// the viewer is evicted.
+/// Waits, and sends keepalive comments to the viewer meanwhile. Returns `false` if the board is
+/// shutting down or the viewer was evicted.
 fn wait(
     shared: &BoardState,
     stream: &Stream,

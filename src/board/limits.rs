@@ -6,8 +6,8 @@ use std::time::Duration;
 /// change.
 pub const BOARD_QUEUE: usize = 64 * 1024;
 
-/// Maximum number of browsers that watch the board at the same time.
+/// Maximum number of browsers that can watch the board at the same time.
 pub const VIEWERS: usize = 100;
 
-/// Timeout for the viewers' threads at the shutdown of the board.
+/// Time that the viewers' threads have to end when the board shuts down.
 pub(crate) const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);

@@ -1,4 +1,5 @@
-//! Removes passcodes, passwords and messages from events, because the board may be on a projector.
+//! Removes passcodes, passwords and messages from events, because the board may be shown on a
+//! projector.
 
 use portal_core::event::{Event, FieldValue};
 use portal_wire::printable;
@@ -12,22 +13,22 @@ pub struct Redactor {
     pub secrets: bool,
 }
 
-/// Maximum number of characters that are shown of a text.
+/// Maximum length of a displayed text, in characters.
 const LONGEST: usize = 2000;
 
-/// Elements of the protocol whose text may always be shown.
+/// Protocol elements whose text may always be shown.
 const HARMLESS: &[&str] = &[
     "command", "Port", "Address", "address", "partner", "user", "username", "account", "count",
     "room", "to",
 ];
 
-/// Elements of the protocol that contain only other elements.
+/// Protocol elements that contain only other elements.
 const FRAMES: &[&str] = &["CLIENT", "SERVER", "callback"];
 
 const TEXTS: &[&str] = &["message", "notice", "error", "reason"];
 const SECRETS: &[&str] = &["HandshakePasscode", "password"];
 
-/// Attributes of the protocol. None of them contains free text.
+/// Protocol attributes. None of them contains free text.
 const ATTRIBUTES: &[&str] = &[
     "type", "port", "seat", "room", "from", "scope", "me", "old", "code", "members",
 ];
@@ -64,15 +65,15 @@ impl Redactor {
         }
     }
 
-    /// Redacts the bytes of a call, given in quotation marks. Keeps only what is known to be
-    /// harmless, because a call may begin or end anywhere, and a client may send anything.
+    /// Redacts the quoted bytes of a socket call. Keeps only text that is known to be harmless,
+    /// because the bytes may begin or end anywhere in a document, and a client may send anything.
     fn bytes(&self, shown: &str) -> String {
         if self.texts && self.secrets {
             return shown.to_owned();
         }
         let inner = shown.strip_prefix('"').unwrap_or(shown);
         let (inner, end) = inner.rsplit_once('"').unwrap_or((inner, ""));
-        // The text before the first tag may be the end of anything.
+        // The text before the first tag may be the end of any element.
         let (before, mut rest) = match inner.find('<') {
             Some(at) => inner.split_at(at),
             None => (inner, ""),
@@ -111,13 +112,13 @@ impl Redactor {
     }
 }
 
-/// Returns the element's name in an opening or closing tag.
+/// Returns the element name in an opening or closing tag.
 fn name_of(tag: &str) -> &str {
     let tag = tag.strip_prefix('/').unwrap_or(tag);
     tag.split([' ', '/', '\\']).next().unwrap_or_default()
 }
 
-/// Returns a tag of the protocol with its known attributes, and a placeholder for any other tag.
+/// Returns a protocol tag with its known attributes, or a placeholder for any other tag.
 fn shown_tag(tag: &str) -> String {
     let name = name_of(tag);
     let is_known = [HARMLESS, FRAMES, TEXTS, SECRETS]
@@ -189,7 +190,7 @@ mod tests {
                 r#""<SERVER><command>SENT</command><count>3</count></SERVER>\n" and 9 more"#,
                 r#""<SERVER><command>SENT</command><count>3</count></SERVER>\n" and 9 more"#,
             ),
-            // Documents that are cut at any point.
+            // Documents that are cut off at various points.
             (r#""<CLIENT><message>secr""#, r#""<CLIENT><message>…""#),
             (
                 r#""et</message></CLIENT>\n""#,
@@ -202,7 +203,7 @@ mod tests {
                 r#""<message><![CDATA[a</message>secret]]></message>""#,
                 r#""<message><…>…</message>""#,
             ),
-            // Plain strings of seed 000's programs, and a length that looks like the start of a
+            // Plain strings from seed 000's programs, and a length that looks like the start of a
             // tag.
             (r#""\x26CLIENT50001>>>HandshakeCode=123456789""#, r#""…""#),
             (r#""<i said something that is sixty bytes long""#, r#""…""#),
@@ -235,7 +236,7 @@ mod tests {
             for piece in cuts.windows(2) {
                 let piece = &said[piece[0]..piece[1]];
                 let shown = ALL.bytes(&format!("\"{piece}\""));
-                // Two adjacent letters of the secret would already be too much.
+                // Even two adjacent letters of the secret would be too much.
                 prop_assert!(!shown.contains("QZ") && !shown.contains("ZQ"), "{} became {}", piece, shown);
             }
         }

@@ -1,8 +1,8 @@
-//! The state that the board shows. It depends on events only, so a recorded run ends in the same
-//! snapshot as the run itself. (Events that two threads emit at the same moment may be recorded in
+//! The state that the board shows. It depends only on events, so a replay ends with the same
+//! snapshot as the run itself. (Events that two threads emit at the same time may be recorded in
 //! one order and shown in the other. The events of one seat are always in order.)
 //!
-//! The snapshot contains nothing about messages, because the board does not get all of them.
+//! The snapshot contains nothing about messages, because the board does not receive all of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,7 +12,7 @@ use portal_core::clock::Tick;
 use portal_core::event::Event;
 use portal_core::seat::Phase;
 
-/// The state of a server, as derived from its events.
+/// A server's state, derived from its events.
 #[derive(Default)]
 pub(super) struct Snapshot {
     tick: u64,
@@ -22,13 +22,13 @@ pub(super) struct Snapshot {
     /// The workload stack from bottom to top, as in the server.
     stack: Vec<SeatKey>,
     cards: BTreeMap<SeatKey, Card>,
-    /// The seats in order. Each two are partners.
+    /// The seats, in order. The first two are partners, the next two are partners, and so on.
     order: Vec<SeatKey>,
     rooms: BTreeMap<String, RoomCard>,
     caption: Option<String>,
     visits: u64,
     is_over: bool,
-    /// The changes since the last call of [`Snapshot::take_changes`].
+    /// The changes since the last call to [`Snapshot::take_changes`].
     changed: Changed,
 }
 
@@ -58,7 +58,7 @@ struct Changed {
 #[derive(Default)]
 struct Card {
     phase: Phase,
-    /// The number of the current visit, counted over all seats; 0 between two visits.
+    /// The number of the current visit, counted over all seats; 0 between visits.
     visit: u64,
     asker: Option<String>,
     peer: Option<String>,
@@ -69,9 +69,9 @@ struct Card {
     total_until: Option<u64>,
     /// The passcode, with `--show-passcodes`.
     passcode: Option<String>,
-    /// Number of times that the passcode has changed.
+    /// Number of times that the passcode changed.
     changes: u64,
-    /// The reason for the end of the last visit.
+    /// The reason why the last visit ended.
     end: Option<String>,
     is_web: bool,
 }
@@ -94,12 +94,12 @@ pub(super) struct EventSubject {
     pub(super) web: bool,
 }
 
-/// The text on the card of a worker that does not listen yet.
+/// The text on the card of a worker that is not listening yet.
 const PORT_BUSY: &str = "its port is busy";
 
-/// Maximum number of seats for which the cards of free seats are shown.
+/// If there are more seats than this, free seats have no cards.
 const SHOWN_CARDS: usize = 256;
-/// Maximum number of ports that are shown from the top of the stack.
+/// Maximum number of ports shown, counted from the top of the stack.
 const SHOWN_PORTS: usize = 64;
 
 impl Snapshot {
@@ -110,7 +110,7 @@ impl Snapshot {
         let before = seat.and_then(|seat| self.cards.get(&seat).map(|card| card.visit));
         self.change(event, seat);
         let after = seat.and_then(|seat| self.cards.get(&seat).map(|card| card.visit));
-        // The event that begins or ends a visit belongs to it, too.
+        // The event that begins or ends a visit is part of that visit.
         let visit = [after, before]
             .into_iter()
             .flatten()
@@ -148,7 +148,7 @@ impl Snapshot {
         if event.kind.starts_with("room-") {
             return None;
         }
-        // A socket call belongs to the seat of its peer: a worker's thread also writes into its
+        // A socket call belongs to the seat of its peer: a worker's thread also writes to its
         // partner's socket.
         if let Some(address) = event.text("address")
             && let Some((key, _)) = self.cards.iter().find(|(_, card)| {
@@ -265,7 +265,7 @@ impl Snapshot {
                 card.until = None;
                 card.idle_until = fires_if(rules.idle);
             }
-            // A room's thread may emit this after the end of the session.
+            // A room's thread may emit this after the session has ended.
             "activity" if card.phase == Phase::Seated => card.idle_until = fires_if(rules.idle),
             "logged-in" => card.name = text("name"),
             "closed" => {
@@ -298,7 +298,7 @@ impl Snapshot {
         self.changed.cards.insert(key);
     }
 
-    /// Moves the seats whose partner seat is busy to the bottom of the stack, like the server.
+    /// Moves the seats whose partner seat is busy to the bottom of the stack, as the server does.
     fn pairs_first(&mut self) {
         let is_busy = |key: &SeatKey| {
             let card = self.cards.get(key);
@@ -341,7 +341,7 @@ impl Snapshot {
         };
     }
 
-    /// Identifies the seats by their numbers, because all are on a single port.
+    /// Identifies the seats by number, because they all share a single port.
     fn number_the_seats(&mut self) {
         self.order = (1..=self.order.len() as u64).collect();
         self.cards = self
@@ -372,7 +372,7 @@ impl Snapshot {
                 self.rooms.insert(key, room);
             }
             "room-ended" => {
-                // Another room of that name may already have begun on another port.
+                // Another room with that name may already be open on another port.
                 if self.rooms.get(&key).is_some_and(|room| room.port == port) {
                     self.rooms.remove(&key);
                 }
@@ -482,9 +482,9 @@ impl Snapshot {
     }
 }
 
-/// Parses port ranges such as `50001-50003 7`. Each port counts once: a range ends before a port
-/// that was already named. (Otherwise a line of 96 KB that repeats `1-65535` would create hundreds
-/// of millions of cards.)
+/// Parses port ranges such as `50001-50003 7`. Each port counts once: a range ends before the first
+/// port that has already been listed. (Otherwise a line of 96 KB that repeats `1-65535` would
+/// create hundreds of millions of cards.)
 fn read_ranges(text: &str) -> Vec<SeatKey> {
     let parts = text.split_whitespace();
     let ranges = parts.filter_map(|part| {
@@ -585,7 +585,7 @@ mod tests {
         assert_eq!(
             snapshot.cards[&50001].until,
             Some(6),
-            "past at the tick after two"
+            "it times out after two full ticks"
         );
         // With TLS, the handshake timeout for the passcode begins after the TLS handshake.
         let secured = "5 worker-50001 tls-established port=50001 peer=127.0.0.1:10";

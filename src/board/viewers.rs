@@ -1,4 +1,4 @@
-//! Limits the browsers that watch the board, so that one address can't block the others.
+//! Limits the number of browsers that watch the board, so that one address can't block the others.
 
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use portal_net::{Stream, greediest, host_of};
 pub(super) struct Viewers {
     most: usize,
     state: Mutex<ViewerState>,
-    /// Notified when a viewer has left.
+    /// Notified when a viewer leaves.
     left: Condvar,
 }
 
@@ -55,9 +55,9 @@ impl Viewers {
         }
     }
 
-    /// Adds the viewer at `stream`. If there are too many, evicts the oldest viewer of the address
-    /// with the most, and waits until that viewer's thread has removed it, or until this viewer is
-    /// evicted in turn.
+    /// Adds the viewer at `stream`. If there are too many viewers, evicts the oldest one from the
+    /// address that has the most, and waits until that viewer's thread has removed it, or until
+    /// this viewer is evicted in turn.
     pub(super) fn add(self: &Arc<Self>, stream: &Stream) -> Watching {
         let (stays, evicted) = bounded(0);
         let mut state = self.state.lock();
@@ -84,7 +84,7 @@ impl Viewers {
             self.left.notify_all();
         }
         let mut state = self.state.lock();
-        // If this viewer is evicted in turn while it waits, it must leave, too.
+        // If this viewer is evicted in turn while it waits, it must leave too.
         while state.watching.len() + state.leaving > self.most
             && state.watching.iter().any(|viewer| viewer.number == number)
         {
@@ -201,7 +201,7 @@ mod tests {
                 let viewers = &viewers;
                 threads.spawn(move || {
                     let watching = viewers.add(stream);
-                    // Some are never evicted, and leave after the timeout.
+                    // Some viewers are never evicted, and leave after the timeout.
                     let _ = watching.evicted.recv_timeout(Duration::from_millis(50));
                 });
             }

@@ -1,9 +1,9 @@
-//! The entrance for browsers (`--web`): one connection serves as portal and worker.
+//! The entrance for browsers (`--web`): one connection serves as both portal and worker.
 //!
-//! The thread `web-8080` accepts connections. Each connection has a thread, which answers one
+//! The thread `web-8080` accepts connections. Each connection has its own thread, which answers one
 //! `GET`. If the request is for a WebSocket, the thread takes a seat off the workload stack, sends
-//! the passcode, checks the client's reply, and serves the session, with the same seats, timers and
-//! state as at a worker's port. While it holds the seat, the worker rejects all connections to its
+//! the passcode, checks the client's reply, and serves the session, using the same seats, timers
+//! and state as a worker. While it holds the seat, the seat's worker rejects all connections to its
 //! port. At the end, this thread cleans up and returns the port to the stack.
 
 use std::io::{self, Read as _};
@@ -34,14 +34,14 @@ use crate::limits;
 use crate::screened::OwnCallers;
 use crate::web_socket::WebSocket;
 
-/// The state that this entrance's threads share.
+/// State shared by the threads of this entrance.
 #[derive(Clone)]
 pub struct BrowserEntrance {
     pub state: Arc<ServerState>,
     /// Uses the WebSocket transport.
     pub accept_loop: AcceptLoop,
     pub factory: ConnectionFactory,
-    /// The browsers that do not have a seat yet.
+    /// Browsers that do not have a seat yet.
     pub callers: Arc<PendingConnections>,
     pub rules: Rules,
     pub page: Arc<Page>,
@@ -56,7 +56,7 @@ pub struct BrowserEntrance {
 }
 
 impl BrowserEntrance {
-    /// Runs the thread `web-8080`: accepts until the clock stops.
+    /// Runs the thread `web-8080`, which accepts connections until the clock stops.
     pub fn run(&self, listener: &Listener) {
         let is_over = || self.state.clock.is_stopped();
         self.accept_loop
@@ -73,7 +73,7 @@ impl BrowserEntrance {
 
     /// Serves one connection, from the request until it closes.
     fn serve(&self, caller: Pending) {
-        // A caller that closes the connection before the end needs no response.
+        // A caller that closes the connection early needs no response.
         if let Ok(Some((stream, begun))) = self.answer(&caller) {
             self.visit(caller, stream, &begun);
         } else {
@@ -81,9 +81,9 @@ impl BrowserEntrance {
         }
     }
 
-    /// Answers the request. If it was for a WebSocket, opens that, and returns the stream and the
-    /// bytes that followed the request. The stream's peer is the client, even behind a trusted
-    /// proxy.
+    /// Answers the request. If it is for a WebSocket, completes the upgrade, and returns the stream
+    /// and the bytes that followed the request. The stream's peer address is the client's, even
+    /// behind a trusted proxy.
     fn answer(&self, caller: &Pending) -> io::Result<Option<(Stream, Vec<u8>)>> {
         let stream = caller.stream();
         if let Err(error) = caller.handshake() {
@@ -129,7 +129,7 @@ impl BrowserEntrance {
         let Some(seat) = self.state.seats.seat(number) else {
             return;
         };
-        // From now on the seat's timer enforces the deadlines, so the caller is no longer pending.
+        // From now on, the seat's timer enforces the deadlines, so the caller is no longer pending.
         drop(caller);
         let browser = Browser { door: self, ticket };
         Visit::new(&self.state, seat, opened).run(&browser);
@@ -178,7 +178,8 @@ impl BrowserEntrance {
     }
 
     /// Waits until the worker has rejected all connections that have already arrived at its port.
-    /// The worker accepts in order, so connecting last and waiting for the rejection is enough.
+    /// The worker accepts connections in order, so it is enough to connect last and wait for the
+    /// rejection.
     fn wait_for_the_worker(&self, worker: SocketAddr) -> io::Result<()> {
         let mut anywhere = worker;
         anywhere.set_port(0);
@@ -190,8 +191,8 @@ impl BrowserEntrance {
             .and_then(|()| self.read_to_the_end(&stream))
     }
 
-    /// Reads until the worker closes the connection. Also returns at the server's shutdown, because
-    /// workers no longer accept then.
+    /// Reads until the worker closes the connection. Also returns when the server shuts down,
+    /// because workers then stop accepting connections.
     fn read_to_the_end(&self, mut stream: &Stream) -> io::Result<()> {
         stream.set_read_timeout(Some(limits::STOP_CHECK))?;
         let until = Instant::now() + limits::TURNED_AWAY_WITHIN;
@@ -237,7 +238,7 @@ impl Entrance for Browser<'_> {
         {
             visit.connection.outbox.send_doc(&ServerDoc::Error {
                 code: ErrorCode::BadCallback,
-                sentence: "callbacks to browsers are not possible: leave <callback> out".into(),
+                sentence: "callbacks to browsers are not possible: omit <callback>".into(),
             });
             return Err(BAD_CALLBACK);
         }

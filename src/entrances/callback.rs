@@ -2,8 +2,8 @@
 //!
 //! The client sends the passcode to the worker's port as usual, together with the number of a port
 //! on which it listens. The worker closes that connection and connects to the client. It connects
-//! only to the address that the request came from, so a client can't aim it at another host. After
-//! the callback, the session is like any other; the direction of the connection makes no
+//! only to the address that the request came from, so a client can't direct it at another host.
+//! After the callback, the session is like any other; the direction of the connection makes no
 //! difference.
 
 use std::io;
@@ -26,7 +26,7 @@ use portal_wire::{CallbackRequest, CloseReason, ErrorCode, Handshake, ServerDoc}
 
 use crate::limits;
 
-/// The client requested a callback that the server does not make.
+/// The client requested a callback that the server refuses.
 pub(crate) const BAD_CALLBACK: CloseReason = CloseReason::Entrance("bad-callback");
 /// The client did not accept the callback.
 pub(crate) const NO_ANSWER: CloseReason = CloseReason::Entrance("no-answer");
@@ -34,7 +34,7 @@ pub(crate) const NO_ANSWER: CloseReason = CloseReason::Entrance("no-answer");
 /// Connects to clients that request a callback.
 pub struct Callbacks {
     pub factory: ConnectionFactory,
-    /// The ports of this server besides the workers' and the rooms'.
+    /// This server's ports, other than those of its workers and rooms.
     pub other_ports: Vec<u16>,
     /// Number of callbacks to each address. A leaf lock.
     pub per_address: Mutex<PerAddressLimit>,
@@ -50,7 +50,7 @@ impl Dialer for Callbacks {
         let (state, seat, asker) = (visit.state, visit.seat, &visit.connection);
         let (port, events) = (seat.port, &state.events);
         if asker.outbox.stream().is_secured() {
-            let sentence = "callbacks are not available with TLS: leave --callback out".to_owned();
+            let sentence = "callbacks are not available with TLS: omit --callback".to_owned();
             return Err(refuse(visit, sentence));
         }
         let here = asker.outbox.stream().local_addr();
@@ -63,7 +63,7 @@ impl Dialer for Callbacks {
             .filter(is_allowed)
         else {
             let sentence = format!(
-                "a callback must go to the address that requested it ({}), to a port from {} on, \
+                "a callback must go to the address that requested it ({}), to port {} or higher, \
                  and not to this server itself",
                 asker.peer.ip().to_canonical(),
                 net_limits::FIRST_ORDINARY_PORT
@@ -89,7 +89,7 @@ impl Dialer for Callbacks {
                 return Err(NO_ANSWER);
             }
         };
-        // From now on, the timer ends the callback instead of the client's first connection.
+        // From now on, a timeout ends the callback, not the client's first connection.
         let is_wanted = seat.with_seat(|occupied| {
             let is_wanted = occupied.seat.phase() == Phase::Calling;
             if is_wanted {
@@ -102,7 +102,7 @@ impl Dialer for Callbacks {
         }
         asker.outbox.send_doc(&ServerDoc::CallingBack { port });
         asker.outbox.hang_up(CloseReason::Terminate);
-        // Close the client's first connection now, and not at the end of the session.
+        // Close the client's first connection now rather than at the end of the session.
         (visit.connection, visit.decoder) = (connection, decoder);
         events.emit(|| EntranceEvent::Calling { port, peer: target });
 
@@ -134,8 +134,8 @@ fn refuse(visit: &Visit<'_>, sentence: String) -> CloseReason {
     BAD_CALLBACK
 }
 
-/// Returns the address for the callback if it is allowed, that is, the client's own address and an
-/// unprivileged port.
+/// Returns the address for the callback if it is allowed, that is, if it is the client's own
+/// address with an unprivileged port.
 fn target(request: &CallbackRequest, asker: SocketAddr) -> Option<SocketAddr> {
     let port: u16 = request.port.parse().ok()?;
     if port < net_limits::FIRST_ORDINARY_PORT {
@@ -153,7 +153,7 @@ fn target(request: &CallbackRequest, asker: SocketAddr) -> Option<SocketAddr> {
 }
 
 /// Returns whether an address belongs to this machine, as far as the request's local address `here`
-/// shows. A worker that connects to its own server would waste its seat on a chat with itself.
+/// tells. A worker that connected to its own server would waste its seat on a chat with itself.
 fn is_here(target: SocketAddr, here: &io::Result<SocketAddr>) -> bool {
     let asker = target.ip().to_canonical();
     asker.is_loopback()

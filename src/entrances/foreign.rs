@@ -1,7 +1,7 @@
-//! Detects callers of other protocols by their first bytes.
+//! Detects callers that use other protocols by looking at their first bytes.
 //!
 //! Any web page can make its reader's browser connect to any port, so a browser's request must not
-//! cost a seat. No chat document begins like an HTTP request.
+//! occupy a seat. No chat document begins like an HTTP request.
 
 use std::net::SocketAddr;
 
@@ -10,28 +10,29 @@ use portal_web::event::EntranceEvent;
 use portal_web::http::is_token;
 use portal_wire::CloseReason;
 
-/// An HTTP request at a port without a passcode.
+/// An HTTP request arrived at a port that requires no passcode.
 pub(crate) const HTTP_REQUEST: CloseReason = CloseReason::Entrance("http-request");
 /// The TLS handshake failed, or only one side uses TLS.
 pub(crate) const TLS_FAILED: CloseReason = CloseReason::Entrance("tls-failed");
 
-/// Number of a caller's first bytes that are inspected. A request with an unusual method and a
-/// longer target is not recognized.
+/// Number of bytes that are inspected at the start of a connection. An HTTP request with an unusual
+/// method and a target longer than this is not recognized.
 const LOOK: usize = 1024;
 
 /// A protocol other than the chat's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Foreign {
     Http,
-    /// A TLS handshake although the server was started without TLS, or a PROXY protocol header.
+    /// A TLS handshake with a server that was started without TLS, or a PROXY protocol header.
     Other(Opening),
 }
 
 impl Foreign {
-    /// Detects the foreign protocol that begins with `bytes`.
+    /// Detects a foreign protocol by its first `bytes`.
     pub(crate) fn of(bytes: &[u8]) -> Option<Foreign> {
         match Opening::of(bytes) {
-            // A frame of seed 000's programs begins with its length, which may be this byte.
+            // A frame from seed 000's programs begins with its length, which may have the same
+            // value.
             Some(Opening::Tls) if !is_tls(bytes) => None,
             Some(opening) => Some(Foreign::Other(opening)),
             None => is_http(bytes).then_some(Foreign::Http),
@@ -59,7 +60,7 @@ impl Foreign {
         }
     }
 
-    /// Peeks at the first bytes of a new connection, without waiting and without removing them.
+    /// Peeks at the first bytes of a new connection, without waiting for them or consuming them.
     pub(crate) fn peek(stream: &Stream) -> Option<Foreign> {
         let mut look = [0; LOOK];
         let count = stream.peek_now(&mut look).ok()?;
@@ -84,7 +85,7 @@ pub(crate) fn is_http(bytes: &[u8]) -> bool {
     USUAL.iter().any(is_usual) || is_request_line(line)
 }
 
-/// Returns the bytes after the empty line with which `bytes` begins, if there is one.
+/// If `bytes` begins with an empty line, returns the bytes after it.
 fn after_empty_line(bytes: &[u8]) -> Option<&[u8]> {
     let rest = bytes.strip_prefix(b"\r").unwrap_or(bytes);
     rest.strip_prefix(b"\n")
@@ -101,7 +102,7 @@ fn is_request_line(line: &[u8]) -> bool {
 }
 
 /// Returns whether the bytes begin with a TLS handshake record of any version (RFC 8446, section
-/// 5.1). No text begins like that.
+/// 5.1). No text begins this way.
 pub(crate) fn is_tls(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x16\x03")
 }

@@ -36,7 +36,7 @@ impl Transport for Legacy {
     }
 }
 
-/// Replaces a document that these programs do not know.
+/// Replaces a document that these programs do not understand.
 fn known<'d, 'a>(doc: &'d ServerDoc<'a>) -> &'d ServerDoc<'a> {
     match doc {
         ServerDoc::FullHere { .. } => &ServerDoc::Full,

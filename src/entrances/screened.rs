@@ -1,4 +1,5 @@
-//! Rejects callers of other protocols, and completes TLS handshakes, before the first document.
+//! Rejects callers that use other protocols, and completes TLS handshakes, before the first
+//! document.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -15,7 +16,7 @@ use portal_wire::{CloseReason, ErrorCode, FrameError, ServerDoc};
 
 use crate::foreign::{Foreign, HTTP_REQUEST, TLS_FAILED, is_http, is_tls};
 
-/// A transport for ports at which browsers, TLS clients and proxies may arrive by mistake.
+/// A transport for ports to which browsers, TLS clients and proxies may connect by mistake.
 pub struct Screened<T> {
     transport: T,
     events: Events,
@@ -24,12 +25,12 @@ pub struct Screened<T> {
 }
 
 /// The addresses from which this server connects to its own workers. Such a connection is closed
-/// without an answer; it only shows that all earlier ones have been accepted. A leaf lock.
+/// without an answer; it serves only to show that all earlier ones have been accepted. A leaf lock.
 #[derive(Clone, Default)]
 pub struct OwnCallers(Arc<Mutex<HashSet<SocketAddr>>>);
 
 impl OwnCallers {
-    /// Adds an address until the guard is dropped.
+    /// Adds an address. Dropping the guard removes it.
     pub(crate) fn add(&self, address: SocketAddr) -> OwnCaller<'_> {
         self.0.lock().insert(address);
         OwnCaller {
@@ -121,7 +122,8 @@ impl<T: Transport> Transport for Screened<T> {
             None => outbox.stream().shake_hands(None),
         };
         done.map_err(|error| {
-            // If the server ended the connection during the handshake, that is the reason.
+            // If the server itself ended the connection during the handshake, its reason takes
+            // precedence.
             if !outbox.has_ended() {
                 let error = error.to_string();
                 let events = &self.events;
@@ -176,7 +178,7 @@ impl Decoder for ScreeningDecoder {
             return Err(FrameError::Rejected { reason, sentence });
         }
         let input = self.decoder.next_input()?;
-        // A request may follow empty lines.
+        // An HTTP request may begin with empty lines.
         if let Some(Input::Document { frame, .. }) = &input
             && !frame.trim_ascii().is_empty()
         {

@@ -1,8 +1,8 @@
-//! A single port for all clients (`--single-port`; seeds 001, 002 and 003), without portal and
+//! A single port for all clients (`--single-port`; seeds 001, 002 and 003), without a portal or
 //! passcodes.
 //!
-//! The accepting thread starts one thread per connection. Seats, timers and state are the same as
-//! with workers.
+//! The accept thread starts one thread per connection. Seats, timers and state are the same as with
+//! workers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,15 +27,15 @@ pub struct SinglePort {
     pub state: Arc<ServerState>,
     pub accept_loop: AcceptLoop,
     pub factory: ConnectionFactory,
-    /// Minimum time for which a silent client keeps its seat if the server is full.
+    /// Minimum time that a silent client keeps its seat when the server is full.
     pub handshake: Ticks,
     /// The callers that receive FULL over TLS.
     pub callers: Arc<PendingConnections>,
 }
 
 impl SinglePort {
-    /// Runs the thread `single-50000`: accepts until the clock stops, then joins the connections'
-    /// threads.
+    /// Runs the thread `single-50000`, which accepts connections until the clock stops, then joins
+    /// their threads.
     pub fn run(&self, listener: &Listener) {
         let (state, mut connections) = (&self.state, Vec::new());
         let is_over = || state.clock.is_stopped();
@@ -53,7 +53,7 @@ impl SinglePort {
                 });
             });
         for connection in connections {
-            // Each thread catches its panics. If one panicked anyway, it has ended.
+            // Each thread catches its own panics. If one panicked anyway, it has ended.
             let _ = connection.join();
         }
     }
@@ -73,7 +73,7 @@ impl SinglePort {
     }
 
     /// Takes a seat in one step, because there is no passcode to wait for. If no seat is free,
-    /// evicts a client for the next caller, and returns the stream.
+    /// evicts a client to make room for the next caller, and returns the stream.
     fn claim_seat(
         &self,
         stream: Stream,

@@ -8,8 +8,8 @@ use portal_core::seat::Asker;
 use portal_net::{Listener, Pending, PendingConnections, Port, Share};
 use portal_web::event::EntranceEvent;
 
-/// Like [`Portal::run_tcp`], over TLS. A caller can make a handshake slow, so each caller gets its
-/// own thread, and a port only after the handshake.
+/// Like [`Portal::run_tcp`], over TLS. A caller can delay its handshake, so each caller gets its
+/// own thread, and is assigned a port only after the handshake.
 pub fn run(portal: &Portal, callers: &Arc<PendingConnections>, listener: &Listener) {
     let is_over = || portal.clock.is_stopped();
     let port = listener.port();

@@ -13,7 +13,7 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    /// Creates the transport. Messages from clients may have up to `max_frame` bytes.
+    /// Creates the transport. Messages from clients may be up to `max_frame` bytes long.
     pub fn new(max_frame: usize) -> WebSocket {
         let codec = Codec::web(max_frame);
         WebSocket { codec }

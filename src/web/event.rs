@@ -1,4 +1,4 @@
-//! The kinds of events at entrances with other protocols than the core's.
+//! The kinds of events at entrances that use protocols other than the core's.
 
 use std::net::SocketAddr;
 
@@ -13,14 +13,15 @@ portal_core::event_kinds! {
     pub enum EntranceEvent {
         /// The worker is connecting to the client, which requested a callback.
         Calling = "calling" { port: Port, peer: SocketAddr },
-        /// The TLS handshake is complete, and the handshake timeout for the passcode begins. Not
-        /// emitted by the portal, and not for browsers.
+        /// The TLS handshake is complete, and the handshake timeout for the passcode begins. This
+        /// is not emitted by the portal or for browsers.
         TlsEstablished = "tls-established" { port: Port, peer: SocketAddr },
-        /// A TLS handshake failed, or a client used TLS at a server without it.
+        /// A TLS handshake failed, or a client used TLS with a server that was started without TLS.
         TlsFailed = "tls-failed" { port: Port, peer: SocketAddr, error: String },
-        /// A client of another protocol was rejected: `http`, or the PROXY protocol's version.
+        /// A client that used another protocol was rejected. `protocol` is `http`, or the PROXY
+        /// protocol's version.
         WrongProtocol = "wrong-protocol" { port: Port, peer: SocketAddr, protocol: String },
-        /// An HTTP request was refused, with the response's status.
+        /// An HTTP request was refused. `status` is the status of the response.
         HttpRefused = "http-refused" {
             port: Port, peer: SocketAddr, status: String, reason: String
         },

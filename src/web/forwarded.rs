@@ -1,22 +1,22 @@
 //! Determines the client behind trusted reverse proxies from `X-Forwarded-For`,
 //! `X-Forwarded-Proto` and `Forwarded` (RFC 7239).
 //!
-//! A client can send these fields itself, and a proxy may forward them and only append to them.
-//! Therefore they are read from the right, and only as far as the addresses are trusted.
+//! A client can send these fields itself, and a proxy may forward them and merely append to them.
+//! Therefore they are read from right to left, and only as far as the addresses are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::fields::Fields;
 use portal_net::Network;
 
-/// The client, and whether its browser uses TLS to the proxy, if the proxy states it.
+/// The client's address, and whether the client uses TLS, if the proxy states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Forwarded {
     pub(super) client: SocketAddr,
     pub(super) is_https: Option<bool>,
 }
 
-/// One element of such a field: the client's address, and the port and the scheme if given.
+/// One element of such a field: the client's address, and its port and scheme if given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hop {
     address: IpAddr,
@@ -25,11 +25,11 @@ struct Hop {
 }
 
 impl Forwarded {
-    /// Reads the `fields` of a request from `peer`. If the peer is not a trusted proxy, or names no
-    /// address, it is the client itself.
+    /// Reads the `fields` of a request from `peer`. If the peer is not a trusted proxy, or if it
+    /// names no address, the peer is the client itself.
     ///
-    /// A proxy writes one of the two fields and forwards the other one unchanged. Therefore both
-    /// are ignored if they name different addresses.
+    /// A proxy writes one of the two fields and forwards the other unchanged. Therefore both are
+    /// ignored if they name different addresses.
     pub(super) fn read(peer: SocketAddr, fields: &Fields, proxies: &[Network]) -> Forwarded {
         let trusts = |address| proxies.iter().any(|proxy| proxy.contains(address));
         let direct = Forwarded {
@@ -63,8 +63,8 @@ impl Forwarded {
             };
         };
         Forwarded {
-            // Without a port, use that of the proxy's connection, to distinguish the connections
-            // of one client.
+            // If no port is given, use that of the proxy's connection, to distinguish the
+            // connections of one client.
             client: SocketAddr::new(hop.address.to_canonical(), hop.port.unwrap_or(peer.port())),
             is_https: hop.is_https.or(scheme),
         }
@@ -72,7 +72,7 @@ impl Forwarded {
 }
 
 /// Returns the rightmost hop that is not a trusted proxy, or the leftmost one if all are trusted.
-/// `None` if the proxy names no address.
+/// Returns `None` if the proxy names no address.
 fn nearest(hops: &[Option<Hop>], trusts: impl Fn(IpAddr) -> bool) -> Option<Hop> {
     let mut nearest = None;
     for hop in hops.iter().rev() {
@@ -128,8 +128,8 @@ fn simple_hops(line: &str) -> Vec<Option<Hop>> {
     nodes.filter(|text| !text.is_empty()).map(node).collect()
 }
 
-/// Returns the hops of one `Forwarded` line. An invalid line is a single unknown hop, so a client's
-/// line can't invalidate the one that its proxy adds.
+/// Returns the hops of one `Forwarded` line. An invalid line counts as a single unknown hop, so a
+/// line from the client can't invalidate the one that its proxy adds.
 fn hops(line: &str) -> Vec<Option<Hop>> {
     let Some(elements) = elements(line) else {
         return vec![None];
@@ -149,7 +149,7 @@ fn hops(line: &str) -> Vec<Option<Hop>> {
 }
 
 /// Returns the comma-separated elements of a `Forwarded` line, each a list of pairs with lower-case
-/// names. `None` if the line is invalid.
+/// names. Returns `None` if the line is invalid.
 fn elements(line: &str) -> Option<Vec<Vec<(String, String)>>> {
     const BLANK: [char; 2] = [' ', '\t'];
     let mut elements = vec![Vec::new()];
@@ -181,8 +181,8 @@ fn elements(line: &str) -> Option<Vec<Vec<(String, String)>>> {
     }
 }
 
-/// Returns a value and the rest after it. RFC 7239 forbids colons and brackets outside quotes, but
-/// they are common.
+/// Parses a value, and returns it with the rest of the text. RFC 7239 forbids colons and brackets
+/// outside quotes, but they are common.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([',', ';', ' ', '\t', '"']).unwrap_or(text.len());

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 /// case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
-    /// The name or the address; an IPv6 address includes its brackets.
+    /// The name or the address. An IPv6 address includes its brackets.
     name: String,
     port: Option<u16>,
 }
@@ -48,7 +48,7 @@ impl Authority {
         self.name.trim_matches(['[', ']'])
     }
 
-    /// Returns whether `page` names this host and port, if its scheme has this default port.
+    /// Returns whether `page`, whose scheme has this default port, names this host and port.
     fn is_named_by(&self, page: &Authority, default_port: u16) -> bool {
         self == page
             || (page.port.is_none() && self.port == Some(default_port) && self.name == page.name)
@@ -74,16 +74,16 @@ impl Hosts {
         }
     }
 
-    /// Returns whether the `Host` of a request is a name of this machine, with any port.
+    /// Returns whether the `Host` of a request is a name of this machine. Any port is allowed.
     pub(super) fn mean(&self, host: &Authority) -> bool {
         host.name == "localhost"
             || host.host().parse::<IpAddr>().is_ok()
             || self.names.iter().any(|own| own.name == host.name)
     }
 
-    /// Returns whether a page of `origin` is this server's own, if its browser requested `host`.
-    /// The host and the port must be those of `host` or of one of the names. The scheme is not
-    /// compared, because a proxy may terminate TLS in front of this server.
+    /// Returns whether a page from `origin` is this server's own, given that the browser requested
+    /// `host`. The host and the port must match those of `host` or of one of the names. The scheme
+    /// is not compared, because a proxy may terminate TLS in front of this server.
     pub(super) fn own_page(&self, origin: &str, host: &str) -> bool {
         let Some((scheme, authority)) = origin.split_once("://") else {
             return false;
@@ -177,7 +177,7 @@ mod tests {
             ("https://localhost", "localhost:443"),
             ("http://localhost", "localhost:80"),
             ("https://[2001:db8::1]", "[2001:db8::1]"),
-            // A proxy that sends its upstream's address as the Host.
+            // A proxy may send its upstream's address as the Host.
             ("https://chat.example", "127.0.0.1:8080"),
             ("http://chat.example", "127.0.0.1:8080"),
             ("https://other.example:8443", "127.0.0.1:8080"),

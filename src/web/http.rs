@@ -1,7 +1,8 @@
 //! A minimal HTTP server for a page, a stream of events and a WebSocket: one `GET` or `HEAD` per
 //! connection (RFC 9112).
 //!
-//! A version with the `httparse` crate was no shorter, because most of the code checks the head.
+//! An earlier version with the `httparse` crate was no shorter, because most of the code validates
+//! the head.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
@@ -25,8 +26,8 @@ const LONGEST_HEAD: usize = 32 * 1024;
 /// Timeout for a request to arrive, and for each write of a response.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Maximum time for which a connection stays open after the refusal of a request that is too long.
-/// Until then, the connection counts as pending.
+/// Maximum time that a connection stays open after a request that was too long has been refused.
+/// Until it closes, the connection counts as pending.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A valid request.
@@ -50,14 +51,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// Returns the value of a field. The values of several fields of that name are joined with
+    /// Returns the value of a field. The values of several fields with that name are joined with
     /// commas.
     pub fn field(&self, name: &str) -> Option<String> {
         let values: Vec<&str> = self.fields.all(name).collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
 
-    /// Returns whether the comma-separated field contains `word`, in any case.
+    /// Returns whether the comma-separated field contains `word`, ignoring case.
     pub(super) fn field_has(&self, name: &str, word: &str) -> bool {
         let value = self.field(name).unwrap_or_default();
         value
@@ -317,7 +318,7 @@ fn asked(
     };
     let bad_host = || Refusal::BadRequest("the request's Host is not NAME or NAME:PORT");
     let mut named = Authority::parse(&host).ok_or_else(bad_host)?;
-    // The host of the URL replaces the Host field (RFC 9112, 3.2.2).
+    // The host in the URL replaces the Host field (RFC 9112, 3.2.2).
     if let Some(absolute) = absolute {
         named = Authority::parse(absolute).ok_or_else(bad_host)?;
     }
@@ -363,12 +364,12 @@ fn absolute(target: &str) -> Option<(&str, &str)> {
     is_web.then(|| rest.split_at(end))
 }
 
-/// The content security policy of a page of several files, which may load only files from this
-/// server.
+/// The content security policy for a page that consists of several files. It may load only files
+/// from this server.
 const OWN_PARTS: &str = "script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'";
 
-/// Returns the start of every response. It forbids caching, and `loads` restricts what a page may
-/// load.
+/// Returns the first part of every response. It forbids caching, and `loads` restricts what a page
+/// may load.
 fn head(status: &str, kind: &str, loads: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\n\
@@ -392,9 +393,9 @@ pub fn answer(stream: &Stream, request: &Request, kind: &str, body: &str) -> io:
     )
 }
 
-/// Answers with a page that contains its script and style. Browsers use only scripts and styles
-/// with this `nonce`. The page may open WebSockets to its own host; `'self'` would cover these, but
-/// not in older versions of Safari.
+/// Answers with a page that contains its own script and style. Browsers use only scripts and styles
+/// with this `nonce`. The page may open WebSockets to its own host; `'self'` would cover these,
+/// except in older versions of Safari.
 pub(crate) fn answer_page(
     stream: &Stream,
     request: &Request,
@@ -418,7 +419,7 @@ pub(crate) fn answer_page(
     )
 }
 
-/// Answers 101: from now on, the connection uses another protocol.
+/// Answers with 101. From then on, the connection uses another protocol.
 pub(super) fn switch_protocols(stream: &Stream, fields: &str) -> io::Result<()> {
     send(
         stream,
@@ -463,7 +464,7 @@ fn linger(mut stream: &Stream) -> io::Result<()> {
     }
 }
 
-/// Answers a client without TLS, after the handshake has failed for that reason.
+/// Answers a client that did not use TLS, after the handshake failed for that reason.
 pub fn refuse_plain_text(stream: &Stream, error: &HandshakeError) -> Option<RefusedRequest> {
     let HandshakeError::PlainText(first) = error else {
         return None;
@@ -514,9 +515,9 @@ pub fn begin_events(stream: &Stream) -> io::Result<()> {
 /// Sends one event.
 ///
 /// # Errors
-/// The connection ended, or the viewer has not received the event within `PATIENCE`.
+/// The connection ended, or the event could not be sent within `PATIENCE`.
 pub fn send_event(mut stream: &Stream, kind: &str, data: &str) -> io::Result<()> {
-    // JSON has no raw line feed, which would end the event.
+    // JSON contains no raw line feeds, which would end the event.
     write_all(&mut stream, &format!("event: {kind}\ndata: {data}\n\n"))
 }
 
@@ -525,7 +526,7 @@ pub fn keep_alive(mut stream: &Stream) -> io::Result<()> {
     write_all(&mut stream, ": still here\n\n")
 }
 
-/// Writes all of the text. [`PATIENCE`] limits the total time, because a slow peer could otherwise
+/// Writes the whole text. [`PATIENCE`] limits the total time, because a slow peer could otherwise
 /// prolong it with each byte.
 fn write_all(stream: &mut &Stream, text: &str) -> io::Result<()> {
     let until = Instant::now() + PATIENCE;
@@ -567,11 +568,11 @@ pub(super) mod tests {
                 client: ends.peer,
                 is_head: false,
             }),
-            Received::Part => panic!("the head is not whole"),
+            Received::Part => panic!("the head is incomplete"),
         }
     }
 
-    /// Parses the request with this head, given without its empty line.
+    /// Parses a request with this head, which is given without its final empty line.
     pub(crate) fn parsed(head: &str) -> Result<Request, Refusal> {
         let bytes = format!("{head}\r\n\r\n").into_bytes();
         request(&bytes, &Rules::default()).map_err(|refused| refused.refusal)
@@ -717,7 +718,7 @@ pub(super) mod tests {
                 "{target}"
             );
         }
-        // HTTP/1.1 requires the Host field nevertheless.
+        // HTTP/1.1 requires the Host field even if the target is a URL.
         assert_eq!(status("GET http://localhost/ HTTP/1.1"), "400");
         assert_eq!(status("GET http://localhost/ HTTP/1.0"), "200");
     }
@@ -749,7 +750,7 @@ pub(super) mod tests {
         ] {
             assert_eq!(status(&head(line, all)), wanted, "{line} {all}");
         }
-        // A request that is too long is refused before its end has arrived.
+        // A request that is too long is refused before all of it has arrived.
         assert_eq!(received(&[b'x'; LONGEST_LINE]), Received::Part);
         let long = received(&[b'x'; LONGEST_LINE + 1]);
         assert_eq!(long, Received::Refused(Refusal::TargetTooLong));

@@ -1,4 +1,4 @@
-//! The chat page. It is a single document, which loads nothing else.
+//! The chat page. It is a single document that loads nothing else.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ const SCRIPTS: [&str; 5] = [
     include_str!("page/chat.js"),
 ];
 
-/// The chat page, with its information about the server.
+/// The chat page, with the server settings that it needs.
 pub struct Page {
     /// The address of the board.
     pub board: Option<SocketAddr>,
@@ -45,8 +45,8 @@ impl Page {
         http::answer_page(stream, request, &body, &nonce)
     }
 
-    /// Returns the host and port of the board for a browser that requested the page from `host`.
-    /// `None` if the board listens at an address that the browser can't reach.
+    /// Returns the board's host and port, for a browser that requested the page from `host`.
+    /// Returns `None` if the board listens on an address that the browser can't reach.
     fn board_for(&self, host: &str) -> Option<String> {
         let board = self.board?;
         let name = match host.rsplit_once(':') {
@@ -111,7 +111,7 @@ mod tests {
 
     const CHARACTERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/page/characters.js");
 
-    /// Checks the table. `make pages` writes it.
+    /// Checks the table, which `make pages` writes.
     #[test]
     fn the_page_has_the_terminals_table_of_characters() {
         let script = std::fs::read_to_string(CHARACTERS).unwrap();
@@ -170,11 +170,11 @@ mod tests {
         let Ok(mut node) = node else {
             assert!(
                 std::env::var_os("REQUIRE_NODE").is_none(),
-                "there is no node, and REQUIRE_NODE is set"
+                "`node` is missing, and REQUIRE_NODE is set"
             );
             #[allow(clippy::disallowed_macros)]
             {
-                eprintln!("NOT RUN: `node` is missing, which runs the page's function");
+                eprintln!("NOT RUN: `node`, which runs the page's function, is missing");
             }
             return;
         };

@@ -16,7 +16,7 @@ pub enum Refusal {
     /// The request is not encrypted, but this port requires TLS.
     PlainText,
     NotFound,
-    /// A page of another site has requested the WebSocket.
+    /// A page from another site requested the WebSocket.
     Forbidden {
         origin: String,
         host: String,
@@ -24,7 +24,7 @@ pub enum Refusal {
     /// The method is neither GET nor HEAD.
     MethodNotAllowed,
     /// The Host is not a name of this server. It may be another site's name that resolves to this
-    /// machine (DNS rebinding), and pages of that site must not read this server's pages.
+    /// machine (DNS rebinding), and pages from that site must not read this server's pages.
     MisdirectedRequest {
         host: String,
     },
@@ -37,7 +37,7 @@ pub enum Refusal {
     Unavailable,
 }
 
-/// Maximum number of characters that are shown of a name from the network.
+/// Maximum length of a displayed name from the network, in characters.
 const SHOWN: usize = 80;
 
 /// Makes `text` from the network safe to show in a terminal, a page or a log.
@@ -103,7 +103,7 @@ impl fmt::Display for Refusal {
                 let name = origin.split_once("://").map_or(&*origin, |(_, name)| name);
                 write!(
                     f,
-                    "a page of {origin} may not connect to {host}; if it is this server's own page \
+                    "a page from {origin} may not connect to {host}; if it is this server's own page \
                      behind a reverse proxy, start the server with --web-name {name}, or let the proxy \
                      forward the Host with its port (nginx: proxy_set_header Host $http_host)"
                 )

@@ -11,11 +11,11 @@ use portal_net::Stream;
 /// Hashed together with the request's key, so that only a WebSocket server sends the right answer.
 const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Accepts a WebSocket request. If the request is not valid, or comes from a page of another site,
+/// Accepts a WebSocket request. If the request is not valid, or comes from a page on another site,
 /// returns the refusal without sending it.
 ///
 /// # Errors
-/// The socket can't be written.
+/// Writing to the socket failed.
 pub fn upgrade(
     stream: &Stream,
     request: &Request,
