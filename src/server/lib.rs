@@ -1,5 +1,4 @@
-//! The program `chatserver`: reads its options, connects the other crates to each other, and runs
-//! them.
+//! The `chatserver` program: reads its options, wires the other crates together, and runs them.
 
 #![warn(missing_docs)]
 

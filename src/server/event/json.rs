@@ -11,7 +11,7 @@ use crate::event::{Event, FieldValue};
 
 /// Writes an event as one JSON object without control characters.
 pub(crate) fn to_json(event: &Event) -> String {
-    // Times outside of jiff's range (the years up to 9999) are not worth an error.
+    // A time outside jiff's range (years up to 9999) is not worth an error.
     let time = Timestamp::try_from(event.time).unwrap_or_default();
     let mut json = format!(
         "{{\"time\":\"{time:.3}\",\"tick\":{},\"thread\":{},\"event\":{}",
@@ -31,7 +31,7 @@ pub(crate) fn to_json(event: &Event) -> String {
     json
 }
 
-/// Reads an event that [`to_json`] has written.
+/// Parses an event that [`to_json`] wrote.
 ///
 /// # Errors
 /// The reason why the line is not an event.

@@ -1,4 +1,4 @@
-//! Checks that the lines of all kinds of events stay the same.
+//! Checks that the lines for all kinds of events stay the same.
 #![cfg(test)]
 #![allow(clippy::unwrap_used)]
 

@@ -15,7 +15,7 @@ pub use readers::{ReaderThread, start_event_file};
 pub use recording::{Recording, RecordingError};
 
 portal_core::event_kinds! {
-    /// An event of the program.
+    /// An event that the program itself emits.
     pub enum ServerEvent {
         /// An explanation for the viewers of a demonstration.
         Caption = "caption" { text: String },

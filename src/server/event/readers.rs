@@ -13,7 +13,7 @@ use crate::files::is_elsewhere;
 use crate::limits;
 use crate::output::{self, LineWriter};
 
-/// A reader thread. It ends when every [`super::Events`] handle is dropped.
+/// A reader thread. It ends when every [`super::Events`] handle has been dropped.
 pub struct ReaderThread {
     /// Disconnects when the thread ends. A join has no timeout and could block forever on a paused
     /// terminal.
@@ -21,8 +21,8 @@ pub struct ReaderThread {
 }
 
 impl ReaderThread {
-    /// Waits until the last event is written, but not longer than [`limits::CONSOLE_PATIENCE`].
-    /// Returns whether it was written.
+    /// Waits until the last event has been written, but no longer than
+    /// [`limits::CONSOLE_PATIENCE`]. Returns whether it was written.
     pub fn finish(self) -> bool {
         self.done.recv_timeout(limits::CONSOLE_PATIENCE) == Err(RecvTimeoutError::Disconnected)
     }
@@ -37,14 +37,14 @@ impl ReaderThread {
     }
 }
 
-/// Starts the thread `console`, which prints `greeting`, then each event as one line, and a last
-/// line at the end. Without a queue it prints only the greeting. `shape` wraps lines to the width
-/// of a terminal.
+/// Starts the thread `console`, which prints `greeting`, then each event as one line, and finally a
+/// closing line. Without a queue, it prints only the greeting. `shape` wraps lines to the width of
+/// a terminal.
 ///
-/// No other thread prints to `out`, because a paused terminal would block it.
+/// No other thread prints to `out`, because a paused terminal would block that thread.
 ///
-/// It omits ticks that woke no thread, and events that only a board needs: client activity, and the
-/// facts that the greeting contains.
+/// The console omits ticks that woke no thread, and events that only a board needs: client
+/// activity, and facts that are already in the greeting.
 ///
 /// # Errors
 /// The system can't start a thread.
@@ -78,10 +78,11 @@ pub(crate) fn start_console(
 /// Maximum number of bytes in one write.
 const TOGETHER: usize = 256 * 1024;
 
-/// Events as the lines of a file or a terminal.
+/// Writes events as lines to a file or a terminal.
 struct EventWriter<W, F> {
     writer: LineWriter<W>,
-    /// The line of an event, with its line feed; `None` for an event that is not shown.
+    /// Formats an event as a line with its line feed. Returns `None` for an event that is not
+    /// shown.
     format: F,
     /// The time of the last event.
     tick: Tick,
@@ -118,7 +119,7 @@ impl<W: Write, F: Fn(&Event) -> Option<String>> EventWriter<W, F> {
         })
     }
 
-    /// Writes the number of events that did not fit into the queue, if it is not zero.
+    /// Writes the number of events that did not fit into the queue, unless it is zero.
     fn write_dropped(&mut self, queue: &EventQueue) -> io::Result<()> {
         let dropped = queue.take_dropped();
         if dropped == 0 {
@@ -129,8 +130,8 @@ impl<W: Write, F: Fn(&Event) -> Option<String>> EventWriter<W, F> {
     }
 }
 
-/// A file of events. It is opened again if log rotation has moved or deleted it. It also rotates
-/// itself when it reaches `most` bytes, and keeps one old file with the suffix `.1`.
+/// A file of events. It is reopened if log rotation moves or deletes it. It also rotates itself
+/// when it reaches `most` bytes, and keeps one old file with the suffix `.1`.
 struct EventFile {
     file: File,
     path: PathBuf,
@@ -208,7 +209,7 @@ fn open_fifo(path: &Path) -> io::Result<File> {
             error
         }
     })?;
-    // A slow reader delays the thread `event-file` only.
+    // A slow reader delays only the thread `event-file`.
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(file)
 }
@@ -224,9 +225,9 @@ impl Write for EventFile {
 }
 
 /// Starts the thread `event-file`, which appends each event to the file at `path` as a JSON line.
-/// If the file is moved, deleted, or has reached `most` bytes, a new one replaces it. An error is
-/// reported once on standard error. When writing works again, an event states the number of missing
-/// events.
+/// If the file is moved or deleted, or reaches `most` bytes, a new one replaces it. An error is
+/// reported once on standard error. When writing succeeds again, an event states the number of
+/// missing events.
 ///
 /// # Errors
 /// The file can't be opened for appending, or the system can't start a thread.
@@ -248,12 +249,12 @@ pub fn start_event_file(
             if let Err(error) = written {
                 output::report(&format!(
                     "chatserver: the event file {} can't be written ({error}); \
-                     the server continues, and resumes writing when that is possible\n",
+                     the server continues, and resumes writing when possible\n",
                     stream.writer.out().path.display()
                 ));
             }
         }
-        // The last chance to write the number of missing events.
+        // This is the last chance to write the number of missing events.
         let _ = stream.write(&[]);
     })
 }
@@ -298,7 +299,7 @@ mod tests {
         };
         tell_and_wait(&path);
         std::fs::rename(&path, &moved).unwrap();
-        // The thread may already have chosen the old file for this event; after it, the new file
+        // The thread may already have chosen the old file for this event; after that, the new file
         // exists.
         events.emit(|| ChatEvent::ShuttingDown { why: None });
         while !path.exists() {
@@ -355,7 +356,7 @@ mod tests {
         assert!(lines[1].ends_with("\"event\":\"shutting-down\"}"), "{text}");
     }
 
-    /// The output of the console, for a test to inspect.
+    /// The console's output, for a test to inspect.
     #[derive(Clone, Default)]
     struct SharedBuffer(Arc<Mutex<(Vec<u8>, VecDeque<io::ErrorKind>)>>);
 

@@ -7,7 +7,7 @@ use super::{Event, from_json};
 use crate::limits::PIPED_RECORDING;
 use crate::text_file;
 
-/// Events whose names have changed: the name up to version 0.2.0, and the name since.
+/// Events that were renamed: the name up to version 0.2.0, and the name since then.
 const RENAMED: [(&str, &str); 8] = [
     ("freed", "seat-free"),
     ("heard", "activity"),
@@ -19,10 +19,10 @@ const RENAMED: [(&str, &str); 8] = [
     ("trouble", "error"),
 ];
 
-/// The events of a file.
+/// The events in a file.
 #[derive(Debug)]
 pub struct Recording {
-    /// The events in their order.
+    /// The events, in order.
     pub events: Vec<Event>,
     left_out: usize,
 }
@@ -73,7 +73,7 @@ impl Recording {
     pub fn read(path: &Path) -> Result<Recording, RecordingError> {
         let bytes = text_file::read_bytes_up_to(path, PIPED_RECORDING)
             .map_err(|error| RecordingError::File(error.to_string()))?;
-        // A byte damaged by a crash or an editor costs at most its own line.
+        // A byte damaged by a crash or an editor invalidates at most its own line.
         let text = String::from_utf8_lossy(&bytes);
         let (mut events, mut damage) = (Vec::new(), Vec::new());
         for (line, number) in text.lines().zip(1..) {

@@ -1,4 +1,4 @@
-//! The options and the operator's commands for a chat of several servers.
+//! The options and the operator's commands for a chat that spans several servers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,9 +17,9 @@ use crate::wire::printable;
 /// The cluster options.
 #[derive(clap::Args, Debug)]
 pub(super) struct ClusterArguments {
-    /// Share one chat with other servers: all servers with the same Redis 7 share names, public and
-    /// direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB are optional,
-    /// or `rediss://…` with TLS
+    /// Share one chat with other servers: all servers that use the same Redis 7 share names, public
+    /// and direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB are
+    /// optional, or `rediss://…` with TLS
     #[arg(long, value_name = "URL", conflicts_with = "compat", help_heading = MORE)]
     cluster: Option<EngineAddress>,
     /// Name of this server in the cluster [default: the machine's name and the portal's port]
@@ -78,8 +78,8 @@ fn cluster_id(text: &str) -> Result<String, &'static str> {
 }
 
 /// Returns the machine's name and the portal's port, or the process id if the system chooses the
-/// port. Only the end of a long name is used, because the names of an orchestrator's machines begin
-/// alike.
+/// port. Only the end of a long name is used, because an orchestrator's machine names often share a
+/// prefix.
 fn default_id(machine: Option<String>, port: u16) -> String {
     let machine = machine.unwrap_or_else(|| "server".to_owned());
     let number = match port {
@@ -109,7 +109,7 @@ pub(super) fn servers(server: &Server) -> String {
     };
     let (own, mut servers) = (cluster.id(), cluster.servers());
     if servers.is_empty() {
-        return "  no answer from Redis yet; try again in a moment".to_owned();
+        return "  no answer from Redis yet; try again in a few seconds".to_owned();
     }
     servers.sort_by(|one, other| one.id.cmp(&other.id));
     let mut table = format!(
@@ -136,10 +136,10 @@ pub(super) fn servers(server: &Server) -> String {
     table
 }
 
-/// Reports that the start waits for Redis.
+/// Reports that startup is waiting for Redis.
 fn waits(error: &ClusterError) {
     output::report(&format!(
-        "chatserver: {error}\nThe server waits for Redis and then starts; Ctrl-C cancels the start.\n"
+        "chatserver: {error}\nThe server waits for Redis and then starts; Ctrl-C cancels startup.\n"
     ));
 }
 

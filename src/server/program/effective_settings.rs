@@ -14,7 +14,7 @@ use portal_backplane::ClusterSettings;
 
 /// Returns one line per setting: the option and its value.
 pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
-    // Every field by name: a new setting can't be forgotten here.
+    // Name every field, so that a new setting can't be forgotten here.
     let Settings {
         port,
         bind,
@@ -27,7 +27,7 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
         handshake_timeout,
         idle_timeout,
         total_timeout,
-        // No option sets it.
+        // No option sets this.
         unacknowledged: _,
         max_message,
         accounts,
@@ -44,7 +44,7 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
         chop,
         board,
         web,
-        // The files that it was loaded from are more useful.
+        // The files from which it was loaded are shown instead.
         tls: _,
         #[cfg(feature = "cluster")]
         cluster,

@@ -26,7 +26,7 @@ pub(super) struct TlsFiles {
 const CERTIFICATE: &str = "portal-chat-cert.pem";
 const KEY: &str = "portal-chat-key.pem";
 
-/// The number of days before a certificate's expiry from which each start warns.
+/// Each start warns if the certificate expires in fewer days than this.
 #[cfg(feature = "tls")]
 const SOON: i64 = 30;
 
@@ -77,8 +77,8 @@ impl TlsFiles {
         self.given.is_none() && !is_there(CERTIFICATE) && !is_there(KEY)
     }
 
-    /// Reloads the files of a running server. Connections that are accepted from then on use the
-    /// new certificate.
+    /// Reloads the files of a running server. Connections accepted afterwards use the new
+    /// certificate.
     ///
     /// # Errors
     /// The reason why the old certificate stays in use.
@@ -141,8 +141,8 @@ impl TlsFiles {
         let warning = warning(identity.days_left(jiff::Timestamp::now()), own);
         let config = identity.server().map_err(explained)?;
         let report = format!(
-            "tls      all of these ports require TLS; the certificate is {what}, its SHA-256:\n         \
-             {fingerprint}\n         Clients use --tls, and show the same fingerprint.\n{warning}"
+            "tls      all of these ports require TLS; the certificate is {what}; its SHA-256 fingerprint:\n         \
+             {fingerprint}\n         Clients use --tls and show the same fingerprint.\n{warning}"
         );
         Ok((config, report))
     }

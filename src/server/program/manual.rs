@@ -21,7 +21,7 @@ pub(super) const MANUAL: Manual = Manual {
              Without a terminal it prints events to standard output.",
         ),
         Text(
-            "chatserver replay shows a recording made with --events on the board. chatserver echo is \
+            "chatserver replay shows, on the board, a recording made with --events. chatserver echo is \
              the server of the first two lessons. Each lists its options with --help.",
         ),
     ],
@@ -31,13 +31,13 @@ pub(super) const MANUAL: Manual = Manual {
             &[
                 Item(
                     "0",
-                    "The server was shut down, or printed what was asked for.",
+                    "The server was shut down, or printed the requested output.",
                 ),
                 Item(
                     "2",
                     "An option is invalid, a file can't be used, a port can't be bound, or the \
-                     events can't be written to standard output. Nothing was served, or serving \
-                     has stopped; standard error names the reason and the fix.",
+                     events can't be written to standard output. The server did not start, \
+                     or has stopped; standard error names the reason and the fix.",
                 ),
                 Item(
                     "130",
@@ -60,11 +60,11 @@ pub(super) const MANUAL: Manual = Manual {
                 ),
                 Item(
                     "/etc/default/chatserver",
-                    "Options of the system's systemd unit.",
+                    "Options for the system's systemd unit.",
                 ),
                 Item(
                     "~/.config/portal-chat/chatserver",
-                    "Options of the systemd unit of one user.",
+                    "Options for a user's systemd unit.",
                 ),
             ],
         ),
@@ -73,11 +73,11 @@ pub(super) const MANUAL: Manual = Manual {
             &[
                 Item(
                     "SIGINT, SIGTERM, SIGQUIT",
-                    "Notify every client and shut down. A second signal exits at once.",
+                    "Notify every client and shut down. On a second signal, exit at once.",
                 ),
                 Item(
                     "SIGHUP",
-                    "With --tls CERT KEY: read both files again. Otherwise as SIGTERM.",
+                    "With --tls CERT KEY, reload both files. Otherwise, same as SIGTERM.",
                 ),
                 Item(
                     "SIGTSTP, SIGCONT",
@@ -89,24 +89,24 @@ pub(super) const MANUAL: Manual = Manual {
             "ENVIRONMENT",
             &[
                 Item("HOME, XDG_STATE_HOME, STATE_DIRECTORY", "See FILES."),
-                Item("NO_COLOR", "No colours if it is set and not empty."),
+                Item("NO_COLOR", "If it is set and not empty: no colours."),
                 Item(
                     "TERM",
-                    "With dumb or nothing: no colours and no line editing.",
+                    "If it is dumb or not set: no colours and no line editing.",
                 ),
-                Item("TZ", "The time zone of the times shown."),
+                Item("TZ", "The time zone for displayed times."),
             ],
         ),
         (
             "EXAMPLES",
             &[
-                Text("A server for this machine, with four seats:"),
+                Text("A server for this machine only, with four seats:"),
                 Example("chatserver"),
-                Text("A class of thirty, with browsers, for everyone on the network:"),
+                Text("A class of thirty who use browsers, open to the network:"),
                 Example("chatserver --web 0.0.0.0:8080 --workers 30"),
-                Text("Encrypted, for the network, with a certificate of its own:"),
+                Text("An encrypted server for the network, with a self-signed certificate:"),
                 Example("chatserver --bind 0.0.0.0 --tls"),
-                Text("Check the options without starting:"),
+                Text("Check the options without starting the server:"),
                 Example("chatserver --bind 0.0.0.0 --workers 200 --check"),
             ],
         ),

@@ -1,4 +1,4 @@
-//! The program `chatserver`: its command line, the operator's console, and its signals. The server
+//! The `chatserver` program: its command line, the operator's console, and its signals. The server
 //! itself does not depend on this module.
 
 #[cfg(feature = "cluster")]

@@ -22,7 +22,7 @@ const COMMANDS: [&str; 6] = ["who", "servers", "say", "kick", "stop", "help"];
 pub(super) enum Obeyed {
     /// A reply to show.
     Show(String),
-    /// A shutdown of the server.
+    /// A request to shut the server down.
     Stop,
 }
 
@@ -123,7 +123,7 @@ fn who_is_here(server: &Server) -> String {
     table
 }
 
-/// Formats one line of the table. The threads come last, because they matter least.
+/// Formats one line of the table. The threads come last, because they are the least important.
 fn row(columns: [&str; 9]) -> String {
     let [name, seat, port, from, since, idle, sent, received, threads] = columns;
     format!(

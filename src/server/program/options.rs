@@ -34,14 +34,14 @@ use crate::wire::Revision;
     disable_help_subcommand = true,
     max_term_width = 100,
     after_help = "\
-Once it runs, type `chatclient` (in a checkout `make run-client`) in another terminal.
+Once it is running, type `chatclient` (in a checkout `make run-client`) in another terminal.
 Ctrl-C shuts it down; a second Ctrl-C exits at once."
 )]
 struct ServerArguments {
-    /// The portal's port; the workers get the ones after it. 0 lets the system choose all of them
-    /// [default: 50000]
+    /// The portal's port; the workers use the ports that follow it. With 0, the system chooses all
+    /// ports [default: 50000]
     port: Option<u16>,
-    /// The same, as seed 004 calls it
+    /// Same as PORT; this is seed 004's form
     #[arg(short = 'p', value_name = "PORT")]
     same_port: Option<u16>,
 
@@ -49,126 +49,126 @@ struct ServerArguments {
     /// IPv4, :: for the network over IPv4 and IPv6
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = bind_address, help_heading = WHERE)]
     bind: Host,
-    /// How many people can be in at a time; an even number, because 50001 talks with 50002, 50003
-    /// with 50004, and so on
+    /// Maximum number of clients at a time; must be even, because 50001 talks to 50002, 50003 to
+    /// 50004, and so on
     #[arg(long, value_name = "N", default_value = "4", value_parser = even, help_heading = WHERE)]
     workers: usize,
-    /// One port for everyone, without a portal or passcodes
+    /// Use one port for all clients, without a portal or passcodes
     #[arg(long, conflicts_with = "compat", help_heading = WHERE)]
     single_port: bool,
-    /// How many clients one port takes [default: 100]; with a portal it is --workers
+    /// Maximum number of clients on the single port [default: 100]; with a portal, use --workers
     #[arg(long, value_name = "N", requires = "single_port", value_parser = value_parser!(u16).range(1..=MOST_CLIENTS), help_heading = WHERE)]
     max_clients: Option<u16>,
-    /// Speak as the original programs of that revision do: their framing and words, their portal (0
-    /// and 1: TCP, 2: UDP), their timeouts (idle 60, total 600); chat alone, no names
+    /// Behave like the original programs of that revision: use their framing and messages, their
+    /// portal (0 and 1: TCP, 2: UDP) and their timeouts (idle 60 s, total 600 s); clients can only
+    /// chat with their partners, without names
     #[arg(long, value_name = "0|1|2", value_parser = revision, help_heading = WHERE)]
     compat: Option<Revision>,
-    /// How clients may ask for a port
+    /// How clients may request a port
     #[arg(long, value_name = "WHICH", value_enum, default_value = "both", help_heading = WHERE)]
     portal: PortalChoice,
 
-    /// How often the clock ticks, in seconds: 1 or 2
+    /// Period of the clock, in seconds: 1 or 2
     #[arg(long, value_name = "S", default_value = "1", value_parser = value_parser!(u32).range(1..=2), help_heading = HOW_LONG)]
     tick: u32,
-    /// From the portal's answer to the connection
+    /// Maximum time from the portal's answer to the connection
     #[arg(long, value_name = "S", default_value = "2", value_parser = value_parser!(u32).range(1..=DAY), help_heading = HOW_LONG)]
     reserve_timeout: u32,
-    /// From the connection to the passcode
+    /// Maximum time from the connection to the passcode
     #[arg(long, value_name = "S", default_value = "1", value_parser = value_parser!(u32).range(1..=DAY), help_heading = HOW_LONG)]
     handshake_timeout: u32,
-    /// Without a word from a client; 0 = for ever [default: 300]
+    /// Maximum time without activity from a client; 0 = no limit [default: 300]
     #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(..=YEAR), help_heading = HOW_LONG)]
     idle_timeout: Option<u32>,
-    /// A client may stay in all; 0 = for ever [default: 0]
+    /// Maximum total time for a client; 0 = no limit [default: 0]
     #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(..=YEAR), help_heading = HOW_LONG)]
     total_timeout: Option<u32>,
 
-    /// Where the accounts are kept, readable for you alone [default:
-    /// ~/.local/state/portal-chat/accounts.txt, or accounts.txt in the folder where you are if
-    /// there is one]
+    /// File in which the accounts are stored, readable only by its owner [default:
+    /// ~/.local/state/portal-chat/accounts.txt, or accounts.txt in the current folder if it exists]
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     accounts: Option<PathBuf>,
-    /// No accounts: a free name is yours while you are here
+    /// Use no accounts: a client may use any free name while it is connected
     #[arg(long, help_heading = WHO)]
     no_passwords: bool,
-    /// How many seats one address may have [default: as many as there are]
+    /// Maximum number of seats per client address [default: no limit]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..), help_heading = WHO)]
     max_per_ip: Option<u32>,
-    /// How fast one client may talk; what is more is delayed [default: as it likes]
+    /// Maximum rate of one client's messages; faster ones are delayed [default: no limit]
     #[arg(long, value_name = "BURST/PER_SECOND", value_parser = rate, help_heading = WHO)]
     rate: Option<Rate>,
-    /// Tell people who comes and goes, while at most N are logged in
+    /// Announce logins and logouts while at most N users are logged in
     #[arg(long, value_name = "N", default_value = "100", help_heading = WHO)]
     announce: u32,
-    /// How many rooms there can be at a time; their ports come after the workers'
+    /// Maximum number of rooms at a time; their ports follow the workers' ports
     #[arg(long, value_name = "N", default_value = "16", value_parser = value_parser!(u16).range(..=MOST_ROOMS), help_heading = WHO)]
     rooms: u16,
-    /// How many of a room's last messages a new member sees
+    /// Number of a room's latest messages that a new member receives
     #[arg(long, value_name = "N", default_value = "20", value_parser = value_parser!(u16).range(..=1000), help_heading = WHO)]
     history: u16,
     /// Send the text in FILE to each client that logs in
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     motd: Option<PathBuf>,
 
-    /// The longest message taken
+    /// Maximum length of a message, in bytes
     #[arg(long, value_name = "BYTES", default_value = "8192", value_parser = value_parser!(u16).range(LEAST_MESSAGE..=MOST_MESSAGE), help_heading = WHAT)]
     max_message: u16,
     /// Print no events
     #[arg(long, help_heading = WHAT)]
     quiet: bool,
-    /// Print what people say, too
+    /// Also print the text of messages
     #[arg(long, help_heading = WHAT)]
     show_messages: bool,
-    /// Append every event to FILE as a line of JSON
+    /// Append every event to FILE, as one line of JSON
     #[arg(long, value_name = "FILE", help_heading = WHAT)]
     events: Option<PathBuf>,
-    /// Start a new file when it has grown to SIZE bytes (500K, 20M, 1G), and keep the one
-    /// before as FILE.1
+    /// Start a new event file when FILE reaches SIZE bytes (500K, 20M, 1G), and keep the old one as
+    /// FILE.1
     #[arg(long, value_name = "SIZE", requires = "events", value_parser = size, help_heading = WHAT)]
     events_max: Option<u64>,
-    /// A page on which to watch all of it [default: 127.0.0.1:8050]; what people say is hidden
-    /// there without --show-messages
+    /// Serve a page that shows the inside of the server [default: 127.0.0.1:8050]; it hides
+    /// messages unless --show-messages is given
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = socket_address, help_heading = WHAT)]
     board: Option<SocketAddr>,
-    /// All TCP ports speak TLS and nothing else, with the certificate in the file CERT and its key
-    /// in KEY (PEM) [default: a certificate that is made once and kept in portal-chat-cert.pem];
-    /// the UDP portal is closed then
+    /// Require TLS on all TCP ports, with the certificate in the file CERT and its key in KEY (PEM)
+    /// [default: a certificate that is generated once and kept in portal-chat-cert.pem]; closes the
+    /// UDP portal
     #[arg(long, value_names = ["CERT", "KEY"], num_args = 0..=2, require_equals = true, value_delimiter = BETWEEN_FILES, conflicts_with_all = ["compat", "portal"], help_heading = WHERE)]
     tls: Option<Vec<PathBuf>>,
-    /// Serve a page for chatting from a browser [default: 127.0.0.1:8080]; 0.0.0.0 lets
-    /// everyone's on the network in
+    /// Serve a page for chatting in a browser [default: 127.0.0.1:8080]; with 0.0.0.0, other
+    /// machines on the network can open it
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = WEB, value_parser = web_address, help_heading = WHERE)]
     web: Option<SocketAddr>,
-    /// A name besides localhost and this machine's addresses under which browsers may request that
-    /// page; add the port that they see if a reverse proxy uses one other than 80 or 443; may be
-    /// given again
+    /// A name, besides localhost and this machine's addresses, under which browsers may request
+    /// that page; add the port that browsers see if a reverse proxy uses one other than 80 or 443;
+    /// may be repeated
     #[arg(long, value_name = "NAME[:PORT]", requires = "web", value_parser = web_name, help_heading = WHERE)]
     web_name: Vec<String>,
     /// A reverse proxy in front of that page: limits and events use the client address from its
-    /// X-Forwarded-For or Forwarded; may be given again
+    /// X-Forwarded-For or Forwarded field; may be repeated
     #[arg(long, value_name = "ADDRESS[/BITS]", requires = "web", value_parser = trusted_proxy, help_heading = WHERE)]
     trusted_proxy: Vec<Network>,
-    /// No effect: callers without a seat share one bounded pool of threads at every entrance
+    /// Has no effect: callers without a seat share one bounded pool of threads at every entrance
     #[arg(long, value_name = "N", requires = "web", hide = true)]
     web_clients: Option<u16>,
     #[cfg(feature = "cluster")]
     #[command(flatten)]
     cluster: cluster::ClusterArguments,
-    /// Join other servers in a single chat; not supported by this build
+    /// Share one chat with other servers; not supported by this build
     #[cfg(not(feature = "cluster"))]
     #[arg(long, value_name = "URL", value_parser = no_cluster, hide = true)]
     cluster: Option<String>,
-    /// Print the settings in force and whether a server could start with them, and leave: exit code
-    /// 0 if it could, 2 with the reason if not
+    /// Print the effective settings and whether a server could start with them, then exit: with
+    /// code 0 if it could, or with code 2 and the reason if not
     #[arg(long, help_heading = "About it", display_order = 899)]
     check: bool,
-    /// Show passcodes, too, on the board and in the events
+    /// Also show passcodes, on the board and in the events
     #[arg(long, help_heading = WHAT)]
     show_passcodes: bool,
-    /// Print every socket call with its bytes, passwords and all
+    /// Print every socket call with its bytes, including passwords
     #[arg(long, help_heading = WHAT)]
     trace: bool,
-    /// Write N bytes at a time, to see that one write is not one read
+    /// Write N bytes at a time, to show that one write is not one read
     #[arg(long, value_name = "N", help_heading = WHAT)]
     chop: Option<NonZeroU16>,
 
@@ -185,22 +185,22 @@ const WHAT: &str = "Messages and events";
 #[cfg(feature = "cluster")]
 pub(super) const MORE: &str = "More than one server";
 
-/// Where the board is unless told otherwise: on this machine alone.
+/// The board's default address, on this machine only.
 const BOARD: &str = "127.0.0.1:8050";
 
-/// Where the browser's door is unless told otherwise: on this machine alone.
+/// The browser entrance's default address, on this machine only.
 const WEB: &str = "127.0.0.1:8080";
 const WEB_PORT: u16 = 8080;
 
-/// The separator between the two files of `--tls` when they are given as one word. It can be in no
-/// file's name.
+/// The separator between the two files of `--tls` when they are joined into one word. No reasonable
+/// file name contains it.
 const BETWEEN_FILES: char = '\n';
 
 /// The original programs' timeouts, in seconds.
 const LEGACY_IDLE: u32 = 60;
 const LEGACY_TOTAL: u32 = 600;
 
-/// What the file of the accounts is called, unless told otherwise.
+/// The default name of the accounts file.
 const ACCOUNTS: &str = "accounts.txt";
 
 const DEFAULT_CLIENTS: u16 = 100;
@@ -213,25 +213,25 @@ const MOST_MESSAGE: i64 = limits::MAX_FRAME_CEILING as i64;
 
 #[derive(Subcommand, Debug)]
 enum ServerSubcommand {
-    /// Show a run that was recorded with --events FILE on the board; with --trace at the time,
-    /// there are bytes to see, too
+    /// Show, on the board, a run that was recorded with --events FILE; if it was recorded with
+    /// --trace, the board also shows the bytes
     Replay(Replay),
-    /// The lessons' server, which sends every line back
+    /// The lessons' server, which echoes every line
     Echo(lesson::EchoServer),
 }
 
-/// What to replay, and how.
+/// The options of `chatserver replay`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Replay {
-    /// The file that was recorded
+    /// A file written with --events
     pub(super) file: PathBuf,
-    /// N times as fast
+    /// Replay N times as fast
     #[arg(long, value_name = "N", default_value = "1", value_parser = speed)]
     pub(super) speed: f64,
-    /// Where to show it [default: 127.0.0.1:8050]
+    /// The address of the board [default: 127.0.0.1:8050]
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_value = BOARD, default_missing_value = BOARD, hide_default_value = true)]
     pub(super) board: SocketAddr,
-    /// Show passcodes and passwords, too
+    /// Also show passcodes and passwords
     #[arg(long)]
     pub(super) show_passcodes: bool,
 }
@@ -243,24 +243,25 @@ enum PortalChoice {
     Both,
 }
 
-/// What the command line asks for.
+/// The command given on the command line.
 #[derive(Debug)]
 pub(super) enum ServerCommand {
     /// Run a server.
     Serve {
         settings: Box<Settings>,
-        /// What `settings.tls` is still to be made of.
+        /// The files from which `settings.tls` will be loaded.
         tls: Option<TlsFiles>,
-        /// It is not to serve: only to say whether it could.
+        /// True if the program should only report whether the server could start.
         only_checks: bool,
     },
-    /// Show a run that was recorded.
+    /// Show a recorded run.
     Replay(Replay),
     /// Run the lessons' server.
     Echo(lesson::EchoServer),
 }
 
-/// Reads the command line (without the program's name). `Err` is the program's end.
+/// Parses the command line (without the program's name). `Err` contains the exit code with which
+/// the program must exit.
 pub(super) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ServerCommand, ExitCode> {
@@ -272,8 +273,8 @@ pub(super) fn parse(
     command(arguments).map_err(|error| refuse::<ServerArguments>(&error))
 }
 
-/// An option whose value may be left out takes the next word only if that can be one: a portal's
-/// port is never an address.
+/// Joins each option that has an optional value with the next word, if that word can be its value.
+/// The portal's port is never an address.
 fn with_joined_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
     let words = join_value(words, "--board", is_address);
@@ -281,7 +282,7 @@ fn with_joined_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString
     join_files(words)
 }
 
-/// `--tls CERT KEY` as one word. A portal's port, and an option, are no files.
+/// Joins `--tls CERT KEY` into one word. Port numbers and options are not file names.
 fn join_files(words: Vec<OsString>) -> Vec<OsString> {
     let is_file = |word: &OsString| {
         let word = word.to_string_lossy();
@@ -325,7 +326,7 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
         (Some(false), _) | (None, PortalChoice::Tcp) => Portals::Tcp,
         (None, PortalChoice::Both) => Portals::Both,
     };
-    // Datagrams would say passcodes in clear.
+    // Datagrams would carry passcodes in plain text.
     let portals = match arguments.tls {
         Some(_) => Portals::Tcp,
         None => portals,
@@ -397,7 +398,7 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
     })
 }
 
-/// The longest message of the day, in bytes: a screen full.
+/// Maximum length of the message of the day, in bytes: about a screenful.
 const LONGEST_MESSAGE_OF_THE_DAY: usize = 4096;
 
 fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
@@ -430,7 +431,7 @@ fn even(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A number of bytes, or of K, M or G of them.
+/// Parses a number of bytes, with an optional unit K, M or G.
 fn size(text: &str) -> Result<u64, &'static str> {
     let (number, unit) = match text.as_bytes().last() {
         Some(b'K') => (&text[..text.len() - 1], 1 << 10),
@@ -482,7 +483,7 @@ fn web_name(text: &str) -> Result<String, &'static str> {
     )
 }
 
-/// The names without their ports.
+/// Returns the names without their ports.
 fn hosts(names: &[String]) -> Vec<String> {
     let names = names.iter().filter_map(|name| Authority::parse(name));
     names.map(|name| name.host().to_owned()).collect()
@@ -506,7 +507,7 @@ mod tests {
 
     use clap::CommandFactory as _;
 
-    /// What the command line asks for, or what it is answered.
+    /// Returns the settings from the command line, or the error message.
     fn parsed(line: &str) -> Result<Settings, String> {
         let words = std::iter::once("chatserver").chain(line.split_whitespace());
         let words = with_joined_values(words.map(OsString::from));

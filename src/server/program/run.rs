@@ -1,4 +1,4 @@
-//! The program `chatserver`: from the command line to the exit code.
+//! The `chatserver` program, from the command line to the exit code.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -38,7 +38,7 @@ use crate::terminal::{
 use crate::threads;
 use crate::wire::printable_lines;
 
-/// The interval at which a program in the background checks whether it is in the foreground.
+/// Interval at which a program in the background checks whether it has moved to the foreground.
 const FOREGROUND_PAUSE: Duration = Duration::from_secs(1);
 /// Exit code if the command line is invalid or the server can't start.
 const REFUSED: u8 = 2;
@@ -162,7 +162,7 @@ fn damaged_accounts(signal: &EventQueue) -> String {
     signal.events().try_iter().filter_map(sentence).collect()
 }
 
-/// Prints a text that the user requested.
+/// Prints text that the user requested.
 fn print(text: &str) -> Result<(), String> {
     output::print(&printable_lines(text)).map_err(|error| output::not_written(&error))
 }
@@ -172,7 +172,7 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Scratch {
-        // A random name, so that no other user can have created a file under it.
+        // A random name, so that no other user can have created a file with this name.
         let number = getrandom::u64().unwrap_or_default();
         let name = format!("portal-chat-check-{number:016x}");
         Scratch(std::env::temp_dir().join(name))
@@ -200,10 +200,11 @@ fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
 }
 
 fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Result<(), String> {
-    // Signals come first, so that a Ctrl-C during the start also cleans up.
+    // Handle signals first, so that a Ctrl-C during startup also cleans up.
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     raise_descriptor_limit();
-    // Before any socket is opened, because the editor can't use descriptors above 1023.
+    // The editor is prepared before any socket is opened, because it can't use descriptors above
+    // 1023.
     let asked = StartedServer::default();
     let editor = is_interactive().then(|| operators_editor(&asked));
     let clock = Clock::new();
@@ -215,7 +216,7 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     let console_queue = (!settings.quiet).then(|| events.add_reader(limits::EVENT_QUEUE));
     let board = board(settings, &mut events)?;
 
-    // Nothing needs to be cleaned up yet, and the start may wait for a port, so the first signal
+    // Nothing needs to be cleaned up yet, and startup may wait for a port, so the first signal
     // exits at once.
     signals.ending.store(true, Ordering::Release);
     if let Some(accounts) = &settings.accounts {
@@ -225,8 +226,8 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     let server = Server::start(settings, clock.clone(), events.clone())
         .map_err(|error| error.to_string())?;
     signals.ending.store(false, Ordering::Release);
-    // A closed terminal sends SIGHUP, too, and there it means the end. A service has no terminal,
-    // and a reload must not end it, even if no file can be read again.
+    // Closing a terminal also sends SIGHUP, and in that case the server must stop. A service has no
+    // terminal, and a reload must not stop it, even if there is no file to reload.
     let reads_anew = if files.is_some() {
         !is_interactive()
     } else {
@@ -271,7 +272,7 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
         asked: _,
     } = console;
     drop(answers);
-    // Restore the terminal first, for everything that is printed from here on.
+    // Restore the terminal before anything else is printed.
     if let Some(keyboard) = keyboard {
         keyboard.close();
     }
@@ -406,10 +407,10 @@ impl Console {
         let nothing = never();
         let mut went_on = false;
         loop {
-            // A shell does not notify a running job that it moves to the foreground, so a job in
-            // the background checks once a second.
+            // A shell does not notify a running job when it moves to the foreground, so a
+            // background job checks once per second.
             let is_waiting = match &self.keyboard {
-                // After a stop, the keyboard's thread takes a moment to notice that it is in the
+                // After a stop, the keyboard's thread may not have noticed yet that it is in the
                 // background.
                 Some(keyboard) => keyboard.is_parked() || went_on,
                 None => is_interactive(),
@@ -444,7 +445,7 @@ impl Console {
                 }
                 recv(typed) -> typed => match typed {
                     Ok(Typed::Line { text, .. }) => {
-                        // A paste has one command per line.
+                        // A paste may contain several commands, one per line.
                         for line in text.lines() {
                             match operator::obey(server, line) {
                                 Obeyed::Show(text) if text.is_empty() => {}
@@ -456,7 +457,7 @@ impl Console {
                     }
                     Ok(Typed::TooMuch { bytes, lines }) => {
                         let lines = counted(lines, "line", "lines");
-                        self.show(format!("  that paste ({lines}, {bytes} bytes) was not accepted: it is too long"));
+                        self.show(format!("  that paste ({lines}, {bytes} bytes) was rejected: it is too long"));
                     }
                     Ok(Typed::NotText(error)) => {
                         self.show(format!("  {error}"));
@@ -464,8 +465,8 @@ impl Console {
                     }
                     Ok(Typed::PassedOver | Typed::NoTerminal) => {}
                     Ok(Typed::End) => return Why::Operator,
-                    // The terminal is gone. The server continues without it; if it should end, a
-                    // signal arrives.
+                    // The terminal is gone. The server continues without it. If the server is meant
+                    // to stop, a signal arrives.
                     Ok(Typed::Gone) | Err(_) => {
                         *self.printer.lock() = None;
                         if let Some(keyboard) = self.keyboard.take() {
@@ -502,8 +503,8 @@ struct AboveTheLine {
     printer: Arc<Mutex<Option<Printer>>>,
 }
 
-/// Wraps lines at the terminal's width. Each continuation is marked, so that a client's text can't
-/// look like a line of the console.
+/// Wraps lines at the terminal's width. Continuation lines are marked, so that a client's text
+/// can't look like a line of the console.
 fn as_wide_as_the_terminal(lines: &str) -> String {
     if !io::stdout().is_terminal() {
         return lines.to_owned();
@@ -552,7 +553,7 @@ fn no_board(address: SocketAddr, error: &io::Error) -> String {
 
 /// Shows a recorded run until a signal ends it.
 fn show_again(replay: &Replay) -> Result<(), String> {
-    // A signal ends the program while it waits for a pipe.
+    // While the program waits for a pipe, a signal still ends it.
     let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     if recording.left_out() > 0 {
@@ -567,7 +568,7 @@ fn show_again(replay: &Replay) -> Result<(), String> {
         ));
     }
     let redactor = Redactor {
-        // The options of the recorded run decided which texts the file contains.
+        // The options of the recorded run determined which texts the file contains.
         texts: true,
         secrets: replay.show_passcodes,
     };
@@ -654,7 +655,7 @@ fn welcome(
     let workers = match ports {
         [first, .., last] if settings.port != 0 => format!("{first} to {last}"),
         _ => {
-            // The system chose them, in no order, so a few are enough.
+            // The system chose the ports, in no particular order, so showing a few is enough.
             const SHOWN: usize = 8;
             let shown: Vec<String> = ports.iter().take(SHOWN).map(ToString::to_string).collect();
             shown.join(", ") + if ports.len() > SHOWN { ", …" } else { "" }
@@ -663,7 +664,7 @@ fn welcome(
     let missing = match server.missing_at_start() {
         0 => String::new(),
         count => format!(
-            "         {count} of them start within a minute: closed connections still occupy their ports\n"
+            "         {count} of them will start within a minute: closed connections still occupy their ports\n"
         ),
     };
     let mut text = if settings.single_port.is_some() {

@@ -1,8 +1,8 @@
 //! Checks the system's limits on threads and descriptors before anything starts.
 //!
-//! The system does not reliably refuse one thread too many: on Linux every thread takes four of the
-//! process's memory maps, and a thread that is created with the last of them aborts the whole
-//! process. So threads are counted here, and refused in time.
+//! The system does not reliably refuse to create one thread too many. On Linux, every thread uses
+//! four of the process's memory maps, and creating a thread with the last of them aborts the whole
+//! process. Threads are therefore counted here, and refused in time.
 
 use std::fmt;
 use std::fs;
@@ -12,9 +12,9 @@ use crate::threads::ThreadBudget;
 
 /// Memory maps per thread: its stack, the guard below it, and the same for its signal stack.
 const MAPS_A_THREAD: usize = 4;
-/// The share of the maps for threads, per mille. The allocator needs the rest.
+/// The share of the memory maps that threads may use, per mille. The allocator needs the rest.
 const MAPS_PER_MILLE: usize = 985;
-/// Threads of the program besides the server's own: main, signals, keyboard, console, and the like.
+/// Threads of the program besides the server's own: main, signals, keyboard, console, and so on.
 const OTHER_THREADS: usize = 8;
 /// Descriptors besides the server's sockets: standard input and output, files, the signals' pipe.
 const OTHER_DESCRIPTORS: usize = 32;
@@ -24,11 +24,11 @@ const OTHER_DESCRIPTORS: usize = 32;
 pub(crate) struct Needs {
     /// The maximum number of the server's own threads, without rooms.
     pub(crate) threads: usize,
-    /// Sockets when every seat is taken.
+    /// Number of sockets when every seat is taken.
     pub(crate) sockets: usize,
 }
 
-/// A limit of this machine, and the part of it that this process can still use.
+/// A limit of this machine, and how much of it this process can still use.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limit {
     /// The limited resource: `threads` or `descriptors`.
@@ -63,8 +63,8 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Checks whether the limits allow `needs`, and returns the number of threads left for later
-/// (rooms). A system that does not publish its limits has none here.
+/// Checks whether the limits allow `needs`, and returns the number of threads that remain for
+/// rooms. If the system does not publish its limits, nothing is refused.
 ///
 /// # Errors
 /// Every limit that is too low.
@@ -155,7 +155,8 @@ fn threads_of_group(needed: usize) -> Option<Limit> {
             "pids" => "/sys/fs/cgroup/pids",
             _ => continue,
         };
-        // In a container the path may be the host's, which is not visible here; the root is.
+        // In a container, the path may be the host's, which is not visible here; the root is
+        // visible.
         for group in Path::new(path).ancestors() {
             let folder = Path::new(root).join(group.strip_prefix("/").unwrap_or(group));
             let (Some(value), Some(there)) = (
@@ -185,7 +186,8 @@ fn threads_of_group(needed: usize) -> Option<Limit> {
 }
 
 /// Raises this process's soft limit of descriptors to the hard limit. The soft limit is low (1024
-/// on most systems) because of programs that use `select`. If it can't be raised, it stays.
+/// on most systems) because of programs that use `select`. If it can't be raised, it stays
+/// unchanged.
 pub(crate) fn raise_descriptor_limit() {
     #[cfg(unix)]
     {
@@ -211,7 +213,7 @@ fn open_files(needed: usize) -> Option<Limit> {
     })
 }
 
-/// Returns the command that allows the programs of this shell `wanted` descriptors.
+/// Returns the command that allows programs started from this shell `wanted` descriptors.
 pub(crate) fn raise_descriptors(wanted: usize) -> String {
     format!("sudo prlimit --pid $$ --nofile={wanted}")
 }
@@ -220,7 +222,7 @@ fn number_in(path: impl AsRef<Path>) -> Option<usize> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// Returns the soft limit of that name; `None` also for "unlimited".
+/// Returns the soft limit with this name, or `None` if it is unknown or unlimited.
 fn process_limit(name: &str) -> Option<usize> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
@@ -238,7 +240,7 @@ mod tests {
             sockets: 2,
         };
         let Err(limits) = check(needs) else {
-            // A system that does not publish its limits.
+            // This system does not publish its limits.
             assert!(number_in("/proc/sys/vm/max_map_count").is_none());
             return;
         };

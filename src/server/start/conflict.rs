@@ -1,7 +1,7 @@
 //! Detects two options that need the same port, before any port is bound.
 //!
-//! Without this check, the second bind would fail with "address in use", and the program that uses
-//! the address would be this server itself.
+//! Without this check, the second bind would fail with "address in use", and the program using the
+//! address would be this server itself.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::settings::Settings;
 use crate::net::overlap;
 
-/// Two options that need the same TCP port. The message is one sentence with the fix.
+/// Two options that need the same TCP port. The message is one sentence that includes the fix.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortConflict {
     first: Needed,
@@ -84,7 +84,7 @@ impl fmt::Display for PortConflict {
 
 /// Returns the first two options that need the same port. Port 0 conflicts with nothing: the system
 /// chooses a free port. A UDP port conflicts with no TCP port. A room's port may be in use, because
-/// the rooms skip it.
+/// rooms skip ports that are in use.
 pub(crate) fn port_conflict(settings: &Settings) -> Option<PortConflict> {
     let web = settings.web.as_ref().map(|web| (Whose::Web, web.address));
     let board = settings.board.map(|board| (Whose::Board, board));
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use crate::start::{Portals, WebEntrance};
 
-    /// Returns the message about settings with these ports, `None` if they do not conflict.
+    /// Returns the message about settings with these ports, or `None` if they do not conflict.
     fn sentence_about(
         (bind, port): (&str, u16),
         change: impl FnOnce(&mut Settings),

@@ -1,9 +1,9 @@
-//! The thread `late-workers`: starts the workers whose ports were in TIME_WAIT at the server's
-//! start.
+//! The thread `late-workers`: starts the workers whose ports were in TIME_WAIT when the server
+//! started.
 //!
-//! It tries their ports once per tick. A seat's port goes on the workload stack only when its
-//! worker listens, so no client is sent to a port that refuses it. At shutdown the thread wakes and
-//! joins these workers.
+//! It tries to bind their ports once per tick. A seat's port is put on the workload stack only when
+//! its worker is listening, so no client is sent to a port that refuses it. At shutdown the thread
+//! wakes and joins these workers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,12 +19,12 @@ use crate::start::ports::{Binder, reason};
 use portal_core::accept_loop::trouble;
 use portal_core::worker::Worker;
 
-/// A seat whose worker does not listen yet.
+/// A seat whose worker is not listening yet.
 pub(crate) struct MissingPort {
-    /// The right to the seat, held by this thread until the worker listens.
+    /// The right to the seat, held by this thread until the worker is listening.
     pub(crate) lease: PortToken,
     pub(crate) address: SocketAddr,
-    /// The use of the port that the last event reported.
+    /// The use of the port as reported by the last event.
     pub(crate) held: Option<PortUse>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct LateWorkers {
 }
 
 impl LateWorkers {
-    /// Runs the thread: retries until all workers listen, then waits for the shutdown.
+    /// Runs the thread: retries until all workers are listening, then waits for the shutdown.
     pub(crate) fn run(mut self) {
         let clock = self.worker.state.clock.clone();
         let mut workers: Vec<(Arc<Listener>, JoinHandle<()>)> = Vec::new();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     impl PortStage {
-        /// Starts a server with the workers 40001 to 40004.
+        /// Starts a server with workers 40001 to 40004.
         fn start(scripts: &[(u16, &[Option<PortUse>])]) -> PortStage {
             let clock = Clock::new();
             let mut events = Events::new(clock.clone());
@@ -168,7 +168,7 @@ mod tests {
             ports.map(|port| port.get()).collect()
         }
 
-        /// Lets the clock tick until an event line contains `part`.
+        /// Advances the clock until an event line contains `part`.
         fn ticks_until(&self, part: &str) -> String {
             for _ in 0..PATIENCE.as_millis() / 10 {
                 let event = self.events.events().recv_timeout(Duration::from_millis(10));

@@ -13,11 +13,11 @@ use crate::net::{BoundPort, Datagrams, Port, PortOwner, PortProtocol, PortUse, T
 #[cfg(feature = "cluster")]
 use portal_backplane::ClusterError;
 
-/// The reason why a server did not start. Each message is one sentence that names the thing and the
+/// The reason why a server did not start. Each message is one sentence that names the cause and the
 /// fix.
 #[derive(Debug)]
 pub enum StartError {
-    /// Another program uses the port.
+    /// Another program is using the port.
     PortTaken {
         /// The port.
         address: SocketAddr,
@@ -26,7 +26,7 @@ pub enum StartError {
         /// The program that uses it, if the system reveals it.
         holder: Option<PortOwner>,
     },
-    /// The address is not one of this machine's.
+    /// The address does not belong to this machine.
     NotOurs(IpAddr),
     /// This user has no permission to listen on the port.
     Denied(SocketAddr),
@@ -82,7 +82,7 @@ impl fmt::Display for StartError {
             ),
             StartError::PortsRunOut { port, workers } => write!(
                 f,
-                "{workers} workers need the ports after {port}, but ports end at 65535: choose a \
+                "{workers} workers need the ports after {port}, but the highest port is 65535: choose a \
                  smaller PORT or fewer --workers"
             ),
             StartError::Limits { seats, limits } => {
@@ -187,7 +187,8 @@ fn suggestion(port: u16) -> u16 {
     }
 }
 
-/// The sockets of a server that has not started yet. The TCP ports are bound and refuse callers.
+/// The sockets of a server that has not started yet. The TCP ports are bound but not listening, so
+/// the system refuses callers.
 pub(super) struct Listeners {
     pub(super) port: Port,
     pub(super) portal_tcp: Option<BoundPort>,
@@ -242,8 +243,8 @@ impl Listeners {
         let web = settings.web.as_ref();
         let web = web.map(|web| bind_tcp(web.address, binder, WEB, all));
         let web = web.transpose()?;
-        // The UDP port comes last: otherwise datagrams would wait in it while the start waits for
-        // others.
+        // The UDP port is bound last. Otherwise, datagrams would queue up there while startup waits
+        // for other ports.
         if settings.portals.udp() && portal_udp.is_none() {
             portal_udp = Some(
                 bind_udp(portal, binder, tap)
@@ -304,7 +305,7 @@ fn bind_both(
     }
 }
 
-/// Converts the `error` of binding `address` for `role`.
+/// Converts an `error` from binding `address` for `role`.
 pub(super) fn explain(
     error: io::Error,
     address: SocketAddr,

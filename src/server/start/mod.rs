@@ -2,7 +2,8 @@
 //!
 //! [`Server::start`] first binds every listener, so that it detects a port in use before anything
 //! else is open. Then it starts the threads: the portal, and for each port a worker and a timer.
-//! [`Server::stop`] ends and joins them all. Each thread is documented in the module of its name.
+//! [`Server::stop`] ends and joins them all. Each thread is documented in the module named after
+//! it.
 
 mod budget;
 mod conflict;
@@ -73,8 +74,8 @@ pub use listeners::StartError;
 pub use portal_core::guard::pace::Rate;
 pub use settings::{Portals, Settings, WebEntrance};
 
-/// Returns the rooms' ports, which follow the last worker's. If the system chooses ports, the
-/// numbers only distinguish the rooms.
+/// Returns the rooms' ports, which follow the last worker's. If the system chooses ports, these
+/// numbers serve only to distinguish the rooms.
 fn room_ports(settings: &Settings, portal: Port) -> impl Iterator<Item = Port> + use<> {
     let first = match settings.port {
         0 => 1,
@@ -96,7 +97,7 @@ fn worker_port((address, bound): &(SocketAddr, Option<BoundPort>)) -> Port {
 /// The interfaces to the other servers and to their accounts.
 type Seams = (Arc<dyn Backplane>, Option<Arc<dyn AccountDirectory>>);
 
-/// The membership in a cluster, before it connects.
+/// The membership in a cluster, before the connection is made.
 #[cfg(feature = "cluster")]
 type Cluster = Option<Arc<RedisBackplane>>;
 
@@ -139,7 +140,7 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
         None => (0, 0),
     };
     // Callers that are not authenticated yet: their threads, and the descriptors of parked callers.
-    // Without TLS and browsers, only callers of rooms are pending, and these are refused if
+    // Without TLS and browsers, only callers at room ports can be pending, and they are refused if
     // descriptors run out.
     let has_pending = settings.tls.is_some() || settings.web.is_some();
     let pending = usize::from(has_pending) * limits::HANDSHAKES;
@@ -154,8 +155,8 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
     budget::check(needs).map_err(|limits| StartError::Limits { seats, limits })
 }
 
-/// Returns the tap for all sockets of the server. Each call becomes an event if any reader of
-/// events wants calls.
+/// Returns the tap for all of the server's sockets. Each socket call becomes an event if any event
+/// reader wants socket calls.
 fn tap(settings: &Settings, events: &Events) -> Tap {
     let mut tap = Tap {
         chop: settings.chop,
@@ -185,9 +186,9 @@ pub struct Server {
     #[cfg(test)]
     panics: Panics,
     threads: Vec<JoinHandle<()>>,
-    /// Callers of all entrances that are not authenticated yet.
+    /// Callers at all entrances that are not authenticated yet.
     callers: Arc<PendingConnections>,
-    /// The listeners on which threads block in `accept`. The shutdown notifies them.
+    /// The listeners on which threads block in `accept`. Shutting down notifies them.
     tcp: Vec<Arc<Listener>>,
     udp: Option<Arc<Datagrams>>,
     /// The address of the portal or of the single port.
@@ -198,7 +199,7 @@ pub struct Server {
     tls: Option<TlsServer>,
     /// The port of each seat.
     workers: Vec<Port>,
-    /// Number of these ports that were busy at the start.
+    /// Number of these ports that were busy at startup.
     missing: usize,
     /// The reason for the shutdown. A leaf lock.
     why: Mutex<Option<String>>,
@@ -227,7 +228,7 @@ impl Server {
     }
 
     /// Starts a server with these settings and stops it again. Does not wait for ports in
-    /// TIME_WAIT, but returns them; a start would wait for them for up to a minute.
+    /// TIME_WAIT, but returns them; a real start would wait up to a minute for them.
     ///
     /// # Errors
     /// Like [`Server::start`].
@@ -278,7 +279,7 @@ impl Server {
         let (backplane, directory) = alone();
         let accounts = open_accounts(settings, directory, &events)?;
         let port = listeners.port;
-        // A single port is the port of every seat.
+        // In single-port mode, every seat has the same port.
         let workers: Vec<Port> = match settings.single_port {
             Some(clients) => vec![port; clients],
             None => listeners.workers.iter().map(worker_port).collect(),
@@ -682,7 +683,7 @@ impl Server {
         })
     }
 
-    /// The portal starts last, when the workers to which it sends clients are running.
+    /// Starts the portals. They come last, when the workers to which they send clients are running.
     fn start_portals(
         &mut self,
         tcp: Option<BoundPort>,
@@ -747,18 +748,18 @@ impl Server {
         &self.workers
     }
 
-    /// Returns the number of workers' ports that were busy at the start. They are added when they
+    /// Returns the number of workers' ports that were busy at startup. They are added when they
     /// become free.
     pub fn missing_at_start(&self) -> usize {
         self.missing
     }
 
-    /// Returns the ports on the workload stack, the top of the stack first.
+    /// Returns the ports on the workload stack, from top to bottom.
     pub fn free_ports(&self) -> Vec<Port> {
         self.state.seats.free_ports()
     }
 
-    /// Returns whether all seats are at one port.
+    /// Returns whether all seats share one port.
     fn is_single(&self) -> bool {
         self.workers.windows(2).any(|pair| pair[0] == pair[1])
     }
@@ -856,11 +857,11 @@ impl Drop for Server {
             socket.wake();
         }
         for thread in self.threads.drain(..) {
-            // Every loop catches panics. If a thread panicked all the same, it has ended.
+            // Every loop catches panics. If a thread panicked anyway, it has ended.
             let _ = thread.join();
         }
         self.callers.end(limits::CONSOLE_PATIENCE);
-        // The rooms that were being created during the first call.
+        // End the rooms that were being created during the first call.
         self.state.rooms.end_all();
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {

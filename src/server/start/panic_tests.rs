@@ -70,7 +70,7 @@ impl Stage {
         *self.server.panics.next_at.lock().unwrap() = Some(place);
     }
 
-    /// Waits for the event `panicked`, and checks its message and place.
+    /// Waits for the event `panicked`, and checks its message and source location.
     fn has_panicked(&self, at: &str) {
         loop {
             let event = self.events.events().recv_timeout(PATIENCE).expect(at);
@@ -108,7 +108,7 @@ impl Stage {
         }
     }
 
-    /// Checks that clients can still connect and chat, and that every port is free again in the
+    /// Checks that clients can still connect and chat, and that every port is free again at the
     /// end.
     fn goes_on(self) {
         self.wait_for_all_ports();

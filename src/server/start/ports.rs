@@ -1,10 +1,10 @@
-//! Binds the server's ports, and waits for ports that an outgoing connection has just used.
+//! Binds the server's ports, and waits for ports that were recently used by outgoing connections.
 //!
 //! The system's range of ports for outgoing connections includes ours, and the system keeps the
-//! port of a closed connection for another minute (TIME_WAIT). A worker's port in that state is
-//! *missing*: the server starts with the other seats, and adds this one when its port is free. No
-//! port listens while the start waits, so the system refuses callers instead of leaving them
-//! without an answer.
+//! port of a closed connection occupied for another minute (TIME_WAIT). A worker's port in that
+//! state is *missing*: the server starts with the other seats, and adds this one when its port is
+//! free. While startup waits, no port is listening, so the system refuses callers instead of
+//! leaving them without an answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ pub(super) trait Binder: Send {
     fn held(&mut self, transport: PortProtocol, addresses: &[SocketAddr]) -> Vec<Option<PortUse>>;
     /// Waits before the next attempt, and returns the duration of the wait.
     fn pause(&mut self) -> Duration;
-    /// Reports to the operator why the start takes so long.
+    /// Reports to the operator why startup is delayed.
     fn report(&mut self, reason: &str);
 }
 
@@ -53,7 +53,7 @@ impl Binder for System {
     }
 }
 
-/// The system, for a check whether a server could start. Instead of waiting for a port in
+/// The system, for checking whether a server could start. Instead of waiting for a port in
 /// TIME_WAIT, it binds another port in its place.
 pub(super) struct Checking {
     pub(super) system: System,
@@ -103,7 +103,7 @@ pub(super) fn reason(held: Option<PortUse>) -> &'static str {
     }
 }
 
-/// The time that the start has waited for ports, and whether the operator was notified.
+/// How long startup has waited for ports, and whether the operator was notified.
 #[derive(Default)]
 struct Wait {
     waited: Duration,
@@ -111,7 +111,7 @@ struct Wait {
 }
 
 impl Wait {
-    /// Waits a moment for a port that is in use; returns `false` after the limit.
+    /// Waits once for a port that is in use. Returns `false` if the time limit has passed.
     fn goes_on(&mut self, binder: &mut dyn Binder, port: u16, held: Option<PortUse>) -> bool {
         let patience = match held {
             Some(PortUse::EndedConnection) => limits::TIME_WAIT,
@@ -127,14 +127,14 @@ impl Wait {
             Some(PortUse::EndedConnection) => {
                 Some(("a closed outgoing connection (TIME_WAIT)", "up to a minute"))
             }
-            Some(PortUse::Connection) => Some(("an outgoing connection", "a moment")),
+            Some(PortUse::Connection) => Some(("an outgoing connection", "up to 3 s")),
             _ => None,
         };
         if let (Some((whose, long)), false) = (why, self.is_reported) {
             self.is_reported = true;
             binder.report(&format!(
                 "port {port} is in use by {whose}; waiting {long} for it, and listening on no port \
-                 until then (Ctrl-C cancels the start)"
+                 until then (Ctrl-C cancels startup)"
             ));
         }
         self.waited += binder.pause();
@@ -162,8 +162,8 @@ pub(super) fn bind_patiently<S>(
     }
 }
 
-/// Binds the workers' ports. `None` is a port in TIME_WAIT. At least one port is bound: if all are
-/// in TIME_WAIT, this waits for the first.
+/// Binds the workers' ports. `None` stands for a port in TIME_WAIT. At least one port is bound: if
+/// all are in TIME_WAIT, this waits for the first.
 ///
 /// # Errors
 /// The first address that can't be bound for another reason, with that reason.
@@ -276,7 +276,7 @@ pub(super) mod tests {
     const LISTENS: Option<PortUse> = Some(PortUse::Listener);
     const ENOUGH: usize = 1000;
 
-    /// Returns the ports, out of 1 to 4, that are bound at the start, or the port that is refused;
+    /// Returns the ports, out of 1 to 4, that are bound at startup, or the port that is refused;
     /// the number of pauses; and the number of reports to the operator.
     fn start(scripts: &[(u16, &[Option<PortUse>])]) -> (Result<Vec<u16>, u16>, u32, usize) {
         let addresses: Vec<SocketAddr> =
@@ -332,7 +332,7 @@ pub(super) mod tests {
         let ends: Vec<Option<PortUse>> =
             [CONNECTED; 2].into_iter().chain([ENDED; ENOUGH]).collect();
         assert_eq!(start(&[(3, &ends)]), (Ok(vec![1, 2, 4]), 2, 1));
-        // A port that became free in the meantime is tried again, once.
+        // A port that has become free in the meantime is tried once more.
         assert_eq!(start(&[(3, &[None])]), (Ok(vec![1, 2, 3, 4]), 1, 0));
         assert_eq!(start(&[(3, &[None; ENOUGH])]), (Err(3), 1, 0));
     }

@@ -99,8 +99,8 @@ fn replays_that_nobody_reads_wait_up_to_a_fixed_amount() {
     server.stop();
 }
 
-/// Returns the messages that the partner receives from a turn of three; `at_first` runs before the
-/// turn.
+/// Returns the messages that the partner receives from a turn of three messages; `at_first` runs
+/// before the turn.
 fn received_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<String>) {
     let clock = Clock::new();
     let events = Events::new(clock.clone());

@@ -50,7 +50,7 @@ pub struct WebEntrance {
 }
 
 impl WebEntrance {
-    /// An entrance at that address, without names and proxies.
+    /// Creates an entrance at that address, with no names or proxies.
     pub fn at(address: SocketAddr) -> WebEntrance {
         WebEntrance {
             address,
@@ -77,13 +77,13 @@ pub struct Settings {
     pub portals: Portals,
     /// The clock's period.
     pub tick: Duration,
-    /// The limit from the portal's answer to the connection.
+    /// The maximum time from the portal's answer to the connection.
     pub reserve_timeout: Duration,
-    /// The limit from the connection to the passcode.
+    /// The maximum time from the connection to the passcode.
     pub handshake_timeout: Duration,
-    /// The limit from a client's last activity; `None` is no limit.
+    /// The maximum time since a client's last activity; `None` means no limit.
     pub idle_timeout: Option<Duration>,
-    /// The limit from the connection, regardless of activity; `None` is no limit.
+    /// The maximum time since the connection, regardless of activity; `None` means no limit.
     pub total_timeout: Option<Duration>,
     /// The time after which a client whose kernel acknowledges nothing is disconnected.
     pub unacknowledged: Duration,
@@ -93,15 +93,15 @@ pub struct Settings {
     pub accounts: Option<PathBuf>,
     /// Maximum number of seats that one address may have reserved or taken.
     pub max_per_address: Option<usize>,
-    /// The limit on one client's documents.
+    /// The rate limit for one client's documents.
     pub rate: Option<Rate>,
-    /// The number of logged-in users up to which logins and logouts are announced.
+    /// The maximum number of logged-in users for which logins and logouts are announced.
     pub announce_up_to: usize,
     /// Maximum number of rooms.
     pub rooms: usize,
     /// Number of a room's latest messages that a new member receives.
     pub history: usize,
-    /// The notice for each client that logs in.
+    /// The notice that each client receives when it logs in.
     pub message_of_the_day: Option<String>,
     /// Suppresses events on the console.
     pub quiet: bool,
@@ -119,7 +119,7 @@ pub struct Settings {
     pub web: Option<WebEntrance>,
     /// The TLS configuration of all TCP ports; `None` if they do not use TLS.
     pub tls: Option<TlsServer>,
-    /// The membership in a cluster.
+    /// The settings for joining a cluster.
     #[cfg(feature = "cluster")]
     pub cluster: Option<ClusterSettings>,
     /// The file to which events are appended as JSON lines.
@@ -142,8 +142,8 @@ impl Settings {
     }
 
     /// Returns the time before the idle timeout at which a client is warned: [`limits::IDLE_SOON`],
-    /// or a third of the timeout if that is shorter, but at least a tick. `None` without an idle
-    /// timeout, and for the original programs, which have no such message.
+    /// or a third of the timeout if that is shorter, but at least a tick. Returns `None` without an
+    /// idle timeout, and for the original programs, which do not support this message.
     pub(crate) fn warning_before_idle(&self) -> Option<Ticks> {
         let idle = self.idle_timeout.filter(|_| self.compat.is_none())?;
         let warning = limits::IDLE_SOON.min(idle / 3);
