@@ -3,7 +3,6 @@
 //! document.
 #![allow(dead_code, unreachable_pub)]
 
-pub const ALICE_IS_BACK: &str = "alice is back";
 pub const AND_THEN_STARTS: &str = "and then starts";
 pub const ANSWER_YES_OR_NO: &str = "answer yes or no";
 pub const ARE_UNREACHABLE_UNTIL: &str = "are unreachable: until";
