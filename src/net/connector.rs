@@ -8,12 +8,12 @@ use super::handshake_error::HandshakeError;
 use super::tls::TlsClient;
 use super::{Stream, Tap};
 
-/// Options of all connections to one server: to its portal, a worker, a room.
+/// The options shared by all connections to one server: to its portal, workers and rooms.
 #[derive(Clone, Debug, Default)]
 pub struct Connector {
-    /// The tap of each socket.
+    /// The tap for each socket.
     pub tap: Tap,
-    /// The TLS configuration and the expected server, a name or an address; `None` for plain
+    /// The TLS configuration, and the name or address of the expected server; `None` for plain
     /// connections.
     pub tls: Option<(TlsClient, String)>,
 }
@@ -23,7 +23,7 @@ impl Connector {
     /// `patience`.
     ///
     /// # Errors
-    /// The system's error, or the message of a [`HandshakeError`].
+    /// Any I/O error, or one with the message of a [`HandshakeError`].
     pub fn connect(&self, to: SocketAddr, patience: Duration) -> io::Result<Stream> {
         let stream = Stream::connect(to, patience, &self.tap)?;
         let Some((client, name)) = &self.tls else {

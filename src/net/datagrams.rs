@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::listener::port_of;
 use super::{Port, Tap, canonical, reachable, socket};
 
-/// The sender of a request, and the address of this machine at which it arrived.
+/// The sender of a request, and the local address at which the request arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct DatagramSource {
     pub peer: SocketAddr,
@@ -36,7 +36,7 @@ fn address_of(storage: &nix::sys::socket::SockaddrStorage) -> Option<SocketAddr>
     })
 }
 
-/// Makes the system report the local address of each datagram.
+/// Makes the kernel report the local address at which each datagram arrives.
 #[cfg(target_os = "linux")]
 fn enable_pktinfo(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
@@ -59,10 +59,10 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    /// Binds `address`; port 0 lets the system choose.
+    /// Binds to `address`; port 0 lets the system choose a port.
     ///
     /// # Errors
-    /// The same as those of [`Listener::bind`](crate::Listener::bind).
+    /// The same errors as [`Listener::bind`](crate::Listener::bind).
     pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<Datagrams> {
         let bound = socket::bound_udp(address);
         let actual = bound
@@ -82,21 +82,21 @@ impl Datagrams {
         })
     }
 
-    /// Connects the socket to `to`: from now on it receives datagrams only from there, and an error
-    /// if no program listens there.
+    /// Connects the socket to `to`. From then on, it receives datagrams only from that address, and
+    /// an error if no program listens there.
     ///
     /// # Errors
-    /// The system's error.
+    /// Any I/O error.
     pub fn connect(&self, to: SocketAddr) -> io::Result<()> {
         let done = self.socket.connect(self.reached_from_here(to));
         self.tap.called("connect", Some(to), &done);
         done
     }
 
-    /// Waits for the next datagram. Bytes that do not fit into `buffer` are lost.
+    /// Waits for the next datagram. Bytes that do not fit in `buffer` are lost.
     ///
     /// # Errors
-    /// The system's error, also if an earlier datagram could not be delivered.
+    /// Any I/O error, including one for an earlier datagram that could not be delivered.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let received = self.socket.recv_from(buffer);
         let received = received.map(|(count, peer)| (count, canonical(peer)));
@@ -113,14 +113,14 @@ impl Datagrams {
     /// Sends one datagram.
     ///
     /// # Errors
-    /// The system's error.
+    /// Any I/O error.
     pub fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
         let sent = self.socket.send_to(datagram, self.reached_from_here(to));
         self.tap.moved("send_to", Some(to), datagram, &sent);
         sent
     }
 
-    /// Converts `to` for this socket: an IPv6 socket needs a mapped address to reach IPv4.
+    /// Converts `to` for this socket: an IPv6 socket needs a mapped address to reach an IPv4 peer.
     fn reached_from_here(&self, to: SocketAddr) -> SocketAddr {
         match to.ip() {
             IpAddr::V4(ip) if self.address.is_ipv6() => {
@@ -130,15 +130,15 @@ impl Datagrams {
         }
     }
 
-    /// Sets the timeout of [`Datagrams::recv_from`]; `None` means no timeout.
+    /// Sets the timeout for [`Datagrams::recv_from`]; `None` means no timeout.
     ///
     /// # Errors
-    /// The system's error; `InvalidInput` for a timeout of zero.
+    /// Any I/O error; `InvalidInput` for a timeout of zero.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.socket.set_read_timeout(timeout)
     }
 
-    /// The local address.
+    /// Returns the local address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -147,10 +147,10 @@ impl Datagrams {
         self.port
     }
 
-    /// Waits for the next request. Bytes that do not fit into `buffer` are lost.
+    /// Waits for the next request. Bytes that do not fit in `buffer` are lost.
     ///
     /// # Errors
-    /// The same as those of [`Datagrams::recv_from`].
+    /// The same errors as [`Datagrams::recv_from`].
     #[cfg(target_os = "linux")]
     pub fn recv_question(&self, buffer: &mut [u8]) -> io::Result<(usize, DatagramSource)> {
         use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
@@ -183,12 +183,12 @@ impl Datagrams {
         received
     }
 
-    /// Sends a reply from the address at which the request arrived. On a machine with several
-    /// addresses, a client that accepts replies only from the address it asked would miss a reply
-    /// from another one.
+    /// Sends a reply from the address at which the request arrived. A machine may have several
+    /// addresses, and a client may accept a reply only from the address to which it sent the
+    /// request.
     ///
     /// # Errors
-    /// The system's error.
+    /// Any I/O error.
     #[cfg(target_os = "linux")]
     pub fn answer(&self, datagram: &[u8], asked: &DatagramSource) -> io::Result<usize> {
         use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
@@ -210,7 +210,7 @@ impl Datagrams {
     /// Waits for the next request.
     ///
     /// # Errors
-    /// The same as those of [`Datagrams::recv_from`].
+    /// The same errors as [`Datagrams::recv_from`].
     #[cfg(not(target_os = "linux"))]
     pub fn recv_question(&self, buffer: &mut [u8]) -> io::Result<(usize, DatagramSource)> {
         let (count, peer) = self.recv_from(buffer)?;
@@ -220,14 +220,13 @@ impl Datagrams {
     /// Sends a reply.
     ///
     /// # Errors
-    /// The system's error.
+    /// Any I/O error.
     #[cfg(not(target_os = "linux"))]
     pub fn answer(&self, datagram: &[u8], asked: &DatagramSource) -> io::Result<usize> {
         self.send_to(datagram, asked.peer)
     }
 
-    /// Wakes a thread that is blocked in `recv_from` by sending an empty datagram from the socket
-    /// to itself.
+    /// Wakes a thread that is blocked in `recv_from`: the socket sends itself an empty datagram.
     pub fn wake(&self) {
         let _ = self.send_to(&[], reachable(self.address));
     }

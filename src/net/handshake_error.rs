@@ -5,14 +5,14 @@ use std::io;
 
 use super::opening::Opening;
 
-/// The reason why a TLS handshake failed.
+/// Why a TLS handshake failed.
 #[derive(Debug)]
 pub enum HandshakeError {
     /// The peer's first bytes, which are not TLS.
     PlainText(Vec<u8>),
-    /// One side rejected the handshake, with the reason from TLS.
+    /// One side rejected the handshake. Contains the reason given by the TLS library.
     Refused(String),
-    /// The connection broke, or the handshake timed out.
+    /// The connection failed, or the handshake timed out.
     Io(io::Error),
 }
 

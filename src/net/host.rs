@@ -8,22 +8,22 @@ use super::canonical;
 
 /// An address without a port.
 ///
-/// `fe80::1` is a different machine on each network of this one, so it comes with a *zone*, the
-/// interface to use (RFC 4007): `fe80::1%eth0`. Without it, the system refuses to bind or to
-/// connect.
+/// `fe80::1` can be a different machine on each network that this machine is on. So a link-local
+/// address comes with a *zone*, the interface to use (RFC 4007): `fe80::1%eth0`. Without a zone,
+/// the system refuses to bind or connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Host {
-    /// Its port is 0.
+    /// The port is always 0.
     address: SocketAddr,
 }
 
 impl Host {
-    /// The address without its zone.
+    /// Returns the address without its zone.
     pub fn ip(self) -> IpAddr {
         self.address.ip()
     }
 
-    /// The address with this port.
+    /// Returns the address with this port.
     pub fn at(self, port: u16) -> SocketAddr {
         let mut address = self.address;
         address.set_port(port);
@@ -68,7 +68,7 @@ impl FromStr for Host {
             return Ok(Host::from(ip));
         }
         match bare.split_once('%') {
-            // The system finds the interface.
+            // Let the system look up the interface.
             Some((ip, _)) if ip.parse::<IpAddr>().is_ok() => {
                 let mut found = (bare, 0).to_socket_addrs().map_err(|_| NoAddress)?;
                 found.next().map(Host::from).ok_or(NoAddress)
@@ -100,7 +100,7 @@ mod tests {
             ("::1", "[::1]:80"),
             ("[::]", "[::]:80"),
             ("::ffff:127.0.0.1", "127.0.0.1:80"),
-            // The loopback is interface 1.
+            // The loopback interface has index 1.
             ("fe80::1%1", "[fe80::1%1]:80"),
             ("[fe80::1%lo]", "[fe80::1%1]:80"),
         ] {

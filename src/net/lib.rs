@@ -1,5 +1,5 @@
-//! Sockets with what std's lack: ports that are never 0, writes that never block, closes that do
-//! not discard the last bytes sent, and a trace of every call.
+//! Sockets with features that std lacks: ports that are never 0, writes that never block, closes
+//! that do not lose the last bytes sent, and a trace of every call.
 //!
 //! [`Stream`], [`Listener`] and [`Datagrams`] have the methods of the corresponding std types. A
 //! [`Tap`] can observe each call.
@@ -46,9 +46,10 @@ pub use tls::{TlsClient, TlsServer};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Returns the host that `address` counts as, for limits per address. `::ffff:1.2.3.4` counts as
-/// `1.2.3.4`. A whole IPv6 /64 counts as one host, because a single host may own all of it.
-/// Link-local addresses all share one /64 although their hosts differ, so each counts alone.
+/// Returns the host that `address` counts as for per-address limits. `::ffff:1.2.3.4` counts as
+/// `1.2.3.4`. A whole IPv6 /64 counts as one host, because a single host may own all of it. All
+/// link-local addresses share one /64 although they belong to different hosts, so each counts
+/// separately.
 pub fn host_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) if !ip.is_loopback() && !ip.is_unicast_link_local() => {
@@ -63,7 +64,7 @@ pub fn host_of(address: IpAddr) -> IpAddr {
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
-        // Keeps the zone, if any.
+        // Keep the zone, if any.
         IpAddr::V6(_) => address,
     }
 }
@@ -74,7 +75,7 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
     let loopback = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        // Keeps the zone, if any.
+        // Keep the zone, if any.
         _ => return address,
     };
     SocketAddr::new(loopback, address.port())

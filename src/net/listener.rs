@@ -15,7 +15,7 @@ use crate::limits;
 const BACKLOG: i32 = limits::WORKER_BACKLOG as i32;
 
 /// A bound TCP port that does not listen yet. No other program can listen on it, and the system
-/// refuses callers instead of letting them wait for a server that is still starting.
+/// refuses connections instead of queueing them for a server that is still starting.
 #[derive(Debug)]
 pub struct BoundPort {
     socket: Socket,
@@ -25,11 +25,11 @@ pub struct BoundPort {
 }
 
 impl BoundPort {
-    /// Binds `address`; port 0 lets the system choose.
+    /// Binds to `address`; port 0 lets the system choose a port.
     ///
     /// # Errors
-    /// The error of `bind`: the port is in use, the address does not belong to this machine, or
-    /// this user may not bind it.
+    /// The error from `bind`: the port is in use, the address does not belong to this machine, or
+    /// this user may not bind to it.
     pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<BoundPort> {
         let bound = socket::bound_tcp(address);
         let actual = bound.as_ref().ok().and_then(local_address);
@@ -47,7 +47,7 @@ impl BoundPort {
     /// Listens with a backlog of `backlog` connections.
     ///
     /// # Errors
-    /// The error of `listen`: `AddrInUse` if another program bound the port at the same time and
+    /// The error from `listen`; `AddrInUse` if another program bound the port at the same time and
     /// listened first.
     pub fn listen(self, backlog: i32) -> io::Result<Listener> {
         prepare_for_a_client(&SockRef::from(&self.socket));
@@ -63,7 +63,7 @@ impl BoundPort {
         })
     }
 
-    /// The local address.
+    /// Returns the local address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -89,11 +89,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `address` and listens there; port 0 lets the system choose. The backlog has 128
-    /// connections.
+    /// Binds to `address` and listens with a backlog of 128 connections; port 0 lets the system
+    /// choose a port.
     ///
     /// # Errors
-    /// The same as those of [`BoundPort::bind`].
+    /// The same errors as [`BoundPort::bind`].
     pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<Listener> {
         BoundPort::bind(address, tap)?.listen(BACKLOG)
     }
@@ -101,8 +101,8 @@ impl Listener {
     /// Waits for the next connection.
     ///
     /// # Errors
-    /// The error of `accept`, for example if the process is out of descriptors. The next call may
-    /// succeed.
+    /// The error from `accept`, for example if the process is out of file descriptors. The next
+    /// call may succeed.
     pub fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let accepted = self.socket.accept();
         let peer = accepted.as_ref().ok().map(|(_, peer)| canonical(*peer));
@@ -120,7 +120,7 @@ impl Listener {
         }
     }
 
-    /// Makes the connections of this listener use TLS, if `tls` is given.
+    /// Makes this listener's connections use TLS, if `tls` is given.
     #[must_use]
     pub fn secured(mut self, tls: Option<&TlsServer>) -> Listener {
         self.tls = tls.cloned();
@@ -133,17 +133,17 @@ impl Listener {
     }
 
     /// Accepts connections until `is_over` returns true. Passes each caller to `serve` and each
-    /// error of `accept` to `failed`, which should pause. A connection that only wakes this thread
-    /// at the end is not passed on.
+    /// error from `accept` to `failed`, which should pause. A connection that only wakes this
+    /// thread at shutdown is not passed on.
     pub fn accept_each(
         &self,
         is_over: impl Fn() -> bool,
         mut serve: impl FnMut(Stream, SocketAddr),
         failed: impl Fn(&io::Error),
     ) {
-        // Checked before the accept, too. Clearing a backlog, or rejecting a caller for lack of a
-        // descriptor, may have taken the connection that was meant to wake this thread, and no
-        // other one follows.
+        // Check before the accept, too. The connection meant to wake this thread may already have
+        // been accepted while a backlog was cleared or a caller was rejected for lack of a
+        // descriptor, and no other connection follows.
         while !is_over() {
             let accepted = self.accept();
             if is_over() {
@@ -161,7 +161,7 @@ impl Listener {
         }
     }
 
-    /// The local address.
+    /// Returns the local address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -170,10 +170,10 @@ impl Listener {
         self.port
     }
 
-    /// Makes `accept` fail with `WouldBlock` instead of waiting, or wait again.
+    /// Sets whether `accept` fails with `WouldBlock` instead of waiting.
     ///
     /// # Errors
-    /// The system's error.
+    /// Any I/O error.
     pub fn set_nonblocking(&self, wanted: bool) -> io::Result<()> {
         self.socket.set_nonblocking(wanted)
     }
@@ -182,14 +182,14 @@ impl Listener {
     /// uses the read timeout; on a system that does not, `accept` waits forever.)
     ///
     /// # Errors
-    /// The system's error.
+    /// Any I/O error.
     pub fn set_accept_timeout(&self, timeout: Duration) -> io::Result<()> {
         SockRef::from(&self.socket).set_read_timeout(Some(timeout))
     }
 
     /// Wakes a thread that is blocked in `accept`. On Linux, shutting down the listener does this
-    /// and needs no new descriptor. Elsewhere it takes a connection, which is the only way that std
-    /// offers. The thread must check why it woke.
+    /// and needs no new descriptor. Other systems need a connection, the only way that std offers.
+    /// The thread must check why it woke.
     pub fn wake(&self) {
         let done = SockRef::from(&self.socket).shutdown(Shutdown::Both);
         self.tap.called("shutdown", Some(self.address), &done);

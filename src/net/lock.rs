@@ -3,23 +3,23 @@
 //! Two threads that take the same two locks in different orders can deadlock. Therefore the
 //! server's locks have ranks, and a thread may take a lock only if its rank is higher than that of
 //! every lock that the thread holds. In debug builds, and so in every test, a violation ends the
-//! process with a message. (A panic is not enough, because the server catches the panics of one
-//! client's visit.) In release builds these types are those of `parking_lot` and cost nothing
-//! extra.
+//! process with a message. (A panic would not be enough, because the server catches panics that
+//! occur in one client's visit.) In release builds, these types only wrap those of `parking_lot`,
+//! at no extra cost.
 //!
 //! The map in `lib.rs` lists the locks of each rank.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
-/// The order of the locks. Under a lock, a thread may take only locks that are further down.
+/// The order of the locks. A thread that holds a lock may take only locks listed after it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Rank {
-    /// The pairs, the users, and the rooms. Never two of them at once.
+    /// The pairs, the users and the rooms. A thread never holds two of these locks at once.
     Registry,
     /// One client's replies that depend on other servers.
     PendingReplies,
-    /// The file descriptor in reserve.
+    /// The reserve file descriptor.
     ReserveFd,
     /// The outbox of one client.
     Outbox,
@@ -29,7 +29,7 @@ pub enum Rank {
     ClusterState,
     /// The accounts file.
     AccountsFile,
-    /// All other locks. No lock is taken under them.
+    /// All other locks. No lock is taken while one of them is held.
     Leaf,
 }
 
@@ -73,7 +73,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// A held mutex.
+/// A guard that holds a [`Mutex`].
 pub struct MutexGuard<'m, T> {
     inner: parking_lot::MutexGuard<'m, T>,
     #[cfg(debug_assertions)]
@@ -121,7 +121,7 @@ impl Condvar {
         self.0.wait(&mut guard.inner);
     }
 
-    /// Like [`Condvar::wait`], but only until `until`.
+    /// Like [`Condvar::wait`], but gives up at `until`.
     pub fn wait_until<T>(
         &self,
         guard: &mut MutexGuard<'_, T>,
@@ -131,8 +131,8 @@ impl Condvar {
     }
 }
 
-/// Asserts that this thread may read or write a socket: it must hold only locks of that connection,
-/// so that no other client waits for the call.
+/// Asserts that this thread may read or write a socket: it must hold only that connection's locks,
+/// so that no other client has to wait for the call.
 #[inline]
 pub(crate) fn assert_free_for_io() {
     #[cfg(debug_assertions)]
@@ -175,7 +175,7 @@ mod order {
             HeldLock { number, rank }
         }
 
-        /// Marks the lock as not held while the result lives.
+        /// Marks the lock as released for the lifetime of the result.
         pub(super) fn release(&mut self) -> Released<'_> {
             self.pop();
             Released(self)

@@ -51,7 +51,7 @@ impl FromStr for Network {
                 let is_number =
                     !bits.is_empty() && bits.bytes().all(|digit| digit.is_ascii_digit());
                 let bits: u8 = bits.parse().ok().filter(|_| is_number).ok_or(NoNetwork)?;
-                // All mapped addresses have the same first bits.
+                // All mapped addresses begin with the same bits.
                 bits.checked_sub(bits_of(written) - bits_of(address))
                     .ok_or(NoNetwork)?
             }

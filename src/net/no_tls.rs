@@ -1,5 +1,5 @@
-//! Replaces TLS in a build without it (`--no-default-features`). These types have no values, so
-//! every stream is plain, and no other module depends on the feature.
+//! Replaces the TLS types in a build without TLS (`--no-default-features`). These types have no
+//! values, so every stream is plain, and no other module needs to know about the feature.
 
 use std::io;
 use std::net::TcpStream;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The type of a TLS record that belongs to a handshake: the first byte of every TLS connection.
+/// The type of a TLS handshake record, which is the first byte of every TLS connection.
 pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 
 /// The signature that begins every PROXY protocol header of version 2.
@@ -18,8 +18,8 @@ pub enum Opening {
 }
 
 impl Opening {
-    /// Returns the protocol that begins with `bytes`; `None` if it is another one, or if more bytes
-    /// are needed.
+    /// Returns the protocol that begins with `bytes`; `None` for any other protocol, or if more
+    /// bytes are needed.
     pub fn of(bytes: &[u8]) -> Option<Opening> {
         let version_1 = [&b"PROXY TCP4 "[..], b"PROXY TCP6 ", b"PROXY UNKNOWN"];
         if bytes.first() == Some(&TLS_HANDSHAKE) {
@@ -34,7 +34,7 @@ impl Opening {
     }
 }
 
-/// A sentence that names the protocol and the fix.
+/// Formats a sentence that names the protocol and the fix.
 impl fmt::Display for Opening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

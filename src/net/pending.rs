@@ -6,18 +6,18 @@
 //!
 //! Every caller is accepted. Four rules decide which callers wait and which are dropped:
 //!
-//! 1. A free thread serves a parked caller whose opening (a TLS record, a line) has arrived
-//!    completely before one that has sent only part of it, and that one before a silent one. Among
-//!    equals, the address with the fewest threads is next, and of its callers the oldest. One
-//!    address has at most its [share](Share) of the threads.
+//! 1. A free thread prefers a parked caller whose opening (a TLS record, a line) has arrived in
+//!    full, then one that has sent part of it, then a silent one. Among equals, it chooses the
+//!    address with the fewest threads, and of that address's callers the oldest. An address never
+//!    has more than its [share](Share) of the threads.
 //! 2. While others are parked, a caller that keeps its thread waiting for
 //!    [`limits::NEXT_BYTE_WITHIN`] yields, and so does one that has kept it waiting for
 //!    [`limits::WAITING_WITHIN`] in total. If no caller is parked at that moment, it yields to the
 //!    next caller that needs its thread. The address with the most threads loses one first.
 //! 3. A caller whose bytes keep arriving keeps its thread until its handshake completes or times
 //!    out.
-//! 4. If too many callers are parked, the address with the most of them loses the one that would be
-//!    served last by rule 1; of several, the oldest.
+//! 4. If too many callers are parked, the address with the most parked callers loses the one that
+//!    rule 1 would serve last, or the oldest of several.
 //!
 //! A longer accept backlog would not help: the kernel's backlog is first come, first served, so one
 //! address can fill it.
@@ -44,9 +44,9 @@ use crate::lock::Mutex;
 pub struct PendingLimits {
     pub threads: usize,
     pub parked: usize,
-    /// Time that a caller may keep its thread waiting for its next byte while others are parked.
+    /// Maximum time that a thread waits for its caller's next byte while others are parked.
     pub next_byte: Duration,
-    /// Like `next_byte`, for all bytes of the caller together.
+    /// Like `next_byte`, but in total for all bytes of the caller.
     pub waiting: Duration,
 }
 
@@ -71,7 +71,7 @@ impl Default for PendingLimits {
     }
 }
 
-/// The callers that have a thread, and those that wait for one.
+/// The callers that have a thread, and those waiting for one.
 pub struct PendingConnections {
     limits: PendingLimits,
     /// A leaf lock. No thread writes to a socket or starts a thread while it holds this lock.
@@ -80,8 +80,8 @@ pub struct PendingConnections {
 }
 
 struct PendingState {
-    /// Each caller's thread has a clone, so the receiver disconnects when the last thread has
-    /// ended. `None` once no more callers are admitted.
+    /// Each caller's thread has a clone, so the receiver disconnects when the last thread ends.
+    /// `None` once no more callers are admitted.
     running: Option<Sender<()>>,
     /// Oldest first.
     served: Vec<Arc<Caller>>,
@@ -103,7 +103,7 @@ struct Caller {
 /// Effectively never.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Maximum number of bytes of a parked caller's opening to peek at. A longer one counts as
+/// Maximum number of bytes to peek at in a parked caller's opening. A longer opening counts as
 /// complete.
 const LOOK: usize = 2 * 1024;
 
@@ -117,19 +117,19 @@ struct Parked {
     serve: Serve,
 }
 
-/// A caller that this thread serves. Dropping it frees the place for the next caller, even if the
-/// thread continues: a browser that has taken a seat is no longer pending.
+/// A caller that this thread serves. Dropping it frees the thread slot for the next caller, even if
+/// the thread continues: a browser that has taken a seat is no longer pending.
 pub struct Pending {
     callers: Arc<PendingConnections>,
     caller: Arc<Caller>,
     /// Set once a thread serves the caller.
     is_served: bool,
-    /// The remainder of [`PendingLimits::waiting`].
+    /// The time that remains of [`PendingLimits::waiting`].
     patience: Cell<Duration>,
     _running: Option<Sender<()>>,
 }
 
-/// A caller with a place, and the function that its thread runs.
+/// A caller with a thread slot, and the function that its thread will run.
 struct Start {
     pending: Pending,
     thread_name: String,
@@ -150,10 +150,10 @@ impl Pending {
         self.handshake_within(limits::HANDSHAKE_WITHIN)
     }
 
-    /// Like [`Pending::handshake`], within `patience`.
+    /// Like [`Pending::handshake`], but times out after `patience`.
     ///
     /// # Errors
-    /// The same as those of [`Pending::handshake`].
+    /// The same errors as [`Pending::handshake`].
     pub fn handshake_within(&self, patience: Duration) -> Result<(), HandshakeError> {
         let until = Instant::now() + patience;
         let stream = self.stream();
@@ -169,11 +169,11 @@ impl Pending {
         stream.set_read_timeout(None).map_err(HandshakeError::Io)
     }
 
-    /// Reads bytes that the caller has sent, waiting until `until` at most. Unlike a [`Stream`],
-    /// yields to a parked caller.
+    /// Reads bytes from the caller, waiting until `until` at most. Unlike a read from a [`Stream`],
+    /// this yields to a parked caller.
     ///
     /// # Errors
-    /// `TimedOut` if no byte arrived or the caller had to yield; otherwise the system's error.
+    /// `TimedOut` if no byte arrived or the caller had to yield; otherwise any I/O error.
     pub fn read_until(&self, until: Instant, into: &mut [u8]) -> io::Result<usize> {
         self.wait_until(until, || self.stream().read(into))
     }
@@ -212,7 +212,7 @@ impl Pending {
             self.caller.is_late.store(false, Ordering::Release);
             read = late_read?;
         }
-        // An eviction ends this read or, if it comes just after it, the next one.
+        // An eviction ends this read or, if it comes just after this read, the next one.
         if self.caller.is_evicted.load(Ordering::Acquire) {
             return Err(timed_out());
         }
@@ -220,7 +220,7 @@ impl Pending {
     }
 }
 
-/// Reads without a deadline, for callers whose connection a timer ends.
+/// Reads without a deadline, for callers whose connections are ended by a timer.
 impl Read for &Pending {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.read_until(Instant::now() + FAR, into)
@@ -256,8 +256,8 @@ impl PendingConnections {
         }
     }
 
-    /// Admits a caller. As soon as the caller has a place, a thread named `thread_name-1` (and so
-    /// on) runs `serve` for it. `share` limits the threads for the caller's address.
+    /// Admits a caller. As soon as a thread slot is free for it, a thread named `thread_name-1`
+    /// (and so on) runs `serve` for it. `share` limits the threads for the caller's address.
     pub fn admit(
         self: &Arc<Self>,
         stream: Stream,
@@ -290,7 +290,7 @@ impl PendingConnections {
         }
     }
 
-    /// Notes that a caller is late, so that the next one that needs its thread evicts it.
+    /// Marks a caller as late, so that the next caller that needs its thread evicts it.
     ///
     /// # Errors
     /// `TimedOut` if it must yield now.
@@ -303,7 +303,7 @@ impl PendingConnections {
         Ok(())
     }
 
-    /// Starts a thread for each parked caller while there are places.
+    /// Starts threads for parked callers while thread slots are free.
     fn start_parked(self: &Arc<Self>) {
         loop {
             let (start, left) = self.next();
@@ -324,14 +324,14 @@ impl PendingConnections {
             });
             match spawned {
                 Ok(thread) => self.state.lock().threads.push(thread),
-                // The system refuses to create a thread: drop this caller and let the others wait.
+                // The system can't create a thread: drop this caller and let the others wait.
                 Err(_) => return,
             }
         }
     }
 
-    /// Returns the next parked caller if there is a place for it, and the callers that have closed
-    /// their connections.
+    /// Returns the next parked caller, if there is a thread slot for it, and the callers that have
+    /// closed their connections.
     fn next(self: &Arc<Self>) -> (Option<Start>, Vec<Parked>) {
         let mut state = self.state.lock();
         let mut left = Vec::new();
@@ -366,8 +366,8 @@ impl PendingConnections {
         (Some(start), left)
     }
 
-    /// Drops the parked callers and joins the threads of the others. A thread that waits for a
-    /// silent caller stops at once. A thread that sends a reply has `patience` to finish.
+    /// Drops the parked callers and joins the threads of the others. A thread that is waiting for a
+    /// silent caller stops at once. A thread that is sending a reply has `patience` to finish.
     pub fn end(&self, patience: Duration) {
         let mut state = self.state.lock();
         state.running = None;
@@ -392,7 +392,7 @@ impl PendingConnections {
     }
 }
 
-/// The part of its opening that a parked caller has sent.
+/// How much of its opening a parked caller has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Sent {
     Nothing,
@@ -402,7 +402,7 @@ enum Sent {
 
 impl Sent {
     /// # Errors
-    /// `UnexpectedEof` if the caller has closed the connection; otherwise the system's error.
+    /// `UnexpectedEof` if the caller has closed the connection; otherwise any I/O error.
     fn by(stream: &Stream) -> io::Result<Sent> {
         let mut bytes = [0; LOOK];
         match stream.peek_now(&mut bytes) {
@@ -481,7 +481,7 @@ impl PendingState {
     }
 
     /// Applies rule 2 to callers that were late before another one was parked. The shutdown ends
-    /// the read of the caller's thread, and the place is free once that thread has ended.
+    /// the read in the caller's thread, and the thread slot is free once that thread has ended.
     fn evict_late(&mut self, limits: &PendingLimits, host: IpAddr) {
         let is_full = self.served.len() >= limits.threads;
         let late = self.served.iter().filter(|caller| {
@@ -492,7 +492,7 @@ impl PendingState {
         };
         let mut late = late.filter(|caller| caller.host == greediest);
         if let Some(late) = late.next() {
-            // The next newcomer must evict another caller.
+            // The next newcomer must evict a different caller.
             late.is_late.store(false, Ordering::Release);
             late.is_evicted.store(true, Ordering::Release);
             let _ = late.stream.shutdown(Shutdown::Read);
@@ -711,7 +711,7 @@ mod tests {
         let newcomer = entrance.call(4, "");
         assert_closed(&crowd[2]);
         let another = entrance.call(5, "");
-        // One each, so the oldest is dropped.
+        // Each address has one parked caller, so the oldest one is dropped.
         assert_closed(&alone);
         for kept in [&newcomer, &another, &crowd[0]] {
             assert!(is_open(kept));
@@ -807,7 +807,7 @@ mod tests {
         entrance.release();
     }
 
-    /// The place of a slow caller is of no use to callers whose address already has its share.
+    /// A slow caller's thread slot is of no use to callers whose address already has its share.
     #[test]
     fn nobody_yields_to_callers_that_could_not_be_served() {
         let mut entrance = TestEntrance::new(PendingLimits {
@@ -819,7 +819,7 @@ mod tests {
         let crowd = [(); 3].map(|()| entrance.call(1, "hello\n"));
         entrance.serves(&crowd[0]);
         let slow = entrance.call(2, "");
-        // The slow caller's thread has found no caller to yield to.
+        // The slow caller's thread finds no caller to yield to.
         while !entrance.is_late(&slow) {
             std::thread::yield_now();
         }

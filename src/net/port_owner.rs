@@ -1,10 +1,10 @@
-//! Finds the program that uses a port that can't be bound, as far as the system reports it.
+//! Finds the program that occupies a port, if the system reports it.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The socket that has a port, and its program.
+/// The socket that occupies a port, and the program that owns it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortOwner {
     pub what: PortUse,
@@ -12,19 +12,19 @@ pub struct PortOwner {
     pub program: Option<Program>,
 }
 
-/// The use of a port.
+/// How a port is used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PortUse {
     /// A listener, or a UDP socket that accepts datagrams from every sender.
     Listener,
-    /// A connection. The system gives such ports to outgoing connections.
+    /// A connection. The system assigns such ports to outgoing connections.
     Connection,
     /// A closed connection that belongs to no program; the system keeps its port for another minute
     /// (TIME_WAIT and the states before it).
     EndedConnection,
 }
 
-/// A program that is running.
+/// A running program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Program {
     name: String,
@@ -43,18 +43,18 @@ pub enum PortProtocol {
     Udp,
 }
 
-/// A line of the kernel's table.
+/// A line of the kernel's socket table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Socket {
     what: PortUse,
     local: SocketAddr,
-    /// The inode by which a process has the socket open; 0 if no process has it any more.
+    /// The socket's inode; 0 if no process has the socket open any more.
     inode: u64,
 }
 
 impl PortOwner {
-    /// Returns the owner of this port of this machine; `None` if the port is free or the system
-    /// does not report it (only Linux does).
+    /// Returns the owner of this local port; `None` if the port is free or the system does not
+    /// report it (only Linux does).
     pub fn of(transport: PortProtocol, address: SocketAddr) -> Option<PortOwner> {
         let table = SocketTable::read(transport);
         let Socket { what, inode, .. } = table.in_the_way_of(address)?;
@@ -66,7 +66,7 @@ impl PortOwner {
 }
 
 impl PortUse {
-    /// Looks up what uses each of these ports, with one query for all of them.
+    /// Looks up the use of each of these ports, with a single query for all of them.
     pub fn each(transport: PortProtocol, addresses: &[SocketAddr]) -> Vec<Option<PortUse>> {
         let table = SocketTable::read(transport);
         let held = |address: &SocketAddr| table.in_the_way_of(*address).map(|there| there.what);
@@ -74,7 +74,7 @@ impl PortUse {
     }
 }
 
-/// Returns whether two listeners at these addresses can't share a port. `0.0.0.0` includes every
+/// Returns whether listeners at these two addresses can't share a port. `0.0.0.0` includes every
 /// IPv4 address, and `::` every address.
 pub fn overlap(one: IpAddr, other: IpAddr) -> bool {
     let covers =
@@ -98,12 +98,12 @@ impl SocketTable {
         SocketTable::parse(&texts.concat(), transport)
     }
 
-    /// Each line has the local address and port, the peer's, and the state, all in hexadecimal, and
-    /// later the socket's inode.
+    /// Parses the kernel's table. Each line contains the local and the peer's address and port and
+    /// the state, all in hexadecimal, and further on the socket's inode.
     fn parse(text: &str, transport: PortProtocol) -> SocketTable {
         const LISTEN: &str = "0A";
         // FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING; inode 0 means that no program has the
-        // socket.
+        // socket open.
         const ENDING: [&str; 5] = ["04", "05", "06", "09", "0B"];
         // The state of an unconnected socket; a UDP socket in this state accepts every sender.
         const UNCONNECTED: &str = "07";
@@ -170,8 +170,8 @@ fn read_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// Returns the program that has the socket with this inode open. The system shows a user only the
-/// files of that user's programs.
+/// Returns the program that has the socket with this inode open. The system lets a user see only
+/// the open files of that user's own programs.
 fn program_with(inode: u64) -> Option<Program> {
     if inode == 0 {
         return None;
@@ -228,7 +228,8 @@ mod tests {
             ("[::]:50002", Some((PortUse::Connection, 77))),
             ("[::1]:50002", Some((PortUse::Connection, 77))),
             ("127.0.0.1:50003", None),
-            // One closed by its program, and one half-closed by a program that still has it.
+            // The first was closed by its program. The second is half-closed, and its program still
+            // has it open.
             ("127.0.0.1:50007", Some((PortUse::EndedConnection, 0))),
             ("127.0.0.1:50008", Some((PortUse::Connection, 92))),
             // Another program's listener at another address does not block this one.

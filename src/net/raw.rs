@@ -1,4 +1,4 @@
-//! Operations on the bare socket that std's sockets lack.
+//! Socket operations that std lacks.
 
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-/// Flags that make a call never wait, whatever mode the socket is in, and raise no SIGPIPE. (Rust
-/// programs ignore that signal anyway, so its flag may be missing, as on macOS.)
+/// Flags that keep a call from blocking, whatever the socket's mode, and from raising SIGPIPE.
+/// (Rust programs ignore SIGPIPE anyway, so it does no harm that macOS has no flag for it.)
 #[cfg(target_os = "linux")]
 const NOW: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 #[cfg(all(unix, not(target_os = "linux")))]
 const NOW: libc::c_int = libc::MSG_DONTWAIT;
 
-/// Sends as many bytes as the socket takes right now and never waits, whatever mode the socket is
-/// in.
+/// Sends as many bytes as the socket accepts right now. Never blocks, whatever the socket's mode.
 ///
 /// # Errors
 /// `WouldBlock` if the socket is full; after any other error the connection is broken.
@@ -28,7 +27,7 @@ pub(super) fn send_now(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Receives the bytes that are available right now and never waits.
+/// Receives the bytes that are available right now. Never blocks.
 ///
 /// # Errors
 /// `WouldBlock` if no byte is available; after any other error the connection is broken.
@@ -39,10 +38,10 @@ pub(super) fn receive_now(socket: &TcpStream, into: &mut [MaybeUninit<u8>]) -> i
     return at_once(socket, |socket| socket.recv(into));
 }
 
-/// Peeks at the received bytes without waiting and without removing them.
+/// Peeks at the received bytes without blocking and without removing them.
 ///
 /// # Errors
-/// The same as those of [`receive_now`].
+/// The same errors as [`receive_now`].
 pub(super) fn peek_now(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
     #[cfg(unix)]
     {
@@ -60,12 +59,13 @@ pub(super) fn peek_now(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize>
     }
 }
 
-/// The kernel's state of the bytes sent to a peer.
+/// The delivery status of the bytes sent to a peer, as the kernel reports it.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery {
     /// Segments sent but not acknowledged.
     pub unacknowledged: u32,
-    /// Probes since the last acknowledgement: of a closed window, or of an idle connection.
+    /// Number of probes since the last acknowledgement, of a closed window or of an idle
+    /// connection.
     pub unanswered_probes: u8,
     /// Time since data was last sent or retransmitted.
     pub since_sent: Duration,
@@ -74,8 +74,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Returns whether an answer of the peer's kernel is overdue. A single unanswered probe does
-    /// not count, because it may be lost, and the next one follows up to two minutes later.
+    /// Returns whether an answer from the peer's kernel is overdue. A single unanswered probe does
+    /// not count, because it may have been lost, and the next one may not follow for two minutes.
     pub fn awaits_answer(&self) -> bool {
         let has_sent = self.unacknowledged > 0 && self.since_acknowledgement > self.since_sent;
         has_sent || self.unanswered_probes > 1
@@ -86,8 +86,8 @@ impl Delivery {
 mod tcp_info {
     use nix::{getsockopt_impl, sockopt_impl};
 
-    // The kernel's `struct tcp_info` up to `tcpi_total_retrans`, which Linux has had since 2.6:
-    // eight fields of one byte and 24 of four.
+    // The kernel's `struct tcp_info` up to `tcpi_total_retrans`, available since Linux 2.6: eight
+    // one-byte fields and 24 four-byte fields.
     sockopt_impl!(
         TcpInfo,
         GetOnly,
@@ -101,7 +101,7 @@ mod tcp_info {
 mod rto_max {
     use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 
-    /// `TCP_RTO_MAX_MS`, which Linux has had since 6.15 (`include/uapi/linux/tcp.h`).
+    /// `TCP_RTO_MAX_MS`, available since Linux 6.15 (`include/uapi/linux/tcp.h`).
     const TCP_RTO_MAX_MS: libc::c_int = 44;
 
     sockopt_impl!(
@@ -115,7 +115,7 @@ mod rto_max {
 }
 
 /// Limits the time between two retransmissions or window probes. The system's own limit is 120 s.
-/// Kernels older than Linux 6.15 and other systems do not support this.
+/// Linux kernels before 6.15 and other systems do not support this.
 pub(super) fn limit_retransmission_timeout(socket: &SockRef<'_>, most: Duration) {
     #[cfg(target_os = "linux")]
     if let Ok(most) = u32::try_from(most.as_millis()) {
@@ -132,7 +132,7 @@ pub(super) fn longest_retransmission_timeout(socket: &TcpStream) -> Option<Durat
     Some(Duration::from_millis(millis.into()))
 }
 
-/// Returns the kernel's state of the delivery; `None` if the system does not report it.
+/// Returns the delivery status; `None` if the system does not report it.
 #[cfg(target_os = "linux")]
 pub(super) fn delivery(socket: &TcpStream) -> Option<Delivery> {
     const UNACKED: usize = 6;
@@ -149,7 +149,7 @@ pub(super) fn delivery(socket: &TcpStream) -> Option<Delivery> {
     })
 }
 
-/// Returns the kernel's state of the delivery; `None` if the system does not report it.
+/// Returns the delivery status; `None` if the system does not report it.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn delivery(_: &TcpStream) -> Option<Delivery> {
     None
@@ -166,9 +166,9 @@ fn send_once(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Windows has no such flag, so the socket is non-blocking for the duration of one call. A read
-/// that another thread has begun continues, but one that begins during the call fails and
-/// disconnects the client. A server on Windows would need more than this. The client calls it only
-/// when it ends.
+/// that another thread has already begun continues, but a read that begins during the call fails
+/// and disconnects the client. This would not do for a server on Windows. The client calls it only
+/// on exit.
 #[cfg(not(unix))]
 fn at_once(
     socket: &TcpStream,

@@ -1,12 +1,12 @@
-//! A file descriptor in reserve, for when there is no other.
+//! A file descriptor held in reserve for when no other is free.
 
 use std::net::{Ipv4Addr, UdpSocket};
 
 use super::Listener;
 use crate::lock::{Mutex, Rank};
 
-/// One file descriptor in reserve. Without it, a server that is out of descriptors could not even
-/// send its callers the reason, because accepting a caller takes a descriptor.
+/// One file descriptor held in reserve. Without it, a server that is out of descriptors could not
+/// even send its callers the reason, because accepting a connection takes a descriptor.
 #[derive(Debug)]
 pub struct ReserveFd {
     /// Any socket will do; it is never used.
@@ -21,13 +21,13 @@ impl ReserveFd {
         }
     }
 
-    /// Releases the descriptor to accept one caller that waits at `listener`, sends it `last_word`,
-    /// and reserves a descriptor again. Does nothing if no caller waits or another thread takes the
-    /// descriptor first.
+    /// Releases the descriptor to accept one caller waiting at `listener`, sends it `last_word`,
+    /// and reserves a descriptor again. Does nothing if no caller is waiting or another thread
+    /// takes the descriptor first.
     pub fn turn_one_away(&self, listener: &Listener, last_word: &[u8]) {
         let mut held = self.held.lock();
         drop(held.take());
-        // An accept that waited here would keep the lock.
+        // An accept that blocked here would keep the lock held.
         if listener.set_nonblocking(true).is_ok() {
             if let Ok((stream, _)) = listener.accept() {
                 stream.send_and_close(last_word);

@@ -1,4 +1,4 @@
-//! A TCP connection: what std's type has, and what it lacks.
+//! A TCP connection with features that std's type lacks.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
@@ -15,7 +15,7 @@ use crate::limits;
 use crate::lock::assert_free_for_io;
 
 /// A TCP connection, or a socket that is about to become one. Reading and writing need no `&mut`,
-/// so two threads share one descriptor.
+/// so two threads can share one descriptor.
 #[derive(Debug)]
 pub struct Stream {
     socket: Arc<TcpStream>,
@@ -25,12 +25,12 @@ pub struct Stream {
     tls: Option<Arc<Tls>>,
 }
 
-/// Sets the options of every socket to a client, whichever side connects.
+/// Sets the options of every client's socket, whichever side connects.
 ///
-/// A machine that loses its power sends nothing, and its connection would stay open forever. So the
-/// system probes idle connections. ([`Stream::delivery`] covers those with unacknowledged data.)
-/// The send buffer is limited to [`limits::SEND_BUFFER`], so that a client that does not read holds
-/// no more of the system's memory.
+/// A machine that loses power sends nothing, so its connection would stay open forever. Therefore
+/// the system probes idle connections. ([`Stream::delivery`] covers those with unacknowledged
+/// data.) The send buffer is limited to [`limits::SEND_BUFFER`], so that a client that does not
+/// read ties up no more kernel memory than that.
 pub(super) fn prepare_for_a_client(socket: &SockRef<'_>) {
     let keepalive = TcpKeepalive::new()
         .with_time(limits::KEEPALIVE_AFTER)
@@ -45,8 +45,7 @@ pub(super) fn prepare_for_a_client(socket: &SockRef<'_>) {
 
 impl Stream {
     pub(super) fn accepted(socket: TcpStream, peer: SocketAddr, tap: Tap) -> Stream {
-        // On Linux, the socket has inherited these options from its listener, without another
-        // system call.
+        // On Linux, the socket inherits these options from its listener, which saves system calls.
         #[cfg(not(target_os = "linux"))]
         prepare_for_a_client(&SockRef::from(&socket));
         Stream {
@@ -60,9 +59,9 @@ impl Stream {
     /// Connects to `to` within `patience`.
     ///
     /// # Errors
-    /// The system's error. `ConnectionRefused` also if the socket has connected to itself: the
-    /// client's port comes from a range that may contain the wanted port, and if no program listens
-    /// there, TCP lets a socket connect to itself.
+    /// Any I/O error. `ConnectionRefused` also means that the socket connected to itself: the
+    /// client's port comes from a range that may include the server's port, and if no program
+    /// listens there, TCP lets a socket connect to itself.
     pub fn connect(to: SocketAddr, patience: Duration, tap: &Tap) -> io::Result<Stream> {
         let connected = connect_from_a_shared_port(to, patience).and_then(not_to_itself);
         tap.called("connect", Some(to), &connected);
@@ -74,11 +73,11 @@ impl Stream {
         })
     }
 
-    /// Creates a socket at the address `from` (with any port), for [`Stream::call`] to `to`.
+    /// Creates a socket bound to the address `from` (and any port), for [`Stream::call`] to `to`.
     /// Another thread can hold a handle to it and cancel the call.
     ///
     /// # Errors
-    /// The system's error: no socket is available, or `from` is not an address of this machine.
+    /// An I/O error: no socket is available, or `from` is not an address of this machine.
     pub fn unconnected(mut from: SocketAddr, to: SocketAddr, tap: &Tap) -> io::Result<Stream> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
         let stream = Stream {
@@ -97,10 +96,10 @@ impl Stream {
     }
 
     /// Connects a socket that [`Stream::unconnected`] created. Gives up when another thread shuts
-    /// the socket down, or at most one write timeout after `is_wanted` has become false.
+    /// the socket down, or at most one write timeout after `is_wanted` becomes false.
     ///
     /// # Errors
-    /// The same as those of [`Stream::connect`].
+    /// The same errors as [`Stream::connect`].
     pub fn call(&self, is_wanted: impl Fn() -> bool) -> io::Result<()> {
         let to = self.peer.into();
         let connected = loop {
@@ -108,8 +107,8 @@ impl Stream {
                 break Err(ErrorKind::ConnectionAborted.into());
             }
             match SockRef::from(&*self.socket).connect(&to) {
-                // The system forgets a shutdown that comes while no `connect` is under way, so a
-                // shutdown alone is not enough to cancel the call.
+                // A shutdown has no effect while no `connect` is in progress, so a shutdown alone
+                // is not enough to cancel the call.
                 Err(error) if is_still_connecting(&error) => {}
                 Err(error) if error.raw_os_error() == Some(libc::EISCONN) => break Ok(()),
                 result => break result,
@@ -146,7 +145,7 @@ impl Stream {
         ))
     }
 
-    /// Uses TLS from here on, as the server. No byte may have been sent or received before.
+    /// Switches the stream to TLS, as the server. No bytes may have been sent or received yet.
     ///
     /// # Errors
     /// [`HandshakeError`] if the server's configuration is unusable.
@@ -158,11 +157,11 @@ impl Stream {
         Ok(self)
     }
 
-    /// Uses TLS from here on, as a client of the server `name` (a host name or an address). No byte
-    /// may have been sent or received before.
+    /// Switches the stream to TLS, as a client of the server `name` (a host name or an address). No
+    /// bytes may have been sent or received yet.
     ///
     /// # Errors
-    /// [`HandshakeError`] if `name` can't be the name of a server.
+    /// [`HandshakeError`] if `name` is not a valid server name.
     pub fn secured_as_client(
         mut self,
         client: &TlsClient,
@@ -178,8 +177,9 @@ impl Stream {
     }
 
     /// Completes the TLS handshake, if the stream uses TLS. The reading thread calls this before
-    /// its first read; bytes that other threads write earlier wait until then. The whole handshake
-    /// ends at `until`, if given. Afterwards the socket has no read timeout.
+    /// its first read; bytes that other threads write earlier are sent after the handshake.
+    /// `until`, if given, is the deadline for the whole handshake. Afterwards, the socket has no
+    /// read timeout.
     ///
     /// # Errors
     /// [`HandshakeError`]; the connection can no longer be used.
@@ -203,7 +203,7 @@ impl Stream {
     /// Like [`Stream::shake_hands`], but runs `before_read` before each read from the socket.
     ///
     /// # Errors
-    /// The same as those of [`Stream::shake_hands`], and those of `before_read`.
+    /// The same errors as [`Stream::shake_hands`], and those of `before_read`.
     pub(crate) fn shake_hands_after(
         &self,
         before_read: &dyn Fn() -> io::Result<()>,
@@ -215,7 +215,7 @@ impl Stream {
     }
 
     /// Returns whether the peer has closed its sending side, even if earlier bytes are still
-    /// unread. Never waits. Always false on systems other than Linux.
+    /// unread. Never blocks. Always false on systems other than Linux.
     pub fn has_hung_up(&self) -> bool {
         #[cfg(target_os = "linux")]
         {
@@ -231,8 +231,8 @@ impl Stream {
         false
     }
 
-    /// Peeks at the first bytes that have arrived (of an encrypted stream, the encrypted bytes) and
-    /// leaves them unread. Returns their number, 0 at the end of the stream. Never waits.
+    /// Peeks at the first bytes that have arrived (on a TLS stream, the ciphertext) and leaves them
+    /// unread. Returns their number, 0 at the end of the stream. Never blocks.
     ///
     /// # Errors
     /// `WouldBlock` if no byte has arrived; after any other error the connection is broken.
@@ -244,7 +244,7 @@ impl Stream {
     /// their number, 0 at the end of the stream.
     ///
     /// # Errors
-    /// The system's error.
+    /// Any I/O error.
     pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
         self.socket.peek(into)
     }
@@ -256,25 +256,25 @@ impl Stream {
     }
 
     /// Makes the system close the connection if the peer accepts no data for
-    /// [`limits::UNACKNOWLEDGED`], whether the peer has vanished or does not read.
+    /// [`limits::UNACKNOWLEDGED`], whether the peer has vanished or just does not read.
     pub fn break_when_stuck(&self) {
         // If the system does not support this, only the writer's own timeout applies.
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&*self.socket).set_tcp_user_timeout(Some(limits::UNACKNOWLEDGED));
     }
 
-    /// The tap, for other sockets that belong to this one.
+    /// Returns the tap, for other sockets that belong to this one.
     pub fn tap(&self) -> &Tap {
         &self.tap
     }
 
-    /// The peer's address, or that of the client behind a proxy ([`Stream::on_behalf_of`]).
+    /// Returns the peer's address, or that of the client behind a proxy ([`Stream::on_behalf_of`]).
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Returns another handle to the same socket, for a thread that holds it or shuts it down. The
-    /// socket is closed with the last handle.
+    /// Returns another handle to the same socket, for a thread that uses the socket or shuts it
+    /// down. The socket is closed when the last handle is dropped.
     #[must_use]
     pub fn share(&self) -> Stream {
         Stream {
@@ -285,8 +285,8 @@ impl Stream {
         }
     }
 
-    /// Returns a handle to the same socket with the address of the client for which a proxy opened
-    /// it.
+    /// Returns a handle to the same socket, with the address of the client on whose behalf a proxy
+    /// opened the connection.
     #[must_use]
     pub fn on_behalf_of(&self, client: SocketAddr) -> Stream {
         let mut stream = self.share();
@@ -295,7 +295,7 @@ impl Stream {
     }
 
     /// Sends `last_word` unencrypted on a connection that should be encrypted, for a client that
-    /// began without TLS. Never waits.
+    /// does not use TLS. Never blocks.
     pub fn send_in_plain(&self, last_word: &[u8]) {
         let sent = raw::send_now(&self.socket, last_word);
         self.tap.moved("write", Some(self.peer), last_word, &sent);
@@ -304,7 +304,7 @@ impl Stream {
     /// Returns the local address.
     ///
     /// # Errors
-    /// The system's error; none for a connected socket.
+    /// Any I/O error; none is expected for a connected socket.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr().map(canonical)
     }
@@ -312,7 +312,7 @@ impl Stream {
     /// Sets `TCP_NODELAY`: written bytes are sent at once, instead of waiting up to 40 ms for more.
     ///
     /// # Errors
-    /// The system's error.
+    /// Any I/O error.
     pub fn set_nodelay(&self, wanted: bool) -> io::Result<()> {
         self.socket.set_nodelay(wanted)
     }
@@ -320,22 +320,22 @@ impl Stream {
     /// Sets the read timeout; `None` means no timeout.
     ///
     /// # Errors
-    /// The system's error; `InvalidInput` for a timeout of zero.
+    /// Any I/O error; `InvalidInput` for a timeout of zero.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.socket.set_read_timeout(timeout)
     }
 
-    /// Sets the write timeout, which is also how long [`Stream::call`] waits before it checks
-    /// `is_wanted` again; `None` means no timeout.
+    /// Sets the write timeout; `None` means no timeout. [`Stream::call`] checks `is_wanted` again
+    /// after each write timeout.
     ///
     /// # Errors
-    /// The system's error; `InvalidInput` for a timeout of zero.
+    /// Any I/O error; `InvalidInput` for a timeout of zero.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.socket.set_write_timeout(timeout)
     }
 
-    /// Sends as many bytes as the socket takes right now and never waits, whatever mode the socket
-    /// is in. (Non-blocking mode would also affect the thread that reads from the socket.)
+    /// Sends as many bytes as the socket accepts right now. Never blocks, whatever the socket's
+    /// mode. (Non-blocking mode would also affect the thread that reads from the socket.)
     ///
     /// # Errors
     /// `WouldBlock` if the socket is full; after any other error the connection is broken.
@@ -354,7 +354,7 @@ impl Stream {
         sent
     }
 
-    /// Traces how many bytes of TLS records went over the wire for a call, in addition to its
+    /// Traces the size of the TLS records that a call sent and received, in addition to its
     /// plaintext.
     fn trace_records(&self) {
         if let Some(tls) = &self.tls
@@ -370,10 +370,10 @@ impl Stream {
     }
 
     /// Shuts down one direction or both. Wakes the peer and our own threads from blocked reads.
-    /// Bytes that were written before still arrive.
+    /// Bytes written earlier still arrive.
     ///
     /// # Errors
-    /// The system's error if the connection has already ended.
+    /// An I/O error if the connection has already ended.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         if let Some(tls) = &self.tls
             && how != Shutdown::Read
@@ -385,8 +385,8 @@ impl Stream {
         done
     }
 
-    /// Sends `last_word` on a fresh connection and closes it without waiting for the peer: sends,
-    /// shuts down our direction, discards unread input, drops.
+    /// Sends `last_word` on a fresh connection and closes it without waiting for the peer: shuts
+    /// down the sending direction, discards unread input, and drops the socket.
     pub fn send_and_close(self, last_word: &[u8]) {
         // The send buffer of a fresh socket is empty, so a short reply always fits. If the send
         // fails, the peer has already disconnected.
@@ -394,22 +394,21 @@ impl Stream {
         self.close();
     }
 
-    /// Closes a connection in order. Bytes that were sent before still arrive, because the unread
-    /// input that is available (which would make the kernel reset the connection) is discarded
-    /// first.
+    /// Closes a connection gracefully. Bytes sent earlier still arrive, because unread input, which
+    /// would make the kernel reset the connection, is discarded first.
     pub fn close(self) {
         let _ = self.shutdown(Shutdown::Write);
         self.drain();
     }
 
-    /// Closes the connection without a `close_notify` of TLS.
+    /// Closes the connection without sending TLS's `close_notify`.
     #[cfg(all(test, feature = "tls"))]
     pub(super) fn cut_for_a_test(&self) {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Reads and discards the available input without waiting, at most about [`limits::DRAIN`]
-    /// bytes. Returns their number.
+    /// Reads and discards the available input without blocking, at most about [`limits::DRAIN`]
+    /// bytes. Returns the number of bytes discarded.
     pub fn drain(&self) -> usize {
         let mut scrap = [MaybeUninit::uninit(); 4096];
         let mut taken = 0;
@@ -424,11 +423,11 @@ impl Stream {
         taken
     }
 
-    /// Turns the coming close into a reset, for a peer that keeps sending to a socket whose reading
-    /// side was shut down. Linux never reopens the window of such a socket, so after an ordinary
-    /// close the peer would be stuck in its write for a minute.
+    /// Makes the next close a reset, for a peer that keeps sending to a socket whose reading side
+    /// was shut down. Linux never reopens the window of such a socket, so after an ordinary close,
+    /// the peer's write would block for a minute.
     pub fn reset_on_close(&self) {
-        // If it fails, the peer waits for that minute; nothing else depends on it.
+        // If this fails, the peer waits for a minute; nothing else depends on it.
         let _ = SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
     }
 }
@@ -456,8 +455,8 @@ impl Read for &Stream {
 }
 
 impl Write for &Stream {
-    /// Waits until the socket takes some bytes. If the write is cut into pieces, the later ones may
-    /// wait until the write timeout has passed since the first.
+    /// Blocks until the socket accepts some bytes. If the write is split into pieces, the write
+    /// timeout is counted from the first piece.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         assert_free_for_io();
         let until = match self.tap.chop {
@@ -511,12 +510,12 @@ fn is_still_connecting(error: &io::Error) -> bool {
     )
 }
 
-/// Connects from a port that the system chooses, such that a server can still listen there. The
-/// system chooses from a range that contains our servers' ports. Without address reuse, a
-/// connection would keep a server from starting, even for a minute after the connection has ended.
+/// Connects from a port that the system chooses, and on which a server can still listen. The system
+/// chooses from a range that includes our servers' ports. Without address reuse, a connection would
+/// keep a server from starting on that port, even for a minute after the connection ended.
 fn connect_from_a_shared_port(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-    // Only Windows gives this option another meaning.
+    // On Windows, this option has a different meaning.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.connect_timeout(&to.into(), patience)?;
@@ -618,7 +617,7 @@ mod tests {
             let there = client.local_addr().unwrap();
             // While the connection is open.
             drop(TcpListener::bind(there)?);
-            // In the minute for which the system keeps the port of the side that closed first.
+            // During the minute for which the system keeps the port of the side that closed first.
             client.close();
             drop(accepted);
             TcpListener::bind(there)
@@ -649,8 +648,7 @@ mod tests {
             .unwrap();
         std::thread::scope(|threads| {
             let calling = threads.spawn(|| ours.call(|| true));
-            // The system forgets a shutdown that comes too early, so repeat it until it has an
-            // effect.
+            // A shutdown that comes too early has no effect, so repeat it until the call ends.
             while !calling.is_finished() {
                 let _ = ours.shutdown(Shutdown::Both);
                 std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! Observes sockets at work: traces every call (`--trace`) and cuts writes into pieces (`--chop`).
+//! Traces every socket call (`--trace`) and splits writes into pieces (`--chop`).
 
 use std::fmt::Write as _;
 use std::io;
@@ -6,18 +6,18 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-/// Maximum number of a call's bytes to show.
+/// Maximum number of bytes shown for each call.
 const SHOWN: usize = 300;
 
 /// Receives each call. It must not use the socket that made the call.
 pub type Trace = Arc<dyn Fn(&Call<'_>) + Send + Sync>;
 
-/// Options of a socket besides its work: trace its calls, and cut its writes. A listener passes its
-/// tap on to every connection. Without either option, a tap costs one comparison per call.
+/// Diagnostic options of a socket: trace its calls, and split its writes. A listener passes its tap
+/// on to every connection. Without either option, a tap costs one comparison per call.
 #[derive(Clone, Default)]
 pub struct Tap {
     /// Maximum number of bytes per write. (Many small pieces fill a socket sooner than a few large
-    /// ones, so a client may be found too slow that otherwise would not be.)
+    /// ones, so a client that would otherwise keep up may count as too slow.)
     pub chop: Option<NonZeroUsize>,
     /// Receives each call after it has returned, except `close`, which it receives just before.
     pub trace: Option<Trace>,
@@ -32,7 +32,7 @@ impl std::fmt::Debug for Tap {
     }
 }
 
-/// A system call after it has returned.
+/// A completed system call.
 #[derive(Debug)]
 pub struct Call<'c> {
     /// The name of the system call: `bind`, `listen`, `accept`, `connect`, `read`, `write`,
@@ -76,7 +76,8 @@ impl Call<'_> {
         line
     }
 
-    /// Returns the bytes in quotation marks, each of them visible. A long sequence is cut.
+    /// Returns the bytes in quotation marks, with unprintable ones escaped. A long sequence is
+    /// truncated.
     pub fn shown_bytes(&self) -> String {
         if self.bytes.is_empty() {
             String::new()
@@ -109,8 +110,8 @@ fn escaped(bytes: &[u8]) -> String {
 }
 
 impl Tap {
-    /// Traces the content of a frame from `peer`, which the bytes of the calls do not show because
-    /// a browser masks them. This is not a system call.
+    /// Traces the content of a frame from `peer`. The bytes of the traced calls do not show it,
+    /// because browsers mask them. This is not a system call.
     pub fn saw_frame(&self, peer: SocketAddr, content: &[u8]) {
         if let Some(trace) = &self.trace {
             trace(&Call {
@@ -123,7 +124,8 @@ impl Tap {
         }
     }
 
-    /// Traces how many bytes a call's plaintext took on the wire. This is not a system call either.
+    /// Traces the number of bytes that a call's plaintext took on the wire. This is not a system
+    /// call either.
     pub(super) fn saw_records(&self, name: &'static str, peer: SocketAddr, bytes: usize) {
         if let Some(trace) = &self.trace {
             trace(&Call {
@@ -194,8 +196,8 @@ impl Tap {
         }
     }
 
-    /// Passes `bytes` to `write`, in pieces if `chop` is set, until a piece is not taken whole. The
-    /// first argument of `write` is true for the first piece.
+    /// Passes `bytes` to `write`, in pieces if `chop` is set, until a piece is not accepted in
+    /// full. The first argument of `write` is true for the first piece.
     pub(super) fn in_pieces(
         &self,
         bytes: &[u8],
@@ -213,7 +215,7 @@ impl Tap {
                         break;
                     }
                 }
-                // The bytes already written count; the next write meets the same error.
+                // Report the bytes already written; the next write will return the same error.
                 Err(_) if written > 0 => break,
                 Err(error) => return Err(error),
             }

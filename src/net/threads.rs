@@ -7,10 +7,10 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::limits;
 
-/// Starts a thread with this name, which has at most 15 bytes.
+/// Starts a thread with this name, which may have at most 15 bytes.
 ///
 /// # Errors
-/// The system's error, with an explanation if a sandbox causes it.
+/// The system's error, with an explanation if a sandbox is the cause.
 pub fn start(
     name: impl Into<String>,
     run: impl FnOnce() + Send + 'static,
@@ -27,7 +27,7 @@ pub struct ThreadBudget {
     left: Arc<AtomicUsize>,
 }
 
-/// The right to run one thread. It returns to the budget when it is dropped.
+/// The right to run one thread, which returns to the budget on drop.
 #[derive(Debug)]
 pub struct ThreadToken {
     left: Arc<AtomicUsize>,
@@ -96,7 +96,7 @@ impl Drop for ThreadToken {
 }
 
 /// Explains an `error` from creating a thread. EPERM and ENOSYS mean that a system call filter
-/// forbids it; limits on the number of threads have other error numbers.
+/// forbids it; exceeding a limit on the number of threads gives other errors.
 pub fn explained(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::ENOSYS) => io::Error::new(

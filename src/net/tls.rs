@@ -26,8 +26,8 @@ use super::opening::TLS_HANDSHAKE;
 use super::raw;
 use crate::lock::{Mutex, MutexGuard, Rank};
 
-/// Maximum number of bytes of ciphertext per read. With this step, the plaintext that waits in
-/// rustls stays below its limit of 16 KiB.
+/// Maximum number of bytes of ciphertext per read. With this limit, the plaintext buffered in
+/// rustls stays below rustls's own limit of 16 KiB.
 const STEP: usize = 4 * 1024;
 
 /// Maximum number of bytes of plaintext in one record.
@@ -51,19 +51,19 @@ impl fmt::Debug for Tls {
 
 struct TlsState {
     connection: Connection,
-    /// Encrypted bytes that the socket has not taken yet.
+    /// Encrypted bytes that the socket has not accepted yet.
     tail: Vec<u8>,
-    /// A thread has taken the tail and waits in its write. Nothing else may be sent before the
-    /// tail.
+    /// Set while a thread has taken the tail and is blocked writing it. Nothing else may be sent
+    /// before the tail.
     is_out: bool,
-    /// The first byte of the next write is already encrypted (rule 3).
+    /// Set if the first byte of the next write is already encrypted (rule 3).
     owes_a_byte: bool,
     /// Number of bytes encrypted since the last [`Tls::take_traffic`].
     encrypted: usize,
 }
 
-/// The TLS configuration of a server. Clones share it, so a new certificate applies to all
-/// listeners from the next connection on.
+/// The TLS configuration of a server. Clones share it, so a new certificate applies to the next
+/// connection on every listener.
 #[derive(Clone)]
 pub struct TlsServer {
     /// A leaf lock.
@@ -77,7 +77,7 @@ impl TlsServer {
         }
     }
 
-    /// Uses `config` for new connections. Existing connections stay as they are.
+    /// Uses `config` for new connections. Existing connections are not affected.
     pub fn replace(&self, config: ServerConfig) {
         *self.config.lock() = Arc::new(config);
     }
@@ -127,7 +127,7 @@ impl Tls {
     /// Creates the client's end of a connection to the server `name`, a host name or an address.
     ///
     /// # Errors
-    /// The same as those of [`Tls::server`], or `name` can't be the name of a server.
+    /// The same errors as [`Tls::server`], or `name` is not a valid server name.
     pub(super) fn client(client: &TlsClient, name: &str) -> Result<Tls, HandshakeError> {
         let name = ServerName::try_from(name.to_owned()).map_err(|error| refused(&error))?;
         let made = ClientConnection::new(Arc::clone(&client.config), name);
@@ -136,7 +136,7 @@ impl Tls {
     }
 
     fn over(mut connection: Connection) -> Tls {
-        // Bytes that are written before the end of the handshake wait in rustls. The outbox has its
+        // rustls buffers bytes that are written before the end of the handshake. The outbox has its
         // own limit.
         connection.set_buffer_limit(None);
         Tls {
@@ -203,12 +203,12 @@ impl Tls {
             let count = read(socket, &mut ciphertext)?;
             self.came.fetch_add(count, Ordering::Relaxed);
             if count == 0 {
-                // The stream ended without `close_notify`: a third party may have cut it.
+                // The stream ended without `close_notify`: a third party may have truncated it.
                 return Err(ErrorKind::UnexpectedEof.into());
             }
             let mut state = self.state.lock();
             let taken = state.take_in(&ciphertext[..count]);
-            // Replies to messages of TLS itself, or the reason for the end of the connection.
+            // Send replies to TLS's own messages, or the alert that ends the connection.
             if state.connection.wants_write() {
                 state.offer(socket)?;
             }
@@ -220,7 +220,7 @@ impl Tls {
         }
     }
 
-    /// Like a write that never waits.
+    /// Like a write to the socket, but never blocks.
     #[inline(never)]
     pub(super) fn write_now(&self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.lock();
@@ -240,8 +240,8 @@ impl Tls {
         Ok(taken)
     }
 
-    /// Like a write that waits until the socket takes something: a record, the tail of one, or as
-    /// much of it as the socket takes within its write timeout.
+    /// Like a write to the socket: blocks until the socket has accepted a record, the tail of one,
+    /// or as much of it as fits within the write timeout.
     #[inline(never)]
     pub(super) fn write(&self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.lock();
@@ -264,7 +264,7 @@ impl Tls {
         Ok(taken)
     }
 
-    /// Sends `close_notify`, as far as the socket takes it now.
+    /// Sends as much of `close_notify` as the socket accepts right now.
     pub(super) fn send_close_notify(&self, socket: &TcpStream) {
         let mut state = self.state.lock();
         // Before the end of the handshake, there is no session to close.
@@ -281,10 +281,10 @@ impl Tls {
         (self.came.swap(0, Ordering::Relaxed), went)
     }
 
-    /// Writes the tail, and waits for the socket without the lock.
+    /// Writes the tail. Does not hold the lock while it waits for the socket.
     ///
     /// # Errors
-    /// The socket's error; `WouldBlock` if it has not taken the whole tail in time.
+    /// The socket's error; `WouldBlock` if it did not accept the whole tail in time.
     fn flush(&self, state: &mut MutexGuard<'_, TlsState>, socket: &TcpStream) -> io::Result<()> {
         loop {
             state.gather();
@@ -301,7 +301,7 @@ impl Tls {
             let written = MutexGuard::unlocked(state, || socket.write(&tail));
             state.is_out = false;
             let count = *written.as_ref().unwrap_or(&0);
-            // The unwritten rest precedes the bytes that were encrypted meanwhile.
+            // The unwritten rest precedes the bytes that were encrypted in the meantime.
             let later = std::mem::replace(&mut state.tail, tail);
             state.tail.drain(..count);
             state.tail.extend(later);
@@ -322,7 +322,7 @@ impl TlsState {
             let taken = self.connection.read_tls(&mut ciphertext);
             let processed = self.connection.process_new_packets();
             processed?;
-            // After the peer's `close_notify`, rustls takes no more bytes.
+            // After the peer's `close_notify`, rustls accepts no more bytes.
             if !matches!(taken, Ok(1..)) {
                 return Ok(());
             }
@@ -341,7 +341,7 @@ impl TlsState {
     /// Moves encrypted bytes from rustls to the tail.
     fn gather(&mut self) {
         while self.connection.wants_write() {
-            // A Vec takes everything.
+            // A Vec accepts everything.
             match self.connection.write_tls(&mut self.tail) {
                 Ok(count) => self.encrypted += count,
                 Err(_) => return,
@@ -349,7 +349,7 @@ impl TlsState {
         }
     }
 
-    /// Writes as much of the tail as the socket takes right now.
+    /// Writes as much of the tail as the socket accepts right now.
     ///
     /// # Errors
     /// The connection is broken. A full socket is not an error.
@@ -365,7 +365,7 @@ impl TlsState {
         Ok(())
     }
 
-    /// Returns how many of the first `bytes` are already encrypted: one, or none.
+    /// Returns how many bytes at the start of `bytes` are already encrypted: one or none.
     fn skip_the_owed(&mut self, bytes: &[u8]) -> usize {
         let owed = self.owes_a_byte && !bytes.is_empty();
         self.owes_a_byte &= !owed;
@@ -468,10 +468,10 @@ mod tests {
     #[test]
     fn what_does_not_fit_comes_later_whole_and_once() {
         let (ours, theirs) = pair();
-        // Numbers, so that lost and repeated bytes are noticed.
+        // Use numbers, so that the test detects lost or repeated bytes.
         let bytes: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_be_bytes).collect();
         let mut sent = 0;
-        // The peer does not read, so the socket becomes full at some point, and no call waits.
+        // The peer does not read, so the socket eventually fills up, and no call blocks.
         loop {
             match ours.send_now(&bytes[sent..(sent + 10_000).min(bytes.len())]) {
                 Ok(count) => sent += count,
@@ -482,7 +482,8 @@ mod tests {
         }
         std::thread::scope(|threads| {
             let reading = threads.spawn(|| read_all(&theirs).unwrap());
-            // Send the rest as the outbox does, alternately without and with waiting.
+            // Send the rest as the outbox does, alternating between non-blocking and blocking
+            // writes.
             let mut waits = false;
             while sent < bytes.len() {
                 let rest = &bytes[sent..];
@@ -498,7 +499,7 @@ mod tests {
                 }
             }
             ours.shutdown(Shutdown::Write).unwrap();
-            assert!(reading.join().unwrap() == bytes, "something else came");
+            assert!(reading.join().unwrap() == bytes, "the bytes differ");
         });
     }
 
@@ -506,7 +507,7 @@ mod tests {
     fn both_ways_at_once_with_several_who_write() {
         let (ours, theirs) = pair();
         let line = |who: usize, number: usize| format!("{who} {number:06}\n");
-        // A lock for the writers, as the outbox is one.
+        // The writers share a lock, as they do in the outbox.
         let turn = Mutex::ranked(Rank::Outbox, ());
         std::thread::scope(|threads| {
             let writing: Vec<_> = (0..2)
@@ -575,7 +576,7 @@ mod tests {
             drop(theirs);
             assert!(serving.join().unwrap().is_err());
         });
-        // A silent peer has this much time and no more.
+        // A silent peer has only this much time.
         let (ours, _silent) = sockets();
         let ours = Stream::from(ours).secured_as_server(&server).unwrap();
         let soon = Instant::now() + Duration::from_millis(20);
