@@ -1,4 +1,4 @@
-//! A server's certificate and key: created once by the server, or files of the operator's.
+//! A server's certificate and key, created once by the server or supplied by the operator.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -27,7 +27,7 @@ pub struct Identity {
     key: PrivateKeyDer<'static>,
 }
 
-/// The reason why there is no usable certificate and key.
+/// Why there is no usable certificate and key.
 #[derive(Debug)]
 pub enum IdentityError {
     /// A file can't be read as text.
@@ -68,7 +68,7 @@ impl fmt::Display for IdentityError {
     }
 }
 
-/// Validity of a certificate that the server creates, in days. Browsers and Apple's devices reject
+/// Validity, in days, of a certificate that the server creates. Browsers and Apple devices reject
 /// certificates with a longer validity.
 const DAYS: i64 = 800;
 
@@ -120,7 +120,7 @@ impl Identity {
     }
 
     /// Reads these files. If neither exists, first creates them, for a machine with these names and
-    /// addresses. The flag is true if the files were created.
+    /// addresses. The returned flag is true if the files were created.
     pub fn read_or_make(
         certificate: &Path,
         key: &Path,
@@ -158,7 +158,7 @@ impl Identity {
         parameters.is_ca = IsCa::ExplicitNoCa;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        // Begin a day early, so that a client with a slow clock accepts the certificate.
+        // Start a day early, so that clients with slow clocks accept the certificate.
         let day = |days: i64| {
             let now = Timestamp::now().to_zoned(TimeZone::UTC).date();
             let day = now.saturating_add(days.days());
@@ -169,7 +169,7 @@ impl Identity {
         let pair = KeyPair::generate().map_err(unusable)?;
         let made = parameters.self_signed(&pair).map_err(unusable)?;
         let write = |path: &Path, text: &str| {
-            // From the beginning, only the owner may read the file.
+            // Only the owner may read the file, from the moment it exists.
             let written = files::create_private(path).and_then(|mut file| {
                 file.write_all(text.as_bytes())?;
                 file.sync_all()
@@ -207,7 +207,7 @@ impl Identity {
     }
 }
 
-/// Parses the beginning and the end of a certificate's validity (RFC 5280, 4.1.2.5).
+/// Parses the start and the end of a certificate's validity (RFC 5280, 4.1.2.5).
 fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     let times = Parts::of(certificate)?.validity;
     let (from, length) = time_at(times)?;

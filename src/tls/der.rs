@@ -1,6 +1,6 @@
 //! A minimal DER reader, to describe unusable certificates and keys.
 
-/// Iterates over the values of one level: tag and content.
+/// Iterates over the values at one level, each with its tag and content.
 #[derive(Clone, Copy)]
 pub(super) struct Values<'d>(&'d [u8]);
 
@@ -41,7 +41,7 @@ impl<'d> Iterator for Values<'d> {
 pub(super) struct Value<'d> {
     pub(super) tag: u8,
     pub(super) content: &'d [u8],
-    /// The value with its tag and length.
+    /// The encoded value, including its tag and length.
     pub(super) encoded: &'d [u8],
 }
 

@@ -6,15 +6,15 @@ use std::str::FromStr;
 use rustls::SupportedCipherSuite;
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
-/// The SHA-256 hash of a certificate in DER.
+/// The SHA-256 hash of a DER-encoded certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Hashes a certificate in DER.
+    /// Hashes a DER-encoded certificate.
     pub fn of(certificate: &[u8]) -> Fingerprint {
         let mut bytes = [0; 32];
-        // The hash of this cipher suite is SHA-256.
+        // This cipher suite's hash function is SHA-256.
         if let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256 {
             let hash = suite.common.hash_provider.hash(certificate);
             bytes.copy_from_slice(hash.as_ref());

@@ -23,10 +23,10 @@ impl KnownServers {
         &self.path
     }
 
-    /// Returns the fingerprint of the server with that portal, if it is known.
+    /// Returns the known fingerprint of the server whose portal is at `host` and `port`, if any.
     ///
     /// # Errors
-    /// See [`TextError`]. A line about that server without a valid fingerprint is an error, too,
+    /// See [`TextError`]. A line for that server without a valid fingerprint is also an error,
     /// because the server must not count as unknown.
     pub fn find(&self, host: &str, port: u16) -> Result<Option<Fingerprint>, TextError> {
         let text = text_file::read_own(&self.path)?.unwrap_or_default();
@@ -53,7 +53,7 @@ impl KnownServers {
             match found {
                 Some((first, other)) if other != fingerprint => {
                     return Err(at(format!(
-                        "line {first} has another fingerprint for the same server; delete the line that is wrong"
+                        "line {first} has a different fingerprint for the same server; delete the line that is wrong"
                     )));
                 }
                 _ => found = Some((number, fingerprint)),
@@ -62,7 +62,7 @@ impl KnownServers {
         Ok(found.map(|(_, fingerprint)| fingerprint))
     }
 
-    /// Adds a server that is not in the file.
+    /// Adds a server that is not in the file yet.
     ///
     /// # Errors
     /// See [`TextError`].
@@ -143,7 +143,7 @@ mod tests {
         let twice = format!("[::1] 50000 {one}\n::1 50000 {other}\n");
         fs::write(known.path(), twice).unwrap();
         let refused = known.find("::1", 50000).unwrap_err().to_string();
-        assert!(refused.contains("line 2: line 1 has another"), "{refused}");
+        assert!(refused.contains("line 2: line 1 has a"), "{refused}");
         assert_eq!(known.find("::", 50000).unwrap(), None);
         fs::write(known.path(), format!("[::1] 50000 {one}\n")).unwrap();
         assert_eq!(known.find("::1", 50000).unwrap(), Some(one));

@@ -23,18 +23,17 @@ pub struct Trust {
     seen: Arc<Mutex<Option<Untrusted>>>,
 }
 
-/// A rejected certificate. The client has sent no document to its server.
+/// A rejected certificate. The client has sent no document to the server that presented it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Untrusted {
-    /// No authority that this machine trusts has issued it, and the server is not known.
+    /// It was not issued by an authority that this machine trusts, and the server is unknown.
     Unknown(Fingerprint),
     /// It differs from the known one.
     Changed {
         known: Fingerprint,
         shown: Fingerprint,
     },
-    /// A trusted authority has issued it, but it is not valid for this server, for the given
-    /// reason.
+    /// It was issued by a trusted authority, but is not valid for this server. Contains the reason.
     Wrong(String),
 }
 
@@ -43,11 +42,11 @@ impl fmt::Display for Untrusted {
         match self {
             Untrusted::Unknown(shown) => write!(
                 f,
-                "no trusted authority has issued its certificate, whose SHA-256 fingerprint is {shown}"
+                "its certificate was not issued by a trusted authority; its SHA-256 fingerprint is {shown}"
             ),
             Untrusted::Changed { known, shown } => write!(
                 f,
-                "its certificate has changed: the known fingerprint is {known}, the present one {shown}"
+                "its certificate has changed: the known fingerprint is {known}, the new one is {shown}"
             ),
             Untrusted::Wrong(reason) => write!(f, "its certificate is not valid: {reason}"),
         }
@@ -56,8 +55,8 @@ impl fmt::Display for Untrusted {
 
 impl Trust {
     /// Accepts only the certificate with the fingerprint `pin`. Without a pin, accepts certificates
-    /// that the system's authorities have issued, provided that the server is given by name
-    /// (`is_named`) and not by address.
+    /// issued by the system's authorities, provided that the server is given by name (`is_named`)
+    /// and not by address.
     ///
     /// # Errors
     /// rustls rejects the configuration.
@@ -86,7 +85,7 @@ impl Trust {
         })
     }
 
-    /// Takes the last certificate that was rejected, if any since the previous call.
+    /// Takes the last certificate rejected since the previous call, if any.
     pub fn take_untrusted(&self) -> Option<Untrusted> {
         self.seen.lock().take()
     }

@@ -1,4 +1,4 @@
-//! Reasons why the operator's certificate or key is unusable, each with its fix.
+//! Reasons for rejecting the operator's certificate or key, each with its fix.
 
 use std::fmt;
 use std::io;
@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::der::{INTEGER, OBJECT, SEQUENCE, dotted, values};
 
-/// The reason why a file is unusable. Its [`fmt::Display`] adds the fix.
+/// Why a file is unusable. The [`fmt::Display`] implementation adds the fix.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unusable {
     /// The server's user has no permission to read the file, or can't see it.
@@ -26,11 +26,11 @@ pub enum Unusable {
         reason: String,
         is_missing: bool,
     },
-    /// CERT names the key's file, and KEY the certificate's.
+    /// CERT names the key file, and KEY names the certificate file.
     Swapped { certificate: PathBuf, key: PathBuf },
-    /// The file contains no certificate, but something else.
+    /// The file contains something other than a certificate.
     NotACertificate { path: PathBuf, found: Found },
-    /// The file contains no key, but something else.
+    /// The file contains something other than a key.
     NotAKey { path: PathBuf, found: Found },
     /// The key is encrypted with a passphrase.
     Encrypted(PathBuf),
@@ -69,7 +69,7 @@ pub enum Found {
 /// The directory below which systemd passes files to services (`LoadCredential=`).
 const CREDENTIALS: &str = "/run/credentials";
 
-/// The command that creates an EC key, which is fast, short and supported by every client.
+/// The command that creates an EC key. EC keys are fast, short and supported by every client.
 const NEW_KEY: &str = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem";
 
 impl fmt::Display for Unusable {
@@ -99,7 +99,7 @@ impl fmt::Display for Unusable {
                 is_missing: true,
             } => write!(
                 f,
-                "{}: {reason}: systemd has not passed this file to the service: run `systemctl edit \
+                "{}: {reason}: systemd did not pass this file to the service: run `systemctl edit \
                  chatserver`, write [Service] and below it LoadCredential={}:FILE, and restart the \
                  service (`systemctl restart chatserver`)",
                 path.display(),
@@ -395,7 +395,7 @@ fn is_encrypted(text: &[u8]) -> bool {
     })
 }
 
-/// Describes the kind of a private key.
+/// Describes what kind of key a private key is.
 fn kind(key: &PrivateKeyDer<'_>) -> String {
     let described = match key {
         PrivateKeyDer::Pkcs1(key) => rsa(key.secret_pkcs1_der()),
@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn each_unusable_file_gets_a_sentence_with_its_own_fix() {
-        // The certificate and the key, or else the reason and the fix.
+        // The certificate file, the key file, the expected reason (or `ok`), and the expected fix.
         for (certificate, key, reason, fix) in [
             ("good-cert.pem", "good-key.pem", "ok", ""),
             ("good-cert.pem", "sec1-key.pem", "ok", ""),
