@@ -15,7 +15,7 @@ use portal_wire::Revision;
 /// Exit code for an invalid command line, or for output that can't be written.
 const REFUSED: u8 = 2;
 
-/// The options with which a program describes itself.
+/// Options that print information about the program.
 #[derive(Args, Debug, Default)]
 pub struct About {
     /// Print a completion script for SHELL and exit
@@ -68,19 +68,19 @@ pub fn refuse<C: CommandFactory>(error: &clap::Error) -> ExitCode {
     ExitCode::from(REFUSED)
 }
 
-/// An error about values that conflict, or about a value that fails our own validation.
+/// Creates an error about conflicting values, or about a value that fails our own validation.
 pub fn bad_value<C: CommandFactory>(sentence: impl std::fmt::Display) -> clap::Error {
     C::command().error(ErrorKind::ValueValidation, sentence)
 }
 
-/// An error about options whose values conflict. The sentence names the fix, so the error omits the
-/// usage.
+/// Creates an error about options with conflicting values. The sentence names the fix, so the error
+/// omits the usage.
 pub fn bad_options(sentence: impl std::fmt::Display) -> clap::Error {
     clap::Error::raw(ErrorKind::ArgumentConflict, format!("{sentence}\n"))
 }
 
-/// An error about a file that can't be used. The command line itself is valid, so the error omits
-/// the usage.
+/// Creates an error about a file that can't be used. The command line itself is valid, so the error
+/// omits the usage.
 pub fn bad_file(sentence: impl std::fmt::Display) -> clap::Error {
     clap::Error::raw(ErrorKind::Io, format!("{sentence}\n"))
 }
@@ -97,8 +97,8 @@ fn print<C: CommandFactory>(text: &str) -> ExitCode {
     }
 }
 
-/// Joins each `option` and the following word with `=` if that word `is_value`. Otherwise an option
-/// with an optional value would take any following word as its value.
+/// Joins each `option` and the following word with `=` if that word `is_value`. Without this, an
+/// option with an optional value would take any following word as its value.
 pub fn join_value(
     words: impl IntoIterator<Item = OsString>,
     option: &str,

@@ -1,5 +1,5 @@
-//! The locations of the programs' files, and the detection of files that were moved or replaced
-//! while the server writes to them.
+//! Locations of the programs' files, and detection of files that are moved or replaced while the
+//! server writes to them.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -9,24 +9,25 @@ use std::path::{Path, PathBuf};
 /// The project's folder name inside the user's configuration and state folders.
 const FOLDER: &str = "portal-chat";
 
-/// The path of a settings file. Its settings apply only if nothing else is specified. `None` if
-/// there is no home directory.
+/// Returns the path of a settings file, or `None` without a home directory. The settings apply only
+/// if nothing else is specified.
 pub fn settings_file(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name);
     let folder = in_home(&variable, "XDG_CONFIG_HOME", ".config")?;
     Some(folder.join(name))
 }
 
-/// The path of a file that a program keeps between runs. `None` if there is no home directory.
+/// Returns the path of a file that a program keeps between runs, or `None` without a home
+/// directory.
 pub fn state_file(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name);
     let folder = in_home(&variable, "XDG_STATE_HOME", ".local/state")?;
     Some(folder.join(name))
 }
 
-/// The folder of a server's files with these `names`, unless the user specifies another one. If one
-/// of the files is in the current folder, returns that folder, as an empty path. Otherwise returns
-/// systemd's state folder (`/var/lib/portal-chat`), or the user's own.
+/// Returns the default folder for a server's files with these `names`. If one of the files is in
+/// the current folder, that is the current folder, as an empty path. Otherwise it is systemd's
+/// state folder (`/var/lib/portal-chat`) or the user's own.
 pub fn server_folder(names: &[&str]) -> PathBuf {
     let is_here = |name: &&str| Path::new(name).symlink_metadata().is_ok();
     if names.iter().any(is_here) {
@@ -44,12 +45,12 @@ fn server_folder_elsewhere(variable: &dyn Fn(&str) -> Option<OsString>) -> Optio
     given.or_else(|| in_home(variable, "XDG_STATE_HOME", ".local/state"))
 }
 
-/// Creates the folder of a server's file if it is the default folder. A folder that the user has
-/// named should already exist; otherwise its name may be misspelled.
+/// Creates the folder of a server's file if it is the default folder. A folder named by the user
+/// should already exist; if it does not, its name may be misspelled.
 ///
 /// # Errors
 ///
-/// The system's error.
+/// Any I/O error.
 pub fn make_usual_folder_of(file: &Path) -> io::Result<()> {
     let usual = server_folder_elsewhere(&|name| std::env::var_os(name));
     if file.parent() == usual.as_deref() {
@@ -63,7 +64,7 @@ pub fn make_usual_folder_of(file: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// The reason why not.
+/// An I/O error that explains why not.
 pub fn could_be_made(file: &Path) -> io::Result<()> {
     let whole = std::path::absolute(file)?;
     let folders = whole.ancestors().skip(1);
@@ -80,8 +81,8 @@ pub fn could_be_made(file: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A folder as in the XDG base directory specification: the variable's value if it is an absolute
-/// path, otherwise a folder in the user's home.
+/// Returns a folder as in the XDG base directory specification: the variable's value if it is an
+/// absolute path, otherwise a folder in the user's home.
 fn in_home(
     variable: &dyn Fn(&str) -> Option<OsString>,
     name: &str,
@@ -99,7 +100,7 @@ fn in_home(
 ///
 /// # Errors
 ///
-/// The system's error.
+/// Any I/O error.
 pub(crate) fn make_folder_of(file: &Path) -> io::Result<()> {
     let Some(folder) = file
         .parent()
@@ -122,7 +123,7 @@ pub(crate) fn make_folder_of(file: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// The system's error if the answer is unknown.
+/// An I/O error if this can't be determined.
 #[cfg(unix)]
 pub fn is_elsewhere(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
@@ -144,7 +145,7 @@ pub fn is_elsewhere(_: &File, _: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// The system's error; `AlreadyExists` if the file exists.
+/// Any I/O error; `AlreadyExists` if the file exists.
 pub fn create_private(path: &Path) -> io::Result<File> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -172,7 +173,7 @@ mod tests {
         };
         let home = ("HOME", "/home/alice");
         let folder = |text: &str| Some(text.to_owned());
-        assert_eq!(files(&[]), None, "without a home, where one stands");
+        assert_eq!(files(&[]), None, "without a home directory");
         assert_eq!(
             files(&[home]),
             folder("/home/alice/.local/state/portal-chat")

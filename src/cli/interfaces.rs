@@ -1,5 +1,5 @@
 //! The machine's network interfaces, for a server that listens on all of them. (The seed's slides
-//! list them, too.)
+//! show the same list.)
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::net::{IpAddr, UdpSocket};
 
 use getifaddrs::{InterfaceFlags, getifaddrs};
 
-/// The machine's host name, if the system provides one.
+/// Returns the machine's host name, if the system provides one.
 pub fn machine_name() -> Option<String> {
     #[cfg(unix)]
     let name = rustix::system::uname()
@@ -62,10 +62,10 @@ pub fn table(interfaces: &BTreeMap<String, Interface>, ipv6: bool) -> String {
     table
 }
 
-/// The machine's address on its default route, if there is one. Sends nothing: connecting a
+/// Returns the machine's address on its default route, if there is one. Sends nothing: connecting a
 /// datagram socket only makes the system choose a route.
 pub fn default_route(is_ipv6: bool) -> Option<IpAddr> {
-    // Addresses that are reserved for documentation, so no machine has them.
+    // These addresses are reserved for documentation, so no machine has them.
     let (here, there) = if is_ipv6 {
         ("[::]:0", "[2001:db8::1]:9")
     } else {
@@ -76,9 +76,9 @@ pub fn default_route(is_ipv6: bool) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// The address that other machines should use, if there is one on which a server bound to `bind`
-/// listens. Excludes loopback addresses and link-local IPv6 addresses, which would need a zone.
-/// Prefers IPv4.
+/// Returns the address at which other machines should reach a server bound to `bind`, if there is
+/// one. Excludes loopback addresses and link-local IPv6 addresses, which would need a zone. Prefers
+/// IPv4.
 pub fn address_for_others(
     interfaces: &BTreeMap<String, Interface>,
     bind: IpAddr,

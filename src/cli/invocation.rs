@@ -1,15 +1,15 @@
-//! How this program was started. It makes the commands in messages work as printed:
-//! with `make` in a checkout, with the program's own name if it is installed.
+//! How this program was started, so that commands in messages work exactly as printed: with `make`
+//! in a checkout, with the program's own name if it is installed.
 
 use std::path::Path;
 
 use portal_net::Host;
 
 pub enum Invocation {
-    /// By cargo, and so most likely by make. The programs are not on the user's PATH.
+    /// By cargo, and so most likely through make. The programs are not on the user's PATH.
     Make,
-    /// By name. The other programs are in the same folder, as typed: `chatclient`,
-    /// `/opt/bin/chatclient`.
+    /// By name, such as `chatclient` or `/opt/bin/chatclient`. The other programs are in the same
+    /// folder.
     ByName {
         /// The folder as typed, with a trailing slash; empty if there was none.
         folder: String,

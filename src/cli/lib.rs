@@ -1,4 +1,4 @@
-//! Code that the three programs share: command lines, output that can fail, text files that users
+//! Code shared by the three programs: command lines, output that can fail, text files that users
 //! edit, signals, and the terminal.
 
 pub mod command_line;

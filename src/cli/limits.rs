@@ -1,11 +1,11 @@
-//! The limits of text files, with their units and reasons.
+//! Limits for text files, with units and reasons.
 
 use std::time::Duration;
 
-/// Limit on text from a pipe or a device that is used instead of a file, in bytes: `/dev/zero` has
-/// no end.
+/// Maximum size, in bytes, of text read from a pipe or a device instead of a file: `/dev/zero`
+/// never ends.
 pub const PIPED_TEXT: usize = 1024 * 1024;
 
-/// Timeout for a silent pipe that is used instead of a file. Its writer may be a password manager
-/// that waits for its user.
+/// Timeout for a silent pipe that is used instead of a file. The writer may be a password manager
+/// that is waiting for its user.
 pub const PIPE_PATIENCE: Duration = Duration::from_secs(60);

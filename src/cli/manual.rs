@@ -1,4 +1,4 @@
-//! Manual pages, in the sections that man-pages(7) expects.
+//! Manual pages, with the sections that man-pages(7) expects.
 
 use clap::Command;
 
@@ -7,7 +7,7 @@ use clap::Command;
 pub struct Manual {
     /// One line per form of the command.
     pub synopsis: &'static [&'static str],
-    /// The section DESCRIPTION.
+    /// The DESCRIPTION section.
     pub description: &'static [Block],
     /// The sections after OPTIONS, each a heading and its text.
     pub sections: &'static [(&'static str, &'static [Block])],
@@ -20,7 +20,7 @@ pub enum Block {
     Text(&'static str),
     /// A term and its explanation.
     Item(&'static str, &'static str),
-    /// A line to type, as it stands.
+    /// A line to type verbatim.
     Example(&'static str),
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn render(command: Command, manual: &Manual) -> Vec<u8> {
     let page = clap_mangen::Man::new(command).manual("portal-chat");
     let mut head = Vec::new();
     let mut options = Vec::new();
-    // Writing into memory does not fail.
+    // Writing to memory can't fail.
     let _ = page
         .render_title(&mut head)
         .and_then(|()| page.render_name_section(&mut head))
@@ -53,7 +53,7 @@ pub(crate) fn render(command: Command, manual: &Manual) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// One section of options: the groups are its subsections.
+/// Returns the OPTIONS section, with the groups of options as its subsections.
 fn options_section(rendered: &str) -> String {
     let mut text = String::from(".SH OPTIONS\n");
     for line in rendered.lines() {
@@ -88,7 +88,8 @@ fn push_blocks(text: &mut String, blocks: &[Block]) {
     }
 }
 
-/// Text as roff shows it: no escapes, and no line that begins with a request.
+/// Escapes `text`, so that roff prints it unchanged: without escape sequences, and without a line
+/// that begins with a request.
 fn escape(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     let is_request = text.starts_with(['.', '\'']);

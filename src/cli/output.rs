@@ -21,7 +21,7 @@ impl Output {
     /// Writes the whole text in one piece: no other thread of this process writes in between.
     ///
     /// # Errors
-    /// The system's error; `BrokenPipe` if the reader has closed the pipe.
+    /// Any I/O error; `BrokenPipe` if the reader has closed the pipe.
     pub fn print(self, text: &str) -> io::Result<()> {
         match self {
             Output::Stdout => with_lock(self, io::stdout().lock(), text),
@@ -38,7 +38,7 @@ fn with_lock<L>(mut output: Output, _lock: L, text: &str) -> io::Result<()> {
 /// (`| head -1`).
 ///
 /// # Errors
-/// Any other error of the system, such as a full disk.
+/// Any other I/O error, such as a full disk.
 pub fn print(text: &str) -> io::Result<()> {
     match Output::Stdout.print(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -46,7 +46,7 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// The error message for output that a program could not print.
+/// Returns the error message for output that a program could not print.
 pub fn not_written(error: &io::Error) -> String {
     format!("can't write to standard output ({error}): redirect it to another file or pipe")
 }
@@ -56,8 +56,9 @@ pub fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// Prints a message for the user on standard error. It may quote a file or a command line, so it is
-/// made safe for a terminal. If standard error can't be written either, the message is lost.
+/// Prints a message for the user on standard error. The message may quote a file or a command line,
+/// so it is made safe for a terminal. If standard error can't be written to either, the message is
+/// lost.
 pub fn report(text: &str) {
     let _ = Output::Stderr.print(&printable_lines(text));
 }
@@ -103,7 +104,7 @@ impl Output {
     }
 }
 
-/// On other systems, std's own streams do the writing; their buffer is flushed at once.
+/// On other systems, output goes through std's own streams and is flushed at once.
 #[cfg(not(unix))]
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

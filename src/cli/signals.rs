@@ -21,7 +21,7 @@ use elsewhere::{Handle, Signals};
 use crate::terminal::restore_terminal;
 use portal_net::threads;
 
-/// The exit code after a second signal, as a shell reports SIGINT.
+/// The exit code after a second signal, the one that a shell reports for SIGINT.
 const INTERRUPTED: i32 = 130;
 
 /// The effect of a signal on the program.
@@ -35,29 +35,30 @@ pub enum Signal {
     End(&'static str),
     /// The program was stopped and has resumed, possibly in the foreground.
     GoesOn,
-    /// Read the files again (SIGHUP, if [`Listening::reads_anew`] is set).
+    /// Reload the files (SIGHUP, if [`Listening::reads_anew`] is set).
     ReadAnew,
 }
 
-/// The signals from the thread `signals`, and the controls of that thread.
+/// The signals received by the thread `signals`, and the controls of that thread.
 pub struct Listening {
     pub receiver: Receiver<Signal>,
     /// Set while the program is shutting down: the next signal then ends it at once. The first
-    /// signal sets it; so does a program that shuts down without a signal.
+    /// signal sets it, and so does a program that shuts down without a signal.
     pub ending: Arc<AtomicBool>,
-    /// Set if SIGHUP makes the program read its files again, as in programs without a terminal,
-    /// instead of ending it.
+    /// Set if SIGHUP makes the program reload its files instead of ending it, as is usual for
+    /// programs without a terminal.
     pub reads_anew: Arc<AtomicBool>,
     /// Stops the thread.
     pub handle: Handle,
 }
 
 /// Starts the thread `signals`. It sends the first signal to the receiver. A second signal ends the
-/// process at once, because the user won't wait any longer, for example for a paused terminal.
+/// process at once, because the user does not want to wait any longer, for example for a paused
+/// terminal.
 ///
 /// # Errors
 ///
-/// The system's error if it can't start a thread.
+/// An I/O error if the system can't start a thread.
 pub fn listen() -> io::Result<Listening> {
     // Without a handler, a write beyond `ulimit -f` would end the process. With one, it fails like
     // a write to a full disk.
@@ -100,7 +101,7 @@ pub fn listen() -> io::Result<Listening> {
     })
 }
 
-/// The signals that end a program, except those ignored at its start, and SIGCONT.
+/// The signals that end a program, except those ignored at startup, and SIGCONT.
 #[cfg(unix)]
 fn signals() -> io::Result<Signals> {
     let ignored = ignored_signals();

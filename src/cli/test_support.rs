@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::text_file::MARK;
 
-/// Variants of `text`, as different editors and shells write it.
+/// Returns variants of `text`, as different editors and shells would write it.
 pub fn same_texts(text: &str) -> Vec<(&'static str, Vec<u8>)> {
     let plain = text.as_bytes().to_vec();
     let marked = [MARK, &plain].concat();
@@ -44,8 +44,8 @@ pub fn know_every_option(mut command: clap::Command) {
     }
 }
 
-/// Checks that the file `page` in `src/guide` lists the options as the help does. `make pages`
-/// writes it.
+/// Checks that the file `page` in `src/guide`, which `make pages` generates, lists the same options
+/// as the help.
 pub fn stand_on_the_page(mut command: clap::Command, page: &str) {
     let there = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../guide")).join(page);
     command.build();
@@ -149,7 +149,7 @@ fn row(argument: &clap::Arg) -> String {
         [] => String::new(),
         values => format!(" [one of: {}]", values.join(", ")),
     };
-    // A bar would end the cell, and a word in angle brackets would be a tag.
+    // A vertical bar would end the cell, and a word in angle brackets would be read as a tag.
     let cell = |text: &str| text.replace('|', "\\|").replace('<', "&lt;");
     format!(
         "| `{}` | {} |\n",

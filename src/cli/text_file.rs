@@ -1,15 +1,15 @@
-//! The one reader of text files that users edit: settings, passwords, accounts, known servers,
+//! The only reader of text files that users edit: settings, passwords, accounts, known servers,
 //! history, greetings, certificates and keys, and lines from standard input.
 //!
 //! Editors and shells write the same text in different ways, and all of these are equivalent here:
 //! with or without a byte order mark, with CRLF or LF, with or without a line feed at the end. Any
 //! other text that is not UTF-8 is a [`TextError`], which names the file, the line and the fix. The
-//! reader never replaces or skips a damaged line silently, because its intended content is unknown.
+//! reader never silently replaces or skips a damaged line, because its intended content is unknown.
 //!
-//! A file that is only read may be a pipe, such as `/dev/fd/63` of
-//! `--password-file <(pass show chat)`. It is read to its end. No file blocks a program forever: a
-//! FIFO without a writer is an error at once, and a silent one after [`PIPE_PATIENCE`]. A file that
-//! a program also writes to must be a regular file.
+//! A file that is only read may be a pipe, such as `/dev/fd/63` of `--password-file <(pass show
+//! chat)`. It is read to its end. No file blocks a program forever: a FIFO without a writer is an
+//! immediate error, and a silent one is an error after [`PIPE_PATIENCE`]. A file that a program
+//! also writes to must be a regular file.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -29,7 +29,7 @@ pub struct TextError {
     fault: Fault,
 }
 
-/// The reason why a text can't be used.
+/// Why a text file can't be used.
 #[derive(Debug)]
 pub enum Fault {
     /// The system can't open, read or write it.
@@ -52,7 +52,7 @@ pub enum Fault {
     NotUtf8(u8),
     /// Its first line should be a password, but is empty.
     EmptyFirstLine,
-    /// A line that the program does not understand: the reason and the fix.
+    /// A line that the program does not understand. Contains the reason and the fix.
     Line(String),
 }
 
@@ -164,7 +164,7 @@ impl TextError {
             .is_some_and(|error| matches!(error.kind(), NotFound | NotADirectory))
     }
 
-    /// The system's error, if the fault is one.
+    /// Returns the I/O error, if the fault is one.
     pub fn system(&self) -> Option<&io::Error> {
         match &self.fault {
             Fault::System(error) => Some(error),
@@ -173,7 +173,8 @@ impl TextError {
     }
 }
 
-/// Reads a file of any kind to its end: its text with LF, without a byte order mark.
+/// Reads a file of any kind to its end. Returns its text with LF line endings, without a byte order
+/// mark.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -206,7 +207,7 @@ pub fn read_own(path: &Path) -> Result<Option<String>, TextError> {
     }
 }
 
-/// Reads the first line of a file, as a password.
+/// Reads a password from the first line of a file.
 ///
 /// # Errors
 ///
@@ -228,7 +229,7 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, TextError> {
     read_bytes_up_to(path, PIPED_TEXT)
 }
 
-/// Like [`read_bytes`]. Through a pipe, it reads no more than `most` bytes.
+/// Like [`read_bytes`], with a limit of `most` bytes for a pipe.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -267,9 +268,9 @@ pub fn append_line(path: &Path, line: &str) -> Result<(), TextError> {
     append().map_err(|fault| fault.of(path))
 }
 
-/// Replaces the text of one of the program's own files. `text` has LF; the file keeps the
-/// `LineEnd` that it has. Replaces it atomically: after a crash it has either the old text or
-/// the new one.
+/// Atomically replaces the text of one of the program's own files: after a crash, the file has
+/// either the old text or the new one. `text` has LF line endings; the file keeps its own
+/// `LineEnd`.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -357,7 +358,7 @@ fn ends_its_line(file: &mut File) -> Result<bool, Fault> {
     Ok(last == *b"\n")
 }
 
-/// Opens a file to read it, without waiting for the other end of a FIFO.
+/// Opens a file for reading, without waiting for the other end of a FIFO.
 fn open(path: &Path) -> Result<File, Fault> {
     let opened = at_once(OpenOptions::new().read(true)).open(path);
     let file = opened.map_err(|error| match error.kind() {
@@ -451,10 +452,10 @@ fn wait(_: &File, _: Duration) -> Result<bool, Fault> {
 
 pub(crate) const MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Removes a byte order mark from the beginning of a text.
+/// Removes a byte order mark from the start of a text.
 ///
 /// # Errors
-/// [`Fault::Utf16`] if the mark is UTF-16's, or one of the first two bytes is NUL.
+/// [`Fault::Utf16`] if it is a UTF-16 byte order mark, or if one of the first two bytes is NUL.
 pub fn without_mark(bytes: &[u8]) -> Result<&[u8], Fault> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, ..] | [_, 0, ..] => Err(Fault::Utf16),
@@ -544,7 +545,7 @@ mod tests {
                 b"one\ntw\xf6\n".to_vec(),
                 "text, line 2: the byte 0xF6 is not UTF-8",
             ),
-            // A character that is cut off at the end.
+            // A character that is cut off at the end of the file.
             (
                 b"one\xc3".to_vec(),
                 "text, line 1: the byte 0xC3 is not UTF-8",
@@ -572,7 +573,7 @@ mod tests {
         std::fs::write(&path, "one").unwrap();
         append_line(&path, "two").unwrap();
         assert_eq!(read(&path).unwrap(), "one\ntwo\n");
-        // The file's own line endings are used.
+        // Appending keeps the file's own line endings.
         std::fs::write(&path, "one\r\ntwo").unwrap();
         append_line(&path, "three").unwrap();
         let bytes = std::fs::read_to_string(&path).unwrap();

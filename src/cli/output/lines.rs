@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 /// Writes lines to a file, a pipe or a terminal that can fail and later work again (a full disk, a
-/// slow reader). An error never ends it. It counts the lines that could not be written, and writes
-/// the count before the next line. It finishes a partly written line first, so two lines never mix.
+/// slow reader). No error ends it. It counts the lines that could not be written, and writes the
+/// count before the next line. It finishes a partly written line first, so two lines never mix.
 pub struct LineWriter<W> {
     out: W,
     /// The unwritten rest of a partly written line.
@@ -51,7 +51,8 @@ impl<W: Write> LineWriter<W> {
         self.missing += lines;
     }
 
-    /// Counts `lines` as missing because of `error`. Returns the error if writing worked before.
+    /// Counts `lines` as missing because of `error`. Returns the error if the previous write
+    /// succeeded.
     pub fn fail(&mut self, lines: usize, error: io::Error) -> io::Result<()> {
         self.miss(lines as u64, &error.to_string());
         if std::mem::replace(&mut self.is_failing, true) {
@@ -62,11 +63,11 @@ impl<W: Write> LineWriter<W> {
     }
 
     /// Writes `lines`, each with its line feed. If lines are missing, a line with their count comes
-    /// first; `notice` makes it from the count and the reason.
+    /// first; `notice` formats that line from the count and the reason.
     ///
     /// # Errors
-    /// The first error since the last successful write; later ones are not reported again. Lines
-    /// that were not written are counted.
+    /// The first error since the last successful write; later errors are not reported. Lines that
+    /// were not written are counted.
     pub fn write(
         &mut self,
         lines: &[String],
@@ -145,7 +146,7 @@ mod tests {
     /// The outcome of one write to the [`FailingDisk`]: it accepts up to this many bytes, or fails.
     type Step = Result<usize, io::ErrorKind>;
 
-    /// A disk that follows its steps; after the last one it accepts everything.
+    /// A disk whose writes follow a list of steps; after the last step, it accepts everything.
     #[derive(Default)]
     struct FailingDisk {
         text: Vec<u8>,

@@ -32,7 +32,7 @@ use portal_wire::printable;
 /// Completes the last word before the cursor. Returns the word's byte offset and its completions.
 pub type Complete = Box<dyn Fn(&str) -> (usize, Vec<String>) + Send>;
 
-/// Prints above the line being typed. May block as long as no line is being edited.
+/// Prints above the line being typed. May block while no line is being edited.
 pub type Printer = Box<dyn FnMut(String) -> rustyline::Result<()> + Send>;
 
 /// The settings of the line editor.
@@ -41,7 +41,7 @@ pub struct EditorOptions {
     pub palette: Palette,
     pub complete: Complete,
     pub history: Option<History>,
-    /// Leave the terminal alone in the background, instead of being stopped by the system.
+    /// Leave the terminal alone while in the background, instead of being stopped by the system.
     pub only_in_foreground: bool,
 }
 
@@ -67,11 +67,11 @@ pub(super) enum Edited {
     },
 }
 
-/// Limit on the lines of earlier runs.
+/// Maximum number of lines kept from earlier runs.
 const HISTORY: usize = 1000;
 
-/// A line shorter than this, in bytes, is redrawn whole at every key, so that the time in its
-/// prompt advances. For a longer line, only the changes are drawn.
+/// A line shorter than this, in bytes, is redrawn in full at every key press, so that the time in
+/// its prompt advances. For a longer line, only the changes are drawn.
 const DRAWN_WHOLE: usize = 400;
 
 pub(super) struct LineEditor {
@@ -85,7 +85,7 @@ pub(super) struct LineEditor {
 /// The state that our own keys read and change.
 #[derive(Default)]
 struct LineState {
-    /// The line and the cursor at the last key.
+    /// The line and the cursor as of the last key press.
     text: String,
     cursor: usize,
     /// Set if the line had text and was then emptied.
@@ -102,14 +102,14 @@ impl LineEditor {
     /// that.
     pub(super) fn new(manner: EditorOptions) -> Option<(LineEditor, Printer)> {
         let config = Config::builder()
-            // Show one candidate after the other. A list would need keys to page through it.
+            // Show one candidate after another. A list would need keys to page through it.
             .completion_type(CompletionType::Circular)
-            // A lone Escape is a key if nothing follows within this many milliseconds.
+            // Escape counts as a key by itself if nothing follows within 20 ms.
             .keyseq_timeout(Some(20))
             .max_history_size(HISTORY)
             .ok()?
-            // The palette decides about colours. Without this, the editor would not ask for our
-            // prompt, and so for the time in it, if NO_COLOR is set.
+            // The palette decides whether to use colours. Without this setting, the editor would
+            // not ask for our prompt, which contains the time, if NO_COLOR is set.
             .color_mode(ColorMode::Forced)
             .build();
         let descriptors = Arc::new(LowDescriptors::default());
@@ -183,7 +183,7 @@ impl LineEditor {
             .split_at_checked(initial.1)
             .unwrap_or(("", initial.0));
         if !self.descriptors.give_up() {
-            // Connections use all descriptors. The caller retries, because one may end.
+            // Connections use up all descriptors. The caller retries, because a connection may end.
             let (text, cursor) = (initial.0.to_owned() + initial.1, initial.0.len());
             return Edited::Failed { text, cursor };
         }
@@ -222,9 +222,10 @@ impl LineEditor {
 }
 
 impl LineState {
-    /// A terminal that becomes wider joins the rows of the line, and moves the cursor up with its
-    /// end. The editor would still clear the old number of rows, and so also rows above the line.
-    /// Returns by how many rows to move the cursor down, so that the editor clears the right ones.
+    /// Returns how many rows to move the cursor down, so that the editor clears the right ones. A
+    /// terminal that becomes wider joins the rows of the line, and moves the cursor up with the end
+    /// of the line. The editor would still clear the old number of rows, including rows above the
+    /// line.
     fn rows_to_go_down(&self, prompt_width: usize) -> usize {
         let now = columns();
         if self.columns == 0 || self.columns >= now || self.text.contains('\n') {
@@ -234,9 +235,9 @@ impl LineState {
         (cells / self.columns).saturating_sub(cells / now)
     }
 
-    /// A terminal that becomes narrower wraps the end of the line, and the cursor, into new rows
-    /// that the editor does not know about. Returns how many rows are left above those that the
-    /// editor has cleared.
+    /// Returns how many rows are left above those that the editor has cleared. A terminal that
+    /// becomes narrower wraps the end of the line, and the cursor, onto new rows that the editor
+    /// does not know about.
     fn rows_left_above(&mut self, prompt: &str) -> usize {
         let now = columns();
         let before = std::mem::replace(&mut self.columns, now);
@@ -248,10 +249,10 @@ impl LineState {
     }
 }
 
-/// Moves the cursor back up: the editor has blanked its line, and begun a new line below.
+/// Moves the cursor back up after the editor has blanked its line and begun a new one below.
 fn go_back_up(prompt: &str, text: &str) {
     let width = prompt.width() + text.split('\n').next_back().unwrap_or_default().width();
-    // If the line would have ended at the very edge, the editor has begun an extra line.
+    // If the line would have ended exactly at the edge, the editor has begun an extra line.
     let at_the_edge = !text.contains('\n') && width > 0 && width.is_multiple_of(columns());
     let up = if at_the_edge {
         "\x1b[2A\r"
@@ -266,7 +267,7 @@ fn go_back_up(prompt: &str, text: &str) {
 enum WakeStep {
     /// Saves the line and the cursor, and moves to the end.
     Remember,
-    /// Redraws the whole line, so that the editor knows that it must do so next time, too.
+    /// Redraws the whole line, so that the editor redraws it next time, too.
     Draw,
     /// Removes the line from the screen and ends the editing.
     End,
@@ -306,8 +307,8 @@ impl ConditionalEventHandler for OwnKey {
 const TIME_PLACE: &str = "00:00";
 
 /// Coordinates output to the terminal. The editor's printer checks whether a line is being edited,
-/// and if not, writes past the editor. A line that began between the check and the write would be
-/// overwritten, and not redrawn.
+/// and if not, writes directly to the terminal. A line that began between the check and the write
+/// would be overwritten and not redrawn.
 struct Turn {
     editing: Mutex<Editing>,
     changed: Condvar,
@@ -320,7 +321,7 @@ enum Editing {
     /// No line is being edited: text is written at once.
     #[default]
     Not,
-    /// A line has begun, but is not drawn yet.
+    /// A line has been begun but not drawn yet.
     Begins,
     /// A line is being edited: the editor prints above it.
     Drawn,
@@ -338,7 +339,8 @@ impl Turn {
         }
     }
 
-    /// Marks that the editor begins a line. Waits until no other thread is writing past the editor.
+    /// Records that the editor begins a line. Waits until no other thread is writing directly to
+    /// the terminal.
     fn begins(&self) {
         self.is_now(Editing::Begins);
     }
@@ -348,7 +350,7 @@ impl Turn {
         self.changed.notify_all();
     }
 
-    /// Marks that the line is drawn.
+    /// Records that the line has been drawn.
     fn is_drawn(&self) {
         let mut editing = self.editing.lock();
         if *editing == Editing::Begins {
@@ -373,8 +375,7 @@ impl Turn {
     }
 }
 
-/// Shows the time of the last key in the prompt, so a sent line keeps the time at which it was
-/// sent.
+/// Shows the time of the last key press in the prompt, so that a sent line shows when it was sent.
 struct Prompter {
     turn: Arc<Turn>,
     descriptors: Arc<LowDescriptors>,
@@ -452,7 +453,8 @@ impl Completer for Prompter {
 impl Hinter for Prompter {
     type Hint = String;
 
-    /// Records the line. Offers no hints, but the editor calls this function at every change.
+    /// Records the line. Offers no hint; what matters is that the editor calls this function at
+    /// every change.
     fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<String> {
         let mut state = self.line.lock();
         let down = state.rows_to_go_down(self.prompt_width.load(Ordering::Relaxed));
@@ -472,7 +474,7 @@ impl Validator for Prompter {}
 
 impl Helper for Prompter {}
 
-/// The lines of earlier runs, and the file in which they are stored.
+/// The lines from earlier runs, and the file in which they are stored.
 #[derive(Clone, Debug)]
 pub struct History {
     file: PathBuf,
@@ -493,8 +495,8 @@ impl History {
         Ok(History { file, lines })
     }
 
-    /// Appends a line for the next run. Only the user may read the file (mode 0600). If the line
-    /// can't be written, the next run does not have it.
+    /// Appends a line for the next run. Only the user may read the file (mode 0600). If the write
+    /// fails, the line is missing from the next run.
     fn append(&self, text: &str) {
         let _ = text_file::append_line(&self.file, &escaped(text));
     }
@@ -574,7 +576,8 @@ mod tests {
     fn no_line_begins_while_something_is_written_past_the_editor() {
         let turn = Turn::new(LONG);
         turn.print(|| assert!(turn.editing.is_locked()));
-        // Above a line, the editor prints, and must be able to report that it has redrawn the line.
+        // While a line is being edited, the editor itself prints, and must be able to report that
+        // it has redrawn the line.
         turn.begins();
         turn.is_drawn();
         turn.print(|| turn.is_drawn());

@@ -1,4 +1,4 @@
-//! State that the keyboard's threads share: the prompt to show, and the keys typed ahead of it.
+//! State shared by the keyboard's threads: the prompt to show, and the keys typed ahead of it.
 
 use std::collections::VecDeque;
 
@@ -15,13 +15,13 @@ pub enum Typed<T> {
         /// The prompt's target when the first character was typed; `None` without prompts.
         under: Option<T>,
     },
-    /// A paste that is longer than any message. It was discarded.
+    /// A paste longer than the longest message. It was discarded.
     TooMuch { bytes: usize, lines: usize },
-    /// A line that is not UTF-8 text, or input that can't be read: the reason and the fix.
+    /// A line that is not UTF-8 text, or input that can't be read. Contains the reason and the fix.
     NotText(String),
     /// Text that was typed before a question was shown. It is not an answer, and was discarded.
     PassedOver,
-    /// There is no terminal for a question that must not be answered by a pipe.
+    /// There is no terminal for a question that must not be answered from a pipe.
     NoTerminal,
     /// Ctrl-D, Ctrl-C, or the end of a pipe.
     End,
@@ -50,10 +50,11 @@ pub struct Prompt<T> {
     pub target: T,
 }
 
-/// The treatment of text that was typed before a prompt was shown.
+/// How to treat text that was typed before a prompt was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TypeAhead {
-    /// It belongs to the previous prompt, which was replaced by an event outside the keyboard.
+    /// It belongs to the previous prompt, which was replaced because of an event other than
+    /// keyboard input.
     KeepsTarget,
     /// It belongs to the new prompt, because the user's own line led to that prompt.
     Meant,
@@ -67,10 +68,10 @@ pub(super) struct EditorShared<T> {
 }
 
 pub(super) struct EditorState<T> {
-    /// The next prompt to show, and the treatment of text typed ahead of it.
+    /// The next prompt to show, and how to treat text typed ahead of it.
     pub(super) asked: Option<(Prompt<T>, TypeAhead)>,
     pub(super) closing: bool,
-    /// Set if the editor has a prompt on the screen.
+    /// Set if the editor is showing a prompt.
     pub(super) is_editing: bool,
     /// Set if the editor has received the key that ends its line.
     pub(super) line_ended: bool,
@@ -80,11 +81,11 @@ pub(super) struct EditorState<T> {
     pub(super) was_stopped: bool,
     /// Set if this process leaves the terminal alone because it is in the background.
     pub(super) is_parked: bool,
-    /// Keys that are not passed on yet, each with the target under which it was typed.
+    /// Keys that have not been passed on yet, each with the target under which it was typed.
     pub(super) ahead: VecDeque<(Key, Option<T>)>,
     /// The target of the prompt on the screen.
     pub(super) visible: Option<T>,
-    /// The treatment of the input being read. A new prompt updates it under the same lock.
+    /// How to treat the input being read. A new prompt updates this under the same lock.
     pub(super) incoming: Incoming<T>,
 }
 
@@ -92,7 +93,7 @@ pub(super) struct EditorState<T> {
 #[derive(Debug)]
 pub(super) struct Incoming<T> {
     pub(super) under: Option<T>,
-    /// Set if it was typed before a question was shown, or before a refusal was seen.
+    /// Set if the input was typed before a question was shown, or before the user saw an error.
     pub(super) is_thrown_away: bool,
 }
 
@@ -110,12 +111,12 @@ impl<T> EditorState<T> {
 /// The editor's next step.
 pub(super) enum EditorAction<T> {
     /// Show this prompt. `begun_under` is the target under which the waiting line was typed, if
-    /// there is such a line.
+    /// there is one.
     Show {
         begun_under: Option<T>,
         passed_over: bool,
     },
-    /// There is a newer prompt.
+    /// There is a newer prompt to show instead.
     Newer,
     Close,
 }

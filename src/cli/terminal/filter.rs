@@ -1,31 +1,32 @@
 //! A filter that converts terminal input into keys that the line editor can handle.
 //!
-//! The editor ends at a byte that is not UTF-8, takes time that grows with the square of a paste's
-//! length, and can't be restarted in the middle of a line. So all input passes through this filter
-//! first. The filter is pure: bytes in, keys out.
+//! The editor exits at a byte that is not UTF-8, takes time quadratic in the length of a paste, and
+//! can't be restarted in the middle of a line. So all input passes through this filter first. The
+//! filter is pure: bytes in, keys out.
 
 use std::time::Duration;
 
 use super::invisible::encode_typed;
 
-/// Limit on a paste, in bytes: the length of the longest message.
+/// Maximum length of a paste, in bytes: that of the longest message.
 pub(super) const LONGEST_PASTE: usize = 8 * 1024;
 
-/// More bytes than this at once were not typed by hand: the terminal has no bracketed paste.
+/// More bytes than this at once can't have been typed by hand: they are a paste from a terminal
+/// without bracketed paste.
 pub(super) const BURST: usize = 512;
 
-/// A burst ends after a pause of this length. A busy machine can interrupt a paste for a while.
+/// A burst ends after a pause of this length. A busy machine can interrupt a paste.
 pub(super) const BURST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Typed input ends after a pause of this length: a burst may begin with a few bytes.
 pub(super) const TYPING_PAUSE: Duration = Duration::from_millis(2);
 
-/// Limit on the time between the bytes of one key.
+/// Maximum time between the bytes of one key.
 pub(super) const KEY_PAUSE: Duration = Duration::from_millis(30);
 
 /// The keys that make the editor stop and show another prompt. They are private-use characters,
 /// which the filter removes from the input. The first saves the line and moves to its end, the
-/// second redraws it whole, the third ends the editing.
+/// second redraws the whole line, and the third ends the editing.
 pub(super) const WAKE: [char; 3] = ['\u{f8f0}', '\u{f8f1}', '\u{f8f2}'];
 
 /// Ctrl-Z.
@@ -59,7 +60,7 @@ pub(super) struct Filter {
 #[derive(Default)]
 struct Paste {
     text: Vec<u8>,
-    /// The size of the paste, including what was not kept.
+    /// The size of the paste, including discarded bytes.
     bytes: usize,
     lines: usize,
     /// The last bytes, because the end marker may arrive in pieces.
@@ -98,8 +99,8 @@ impl Filter {
         self.held.first() == Some(&b'\x1b')
     }
 
-    /// Returns the bytes held back: nothing has followed the beginning of an escape sequence, so it
-    /// was not one.
+    /// Returns the bytes held back. Nothing followed what looked like the beginning of an escape
+    /// sequence, so it was not one.
     pub(super) fn give_up_waiting(&mut self) -> Vec<Key> {
         vec![Key::Within(std::mem::take(&mut self.held))]
     }
@@ -141,7 +142,7 @@ impl Filter {
                 let has_tab = text.trim_end_matches('\t').contains('\t');
                 let is_plain = |c: char| !c.is_control() || c == '\t';
                 if (run.len() > BURST || has_tab) && text.chars().all(is_plain) {
-                    // The editor inserts it in one piece, and draws it once.
+                    // The editor inserts a paste in one piece, and draws it once.
                     let pasted = [PASTE_BEGINS, text.as_bytes(), PASTE_ENDS].concat();
                     add(keys, &pasted);
                 } else {
@@ -214,7 +215,7 @@ fn readable(bytes: &[u8]) -> String {
     encode_typed(&text)
 }
 
-/// The number of bytes at the end that may be the beginning of a character.
+/// Returns the number of bytes at the end that may be the beginning of a character.
 fn unfinished(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => bytes.len() - error.valid_up_to(),
@@ -233,8 +234,8 @@ fn unfinished(bytes: &[u8]) -> usize {
     }
 }
 
-/// The length of the escape sequence at the beginning of `input`. Enter after a lone Escape is not
-/// part of it.
+/// Returns the length of the escape sequence at the beginning of `input`. Enter after a lone Escape
+/// is not part of it.
 fn escape_sequence(input: &[u8]) -> usize {
     match input.get(1) {
         Some(b'[' | b'O') => {

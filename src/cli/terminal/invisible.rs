@@ -3,8 +3,8 @@
 //! A terminal must show the line being typed like a received line: with `U+FFFD` instead of an
 //! invisible character (see [`printable`](portal_wire::printable)). The editor computes the
 //! cursor's column from its own text, in which such a character has no width. So inside the editor,
-//! a private-use character, one column wide, stands for each of them. The finished line has the
-//! characters that were typed.
+//! a private-use character, one column wide, stands in for each invisible character. The finished
+//! line contains the characters that were typed.
 
 use unicode_width::UnicodeWidthChar as _;
 
@@ -15,7 +15,7 @@ pub(super) fn encode(text: &str) -> String {
     encode_if(text, |_| true)
 }
 
-/// Like [`encode`], for keys. Control characters stay, because they are commands of the editor.
+/// Like [`encode`], for keys. Control characters are kept, because they are editor commands.
 pub(super) fn encode_typed(text: &str) -> String {
     encode_if(text, |character| !character.is_control())
 }
@@ -27,12 +27,13 @@ fn encode_if(text: &str, may_be_encoded: impl Fn(char) -> bool) -> String {
     let mut encoded = String::with_capacity(text.len());
     let (last, mut at) = (text.chars().count() - 1, 0);
     for_each_shown(text, |character, shown| {
-        // At the ends, the treatment of a joiner or selector depends on the text around these keys.
+        // At either end, the treatment of a joiner or selector depends on the text around these
+        // keys.
         let is_sure = !depends_on_place(character) || (1..last).contains(&at);
         at += 1;
         encoded.push(match (shown, stand_in(character)) {
             (Shown::Replaced, Some(other)) if is_sure && may_be_encoded(character) => other,
-            // Otherwise it would be taken for the character that it stands for.
+            // Otherwise it would be mistaken for the character that it stands for.
             _ if decoded(character) != character => char::REPLACEMENT_CHARACTER,
             _ => character,
         });
@@ -72,7 +73,7 @@ pub(super) fn is_drawn_otherwise(character: char) -> bool {
     matches!(Class::of(character), Class::Unseen | Class::Variation)
 }
 
-/// Returns whether the neighbouring characters decide if this one is shown.
+/// Returns whether the neighbouring characters determine if this one is shown.
 fn depends_on_place(character: char) -> bool {
     matches!(
         character,
@@ -80,7 +81,7 @@ fn depends_on_place(character: char) -> bool {
     ) || Class::of(character) == Class::Variation
 }
 
-/// The private-use planes whose characters stand for those of plane 1 and of plane 0.
+/// The private-use planes whose characters stand for those of planes 1 and 0.
 const FOR_PLANE_1: u32 = 0xf_0000;
 const FOR_PLANE_0: u32 = 0x10_0000;
 /// The characters that stand for `U+E0000` to `U+E0FFF`. (In plane 0, this range is for private use
@@ -88,7 +89,7 @@ const FOR_PLANE_0: u32 = 0x10_0000;
 const FOR_TAGS: u32 = FOR_PLANE_0 + 0xe000;
 const TAGS: u32 = 0xe_0000;
 
-/// Returns the stand-in for an invisible character without a width.
+/// Returns the stand-in for an invisible, zero-width character.
 fn stand_in(character: char) -> Option<char> {
     let is_invisible = is_drawn_otherwise(character) && character.width().unwrap_or(0) == 0;
     if !is_invisible || matches!(character, '\n' | '\t') {
@@ -142,7 +143,7 @@ mod tests {
             };
             let shown = drawn(&encoded);
             assert_eq!(columns(&shown), columns(&encoded), "{character:?}");
-            // A character of two columns is drawn as two signs.
+            // A two-column character is drawn as two replacement characters.
             assert_eq!(shown.replace("\u{fffd}\u{fffd}", "\u{fffd}"), wanted);
             if let Some(other) = stand_in(character) {
                 assert!(taken.insert(other), "{character:?}");

@@ -1,4 +1,4 @@
-//! The user's input: through a line editor on a terminal, as plain lines from anywhere else.
+//! The user's input: through a line editor on a terminal, otherwise as plain lines.
 //!
 //! On a terminal, there are two threads. `keys` reads the input, removes the keys that would end
 //! the editor, and passes on one line at a time through a pseudo-terminal; `keyboard` edits the
@@ -37,7 +37,7 @@ pub struct Keyboard<T> {
     input: Option<Arc<EditorInput>>,
 }
 
-/// A line editor before its first line.
+/// A line editor that has not begun its first line.
 pub struct PreparedEditor {
     /// `None` means plain lines: without a terminal, or on one that can't move its cursor
     /// (TERM=dumb).
@@ -58,17 +58,17 @@ impl PreparedEditor {
     }
 }
 
-/// Limit on the time that the threads take to end. They take longer only if the terminal accepts no
+/// Maximum time to wait for the threads to end. They take longer only if the terminal accepts no
 /// output.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
-    /// Starts reading. If both standard input and output are a terminal, there is a line editor,
-    /// and a printer.
+    /// Starts reading. If both standard input and output are terminals, there is a line editor and
+    /// a printer.
     ///
     /// # Errors
     ///
-    /// The system's error if it can't provide a thread or a pseudo-terminal.
+    /// An I/O error if the system can't provide a thread or a pseudo-terminal.
     pub fn start(editor: PreparedEditor) -> io::Result<(Keyboard<T>, Option<Printer>)> {
         let (sender, typed) = bounded(16);
         let (touch, touched) = bounded(1);
@@ -102,7 +102,8 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
                 at_end: false,
                 only_in_foreground,
             };
-            // Not joined: it may be blocked in a read that can't be woken.
+            // This thread is not joined, because it may be blocked in a read that can't be
+            // interrupted.
             spawn("keyboard", move || {
                 reader.run(&asked);
                 drop(running);
@@ -144,12 +145,12 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         Ok((keyboard, Some(printer)))
     }
 
-    /// The user's input, in order.
+    /// Returns the channel of the user's input, in order.
     pub fn typed(&self) -> &Receiver<Typed<T>> {
         &self.typed
     }
 
-    /// Receives a value when a key is pressed.
+    /// Returns a channel that receives a value when a key is pressed.
     pub fn touched(&self) -> &Receiver<()> {
         &self.touched
     }
@@ -160,8 +161,8 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
     }
 
     /// Lets the user type the next line at `prompt`. It replaces the prompt on the screen, if there
-    /// is one, and keeps the text typed so far. `ahead` is the treatment of text typed before the
-    /// user sees the prompt.
+    /// is one, and keeps the text typed so far. `ahead` determines how to treat text typed before
+    /// the user sees the prompt.
     pub fn prompt(&self, prompt: Prompt<T>, ahead: TypeAhead) {
         {
             let mut state = self.desk.state.lock();
@@ -226,7 +227,8 @@ pub(crate) fn restore_terminal() {
     }
 }
 
-/// Restores the terminal if a panic drops it, so that the program can continue without an editor.
+/// Restores the terminal if it is dropped by a panic, so that the program can continue without an
+/// editor.
 struct RestoresTerminal;
 
 impl Drop for RestoresTerminal {

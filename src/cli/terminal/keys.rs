@@ -15,7 +15,7 @@ use super::tty::{
     EditorInput, RawTerminal, Wakened, is_in_foreground, stop_this_job, wait, wait_to_be_woken,
 };
 
-/// Limit on the keys kept ahead; further input stays in the system's queue.
+/// Maximum number of keys held for the editor; further input stays in the system's queue.
 const AHEAD: usize = 4096;
 
 /// The state of the thread `keys`.
@@ -93,7 +93,7 @@ impl<T: Clone + PartialEq> Keys<T> {
         }
     }
 
-    /// Timeout for keys, if something must be done when none arrive.
+    /// Returns the timeout for keys, if something must be done when none arrive.
     fn patience(&self) -> Option<Duration> {
         let state = self.desk.state.lock();
         let waits = self.filter.holds_escape() || (state.is_editing && state.line_ended);
@@ -115,7 +115,7 @@ impl<T: Clone + PartialEq> Keys<T> {
             if self.filter.is_in_paste(&bytes) {
                 return Some(self.filter.take(&bytes));
             }
-            // Too much to be typed by hand. Its total length decides whether it is accepted.
+            // Too much to have been typed by hand. Its total length decides whether it is accepted.
             let pause = if bytes.len() > BURST {
                 BURST_PAUSE
             } else {
@@ -186,8 +186,9 @@ impl<T: Clone + PartialEq> Keys<T> {
         true
     }
 
-    /// Passes keys to the editor: up to the one that ends its line, or those that announce another
-    /// prompt. Writes nothing under the lock, because a stuck terminal would block it.
+    /// Passes keys to the editor, up to the one that ends its line or those that announce another
+    /// prompt. Writes nothing while holding the lock, because a stuck terminal would block the
+    /// write.
     fn hand_on(&self) {
         loop {
             let mut state = self.desk.state.lock();

@@ -8,11 +8,11 @@ use portal_wire::{columns_at_most, columns_of};
 /// The prefix of each continuation line.
 pub const GOES_ON: &str = "      | ";
 
-/// The least room for text, in columns. A narrower terminal wraps the lines itself.
+/// Minimum width of the text, in columns. A narrower terminal wraps the lines itself.
 const NARROWEST: usize = 8;
 
-/// Splits `text` at its line feeds and, if the terminal has this many `columns`, wherever a line
-/// would not fit. The first line begins after `before` columns.
+/// Splits `text` at its line feeds and, if the terminal's width in `columns` is known, wherever a
+/// line would not fit. The first line begins after `before` columns.
 pub fn lines(text: &str, before: usize, columns: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
     for line in text.split('\n') {
@@ -48,7 +48,7 @@ pub fn wrap(line: &str, start: usize, columns: usize, indent: usize, lines: &mut
             current.push_str(&word);
             continue;
         }
-        // Split a word that is longer than a line where the line ends.
+        // Split a word that is longer than a line at the end of the line.
         for character in word.chars() {
             let wide = columns_of(character);
             if width + wide > room {

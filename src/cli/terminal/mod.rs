@@ -28,7 +28,7 @@ use portal_wire::printable;
 
 use crate::output;
 
-/// The format of the time of day.
+/// The strftime format of the time of day.
 pub const TIME: &str = "%H:%M";
 
 /// The number of colours for names. Notices and errors have other colours.
@@ -68,12 +68,12 @@ impl Palette {
         }
     }
 
-    /// Text that must be white on black, whatever the terminal's own colours are.
+    /// Paints text that must be white on black, whatever the terminal's own colours are.
     pub fn white_on_black(self, text: &str) -> String {
         self.paint("97;40", text)
     }
 
-    /// Another user's name, in one of [`NAME_COLOURS`] colours.
+    /// Paints another user's name in one of [`NAME_COLOURS`] colours.
     pub fn name(self, text: &str, colour: usize) -> String {
         const CODES: [&str; NAME_COLOURS] = [
             "1;36", "1;32", "1;34", "1;35", "1;96", "1;92", "1;94", "1;95",
@@ -81,33 +81,34 @@ impl Palette {
         self.paint(CODES[colour % NAME_COLOURS], text)
     }
 
-    /// Text that mentions the user.
+    /// Paints text that mentions the user.
     pub fn called(self, text: &str) -> String {
         self.paint("1;35", text)
     }
 
-    /// The user's own name, in the prompt.
+    /// Paints the user's own name, in the prompt.
     pub fn own(self, text: &str) -> String {
         self.paint("32", text)
     }
 
-    /// A message from the server or from the client itself.
+    /// Paints a message from the server or from the client itself.
     pub fn notice(self, text: &str) -> String {
         self.paint("33", text)
     }
 
-    /// An error.
+    /// Paints an error.
     pub fn trouble(self, text: &str) -> String {
         self.paint("31", text)
     }
 
-    /// Less important text.
+    /// Paints less important text.
     pub fn faint(self, text: &str) -> String {
         self.paint("2", text)
     }
 }
 
-/// A warning if the variable `TZ` names an unknown time zone, so that times are shown in UTC.
+/// Returns a warning if the variable `TZ` names an unknown time zone, in which case times are shown
+/// in UTC.
 pub fn unknown_time_zone() -> Option<String> {
     let zone = std::env::var_os("TZ")?;
     TimeZone::try_system().err()?;
@@ -117,7 +118,7 @@ pub fn unknown_time_zone() -> Option<String> {
     ))
 }
 
-/// The time of day, as in the prompt.
+/// Returns the time of day as shown in the prompt.
 pub(crate) fn time_of_day() -> String {
     Zoned::now().strftime(TIME).to_string()
 }

@@ -3,7 +3,7 @@
 /// The outcome of a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ready {
-    /// There is input, or there will never be any.
+    /// There is input, or the end of the input has been reached.
     Input,
     /// Another thread has used the waker.
     Woken,

@@ -20,17 +20,17 @@ pub(super) struct PlainReader<T> {
     pub(super) typed: Sender<Typed<T>>,
     pub(super) touch: Sender<()>,
     pub(super) wakened: Wakened,
-    /// The bytes that were read but not delivered yet.
+    /// Bytes that have been read but not delivered yet.
     pub(super) read: Vec<u8>,
     /// The number of lines delivered so far.
     pub(super) lines: usize,
-    /// Set by a hidden question: nothing is shown until a question of another kind.
+    /// Set by a hidden question: echo stays off until a question of another kind.
     pub(super) hidden: Option<HiddenTerminal>,
     pub(super) at_end: bool,
     pub(super) only_in_foreground: bool,
 }
 
-/// Limit on the length of a line, in bytes; the rest of a longer line is dropped.
+/// Maximum length of a line, in bytes; the rest of a longer line is dropped.
 const LONGEST_LINE: usize = 1024 * 1024;
 
 impl<T: Clone + PartialEq> PlainReader<T> {
@@ -117,7 +117,7 @@ impl<T: Clone + PartialEq> PlainReader<T> {
                     let _ = self.touch.try_send(());
                 }
                 Err(error) if matches!(error.kind(), Interrupted | WouldBlock) => {}
-                // A terminal that was closed has no more input.
+                // A closed terminal has no more input.
                 Err(_) if is_terminal => self.at_end = true,
                 Err(error) => {
                     self.at_end = true;
@@ -139,7 +139,7 @@ impl<T: Clone + PartialEq> PlainReader<T> {
 const STANDARD_INPUT: &str = "standard input";
 
 impl<T> PlainReader<T> {
-    /// Converts a line. Removes the byte order mark of the first one.
+    /// Converts a line. Removes the byte order mark from the first line.
     fn typed(&mut self, line: &[u8]) -> Typed<T> {
         self.lines += 1;
         let line = match self.lines {

@@ -25,11 +25,11 @@ use portal_wire::printable;
 const COLUMNS: u16 = 80;
 
 /// Returns whether this process may read from the terminal and change its modes. In the background
-/// (`program &`), the system would stop it for that.
+/// (`program &`), the system would stop it for doing so.
 pub fn is_in_foreground(terminal: impl AsFd) -> bool {
     match tcgetpgrp(terminal) {
         Ok(group) => group == getpgrp(),
-        // Not this process's controlling terminal, so the system doesn't stop it there.
+        // This is not the process's controlling terminal, so the system does not stop the process.
         Err(Errno::NOTTY) => true,
         Err(_) => false,
     }
@@ -84,7 +84,7 @@ fn wait_for(input: Option<BorrowedFd<'_>>, woken: &Wakened, most: Option<Duratio
             }
             Ok(_) => return Ready::Input,
             Err(Errno::INTR) => {}
-            // If it can't be waited for, a read reports the error.
+            // If the wait fails, let the read report the error.
             Err(_) => return Ready::Input,
         }
     }
@@ -137,7 +137,7 @@ impl RawTerminal {
         Ok(raw)
     }
 
-    /// Sets the modes, also after a shell has changed them while this process was stopped.
+    /// Sets the modes. Called again after a shell has changed them while this process was stopped.
     pub(super) fn make_raw(&self) -> io::Result<()> {
         let mut modes = self.before.clone();
         modes.make_raw();
@@ -190,7 +190,7 @@ impl EditorInput {
     pub(super) fn in_place_of_standard_input() -> io::Result<EditorInput> {
         let real = io::stdin().as_fd().try_clone_to_owned()?;
         let writer = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-        // macOS can't set this flag in the same call; no other program is started meanwhile.
+        // macOS can't set this flag in the same call; no other program is started in the meantime.
         rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::CLOEXEC)?;
         grantpt(&writer)?;
         unlockpt(&writer)?;
@@ -221,7 +221,7 @@ impl Drop for EditorInput {
     }
 }
 
-/// The terminal without echo. Dropping it restores the echo.
+/// The terminal with echo turned off. Dropping this value restores the echo.
 pub(super) struct HiddenTerminal {
     terminal: File,
     before: Termios,
@@ -252,7 +252,7 @@ impl HiddenTerminal {
         }
         let mut screen = &self.terminal;
         loop {
-            // Use a single write, because another program of a pipeline may use the same terminal.
+            // Use a single write, because another program in a pipeline may use the same terminal.
             let _ = screen.write_all(format!("{}: ", printable(question)).as_bytes());
             let answered = read_hidden(&self.terminal, woken, &is_wanted_elsewhere);
             let _ = writeln!(screen);
@@ -272,7 +272,7 @@ impl Drop for HiddenTerminal {
 }
 
 /// Asks on the terminal without echo. Echo stays off until `hidden` is dropped, because the next
-/// question may be hidden, too. A thread that is woken cancels the question if it
+/// question may be hidden, too. When another thread wakes this one, cancels the question if it
 /// `is_wanted_elsewhere`.
 pub(super) fn ask_hidden(
     hidden: &mut Option<HiddenTerminal>,
@@ -320,15 +320,15 @@ fn read_hidden(
     String::from_utf8(line).map(Answered::Line)
 }
 
-/// Returns whether this process has a controlling terminal; a service has none. A terminal that is
-/// closed sends SIGHUP to its processes.
+/// Returns whether this process has a controlling terminal; a service has none. When a terminal is
+/// closed, its processes receive SIGHUP.
 pub fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
 /// Descriptors reserved for the line editor. It opens two for each line and waits for them with
-/// `select`, which supports no descriptor above 1023. Without the reserve, the sockets of a server
-/// could use all of them.
+/// `select`, which supports no descriptor above 1023. Without the reserve, a server's sockets could
+/// use up all descriptors that `select` supports.
 #[derive(Default)]
 pub(super) struct LowDescriptors(Mutex<Vec<OwnedFd>>);
 
@@ -348,7 +348,7 @@ impl LowDescriptors {
         }
     }
 
-    /// Releases them for the editor. Returns whether it can use the next one.
+    /// Releases them for the editor. Returns whether the editor can use the next free one.
     pub(super) fn give_up(&self) -> bool {
         self.0.lock().clear();
         lowest().is_some()
@@ -363,7 +363,7 @@ fn lowest() -> Option<OwnedFd> {
     (lowest.as_raw_fd() < libc::FD_SETSIZE as i32 - FEW).then_some(lowest)
 }
 
-/// Returns whether standard input and output are both a terminal.
+/// Returns whether standard input and output are both terminals.
 pub fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }

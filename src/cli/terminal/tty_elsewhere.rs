@@ -23,7 +23,7 @@ pub fn columns() -> usize {
     COLUMNS
 }
 
-/// Always `false`: a terminal that is closed sends no signal here.
+/// Always `false`: on this system, closing a terminal sends no signal.
 pub fn has_terminal() -> bool {
     false
 }
@@ -52,12 +52,12 @@ pub(super) fn stop_this_job() {}
 ///
 /// # Errors
 ///
-/// The system's error.
+/// Any I/O error.
 pub(super) fn read_input(into: &mut [u8]) -> io::Result<usize> {
     io::stdin().lock().read(into)
 }
 
-/// Does not wait. The read that follows waits, and can't be woken.
+/// Does not wait. The read that follows blocks, and can't be woken.
 pub(super) fn wait<T>(_: T, woken: &Wakened, _: Option<Duration>) -> Ready {
     match woken.0.try_recv() {
         Ok(()) => Ready::Woken,
@@ -134,7 +134,7 @@ impl EditorInput {
 /// A stub: this system has no hidden input.
 pub(super) struct HiddenTerminal(Infallible);
 
-/// Does not ask.
+/// Asks nothing, because this system has no hidden input.
 pub(super) fn ask_hidden(
     hidden: &mut Option<HiddenTerminal>,
     _: &str,
