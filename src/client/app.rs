@@ -28,7 +28,7 @@ use portal_core::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slo
 use portal_wire::{ClientCommand, ServerDoc, printable_lines};
 
 /// The first and the longest pause before an attempt to reconnect. Each pause is twice as long as
-/// the one before.
+/// the previous one.
 const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Finds a seat and chats until the user leaves or the connection is lost for good.
@@ -39,7 +39,7 @@ pub(super) fn chat(options: &Options) -> ExitStatus {
     // process.
     let say = |text: &str| {
         let text = palette.notice(&printable_lines(&format!("* {text}")));
-        // If this fails, there is no other place to report it.
+        // If this fails, there is nowhere else to report it.
         let _ = Output::Stderr.print(&(text + "\n"));
     };
     let refuse = |reason: &str| {
@@ -94,7 +94,7 @@ struct App<'o> {
     asked: Option<Prompt<Target>>,
     /// Set if a line of the script was not UTF-8; the script ended there.
     input_is_bad: bool,
-    /// The tick of the last key press.
+    /// The tick at which a key was last pressed.
     touched_at: Tick,
     signals: Listening,
     ticker: Ticker,
@@ -105,24 +105,24 @@ struct App<'o> {
 /// Timeout for the last replies if there is no `--server-timeout`.
 const LAST_ANSWERS: Duration = Duration::from_secs(60);
 
-/// Limit on the time that a leaving user waits for the rooms to receive the last messages.
+/// Maximum time that a leaving user waits for the rooms to receive the last messages.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// After this many ticks without a key press, the user may be away, and a mark shows where unread
 /// lines begin.
 const AWAY: u64 = 60;
 
-/// The treatment of input.
+/// How to treat input.
 enum InputMode {
     /// All input is accepted.
     Open,
-    /// There is no more input, but replies are pending. Each link has been sent a `PING`: its reply
-    /// shows that all earlier requests were answered.
+    /// There is no more input, but replies are pending. A `PING` was sent on each link; the reply
+    /// to it shows that all earlier requests have been answered.
     Finishing {
         /// The room links that have not replied yet.
         rooms: Vec<LinkId>,
     },
-    /// `TERMINATE` has been sent; now the server ends the connection.
+    /// `TERMINATE` has been sent, and the server is expected to end the connection.
     Leaving,
 }
 
@@ -130,7 +130,7 @@ enum InputMode {
 struct SessionState {
     watch: Watch,
     input: InputMode,
-    /// The number of `PING`s sent on the main link, and of their replies.
+    /// The number of `PING`s sent on the main link, and the number of replies to them.
     pings: u32,
     pongs: u32,
 }
@@ -284,8 +284,8 @@ impl<'o> App<'o> {
             if takes_input {
                 self.ask(std::mem::replace(&mut ahead, TypeAhead::KeepsTarget));
             }
-            // While the terminal can't keep up, accept no events. The socket then fills up, and in
-            // the end the server decides.
+            // While the terminal can't keep up, accept no events. The socket then fills up, and the
+            // server decides when to give up on this client.
             let event = if self.screen.is_behind() {
                 &no_events
             } else {
@@ -464,7 +464,8 @@ impl<'o> App<'o> {
         self.chat.ticked(link, &self.screen)
     }
 
-    /// Handles the end of the input. Pending requests must be answered before the client leaves.
+    /// Handles the end of the input. The client must not leave before pending requests are
+    /// answered.
     fn finish(&mut self, link: &Link, stay: &mut SessionState) {
         let mut rooms = Vec::new();
         for room in self.chat.room_links() {
@@ -510,7 +511,7 @@ impl<'o> App<'o> {
             Some(asked) if !self.screen.has_prompts() && wanted.ask != PromptKind::Hidden => {
                 asked.ask == wanted.ask
             }
-            // A partner who has logged in meanwhile has a new name, but is the same partner.
+            // A partner who has logged in since then has a new name, but is the same partner.
             // Redrawing the prompt would end a history search.
             Some(asked) if wanted.target != Target::Nobody => {
                 (&asked.target, asked.ask) == (&wanted.target, wanted.ask)
@@ -523,8 +524,8 @@ impl<'o> App<'o> {
         }
     }
 
-    /// Asks a user who was disconnected as idle whether to reconnect. Without that, an idle client
-    /// would keep its seat by reconnecting. Returns whether to reconnect.
+    /// Asks a user who was disconnected for being idle whether to reconnect. Without this question,
+    /// an idle client would keep its seat by reconnecting. Returns whether to reconnect.
     fn is_there_again(&mut self) -> bool {
         if !self.screen.has_prompts() {
             return false;
@@ -593,8 +594,8 @@ impl<'o> App<'o> {
         }
     }
 
-    /// Waits, unless the user leaves meanwhile. A script's lines are kept for the next session; a
-    /// user's lines are rejected with a message.
+    /// Waits, unless the user leaves in the meantime. A script's lines are kept for the next
+    /// session; a user's lines are rejected with a message.
     fn wait(&mut self, duration: Duration) -> Result<(), ExitStatus> {
         let over = crossbeam_channel::after(duration);
         let nothing = never();

@@ -1,4 +1,5 @@
-//! The commands that a user can type. The help and the completion are made from their table.
+//! The commands that a user can type, in a table from which the help and the completions are
+//! generated.
 
 use portal_wire::ClientCommand;
 
@@ -13,7 +14,7 @@ pub(super) enum TypedLine<'l> {
     Public(&'l str),
     /// `PM` or `BM` alone: asks for the public message (seed 002).
     AskPublic,
-    /// `/pm TEXT`, which some users mean for everyone and most for one user.
+    /// `/pm TEXT`, by which some users mean a message to everyone and most a message to one user.
     AmbiguousPublic(&'l str),
     /// `/msg NAME TEXT`.
     Direct {
@@ -67,7 +68,7 @@ pub(super) enum Timestamp {
     DateTime,
 }
 
-/// The messages for which the bell rings, or for which there is a desktop notification.
+/// The messages that ring the bell or show a desktop notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
     Off,
@@ -85,7 +86,7 @@ impl When {
         }
     }
 
-    /// Returns whether it includes a message that is `direct` or not.
+    /// Returns whether this includes a message; `direct` is true for a direct message.
     pub(super) fn is_for(self, direct: bool) -> bool {
         self == When::All || (self == When::Direct && direct)
     }
@@ -94,7 +95,7 @@ impl When {
 /// The source of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Typist {
-    /// A user at a prompt: a slash and an unknown command is a typing error.
+    /// A user at a prompt, where an unknown command after a slash is a typo.
     Person,
     /// A pipe: a line that is not a command is text.
     Script {
@@ -177,7 +178,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["to"],
         arguments: "[ROOM|NAME|all]",
-        help: "send all that you type there; /to alone sends it to your partner again",
+        help: "send everything you type there; /to alone sends it to your partner again",
         takes: Takes::Whom,
         has_text: false,
         read: |whom| Some(TypedLine::To(given(whom))),
@@ -185,7 +186,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["query"],
         arguments: "NAME",
-        help: "send all that you type to NAME alone",
+        help: "send everything you type to NAME alone",
         takes: Takes::Name,
         has_text: false,
         read: |name| given(name).map(TypedLine::Query),
@@ -318,7 +319,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["cancel"],
         arguments: "",
-        help: "cancel the question that you are asked",
+        help: "cancel the current question",
         takes: Takes::Nothing,
         has_text: false,
         read: |_| Some(TypedLine::Cancel),
@@ -347,7 +348,8 @@ fn given(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Parses a typed line. A line that begins with two slashes is chat that begins with one.
+/// Parses a typed line. A line that begins with two slashes is chat text that begins with one
+/// slash.
 pub(super) fn read(line: &str, typist: Typist) -> TypedLine<'_> {
     if typist != (Typist::Script { seed_words: false }) {
         // The operations of seed 002, each alone on its line.

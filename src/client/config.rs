@@ -1,4 +1,4 @@
-//! The files that keep a user's settings and typed lines between runs.
+//! The files that keep a user's settings and command history between runs.
 //!
 //! The settings are a text file: `server`, `port` and `name`, and the options of the command line
 //! without their dashes, one per line. They apply only if the command line names no server, so
@@ -17,7 +17,7 @@ pub(super) fn settings_file() -> Option<PathBuf> {
     files::settings_file("client.conf")
 }
 
-/// The file of typed lines. `None` without a home directory.
+/// The history file. `None` without a home directory.
 pub(super) fn history_file() -> Option<PathBuf> {
     files::state_file("history")
 }
@@ -31,10 +31,10 @@ pub(super) fn known_servers_file() -> Option<PathBuf> {
 pub(super) const NOT_A_SETTING: [&str; 6] =
     ["config", "save", "help", "version", "man", "completions"];
 
-/// The settings that are positional on the command line, with the options of seed 004 for them.
+/// The settings that are positional on the command line, with their options in seed 004.
 const SEED_OPTIONS: [(&str, &str); 3] = [("server", "-h"), ("port", "-p"), ("name", "-n")];
 
-/// A setting in the form of a command line word, with its line number.
+/// A setting as a command line word, with its line number.
 pub(super) struct Setting {
     pub(super) line: usize,
     pub(super) word: OsString,
@@ -60,7 +60,7 @@ pub(super) fn read_settings(
                 format!("{key} is already set on line {first}; delete one of the two lines");
             return Err((number, reason));
         }
-        // A flag that is switched off needs no word.
+        // A flag that is switched off adds no word.
         settings.extend(word.map(|word| Setting {
             line: number,
             word: word.into(),
@@ -122,7 +122,7 @@ fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<Str
     Ok(Some(word))
 }
 
-/// The reason why there is no setting of that name, and the fix.
+/// Explains why there is no setting of that name, and names the fix.
 fn unknown(key: &str, value: &str, command: &clap::Command) -> String {
     let setting = |key: &str| format!("{key} {value}").trim_end().to_owned();
     let is_setting = |key: &str| {
@@ -163,7 +163,7 @@ fn unknown(key: &str, value: &str, command: &clap::Command) -> String {
     }
 }
 
-/// The option with a name like that, as the command line parser suggests it.
+/// Returns the option with a similar name that the command line parser suggests.
 fn similar(key: &str, command: &clap::Command) -> Option<String> {
     let words = ["chatclient".to_owned(), format!("--{key}")];
     let error = command.clone().try_get_matches_from(words).err()?;
@@ -173,8 +173,8 @@ fn similar(key: &str, command: &clap::Command) -> Option<String> {
     }
 }
 
-/// Returns `text` with these settings replaced or added. Comments, other settings and the order
-/// stay.
+/// Returns `text` with these settings replaced or added. Comments, other settings and the order are
+/// kept.
 pub(super) fn with_settings(text: &str, settings: &[(String, String)]) -> String {
     let mut merged = String::new();
     let mut missing: Vec<&(String, String)> = settings.iter().collect();
@@ -185,7 +185,7 @@ pub(super) fn with_settings(text: &str, settings: &[(String, String)]) -> String
             merged.push('\n');
             continue;
         };
-        // If two lines set the same key, only the first one stays.
+        // If two lines set the same key, only the first one is kept.
         let before = missing.len();
         missing.retain(|(there, _)| there != key);
         if missing.len() < before {

@@ -12,12 +12,12 @@ pub(super) struct Introduction {
     known: Option<with_tls::Known>,
 }
 
-/// The consequence of a failed connection.
+/// The verdict on a failed connection.
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 pub(super) enum FailureVerdict {
     /// The connection did not fail because of the certificate.
     NotMine,
-    /// The certificate is trusted now: try again.
+    /// The certificate is now trusted: try again.
     TryAgain,
     /// The certificate is not trusted: the reason and the fix, for the user.
     Refused(String),
@@ -76,7 +76,7 @@ mod with_tls {
     pub(super) struct Known {
         servers: Option<KnownServers>,
         trust: Trust,
-        /// The place where the user has given the fingerprint.
+        /// Where the user specified the fingerprint.
         pinned_at: Option<String>,
     }
 
@@ -180,7 +180,8 @@ mod with_tls {
         }
     }
 
-    /// Checks the following connections against `pin`, or against the system's authorities.
+    /// Makes later connections check the certificate against `pin`, or against the system's
+    /// authorities.
     fn use_trust(options: &mut Options, pin: Option<Fingerprint>) -> Result<Trust, String> {
         let host = options.server.parse::<Host>();
         let trust = Trust::new(pin, host.is_err()).map_err(|error| format!("--tls: {error}"))?;

@@ -3,8 +3,8 @@
 //! The main thread alone decides what to send and what to show. It blocks on channels that three
 //! other threads feed: `keyboard` (the line editor, or piped standard input), `listener` (the
 //! socket) and `ticker` (the clock, for the client's own timeout). On a terminal, `keys` reads the
-//! user's input for the editor, and `printer` shows lines above the one being typed, because that
-//! can block. `signals` only catches signals.
+//! user's input for the editor, and `printer` shows lines above the one being typed, because
+//! showing them can block. `signals` only catches signals.
 //!
 //! The recipient of a line is a value, a `Target`. Each prompt has one, and a line keeps the target
 //! of the prompt under which it was begun.
@@ -36,7 +36,7 @@ enum ExitStatus {
     Left,
     /// No connection, or the connection was lost, or the server ended it.
     Lost,
-    /// A script has ended normally, but something in it was refused or not sent.
+    /// A script ended normally, but something in it was refused or not sent.
     Refused,
     /// An option, a file or the piped input is invalid.
     BadInput,

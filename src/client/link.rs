@@ -47,7 +47,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// The system's error if it can't start a thread.
+    /// An I/O error if the system can't start a thread.
     pub(super) fn start(
         seat: ClientSeat,
         id: LinkId,
@@ -99,7 +99,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// The socket's error. The link is unusable then, because part of the frame may have been sent.
+    /// The socket's error. The link is then unusable, because part of the frame may have been sent.
     pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
         (&*self.stream).write_all(frame)
     }
@@ -146,7 +146,7 @@ impl LinkReader {
     }
 
     /// Sends an event to the main thread. If that thread is slow, the data waits in the socket, and
-    /// so at the sender. Returns whether to continue. All links share the channel, so a full
+    /// then at the sender. Returns whether to continue. All links share the channel, so a full
     /// channel must not block forever: the main thread may be waiting for this thread to end.
     fn emit(&self, mut events: LinkEvent) -> bool {
         const PATIENCE: Duration = Duration::from_millis(100);

@@ -27,8 +27,8 @@ pub(crate) const MANUAL: Manual = Manual {
                 Item("0", "You left."),
                 Item(
                     "1",
-                    "No connection, or the server ended it. From a pipe also: something was refused \
-                     or not sent.",
+                    "No connection, or the server ended it. With input from a pipe, also: \
+                     something was refused or not sent.",
                 ),
                 Item("2", "An option, a file or the input is invalid."),
                 Item("3", "The server is full, and --retry has run out."),
@@ -84,7 +84,7 @@ pub(crate) const MANUAL: Manual = Manual {
                 Item("NO_COLOR", "No colours if it is set and not empty."),
                 Item(
                     "TERM",
-                    "With dumb or nothing: no colours and no line editing.",
+                    "If it is dumb or not set: no colours and no line editing.",
                 ),
                 Item("TZ", "The time zone of the times shown."),
             ],

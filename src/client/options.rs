@@ -72,7 +72,7 @@ struct ClientArguments {
     /// Use TLS, and accept only the certificate with this SHA-256 fingerprint
     #[arg(long, value_name = "SHA256", conflicts_with_all = ["compat", "callback"])]
     tls_fingerprint: Option<String>,
-    /// Speak like the original programs, in this revision
+    /// Use the protocol of the original programs, in this revision
     #[arg(long, value_name = "0|1|2", value_parser = revision)]
     compat: Option<Revision>,
     /// How many times to retry, every 2 s, when the server is full [default: no limit]; 0 gives up
@@ -89,7 +89,7 @@ struct ClientArguments {
     /// there is no terminal to ask on
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Make PM, BM, DM and EX, alone on a line, commands in a pipe, too
+    /// Treat PM, BM, DM and EX, alone on a line, as commands in piped input, too
     #[arg(long)]
     commands: bool,
     /// Read server, port, name and options from FILE when no SERVER is given [default:
@@ -97,7 +97,7 @@ struct ClientArguments {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Save the server, port, name and options of this command line in that file; its other lines
-    /// stay
+    /// are kept
     #[arg(long)]
     save: bool,
     /// Print every socket call with its bytes, including passwords
@@ -113,7 +113,7 @@ struct ClientArguments {
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
 
-    /// The place of `--tls-fingerprint`, if it is in the settings file.
+    /// Where `--tls-fingerprint` was set, if that was in the settings file.
     #[arg(skip)]
     fingerprint_place: Option<String>,
 
@@ -143,7 +143,7 @@ pub(super) struct TlsWanted {
     pub(super) fingerprint: Option<Given>,
 }
 
-/// A value, and the place where the user has set it.
+/// A value, and where the user set it.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
     pub(super) value: String,
@@ -163,17 +163,17 @@ pub(super) struct Options {
     pub(super) compat: Option<Revision>,
     /// The port on which the worker connects to us; 0 lets the system choose.
     pub(super) callback: Option<u16>,
-    /// Limit on retries when the server is full; `None` means no limit.
+    /// Maximum number of retries when the server is full; `None` means no limit.
     pub(super) retry: Option<u32>,
     pub(super) reconnect: bool,
-    /// Limit on the server's silence; `None` means no limit.
+    /// Maximum time that the server may send nothing; `None` means no limit.
     pub(super) server_timeout: Option<Duration>,
     pub(super) color: bool,
     /// The password from a file or a variable.
     pub(super) password: Option<Given>,
-    /// Set if the operations of seed 002, alone on a line, are commands in a pipe, too.
+    /// Set if the operations of seed 002, alone on a line, are commands in piped input, too.
     pub(super) commands: bool,
-    /// The lines of earlier runs, for a user at a terminal.
+    /// The lines from earlier runs, for a user at a terminal.
     pub(super) history: Option<History>,
     /// The connector for all connections.
     pub(super) dial: Connector,
@@ -209,7 +209,8 @@ pub(super) fn parse(
     command(read, &arguments).map_err(|error| refuse::<ClientArguments>(&error))
 }
 
-/// The words of the settings file, followed by those of the command line, as clap expects them.
+/// Returns the words of the settings file, followed by those of the command line, as clap expects
+/// them.
 fn words(settings: &[OsString], arguments: &[OsString]) -> Vec<OsString> {
     let program = OsString::from("chatclient");
     let all = std::iter::once(&program).chain(settings).chain(arguments);
@@ -446,7 +447,7 @@ fn given(arguments: &[OsString]) -> Result<Vec<(String, String)>, String> {
             let file = Path::new(&value);
             if !file.is_file() {
                 return Err(format!(
-                    "{} is not a regular file, so it will not exist next time; leave --password-file out",
+                    "{} is not a regular file, so it will not exist next time; omit --password-file",
                     file.display()
                 ));
             }

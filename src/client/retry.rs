@@ -1,4 +1,4 @@
-//! Retries for a seat: when, how often, and the messages meanwhile.
+//! Retries for a seat: pauses, limits and messages.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use super::seek::{ClientSeat, SeekError, find_seat};
 
 /// The pause after FULL (seed 000, rule 7).
 const FULL_PAUSE: Duration = Duration::from_secs(2);
-/// Limit on consecutive rejections by the worker; more of them are not an accident.
+/// Maximum number of consecutive rejections by the worker; more than that can't be an accident.
 const TURNED_AWAY: u32 = 3;
-/// Limit on consecutive connections that the portal closes without an answer, and the pause between
-/// them.
+/// Maximum number of consecutive connections that the portal closes without an answer, and the
+/// pause between them.
 const HUNG_UP: u32 = 8;
 const HUNG_UP_PAUSE: Duration = Duration::from_millis(500);
 
@@ -18,7 +18,7 @@ const HUNG_UP_PAUSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 ///
-/// [`SeekError`]: the reason why there is none.
+/// A [`SeekError`] with the reason.
 pub(super) fn find_first_seat(
     options: &Options,
     report: &dyn Fn(&str),
@@ -47,7 +47,8 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    /// The pause before the next attempt, or `None` if it makes no sense or is not allowed.
+    /// Returns the pause before the next attempt, or `None` if another attempt makes no sense or is
+    /// not allowed.
     pub(super) fn pause_after(&mut self, error: &SeekError, options: &Options) -> Option<Duration> {
         match error {
             SeekError::Full => {
@@ -85,8 +86,8 @@ impl Tries {
     }
 }
 
-/// A random extra of up to a quarter of `pause`, so that a class that lost its server does not
-/// reconnect all at once.
+/// Returns a random extra delay of up to a quarter of `pause`, so that a class that has lost its
+/// server does not reconnect all at once.
 pub(super) fn jitter(pause: Duration) -> Duration {
     // Without random numbers, all clients retry at once, which is no worse than having no jitter.
     let part = getrandom::u32().unwrap_or(0) % 256;
@@ -122,7 +123,7 @@ mod tests {
             .map(|_| tries.pause_after(&SeekError::Full, &options))
             .collect();
         assert_eq!(pauses, [Some(FULL_PAUSE), Some(FULL_PAUSE), None]);
-        // After a hang-up of the portal, the client retries, but not forever.
+        // After the portal hangs up, the client retries, but not forever.
         let hung_up = || SeekError::PortalHungUp {
             address: ([127, 0, 0, 1], 1).into(),
             error: std::io::ErrorKind::UnexpectedEof.into(),

@@ -20,13 +20,15 @@ use portal_core::clock::slowed;
 use portal_net::limits::THREAD_STACK;
 use portal_wire::{Relay, Scope, columns_at_most, printable, printable_text};
 
-/// Limit on lines that wait for the terminal. Beyond it, the client stops reading from the server.
+/// Maximum number of lines that wait for the terminal. Beyond this limit, the client stops reading
+/// from the server.
 const LINES_BEHIND: usize = 1000;
 
-/// Limit on waiting lines that are printed in one piece.
+/// Maximum number of waiting lines to print in one piece.
 const LINES_TOGETHER: usize = 200;
 
-/// Limit on the time for showing the last lines, if the user is in the middle of a history search.
+/// Maximum time to wait until the last lines are shown, in case the user is in the middle of a
+/// history search.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Prints nothing: moves up a line and down again. Once the editor has accepted it, everything
@@ -56,7 +58,8 @@ pub(super) struct Screen {
     out: Out,
 }
 
-/// The colour of each name: always the same, and different from those of the names right before it.
+/// The colour of each name: always the same, and different from those of the most recently added
+/// names.
 #[derive(Default)]
 struct Colours {
     by_name: HashMap<String, usize>,
@@ -86,7 +89,7 @@ impl Colours {
 }
 
 enum Out {
-    /// Standard output as it is, for a script or a terminal without a line editor.
+    /// Plain standard output, for a script or a terminal without a line editor.
     Plain {
         /// Set if the reader has closed the pipe.
         reader_gone: Cell<bool>,
@@ -129,7 +132,7 @@ impl Screen {
     ///
     /// # Errors
     ///
-    /// The system's error if it can't start a thread.
+    /// An I/O error if the system can't start a thread.
     pub(super) fn above(
         palette: Palette,
         mut printer: Printer,
@@ -201,7 +204,7 @@ impl Screen {
         }
     }
 
-    /// Sets the timestamp before each further line.
+    /// Sets the kind of timestamp shown before each further line.
     pub(super) fn set_timestamp(&self, timestamp: Timestamp) {
         self.timestamp.set(timestamp);
     }
@@ -231,7 +234,7 @@ impl Screen {
 
     fn mark_unread(&self) {
         if self.has_prompts() && self.away.get() && !self.marked.replace(true) {
-            self.show(self.palette.faint("---- new since your last key ----") + "\n");
+            self.show(self.palette.faint("---- unread ----") + "\n");
         }
     }
 
@@ -340,7 +343,7 @@ impl Screen {
         self.show(text);
     }
 
-    /// Shows the client's own text, unchanged.
+    /// Shows a text of the client's own, unchanged.
     pub(super) fn text(&self, text: &str) {
         self.show(format!("{text}\n"));
     }
@@ -403,8 +406,8 @@ impl Screen {
         }
     }
 
-    /// Waits until every line has been shown, as far as the editor allows that. Then ends the
-    /// editor with `stop_editor`, and ends the printer.
+    /// Waits until every line has been shown, if the editor allows that. Then ends the editor with
+    /// `stop_editor`, and ends the printer.
     pub(super) fn close(self, stop_editor: impl FnOnce()) {
         let Out::Above {
             trace,
@@ -428,7 +431,7 @@ impl Screen {
     }
 }
 
-/// A server's time (RFC 3339) in the local time zone, with the date unless it is today.
+/// Formats a server's time (RFC 3339) in the local time zone, with the date unless it is today.
 fn local_time(time: &str) -> Option<String> {
     let now = Zoned::now();
     let then = time

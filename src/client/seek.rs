@@ -27,21 +27,21 @@ pub(super) struct ClientSeat {
     /// Contains the bytes that followed the welcome.
     pub(super) frames: FrameReader,
     pub(super) codec: Codec,
-    /// The place of the seat, for the user: `on port 50001`.
+    /// The seat's location as shown to the user, such as `on port 50001`.
     pub(super) place: String,
     /// The connector for other connections to the same server.
     pub(super) dial: Connector,
 }
 
-/// The reason why there is no seat.
+/// Why there is no seat.
 #[derive(Debug)]
 pub(super) enum SeekError {
     /// Every worker is occupied; retry in 2 s.
     Full,
     /// Like [`SeekError::Full`], but another server of the chat, at this address, has free seats.
     FullHere(SocketAddr),
-    /// The worker did not accept the passcode: it arrived too late, or another connection had used
-    /// it up. Asking the portal again helps.
+    /// The worker did not accept the passcode: it arrived too late, or another connection had
+    /// already used it. Asking the portal again helps.
     TurnedAway,
     /// The portal closed the connection before it answered. It may have more callers than it can
     /// serve, so the client should ask again.
@@ -62,7 +62,7 @@ pub(super) enum SeekError {
         address: SocketAddr,
         error: io::Error,
     },
-    /// The worker announced a callback, but it did not arrive. `strangers` counts other callers.
+    /// The worker announced a callback, but did not connect. `strangers` counts other callers.
     NoCall { address: SocketAddr, strangers: u32 },
     /// The server refused the request, for this reason.
     Refused { sentence: String },
@@ -458,7 +458,7 @@ mod tests {
             .unwrap();
         let port = socket.local_addr().unwrap().as_socket().unwrap().port();
         let Err(error) = find_seat(&options(port, PortalProtocol::Tcp)) else {
-            panic!("somebody there")
+            panic!("a program answered")
         };
         // `make run-server` under cargo; the program's own name if the test runs by itself.
         let cure = Invocation::of_this_process().server();

@@ -25,7 +25,7 @@ pub(super) enum Target {
     Secret(u64),
 }
 
-/// The recipient that the user has chosen with `/to`. It outlasts a lost link.
+/// The recipient that the user has chosen with `/to`. It survives a lost link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Focus {
     /// The current partner.
@@ -36,9 +36,9 @@ pub(super) enum Focus {
     Person(String),
     /// A room, by its exact name.
     Room(String),
-    /// No recipient, because a line that should have chosen one failed, or the user has left the
-    /// room. Contains the reason. Only a script stays in this state: it has no prompt that would
-    /// show another target.
+    /// No recipient, because a line that should have chosen one failed, or because the user left
+    /// the room. Contains the reason. Only a script stays in this state, because it has no prompt
+    /// to show a different target.
     Lost(String),
 }
 

@@ -23,7 +23,7 @@ impl fmt::Debug for TraceOut {
 }
 
 impl TraceOut {
-    /// The function that a tap calls with each socket call.
+    /// Returns the function that a tap calls with each socket call.
     pub(crate) fn printing(&self) -> Trace {
         let out = self.clone();
         Arc::new(move |call: &Call<'_>| {
@@ -44,7 +44,7 @@ impl TraceOut {
     }
 
     fn print(&self, call: &Call<'_>) {
-        // Write nothing under the lock: the reader of standard error may have stopped.
+        // Write nothing while holding the lock: the reader of standard error may have stopped.
         let above = self.above.lock().clone();
         match above {
             Some(lines) => {

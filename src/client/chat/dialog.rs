@@ -72,8 +72,8 @@ impl Chat {
             commands::is_known_command(line)
         };
         if leaves {
-            // A command typed instead of an answer is not an answer. Above all, it must not be sent
-            // to everyone.
+            // A command typed at a question is not an answer. Above all, it must not be sent to
+            // everyone.
             self.leave_dialog(link, screen)?;
             let is_cancel = line.trim().eq_ignore_ascii_case("/cancel");
             return if is_hidden || is_cancel {
@@ -140,7 +140,7 @@ impl Chat {
         }
     }
 
-    /// Cancels the open question, also at the server.
+    /// Cancels the open question, on the server as well.
     fn leave_dialog(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         match std::mem::replace(&mut self.dialog, Dialog::Talk) {
             Dialog::Talk | Dialog::Awaiting(_) => return Ok(()),
@@ -205,7 +205,7 @@ impl Chat {
             self.given_at = Some(given.place);
         }
         match credentials.password.clone() {
-            // Known from before a reconnect, or given at the start.
+            // Known from before a reconnect, or given at startup.
             Some(password) => self.prove(&password, link, screen),
             None => {
                 let first = None;
@@ -230,7 +230,7 @@ impl Chat {
                 self.ask(Dialog::Password { new_account, first });
                 return Ok(());
             }
-            // A typing error in a new password would lock out its owner.
+            // A typo in a new password would lock its owner out.
             None if new_account => {
                 let first = Some(password.to_owned());
                 self.ask(Dialog::Password { new_account, first });
@@ -278,7 +278,8 @@ impl Chat {
                     new: Secret(new.clone().into()),
                 };
                 if let Some(credentials) = &mut self.credentials {
-                    // For reconnecting. If the server rejects it, the user is asked again then.
+                    // Keep it for reconnecting. If the server rejects it then, the user is asked
+                    // again.
                     credentials.password = Some(new);
                 }
                 return self.ask_server(passwd, Awaiting::Passwd, link, screen);

@@ -172,7 +172,7 @@ impl Chat {
         if is_direct {
             self.last_direct = Some(relay.from.to_string());
         }
-        // A partner who has logged in since then uses their name.
+        // A partner who has logged in since then goes by that name.
         if relay.scope == Scope::Partner
             && let Some(partner) = &mut self.partner
         {
@@ -232,7 +232,7 @@ impl Chat {
         };
         screen.notice(&format!(
             "{who} {are} online: write to {one} with /msg {one} TEXT, to everyone with /all TEXT; \
-             /to {one} or /to all sends all that you type there"
+             /to {one} or /to all sends everything you type there"
         ));
     }
 
@@ -268,7 +268,7 @@ impl Chat {
         }
     }
 
-    /// Shows news of a room, from any link. Returns whether the document was such news.
+    /// Shows news about a room, from any link. Returns whether the document was news about a room.
     pub(super) fn room_news(&self, doc: &ServerDoc<'_>, screen: &Screen) -> bool {
         match doc {
             ServerDoc::RoomJoined { .. } | ServerDoc::RoomLeft { .. } if self.quiet => {}

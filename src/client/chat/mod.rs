@@ -1,8 +1,8 @@
 //! The conversation from the user's point of view.
 //!
-//! `state` is the user's name and recipients; `typed` converts lines into documents, and `frames`
-//! converts documents into lines; `dialog` asks questions and handles the answers; `rooms` joins
-//! and leaves rooms.
+//! `state` holds the user's name and recipients; `typed` converts lines into documents, and
+//! `frames` converts documents into lines; `dialog` asks questions and handles the answers; `rooms`
+//! joins and leaves rooms.
 
 mod completion;
 mod dialog;

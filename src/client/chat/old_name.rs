@@ -1,17 +1,17 @@
 //! Retries for a name that the server still holds for the old connection. The name is free again
-//! once the server has given that connection up.
+//! once the server has given up on that connection.
 //!
-//! A link that breaks silently (a laptop that changes its network) leaves a connection at the
-//! server that looks alive for up to `limits::VANISHED_WITHIN`. With a password, its owner takes
-//! the name over at once. Without passwords, the server can't tell the owner from another client.
+//! A link that breaks silently (a laptop that changes networks) leaves a connection on the server
+//! that looks alive for up to `limits::VANISHED_WITHIN`. With a password, the owner of the name can
+//! take it over at once. Without passwords, the server can't tell the owner from another client.
 
 /// The number of the client's ticks between two attempts.
 const EVERY: u32 = 10;
-/// Limit on attempts. Together they take longer than a server needs to detect that a machine has
-/// vanished ([`portal_net::limits::VANISHED_WITHIN`]).
+/// Maximum number of attempts. Together they take longer than a server needs to detect that a
+/// machine has vanished ([`portal_net::limits::VANISHED_WITHIN`]).
 const TIMES: u32 = 25;
 
-/// The user's previous name here, and the attempts to get it back.
+/// The user's previous name on this server, and the attempts to get it back.
 #[derive(Default)]
 pub(super) struct OldName {
     name: Option<String>,
@@ -20,7 +20,7 @@ pub(super) struct OldName {
     asked: u32,
 }
 
-/// The reaction to a name that is in use.
+/// How to react when a name is in use.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NameRefused {
     /// Another user has the name, or the attempts are used up: choose another name.

@@ -1,4 +1,4 @@
-//! The questions to the user, and the server's replies that may have to arrive first.
+//! Questions to the user, and the server's replies that may have to arrive first.
 
 use portal_wire::ErrorCode;
 
@@ -15,7 +15,7 @@ pub(super) enum Dialog {
         new_account: bool,
         first: Option<String>,
     },
-    /// A change of the password: the old one, the new one, the new one again.
+    /// A password change: the old password, the new one, and the new one again.
     Passwd {
         old: Option<String>,
         new: Option<String>,

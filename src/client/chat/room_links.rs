@@ -9,7 +9,8 @@ use crate::link::{Link, LinkEvent, LinkId};
 pub(super) struct RoomLinks {
     /// By lower-case name.
     pub(super) by_key: BTreeMap<String, RoomLink>,
-    /// Rooms that were left. The last replies may still arrive until the server ends the link.
+    /// Rooms that the user has left. Their last replies may still arrive until the server ends the
+    /// link.
     pub(super) left: Vec<RoomLink>,
     /// The rooms to join again after the main link was lost.
     pub(super) wanted: BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! The user's rooms, each with its own connection (seed 004).
+//! The rooms that the user is in, each with its own connection (seed 004).
 
 use super::question::{Awaiting, Dialog};
 use super::room_links::{Leaving, RoomLink};
@@ -78,7 +78,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Enters a room in which the server has reserved a place.
+    /// Enters a room in which the server has reserved a place for the user.
     pub(super) fn enter_room(
         &mut self,
         name: &str,
@@ -99,7 +99,8 @@ impl Chat {
             Ok(link) => {
                 let (key, name) = (name.to_ascii_lowercase(), name.to_owned());
                 screen.notice(&format!(
-                    "you joined {name}; /send {name} TEXT writes to it, /to {name} sends all you type there"
+                    "you joined {name}; /send {name} TEXT writes to it, /to {name} sends everything \
+                     you type there"
                 ));
                 self.rooms.wanted.insert(name.clone());
                 self.known.lock().rooms.insert(name.clone());
@@ -120,8 +121,8 @@ impl Chat {
         }
     }
 
-    /// Leaves a room. The messages to the room are sent on a different link from `LEAVE`. So the
-    /// room must first reply to a `PING`, which shows that it has received them.
+    /// Leaves a room. Messages to the room and `LEAVE` are sent on different links. So the room
+    /// must first reply to a `PING`, which shows that it has received the messages.
     pub(super) fn leave_room(
         &mut self,
         name: &str,
@@ -180,7 +181,7 @@ impl Chat {
     /// Reports that a link ended before all messages on it were answered.
     pub(super) fn not_confirmed(&mut self, whom: &str, screen: &Screen) {
         let sentence = format!(
-            "your last message to {whom} was perhaps not sent: it was not confirmed (press ↑ to get \
+            "your last message to {whom} may have been lost: it was not confirmed (press ↑ to get \
              it back)"
         );
         self.not_sent(&sentence, screen);
@@ -196,7 +197,7 @@ impl Chat {
     ) -> Result<(), SessionEnd> {
         let mut rooms = self.rooms.by_key.values().chain(&self.rooms.left);
         let Some(room) = rooms.find(|room| room.link.id() == id) else {
-            // A late event from a link that was given up.
+            // A late event from an abandoned link.
             return Ok(());
         };
         let (name, codec, leaving) = (room.name.clone(), room.link.codec(), room.leaving);
@@ -217,7 +218,7 @@ impl Chat {
                     screen.notice(&format!("you are no longer in {name}"));
                     self.lose_focus(&name, screen);
                 } else if is_checking {
-                    // The link has ended by itself; the server's reply shows whether the user has
+                    // The link ended on its own; the server's reply shows whether the user has
                     // left.
                     return self.send_leave(&name, link, screen);
                 }

@@ -18,14 +18,14 @@ use crate::target::{Focus, Target};
 use portal_cli::terminal::{Prompt, PromptKind};
 use portal_wire::{ClientCommand, ClientDoc};
 
-/// The reason why a session ended.
+/// Why a session ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SessionEnd {
     /// The user left.
     Left,
-    /// The user was idle for too long, and may reconnect with a key.
+    /// The user was idle for too long, and may reconnect by pressing a key.
     Idle,
-    /// The server does not want the user: reconnecting would be rude or useless.
+    /// The server dismissed the user: reconnecting would be rude or useless.
     Dismissed,
     /// The link was lost, or the server ended it for its own reasons: reconnecting makes sense.
     Lost,
@@ -61,9 +61,9 @@ pub(crate) struct Chat {
     pub(super) typist: Typist,
     pub(super) has_prompts: bool,
     pub(super) credentials: Option<Credentials>,
-    /// Given at the start, and valid for one attempt.
+    /// Given at startup, and used for only one attempt.
     pub(super) given_password: Option<Given>,
-    /// The place of the given password, until the server has replied to it.
+    /// Where the given password came from; cleared once the server has replied to it.
     pub(super) given_at: Option<String>,
     /// The name on the previous link, while the server still holds it for that link.
     pub(super) old_name: OldName,
@@ -77,7 +77,7 @@ pub(crate) struct Chat {
     pub(super) arrivals: u64,
     /// The number of the main link. Replies to messages on an earlier one are not awaited.
     pub(super) link: u64,
-    /// Set once the server has reported the partner; it does so once, unasked.
+    /// Set once the server has reported the partner, which it does once, without being asked.
     pub(super) presence_notified: bool,
     /// Set if the server is an original program, which has no names, rooms or partners.
     pub(super) is_legacy: bool,
@@ -100,7 +100,7 @@ pub(crate) struct Chat {
     pub(super) refusals: u32,
     /// The number of public and direct messages on the main link without a reply.
     pub(super) unanswered: u32,
-    /// The rest of a paste, while the server must reply to what came before it.
+    /// The rest of a paste, which waits until the server has replied to the previous part.
     pub(super) pieces: VecDeque<String>,
     /// The partner at the time of the paste: a line for that partner must not go to another one.
     pub(super) pasted_beside: Target,
@@ -214,7 +214,7 @@ impl Chat {
         let (name, ask) = match self.question() {
             Some(question) => question?,
             // The meaning of a script's line may depend on the users online, and a script does not
-            // check first.
+            // check that first.
             None if self.silent_whos > 0 && !self.has_prompts => return None,
             None => (self.talk_prompt(), PromptKind::Line),
         };
@@ -255,7 +255,7 @@ impl Chat {
         self.rooms.links()
     }
 
-    /// Reports that something is not sent, and why.
+    /// Reports that something was not sent, and why.
     pub(super) fn not_sent(&mut self, text: &str, screen: &Screen) {
         self.refusals += 1;
         screen.not_sent(text);
@@ -335,7 +335,7 @@ pub(super) fn send_frame(frame: &[u8], link: &Link, screen: &Screen) -> Result<(
 }
 
 /// Sends a command that the user does not see. Ignores errors: if the link is lost, its listener
-/// reports that, too.
+/// reports that.
 pub(crate) fn mention(command: ClientCommand<'_>, link: &Link) {
     let mut frame = Vec::new();
     link.codec()

@@ -67,8 +67,8 @@ impl Chat {
     }
 
     /// Handles the next part of a paste, unless the server must reply to the previous one. After a
-    /// failure, or while a question is open, drops the rest: the user did not know of that when
-    /// pasting.
+    /// failure, or while a question is open, drops the rest, because the user did not know about
+    /// that when pasting.
     pub(crate) fn go_on(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         while self.dialog == Dialog::Talk
             && let Some(piece) = self.pieces.pop_front()
@@ -88,7 +88,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Drops the rest of a paste after a refusal.
+    /// Drops the rest of a paste after part of it was refused.
     pub(super) fn drop_the_rest_if(&mut self, is_refused: bool, screen: &Screen) {
         if is_refused && !self.pieces.is_empty() {
             self.pieces.clear();
@@ -348,7 +348,7 @@ impl Chat {
         self.command(direct, link, screen)
     }
 
-    /// Makes `whom` the recipient of typed lines: everyone, a joined room or a user.
+    /// Makes `whom` the recipient of typed lines: everyone, a room that the user is in, or a user.
     fn turn_to(&mut self, whom: &str, screen: &Screen) {
         if whom.eq_ignore_ascii_case("all") {
             self.focus = Focus::Everyone;
@@ -358,7 +358,7 @@ impl Chat {
             self.focus = Focus::Person(name);
         } else if self.silent_whos > 0 {
             // The list of users has not arrived yet. If there is no such user, the server refuses
-            // each message, so it goes nowhere else.
+            // each message, so no other user gets it.
             self.focus = Focus::Person(whom.to_owned());
         } else {
             let sentence = format!(

@@ -1,6 +1,6 @@
 //! Translation of command names in the server's sentences.
 
-/// Replaces the server's command names in a sentence by those that the user types.
+/// Replaces the server's command names in a sentence with those that the user types.
 pub(super) fn in_our_words(sentence: &str) -> String {
     const WORDS: [(&str, &str); 6] = [
         ("WHO", "/names"),

@@ -33,7 +33,7 @@ pub(super) fn take_seat(
         error,
     };
     let asking = connect(worker, dial).map_err(unreachable)?;
-    // Use the address from which the client asks, because the worker calls no other one.
+    // Use the address from which the client asks, because the worker connects to no other.
     let mut here = asking.local_addr().map_err(unreachable)?;
     here.set_port(port);
     let listener = Listener::bind(here, &dial.tap).map_err(|error| SeekError::CantListen {
@@ -166,7 +166,7 @@ mod tests {
         ];
         let mut worker = call(&(proof("abc") + "<SERVER><command>NO PARTNER</command></SERVER>\n"));
         let Ok(seat) = await_call(&listener, "abc", Codec::default(), &Connector::default()) else {
-            panic!("the worker was not believed");
+            panic!("the worker was not accepted");
         };
         assert_eq!(seat.stream.peer(), worker.local_addr().unwrap());
         (&seat.stream).write_all(b"hello").unwrap();
@@ -178,7 +178,7 @@ mod tests {
             let mut nothing = Vec::new();
             // A reset is fine, too.
             let _ = stranger.read_to_end(&mut nothing);
-            assert_eq!(nothing, b"", "strangers are told nothing");
+            assert_eq!(nothing, b"", "nothing is sent to strangers");
         }
     }
 }
