@@ -25,9 +25,9 @@ pub fn state_file(name: &str) -> Option<PathBuf> {
     Some(folder.join(name))
 }
 
-/// Returns the default folder for a server's files with these `names`. If one of the files is in
-/// the current folder, that is the current folder, as an empty path. Otherwise it is systemd's
-/// state folder (`/var/lib/portal-chat`) or the user's own.
+/// Returns the default folder for a server's files with these `names`. This is the current folder
+/// (an empty path) if one of the files is there. Otherwise it is systemd's state folder
+/// (`/var/lib/portal-chat`) or the user's own.
 pub fn server_folder(names: &[&str]) -> PathBuf {
     let is_here = |name: &&str| Path::new(name).symlink_metadata().is_ok();
     if names.iter().any(is_here) {
@@ -81,8 +81,8 @@ pub fn could_be_made(file: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns a folder as in the XDG base directory specification: the variable's value if it is an
-/// absolute path, otherwise a folder in the user's home.
+/// Returns a folder according to the XDG base directory specification: the variable's value if it
+/// is an absolute path, otherwise a folder in the user's home.
 fn in_home(
     variable: &dyn Fn(&str) -> Option<OsString>,
     name: &str,

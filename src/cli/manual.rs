@@ -5,7 +5,7 @@ use clap::Command;
 /// The hand-written sections of a manual page; name and options come from the command line's
 /// description.
 pub struct Manual {
-    /// One line per form of the command.
+    /// One line for each form of the command.
     pub synopsis: &'static [&'static str],
     /// The DESCRIPTION section.
     pub description: &'static [Block],
@@ -53,7 +53,7 @@ pub(crate) fn render(command: Command, manual: &Manual) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Returns the OPTIONS section, with the groups of options as its subsections.
+/// Returns the OPTIONS section, with a subsection for each group of options.
 fn options_section(rendered: &str) -> String {
     let mut text = String::from(".SH OPTIONS\n");
     for line in rendered.lines() {
@@ -88,8 +88,8 @@ fn push_blocks(text: &mut String, blocks: &[Block]) {
     }
 }
 
-/// Escapes `text`, so that roff prints it unchanged: without escape sequences, and without a line
-/// that begins with a request.
+/// Escapes `text` so that roff prints it unchanged: no part of it is read as an escape sequence or
+/// a request.
 fn escape(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     let is_request = text.starts_with(['.', '\'']);

@@ -18,7 +18,8 @@ pub enum Output {
 }
 
 impl Output {
-    /// Writes the whole text in one piece: no other thread of this process writes in between.
+    /// Writes the whole text in one piece, without output from other threads of this process in
+    /// between.
     ///
     /// # Errors
     /// Any I/O error; `BrokenPipe` if the reader has closed the pipe.

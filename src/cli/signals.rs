@@ -21,7 +21,7 @@ use elsewhere::{Handle, Signals};
 use crate::terminal::restore_terminal;
 use portal_net::threads;
 
-/// The exit code after a second signal, the one that a shell reports for SIGINT.
+/// The exit code after a second signal: the one that a shell reports for SIGINT.
 const INTERRUPTED: i32 = 130;
 
 /// The effect of a signal on the program.
@@ -172,7 +172,7 @@ mod elsewhere {
     }
 }
 
-/// The ignored signals, one bit each. Returns 0 if the system does not report them.
+/// Returns the ignored signals, one bit each; 0 if the system does not report them.
 #[cfg(unix)]
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -61,7 +61,8 @@ impl fmt::Display for Fault {
         match self {
             Fault::System(error) => match error.kind() {
                 io::ErrorKind::NotFound => write!(f, "it can't be read ({error}); check the name"),
-                // systemd sets this variable for our unit, whose user systemd creates.
+                // systemd sets this variable for our unit, which runs as a user that systemd
+                // creates.
                 io::ErrorKind::PermissionDenied if std::env::var_os("STATE_DIRECTORY").is_some() => write!(
                     f,
                     "it can't be read ({error}); the service runs as its own user, so let systemd pass the \
@@ -194,7 +195,8 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, TextError> {
     }
 }
 
-/// Like `read_if_there`, for a file that the program also writes to. It must be a regular file.
+/// Like `read_if_there`, for a file that the program also writes to and that must be a regular
+/// file.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -220,8 +222,8 @@ pub fn read_password(path: &Path) -> Result<String, TextError> {
     }
 }
 
-/// Reads a file of any kind to its end, without its byte order mark. For PEM, which may have bytes
-/// that are not UTF-8 between its blocks.
+/// Reads a file of any kind to its end, without its byte order mark. Meant for PEM files, which may
+/// contain bytes that are not UTF-8 between their blocks.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -248,7 +250,7 @@ pub fn read_bytes_up_to(path: &Path, most: usize) -> Result<Vec<u8>, TextError> 
 }
 
 /// Appends a line to one of the program's own files. Creates the file with mode 0600 if it does not
-/// exist. Ends the file's last line first if it has no line feed. Uses the file's `LineEnd`.
+/// exist. Ends the file's last line first if it has no line feed. Uses the file's own line ending.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -269,8 +271,8 @@ pub fn append_line(path: &Path, line: &str) -> Result<(), TextError> {
 }
 
 /// Atomically replaces the text of one of the program's own files: after a crash, the file has
-/// either the old text or the new one. `text` has LF line endings; the file keeps its own
-/// `LineEnd`.
+/// either the old text or the new one. `text` has LF line endings; the file keeps its own line
+/// endings.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -282,7 +284,7 @@ pub fn replace(path: &Path, text: &str) -> Result<(), TextError> {
             // The file does not exist yet.
             Err(_) => text.to_owned(),
         };
-        // A symbolic link stays a link.
+        // Replace the target of a symbolic link, not the link itself.
         let there = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut name = there.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.new", std::process::id()));
@@ -629,7 +631,7 @@ mod tests {
         assert_eq!(read_password(&path_of(&reader)).unwrap(), "secret");
         writing.join().unwrap();
 
-        // A pipe with a writer that does not write.
+        // A pipe whose writer sends nothing.
         let (reader, _writer) = pipe();
         let mut file = open(&path_of(&reader)).unwrap();
         let silent = read_pipe(&mut file, &mut Vec::new(), Duration::ZERO, PIPED_TEXT);

@@ -31,7 +31,7 @@ use portal_wire::{ClientCommand, ServerDoc, printable_lines};
 /// the previous one.
 const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Finds a seat and chats until the user leaves or the connection is lost for good.
+/// Finds a seat, and chats until the user leaves or the connection is lost for good.
 pub(super) fn chat(options: &Options) -> ExitStatus {
     let mut options = options.clone();
     let palette = Palette::new(options.color);
@@ -108,8 +108,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(60);
 /// Maximum time that a leaving user waits for the rooms to receive the last messages.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// After this many ticks without a key press, the user may be away, and a mark shows where unread
-/// lines begin.
+/// Number of ticks without a key press after which the user may be away. A mark then shows where
+/// unread lines begin.
 const AWAY: u64 = 60;
 
 /// How to treat input.
@@ -291,7 +291,7 @@ impl<'o> App<'o> {
             } else {
                 &incoming
             };
-            // While the server must reply first, the next lines of a script can wait.
+            // The next lines of a script can wait until the server has replied.
             let typed = if takes_input && self.asked.is_some() {
                 self.keyboard.typed()
             } else {
@@ -324,7 +324,7 @@ impl<'o> App<'o> {
                     }
                 },
                 recv(self.subscription.ticks()) -> _ => {
-                    // Data that has arrived but is not processed yet counts as activity.
+                    // Data that has arrived but has not been processed yet counts as activity.
                     if !incoming.is_empty() {
                         stay.watch.touch(&self.clock, &self.subscription);
                     }

@@ -1,5 +1,4 @@
-//! The commands that a user can type, in a table from which the help and the completions are
-//! generated.
+//! The commands that a user can type. Their table also provides the help and the completions.
 
 use portal_wire::ClientCommand;
 
@@ -14,7 +13,7 @@ pub(super) enum TypedLine<'l> {
     Public(&'l str),
     /// `PM` or `BM` alone: asks for the public message (seed 002).
     AskPublic,
-    /// `/pm TEXT`, by which some users mean a message to everyone and most a message to one user.
+    /// `/pm TEXT`. Some users mean it for everyone, most for one user.
     AmbiguousPublic(&'l str),
     /// `/msg NAME TEXT`.
     Direct {
@@ -60,7 +59,7 @@ pub(super) enum TypedLine<'l> {
     Wrong(String),
 }
 
-/// The timestamp before a line.
+/// The kind of timestamp before a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timestamp {
     Off,
@@ -86,7 +85,7 @@ impl When {
         }
     }
 
-    /// Returns whether this includes a message; `direct` is true for a direct message.
+    /// Returns whether this setting includes a message; `direct` is true for a direct message.
     pub(super) fn is_for(self, direct: bool) -> bool {
         self == When::All || (self == When::Direct && direct)
     }
@@ -97,9 +96,10 @@ impl When {
 pub(super) enum Typist {
     /// A user at a prompt, where an unknown command after a slash is a typo.
     Person,
-    /// A pipe: a line that is not a command is text.
+    /// A pipe, where a line that is not a command is text.
     Script {
-        /// `PM`, `BM`, `DM` and `EX` alone are the operations of seed 002 here, too (`--commands`).
+        /// Set if `PM`, `BM`, `DM` and `EX` alone on a line are the operations of seed 002 here,
+        /// too (`--commands`).
         seed_words: bool,
     },
 }
@@ -287,7 +287,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["bell"],
         arguments: "off|dm|all",
-        help: "when to ring: never, for direct messages, for all messages",
+        help: "when to ring the bell: never, for direct messages, or for all messages",
         takes: Takes::Values(WHENS),
         has_text: false,
         read: |word| When::read(word).map(TypedLine::Bell),
@@ -303,7 +303,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["quiet"],
         arguments: "",
-        help: "hide who joins and leaves, or show it again",
+        help: "hide join and leave messages, or show them again",
         takes: Takes::Nothing,
         has_text: false,
         read: |_| Some(TypedLine::Quiet),

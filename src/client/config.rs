@@ -2,7 +2,7 @@
 //!
 //! The settings are a text file: `server`, `port` and `name`, and the options of the command line
 //! without their dashes, one per line. They apply only if the command line names no server, so
-//! `chatclient HOST PORT` does the same for every user.
+//! `chatclient HOST PORT` works the same for every user.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -40,7 +40,8 @@ pub(super) struct Setting {
     pub(super) word: OsString,
 }
 
-/// Reads the settings in `text`, for a program with the options of `command` (already built).
+/// Reads the settings in `text`, for a program with the options of `command`, which must be built
+/// already.
 ///
 /// # Errors
 /// The number of the first invalid line, with the reason and the fix.
@@ -60,7 +61,7 @@ pub(super) fn read_settings(
                 format!("{key} is already set on line {first}; delete one of the two lines");
             return Err((number, reason));
         }
-        // A flag that is switched off adds no word.
+        // A setting that switches a flag off adds no word.
         settings.extend(word.map(|word| Setting {
             line: number,
             word: word.into(),
@@ -83,8 +84,8 @@ fn key_and_value(line: &str) -> Option<(&str, &str)> {
     Some((key, quoted('"').or_else(|| quoted('\'')).unwrap_or(value)))
 }
 
-/// Formats a setting as one word, so that its value can't be parsed as another argument. `None` if
-/// it switches a flag off.
+/// Formats a setting as one word, so that its value can't be parsed as another argument; `None` if
+/// the setting switches a flag off.
 fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<String>, String> {
     let short = SEED_OPTIONS
         .iter()

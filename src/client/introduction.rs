@@ -19,7 +19,7 @@ pub(super) enum FailureVerdict {
     NotMine,
     /// The certificate is now trusted: try again.
     TryAgain,
-    /// The certificate is not trusted: the reason and the fix, for the user.
+    /// The certificate is not trusted. Contains the reason and the fix, for the user.
     Refused(String),
 }
 
@@ -185,7 +185,7 @@ mod with_tls {
     fn use_trust(options: &mut Options, pin: Option<Fingerprint>) -> Result<Trust, String> {
         let host = options.server.parse::<Host>();
         let trust = Trust::new(pin, host.is_err()).map_err(|error| format!("--tls: {error}"))?;
-        // A zone is local to this machine; a certificate contains none.
+        // A zone is local to this machine, so certificates contain none.
         let name = host.map_or_else(|_| options.server.clone(), |host| host.ip().to_string());
         options.dial.tls = Some((trust.client.clone(), name));
         Ok(trust)

@@ -6,8 +6,8 @@
 //! user's input for the editor, and `printer` shows lines above the one being typed, because
 //! showing them can block. `signals` only catches signals.
 //!
-//! The recipient of a line is a value, a `Target`. Each prompt has one, and a line keeps the target
-//! of the prompt under which it was begun.
+//! The recipient of a line is a `Target`. Each prompt has one, and a line keeps the target of the
+//! prompt under which it was begun.
 
 mod app;
 mod chat;
@@ -34,7 +34,7 @@ use options::{ClientCommand, parse};
 enum ExitStatus {
     /// The user left.
     Left,
-    /// No connection, or the connection was lost, or the server ended it.
+    /// There was no connection, the connection was lost, or the server ended it.
     Lost,
     /// A script ended normally, but something in it was refused or not sent.
     Refused,

@@ -1,4 +1,4 @@
-//! A connection to a worker or to a room, after the handshake: its own thread reads, the main
+//! A connection to a worker or to a room, after the handshake. Its own thread reads, and the main
 //! thread writes.
 
 use std::io::{self, Write as _};
@@ -15,8 +15,8 @@ use portal_net::limits::THREAD_STACK;
 use portal_net::{Connector, Host, Stream};
 use portal_wire::{Codec, FrameReader};
 
-/// Identifies a link. Numbers are not reused, so late events of an abandoned link are not taken for
-/// events of the next one.
+/// Identifies a link. Numbers are not reused, so late events of an abandoned link are not mistaken
+/// for events of the next one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum LinkId {
     /// A link to a worker.
@@ -90,7 +90,7 @@ impl Link {
         &self.dial
     }
 
-    /// The server, as this machine reaches it.
+    /// The server's address, as seen from this machine.
     pub(super) fn server(&self) -> Host {
         self.stream.peer().into()
     }

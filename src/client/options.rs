@@ -1,4 +1,4 @@
-//! The client's command line.
+//! The client's command line options.
 
 use std::env::VarError;
 use std::ffi::{OsStr, OsString};
@@ -147,7 +147,7 @@ pub(super) struct TlsWanted {
 #[derive(Clone, Debug)]
 pub(super) struct Given {
     pub(super) value: String,
-    /// For a message, such as `--tls-fingerprint on the command line`.
+    /// The place as named in messages, such as `--tls-fingerprint on the command line`.
     pub(super) place: String,
 }
 
@@ -156,7 +156,7 @@ pub(super) struct Given {
 pub(super) struct Options {
     pub(super) server: String,
     pub(super) port: u16,
-    /// The name for an immediate login.
+    /// The name to log in with at once.
     pub(super) username: Option<String>,
     pub(super) portal: PortalProtocol,
     /// The revision of the original programs (seed 000) that the server speaks.
@@ -292,7 +292,7 @@ fn with_settings(
         ClientArguments::try_parse_from(words(&settings, arguments))
     };
     let read = parse(&settings, arguments).map_err(|error| {
-        // Find the first line that makes the lines up to it invalid.
+        // Find the first line that is invalid together with the lines before it.
         for (last, setting) in settings.iter().enumerate() {
             if let Err(error) = parse(&settings[..=last], &[]) {
                 return at(setting.line, sentence_of(&error));

@@ -14,7 +14,7 @@ const TURNED_AWAY: u32 = 3;
 const HUNG_UP: u32 = 8;
 const HUNG_UP_PAUSE: Duration = Duration::from_millis(500);
 
-/// Retries until there is a seat, or until retrying makes no sense.
+/// Retries until the client has a seat, or until retrying makes no sense.
 ///
 /// # Errors
 ///
@@ -38,7 +38,7 @@ pub(super) fn find_first_seat(
     }
 }
 
-/// Counts the failures on the way to a seat.
+/// Counts the failed attempts to get a seat.
 #[derive(Default)]
 pub(super) struct Tries {
     full: u32,

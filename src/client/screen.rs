@@ -94,8 +94,8 @@ enum Out {
         /// Set if the reader has closed the pipe.
         reader_gone: Cell<bool>,
     },
-    /// Above the line being typed. Showing can block (for example during a history search), so a
-    /// thread does it.
+    /// Lines above the one being typed. Showing them can block (for example during a history
+    /// search), so a separate thread does it.
     Above {
         /// The trace, whose lines are shown here, too.
         trace: TraceOut,
@@ -121,14 +121,15 @@ impl Screen {
         }
     }
 
-    /// Plain lines on standard output.
+    /// Creates a screen that prints plain lines on standard output.
     pub(super) fn plain(palette: Palette) -> Screen {
         let reader_gone = Cell::new(false);
-        // A script needs the same output at any time of day.
+        // A script needs output that does not depend on the time of day.
         Screen::new(palette, Timestamp::Off, Out::Plain { reader_gone })
     }
 
-    /// Lines above the editor that `printer` belongs to; starts the thread `printer`.
+    /// Creates a screen that shows lines above the editor to which `printer` belongs; starts the
+    /// thread `printer`.
     ///
     /// # Errors
     ///
@@ -173,7 +174,7 @@ impl Screen {
         ))
     }
 
-    /// Returns whether a user types below the lines, at prompts.
+    /// Returns whether a user types at prompts below the lines.
     pub(super) fn has_prompts(&self) -> bool {
         matches!(self.out, Out::Above { .. })
     }
@@ -183,12 +184,13 @@ impl Screen {
         matches!(&self.out, Out::Plain { reader_gone } if reader_gone.get())
     }
 
-    /// Returns whether writing the output failed (a full disk).
+    /// Returns whether writing the output failed (for example, because the disk is full).
     pub(super) fn has_failed(&self) -> bool {
         self.failed.get()
     }
 
-    /// Returns whether too many lines wait for the terminal, so that no more should be read.
+    /// Returns whether too many lines are waiting for the terminal, so that the client should stop
+    /// reading.
     pub(super) fn is_behind(&self) -> bool {
         match &self.out {
             Out::Plain { .. } => false,
@@ -196,7 +198,7 @@ impl Screen {
         }
     }
 
-    /// Receives a value when a terminal that was behind has caught up.
+    /// Returns a channel that receives a value when a terminal that was behind has caught up.
     pub(super) fn caught_up(&self) -> Receiver<()> {
         match &self.out {
             Out::Plain { .. } => never(),
@@ -244,7 +246,7 @@ impl Screen {
         }
     }
 
-    /// Shows another user's message. Highlights a text that mentions `me`.
+    /// Shows another user's message. Highlights text that mentions `me`.
     pub(super) fn relay(&self, relay: &Relay<'_>, me: Option<&str>) {
         self.mark_unread();
         let from = printable(&relay.from);
@@ -343,7 +345,7 @@ impl Screen {
         self.show(text);
     }
 
-    /// Shows a text of the client's own, unchanged.
+    /// Shows one of the client's own texts, unchanged.
     pub(super) fn text(&self, text: &str) {
         self.show(format!("{text}\n"));
     }

@@ -16,15 +16,15 @@ use portal_wire::{Codec, DocError, FrameReader, Handshake, ServerDoc, portal_req
 /// Timeout for one address to accept a connection, and for its reply.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The shortest and the longest timeout for a reply to a datagram, in milliseconds, and the number
-/// of attempts. Each timeout is random. Otherwise clients behind one address that asked at the same
-/// time would also retry at the same time.
+/// of attempts. Each timeout is random. Otherwise, clients behind one address that asked at the
+/// same time would retry at the same time.
 const DATAGRAM_PATIENCE: [u64; 2] = [500, 1500];
 const DATAGRAM_TRIES: u32 = 6;
 
 /// A seat: the connection to the worker, with the welcome already read.
 pub(super) struct ClientSeat {
     pub(super) stream: Stream,
-    /// Contains the bytes that followed the welcome.
+    /// The frame reader, which may already hold bytes that followed the welcome.
     pub(super) frames: FrameReader,
     pub(super) codec: Codec,
     /// The seat's location as shown to the user, such as `on port 50001`.
@@ -51,7 +51,7 @@ pub(super) enum SeekError {
     },
     /// The server's name is unknown.
     UnknownName { server: String, error: io::Error },
-    /// No address of the server could be reached. Contains the last one and its error.
+    /// None of the server's addresses could be reached. Contains the last one and its error.
     Unreachable {
         address: SocketAddr,
         whom: &'static str,
@@ -262,7 +262,7 @@ fn ask_by_tcp(address: SocketAddr, codec: Codec, dial: &Connector) -> io::Result
     })
 }
 
-/// Asks over UDP. Without a reply, asks again from the same socket: the portal then repeats the
+/// Asks over UDP. If no reply arrives, asks again from the same socket, and the portal repeats the
 /// same ticket.
 fn ask_by_udp(address: SocketAddr, tap: &Tap) -> io::Result<FirstFrame> {
     let any: SocketAddr = if address.is_ipv4() {
@@ -360,7 +360,7 @@ fn shake_hands(
     codec.write_handshake(port, handshake, &mut handshake_bytes);
     let answer = io::Write::write_all(&mut &*stream, &handshake_bytes)
         .and_then(|()| first_frame(stream, &mut frames, slowed(PATIENCE)));
-    // A worker that closes the connection without a reply has rejected us, too.
+    // A worker that closes the connection without a reply has also rejected us.
     answer
         .map(|answer| (answer, frames))
         .map_err(|_| SeekError::TurnedAway)
@@ -379,7 +379,7 @@ fn first_frame(
     frames: &mut FrameReader,
     patience: Duration,
 ) -> io::Result<Vec<u8>> {
-    // One deadline for the whole frame: a server that trickles bytes must not delay the user.
+    // Use one deadline for the whole frame: a server that trickles bytes must not delay the user.
     let deadline = Instant::now() + patience;
     let silent = || {
         io::Error::new(
@@ -450,7 +450,8 @@ mod tests {
 
     #[test]
     fn nobody_there_is_an_error_that_names_the_cure() {
-        // Bound but not listening: no other process can take the port, and no connection succeeds.
+        // The socket is bound but not listening, so no other process can take the port, and no
+        // connection succeeds.
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket

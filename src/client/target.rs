@@ -1,16 +1,16 @@
 //! The recipient of a line. Each prompt has one target, and a line carries the target of the prompt
-//! under which it was begun. So it goes to that target, or nowhere.
+//! under which it was begun. The line goes to that target or to none.
 
 /// The recipient of a line that is not a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// No recipient: there is no connection or no partner, or the room is not joined yet.
     Nobody,
-    /// This partner, and not the next one in the same seat.
+    /// This partner, not the next one in the same seat.
     Partner {
         /// The number of the link to the server.
         link: u64,
-        /// Distinguishes the partners.
+        /// Distinguishes this partner from others in the same seat.
         arrival: u64,
     },
     /// Everyone who is logged in.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use portal_cli::output;
 use portal_net::{Call, Trace};
 
-/// Prints lines on standard error, or above the line being typed while there is one.
+/// Prints lines on standard error or, while a line is being typed, above that line.
 #[derive(Clone, Default)]
 pub(crate) struct TraceOut {
     above: Arc<Mutex<Option<Sender<String>>>>,

@@ -17,7 +17,7 @@ pub(super) struct Watch {
     end: Option<Deadline>,
 }
 
-/// The result of a check of the clock.
+/// The result of checking the clock.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum IdleCheck {
     Fine,
@@ -75,7 +75,7 @@ impl Watch {
         look
     }
 
-    /// Sets the deadline for the last replies: there is nothing more to send.
+    /// Sets the deadline for the last replies, when there is nothing more to send.
     pub(super) fn end_by(&mut self, end: Deadline, subscription: &Subscription) {
         self.end = Some(end);
         self.set_alarm(subscription);

@@ -34,10 +34,10 @@ pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// delivered yet.
 pub const DRAIN: usize = 64 * 1024;
 
-/// Number of unread bytes at or above which a connection is reset instead of closed gracefully. The
-/// peer may then have filled the window, and the window of a socket that was shut down never
-/// reopens. The reset keeps the peer from blocking in its write for a minute. With fewer unread
-/// bytes, the connection is closed gracefully, and the last bytes sent are sure to arrive.
+/// Number of unread bytes at or above which a connection is reset instead of closed gracefully. At
+/// that point, the peer may have filled the window, and the window of a socket that was shut down
+/// never reopens. The reset keeps the peer from blocking in its write for a minute. With fewer
+/// unread bytes, the connection is closed gracefully, and the last bytes sent are sure to arrive.
 pub const RESET_FROM: usize = 16 * 1024;
 
 /// Idle time before the first TCP keepalive probe. A machine that vanishes sends no FIN, so the

@@ -131,8 +131,8 @@ impl Condvar {
     }
 }
 
-/// Asserts that this thread may read or write a socket: it must hold only that connection's locks,
-/// so that no other client has to wait for the call.
+/// Asserts that this thread may read from a socket or write to one: it must hold only that
+/// connection's locks, so that no other client has to wait for the call.
 #[inline]
 pub(crate) fn assert_free_for_io() {
     #[cfg(debug_assertions)]

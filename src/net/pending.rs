@@ -88,7 +88,7 @@ struct PendingState {
     /// Oldest first.
     parked: VecDeque<Parked>,
     threads: Vec<JoinHandle<()>>,
-    /// Number of threads started so far, for their names.
+    /// Number of threads started so far, used in their names.
     started: u64,
 }
 
@@ -100,7 +100,7 @@ struct Caller {
     is_evicted: AtomicBool,
 }
 
-/// Effectively never.
+/// A timeout that effectively never expires.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Maximum number of bytes to peek at in a parked caller's opening. A longer opening counts as
@@ -293,7 +293,7 @@ impl PendingConnections {
     /// Marks a caller as late, so that the next caller that needs its thread evicts it.
     ///
     /// # Errors
-    /// `TimedOut` if it must yield now.
+    /// `TimedOut` if the caller must yield now.
     fn note_late(&self, caller: &Caller) -> io::Result<()> {
         let state = self.state.lock();
         if state.needs_place_of(&self.limits, caller.host) {
@@ -307,7 +307,7 @@ impl PendingConnections {
     fn start_parked(self: &Arc<Self>) {
         loop {
             let (start, left) = self.next();
-            // Closing a socket is a system call, so it must not happen under the lock.
+            // Closing a socket is a system call, so it must not happen while the lock is held.
             drop(left);
             let Some(start) = start else { return };
             let Start {
@@ -661,7 +661,7 @@ mod tests {
         entrance.release();
         entrance.serves(&speaking);
         entrance.release();
-        // The silent caller is next, and is served as soon as it sends a byte.
+        // The silent caller is next, and is served once it sends a byte.
         (&silent).write_all(b"hello").unwrap();
         entrance.serves(&silent);
         entrance.release();
@@ -753,7 +753,7 @@ mod tests {
         entrance.serves(&crowd[2]);
     }
 
-    /// Callers that stop sending after their first bytes.
+    /// Tests callers that stop sending after their first bytes.
     #[test]
     fn a_caller_that_stops_in_the_middle_yields_to_a_parked_one() {
         for part in ["", "G", "GET / HTTP/1.1\r\n"] {

@@ -64,8 +64,7 @@ pub(super) fn peek_now(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize>
 pub struct Delivery {
     /// Segments sent but not acknowledged.
     pub unacknowledged: u32,
-    /// Number of probes since the last acknowledgement, of a closed window or of an idle
-    /// connection.
+    /// Number of window probes or keepalive probes since the last acknowledgement.
     pub unanswered_probes: u8,
     /// Time since data was last sent or retransmitted.
     pub since_sent: Duration,
@@ -165,10 +164,10 @@ fn send_once(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     at_once(socket, |socket| socket.send(bytes))
 }
 
-/// Windows has no such flag, so the socket is non-blocking for the duration of one call. A read
-/// that another thread has already begun continues, but a read that begins during the call fails
-/// and disconnects the client. This would not do for a server on Windows. The client calls it only
-/// on exit.
+/// Windows has no such flag, so this makes the socket non-blocking for the duration of one call. A
+/// read that another thread has already begun continues, but a read that begins during the call
+/// fails and disconnects the client. That would not be good enough for a server on Windows; the
+/// client calls this function only on exit.
 #[cfg(not(unix))]
 fn at_once(
     socket: &TcpStream,

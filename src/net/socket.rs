@@ -8,8 +8,8 @@ use socket2::{Domain, Socket, Type};
 /// Creates a TCP socket that is bound to `address` and does not listen yet.
 pub(super) fn bound_tcp(address: SocketAddr) -> io::Result<Socket> {
     let socket = new(address, Type::STREAM)?;
-    // A port whose earlier clients are in TIME_WAIT can be bound again. On Windows the option would
-    // let a second program take a port that is in use.
+    // With this option, a port with earlier connections in TIME_WAIT can be bound again. On Windows
+    // the option would let a second program take a port that is in use.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;

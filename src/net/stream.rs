@@ -25,7 +25,7 @@ pub struct Stream {
     tls: Option<Arc<Tls>>,
 }
 
-/// Sets the options of every client's socket, whichever side connects.
+/// Sets the socket options that every client connection needs, whichever side connects.
 ///
 /// A machine that loses power sends nothing, so its connection would stay open forever. Therefore
 /// the system probes idle connections. ([`Stream::delivery`] covers those with unacknowledged
@@ -615,9 +615,10 @@ mod tests {
         let can_start = || {
             let (client, accepted) = pair();
             let there = client.local_addr().unwrap();
-            // While the connection is open.
+            // Bind while the connection is open.
             drop(TcpListener::bind(there)?);
-            // During the minute for which the system keeps the port of the side that closed first.
+            // Bind during the minute for which the system keeps the port of the side that closed
+            // first.
             client.close();
             drop(accepted);
             TcpListener::bind(there)
@@ -643,7 +644,7 @@ mod tests {
             })
             .collect();
         let ours = Stream::unconnected(to, to, &Tap::default()).unwrap();
-        // Long, so that only the shutdown can wake the call.
+        // Use a long timeout, so that only the shutdown can wake the call.
         ours.set_write_timeout(Some(Duration::from_secs(600)))
             .unwrap();
         std::thread::scope(|threads| {

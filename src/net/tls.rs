@@ -1,11 +1,11 @@
 //! TLS between a stream and its socket: encrypts what is written and decrypts what is read.
 //!
 //! Several threads use one connection at once and share its TLS state, so a lock guards the state.
-//! The rules are those of the plain socket:
+//! The rules are the same as for a plain socket:
 //!
 //! 1. No thread holds the lock during a read. The reading thread waits for ciphertext without the
 //!    lock and takes it only to decrypt up to 4 KiB.
-//! 2. A write that must not block does not block. Bytes that the socket does not take stay in the
+//! 2. A write that must not block does not block. Bytes that the socket does not accept stay in the
 //!    *tail* and are sent before anything else.
 //! 3. Encryption can't be undone or repeated, so at most one piece of plaintext is encrypted while
 //!    the tail is not empty. The tail must still be sent. Therefore, until it is empty, the last
@@ -241,7 +241,7 @@ impl Tls {
     }
 
     /// Like a write to the socket: blocks until the socket has accepted a record, the tail of one,
-    /// or as much of it as fits within the write timeout.
+    /// or as much as it accepts within the write timeout.
     #[inline(never)]
     pub(super) fn write(&self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.lock();
@@ -459,7 +459,7 @@ mod tests {
     fn an_end_that_was_not_said_is_no_end() {
         let (ours, theirs) = pair();
         (&ours).write_all(b"hello").unwrap();
-        // A third party cuts the connection.
+        // Simulate a third party that cuts the connection.
         ours.cut_for_a_test();
         let error = read_all(&theirs).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnexpectedEof);

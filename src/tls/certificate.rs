@@ -186,8 +186,8 @@ impl Identity {
         Fingerprint::of(self.chain.first().map_or(&[][..], |first| first.as_ref()))
     }
 
-    /// Returns the number of days for which the certificate is still valid at `now`; negative if it
-    /// has expired. `None` if its validity can't be parsed.
+    /// Returns the number of days for which the certificate is still valid at `now`: negative if it
+    /// has expired, `None` if its validity can't be parsed.
     pub fn days_left(&self, now: Timestamp) -> Option<i64> {
         let (_, until) = self.chain.first().and_then(validity)?;
         Some((until.as_second() - now.as_second()).div_euclid(24 * 60 * 60))

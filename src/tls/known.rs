@@ -71,7 +71,7 @@ impl KnownServers {
     }
 }
 
-/// Returns whether the first word of a line names the host, even if no space follows it.
+/// Returns whether the first word of a line names the host, even if no space follows the name.
 fn is_about(word: &str, host: &str) -> bool {
     let bare = word.strip_prefix('[').unwrap_or(word);
     let Some((begin, rest)) = bare.split_at_checked(host.len()) else {
@@ -120,7 +120,7 @@ mod tests {
                 "{how}"
             );
         }
-        // An incomplete line must not count as trust.
+        // An incomplete line must not make a server trusted.
         fs::write(known.path(), "# mine\nchat.example 50000 AB:CD\n").unwrap();
         let refused = known.find("chat.example", 50000).unwrap_err().to_string();
         assert!(refused.contains("known_servers, line 2: "), "{refused}");

@@ -28,7 +28,7 @@ pub struct Trust {
 pub enum Untrusted {
     /// It was not issued by an authority that this machine trusts, and the server is unknown.
     Unknown(Fingerprint),
-    /// It differs from the known one.
+    /// It differs from the known certificate.
     Changed {
         known: Fingerprint,
         shown: Fingerprint,
@@ -85,7 +85,7 @@ impl Trust {
         })
     }
 
-    /// Takes the last certificate rejected since the previous call, if any.
+    /// Takes the most recent certificate rejected since the previous call, if any.
     pub fn take_untrusted(&self) -> Option<Untrusted> {
         self.seen.lock().take()
     }

@@ -12,7 +12,7 @@ use super::der::{INTEGER, OBJECT, SEQUENCE, dotted, values};
 /// Why a file is unusable. The [`fmt::Display`] implementation adds the fix.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// The server's user has no permission to read the file, or can't see it.
+    /// The server's user has no permission to read the file, or the file is hidden from that user.
     Unreadable {
         path: PathBuf,
         reason: String,
@@ -327,7 +327,7 @@ impl Unusable {
     }
 }
 
-/// The fields of a certificate (RFC 5280, 4.1) that decide whether a server can use it.
+/// The fields of a certificate (RFC 5280, 4.1) that determine whether a server can use it.
 pub(super) struct Parts<'c> {
     version: u8,
     pub(super) validity: &'c [u8],
@@ -395,7 +395,7 @@ fn is_encrypted(text: &[u8]) -> bool {
     })
 }
 
-/// Describes what kind of key a private key is.
+/// Describes the type of a private key.
 fn kind(key: &PrivateKeyDer<'_>) -> String {
     let described = match key {
         PrivateKeyDer::Pkcs1(key) => rsa(key.secret_pkcs1_der()),

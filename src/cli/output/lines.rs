@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 
 /// Writes lines to a file, a pipe or a terminal that can fail and later work again (a full disk, a
-/// slow reader). No error ends it. It counts the lines that could not be written, and writes the
-/// count before the next line. It finishes a partly written line first, so two lines never mix.
+/// slow reader). The writer survives every error. It counts the lines that could not be written,
+/// and writes the count before the next line. It finishes a partly written line first, so two lines
+/// never mix.
 pub struct LineWriter<W> {
     out: W,
     /// The unwritten rest of a partly written line.
@@ -62,8 +63,8 @@ impl<W: Write> LineWriter<W> {
         }
     }
 
-    /// Writes `lines`, each with its line feed. If lines are missing, a line with their count comes
-    /// first; `notice` formats that line from the count and the reason.
+    /// Writes `lines`, each of which ends in a line feed. If lines are missing, a line with their
+    /// count comes first; `notice` formats that line from the count and the reason.
     ///
     /// # Errors
     /// The first error since the last successful write; later errors are not reported. Lines that

@@ -163,7 +163,8 @@ impl LineEditor {
         Some((editor, Box::new(print)))
     }
 
-    /// Lets the user edit a line. `initial` is its text and the cursor's position in bytes.
+    /// Lets the user edit a line. `initial` is the text to begin with and the cursor's position in
+    /// bytes.
     pub(super) fn edit(&mut self, name: &str, hidden: bool, initial: (&str, usize)) -> Edited {
         {
             let mut line = self.line.lock();
@@ -183,7 +184,8 @@ impl LineEditor {
             .split_at_checked(initial.1)
             .unwrap_or(("", initial.0));
         if !self.descriptors.give_up() {
-            // Connections use up all descriptors. The caller retries, because a connection may end.
+            // Connections are using all descriptors. The caller retries, because a connection may
+            // end.
             let (text, cursor) = (initial.0.to_owned() + initial.1, initial.0.len());
             return Edited::Failed { text, cursor };
         }
@@ -204,7 +206,7 @@ impl LineEditor {
         }
     }
 
-    /// Returns whether all text of the line was deleted since it was begun.
+    /// Returns whether the line had text at some point and was then emptied.
     pub(super) fn was_emptied(&self) -> bool {
         self.line.lock().was_emptied
     }
@@ -262,7 +264,7 @@ fn go_back_up(prompt: &str, text: &str) {
     let _ = output::print(up);
 }
 
-/// The effect of each of our own keys, in this order.
+/// The effects of our own keys, in the order of [`WAKE`].
 #[derive(Clone, Copy)]
 enum WakeStep {
     /// Saves the line and the cursor, and moves to the end.
@@ -318,12 +320,12 @@ struct Turn {
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Editing {
-    /// No line is being edited: text is written at once.
+    /// No line is being edited, and text is written at once.
     #[default]
     Not,
     /// A line has been begun but not drawn yet.
     Begins,
-    /// A line is being edited: the editor prints above it.
+    /// A line is being edited, and the editor prints above it.
     Drawn,
 }
 
@@ -502,7 +504,7 @@ impl History {
     }
 }
 
-/// Escapes a text to fit on one line: line ends, NUL bytes and backslashes.
+/// Escapes line ends, NUL bytes and backslashes, so that the text fits on one line.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('\n', "\\n")
@@ -561,7 +563,7 @@ mod tests {
         let (happens, happened) = channel();
         let (printer, prints) = (Arc::clone(&turn), happens.clone());
         let printing = thread::spawn(move || printer.print(|| prints.send("printed").unwrap()));
-        // Without the lock, it would have printed by now.
+        // Without the lock, the thread would have printed by now.
         for _ in 0..1_000 {
             thread::yield_now();
         }

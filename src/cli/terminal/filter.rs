@@ -15,10 +15,11 @@ pub(super) const LONGEST_PASTE: usize = 8 * 1024;
 /// without bracketed paste.
 pub(super) const BURST: usize = 512;
 
-/// A burst ends after a pause of this length. A busy machine can interrupt a paste.
+/// A burst ends after a pause of this length. Shorter pauses occur within a paste on a busy
+/// machine.
 pub(super) const BURST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Typed input ends after a pause of this length: a burst may begin with a few bytes.
+/// How long to wait for more input after a few bytes, because they may be the beginning of a burst.
 pub(super) const TYPING_PAUSE: Duration = Duration::from_millis(2);
 
 /// Maximum time between the bytes of one key.

@@ -1,10 +1,10 @@
 //! Invisible characters in the line editor.
 //!
-//! A terminal must show the line being typed like a received line: with `U+FFFD` instead of an
-//! invisible character (see [`printable`](portal_wire::printable)). The editor computes the
-//! cursor's column from its own text, in which such a character has no width. So inside the editor,
-//! a private-use character, one column wide, stands in for each invisible character. The finished
-//! line contains the characters that were typed.
+//! A terminal must show the line being typed in the same way as a received line: with `U+FFFD` in
+//! place of each invisible character (see [`printable`](portal_wire::printable)). The editor
+//! computes the cursor's column from its own text, in which invisible characters have no width. So
+//! inside the editor, a private-use character, one column wide, stands in for each invisible
+//! character. The finished line contains the characters that were typed.
 
 use unicode_width::UnicodeWidthChar as _;
 
@@ -73,7 +73,7 @@ pub(super) fn is_drawn_otherwise(character: char) -> bool {
     matches!(Class::of(character), Class::Unseen | Class::Variation)
 }
 
-/// Returns whether the neighbouring characters determine if this one is shown.
+/// Returns whether the neighbouring characters determine whether this one is shown.
 fn depends_on_place(character: char) -> bool {
     matches!(
         character,

@@ -2,8 +2,8 @@
 //!
 //! On a terminal, there are two threads. `keys` reads the input, removes the keys that would end
 //! the editor, and passes on one line at a time through a pseudo-terminal; `keyboard` edits the
-//! line. So text typed ahead stays with `keys`, which can discard it before a question, and an
-//! outdated prompt can be replaced in the middle of a line.
+//! line. Therefore text typed ahead stays with `keys`, which can discard it before a question, and
+//! an outdated prompt can be replaced while a line is being edited.
 
 use std::io;
 use std::sync::Arc;
@@ -145,7 +145,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         Ok((keyboard, Some(printer)))
     }
 
-    /// Returns the channel of the user's input, in order.
+    /// Returns the channel that receives the user's input, in order.
     pub fn typed(&self) -> &Receiver<Typed<T>> {
         &self.typed
     }
@@ -155,7 +155,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         &self.touched
     }
 
-    /// Returns whether there is a line editor, and so a prompt on the screen.
+    /// Returns whether there is a line editor, and therefore a prompt on the screen.
     pub fn is_editing(&self) -> bool {
         self.terminal.is_some()
     }
@@ -305,7 +305,7 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
                 }
                 Edited::End => break Typed::End,
                 Edited::Failed { text, cursor } => {
-                    // An error of the editor does not mean that the user wants to leave.
+                    // An error in the editor does not mean that the user wants to leave.
                     line = (text, cursor);
                     ahead = TypeAhead::KeepsTarget;
                     let _ = asks.recv_timeout(KEY_PAUSE);

@@ -49,8 +49,8 @@ impl<T: Clone + PartialEq> Keys<T> {
                 continue;
             }
             if !self.filter.is_in_paste(&[]) {
-                // Do this before waiting: a thread that shows another prompt wakes this thread
-                // first.
+                // Do this before waiting, because a thread that shows another prompt wakes this
+                // thread first.
                 let mut state = self.desk.state.lock();
                 state.incoming = Incoming {
                     under: state.visible.clone(),
@@ -67,7 +67,7 @@ impl<T: Clone + PartialEq> Keys<T> {
                 Ready::Woken => continue,
                 Ready::Nothing if self.filter.holds_escape() => self.filter.give_up_waiting(),
                 Ready::Nothing => {
-                    // The key that should have ended the line did not.
+                    // The key that should have ended the line did not end it.
                     self.desk.state.lock().line_ended = false;
                     continue;
                 }
@@ -149,8 +149,8 @@ impl<T: Clone + PartialEq> Keys<T> {
         })
     }
 
-    /// Takes one key. Most keys wait for the editor. Returns `false` for a key that was typed
-    /// before a question.
+    /// Handles one key. Most keys wait for the editor. Returns `false` for a key that was typed
+    /// before a question was shown.
     fn take(&mut self, key: Key) -> bool {
         const CTRL_C: u8 = 3;
         match key {
@@ -170,7 +170,7 @@ impl<T: Clone + PartialEq> Keys<T> {
                 let mut state = self.desk.state.lock();
                 let is_asked = state.is_editing && !state.line_ended;
                 if key == Key::Ends(CTRL_C) && !is_asked {
-                    // There is no open prompt, and this key must not wait.
+                    // No prompt is open, and this key must not wait.
                     state.ahead.clear();
                     drop(state);
                     let _ = self.typed.send(Typed::End);
@@ -197,7 +197,7 @@ impl<T: Clone + PartialEq> Keys<T> {
             }
             if state.wake_wanted {
                 state.wake_wanted = false;
-                // Until the editor begins again, it must get no more keys.
+                // Pass no more keys to the editor until it begins the next line.
                 state.line_ended = true;
                 drop(state);
                 let keys: String = WAKE.iter().collect();

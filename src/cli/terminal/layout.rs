@@ -93,8 +93,8 @@ mod tests {
         assert_eq!(lines("", 6, Some(80)), [""]);
         assert_eq!(lines("a\tb", 0, Some(80)), ["a       b"]);
         assert_eq!(lines("漢字漢字漢字", 0, Some(8)), ["漢字漢字", "漢字"]);
-        // Some terminals draw these in one column, others in two or more. The line must fit in any
-        // case.
+        // Some terminals draw these characters one column wide, others two or more. The line must
+        // fit in any case.
         let signs = "\u{70f}".repeat(12);
         assert_eq!(
             lines(&signs, 0, Some(8)),

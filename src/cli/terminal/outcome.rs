@@ -1,4 +1,4 @@
-//! The outcomes of waiting for a user, on every system.
+//! The outcomes of waiting for the user, the same on every system.
 
 /// The outcome of a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,7 +22,7 @@ pub(super) enum Ready {
 )]
 pub(super) enum Answered {
     Line(String),
-    /// Ctrl-D, Ctrl-C or the end of the terminal.
+    /// Ctrl-D or Ctrl-C, or the terminal was closed.
     Nothing,
     /// Another thread woke this one first.
     Woken,

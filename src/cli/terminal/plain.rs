@@ -61,7 +61,7 @@ impl<T: Clone + PartialEq> PlainReader<T> {
                     return;
                 }
                 let Some(typed) = typed else {
-                    // Woken: there is another prompt, or this one is still valid.
+                    // This thread was woken: there is another prompt, or this one is still valid.
                     let newer = self.desk.take().map(|(prompt, _)| prompt);
                     prompt = Some(newer.unwrap_or(asking));
                     continue;
@@ -135,7 +135,7 @@ impl<T: Clone + PartialEq> PlainReader<T> {
     }
 }
 
-/// The name of standard input in an error.
+/// The name of standard input in error messages.
 const STANDARD_INPUT: &str = "standard input";
 
 impl<T> PlainReader<T> {

@@ -137,7 +137,7 @@ impl RawTerminal {
         Ok(raw)
     }
 
-    /// Sets the modes. Called again after a shell has changed them while this process was stopped.
+    /// Sets the modes, and sets them again if a shell changed them while this process was stopped.
     pub(super) fn make_raw(&self) -> io::Result<()> {
         let mut modes = self.before.clone();
         modes.make_raw();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::commands::{self, Takes};
 
-/// The words that Tab completes: users online, and rooms. The chat updates them, and the editor's
+/// The words that Tab completes: online users and rooms. The chat updates them, and the editor's
 /// thread reads them.
 #[derive(Default)]
 pub(crate) struct CompletionWords {

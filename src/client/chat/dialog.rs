@@ -11,7 +11,8 @@ use portal_cli::terminal::PromptKind;
 use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Secret};
 
 impl Chat {
-    /// The open question: `None` if there is none, `Some(None)` while the server must reply first.
+    /// Returns the open question: `None` if there is none, `Some(None)` while the server must reply
+    /// first.
     pub(super) fn question(&self) -> Option<Option<(String, PromptKind)>> {
         let username = || {
             self.credentials
@@ -291,7 +292,7 @@ impl Chat {
     /// Handles a question that can't be asked, because there is no terminal.
     pub(crate) fn no_terminal(&mut self, screen: &Screen) -> SessionEnd {
         if self.given_at.is_some() {
-            // The error message has already named the place.
+            // The error message has already named the source of the password.
             return SessionEnd::Dismissed;
         }
         self.not_sent(
@@ -329,7 +330,7 @@ impl Chat {
 
     /// Handles a tick: requests the name again if that is due.
     pub(crate) fn ticked(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
-        // Keep a question open that the user may be reading.
+        // Do not close a question that the user may be reading.
         let may_ask = matches!(
             self.dialog,
             Dialog::Talk | Dialog::Awaiting(Awaiting::Login)

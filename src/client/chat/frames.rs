@@ -10,7 +10,7 @@ use crate::screen::Screen;
 use portal_wire::{ClientCommand, ErrorCode, Relay, Scope, ServerDoc};
 
 impl Chat {
-    /// Shows a document from the server, and acts on it.
+    /// Shows a document from the server and acts on it.
     pub(crate) fn on_frame(
         &mut self,
         frame: &[u8],
@@ -112,7 +112,7 @@ impl Chat {
             ServerDoc::Notice(text) => screen.notice(&text),
             ServerDoc::Error { code, sentence } => {
                 if code == ErrorCode::UnknownCommand {
-                    // It may be the reply to our silent `WHO`, so stop waiting for that.
+                    // This may be the reply to our silent `WHO`, so stop waiting for one.
                     self.silent_whos = 0;
                 }
                 if self.asks_later_for_its_name(code, screen) {
@@ -200,7 +200,7 @@ impl Chat {
         screen.notice(&format!("you are talking to {partner}"));
     }
 
-    /// Handles `NO PARTNER`. The first one is news; a later one is the reply to a message.
+    /// Handles `NO PARTNER`. The first one reports a change; a later one is the reply to a message.
     fn no_partner(&mut self, screen: &Screen) {
         self.refusals += u32::from(self.presence_notified);
         self.presence_notified = true;
@@ -208,7 +208,7 @@ impl Chat {
         self.hint_for_the_lonely(screen);
     }
 
-    /// Shows a user without a partner, once, how to reach the other users.
+    /// Shows a user without a partner how to reach the other users, but only once.
     fn hint_for_the_lonely(&mut self, screen: &Screen) {
         if self.partner.is_some() || self.hinted || !self.has_prompts {
             return;

@@ -7,7 +7,7 @@
 
 /// The number of the client's ticks between two attempts.
 const EVERY: u32 = 10;
-/// Maximum number of attempts. Together they take longer than a server needs to detect that a
+/// Maximum number of attempts. Together, they take longer than a server needs to detect that a
 /// machine has vanished ([`portal_net::limits::VANISHED_WITHIN`]).
 const TIMES: u32 = 25;
 
@@ -60,7 +60,7 @@ impl OldName {
         }
     }
 
-    /// Counts a tick. Returns whether to retry now.
+    /// Counts a tick. Returns whether it is time to retry.
     pub(super) fn is_due(&mut self) -> bool {
         let was_waiting = self.wait > 0;
         self.wait = self.wait.saturating_sub(1);

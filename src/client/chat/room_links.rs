@@ -7,16 +7,16 @@ use crossbeam_channel::Sender;
 use crate::link::{Link, LinkEvent, LinkId};
 
 pub(super) struct RoomLinks {
-    /// By lower-case name.
+    /// The links, by the room's lower-case name.
     pub(super) by_key: BTreeMap<String, RoomLink>,
     /// Rooms that the user has left. Their last replies may still arrive until the server ends the
     /// link.
     pub(super) left: Vec<RoomLink>,
-    /// The rooms to join again after the main link was lost.
+    /// The rooms to rejoin after the main link was lost.
     pub(super) wanted: BTreeSet<String>,
     /// The room of the last `JOIN` request.
     pub(super) pending: Option<String>,
-    /// The channel for the events of the links.
+    /// The channel for the links' events.
     pub(super) events: Sender<(LinkId, LinkEvent)>,
     pub(super) next_id: u64,
 }
@@ -51,8 +51,8 @@ impl RoomLinks {
         }
     }
 
-    /// Forgets all room links, because the main link is a new one. Keeps the list of rooms to join
-    /// again.
+    /// Forgets all room links, because the main link is a new one. Keeps the list of rooms to
+    /// rejoin.
     pub(super) fn forget_connections(&mut self) {
         self.by_key.clear();
         self.left.clear();

@@ -29,7 +29,7 @@ impl Chat {
         }
     }
 
-    /// Joins the rooms again after a lost link.
+    /// Rejoins the rooms after the main link was lost.
     pub(super) fn rejoin(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         for room in self.rooms.wanted.clone() {
             let join = ClientCommand::Join {
@@ -160,8 +160,8 @@ impl Chat {
         self.lose_focus(room, screen);
     }
 
-    /// Handles a room that can no longer be the recipient of typed lines. A user sees the next
-    /// prompt; a script must choose a new recipient.
+    /// Handles the loss of a room to which typed lines were sent. A user sees the new recipient in
+    /// the next prompt; a script must choose one.
     fn lose_focus(&mut self, room: &str, screen: &Screen) {
         if !matches!(&self.focus, Focus::Room(there) if there.eq_ignore_ascii_case(room)) {
             return;

@@ -27,7 +27,7 @@ pub(crate) enum SessionEnd {
     Idle,
     /// The server dismissed the user: reconnecting would be rude or useless.
     Dismissed,
-    /// The link was lost, or the server ended it for its own reasons: reconnecting makes sense.
+    /// The link was lost, or the server ended it for reasons of its own: reconnecting makes sense.
     Lost,
 }
 
@@ -75,7 +75,8 @@ pub(crate) struct Chat {
     pub(super) focus: Focus,
     pub(super) partner: Option<Partner>,
     pub(super) arrivals: u64,
-    /// The number of the main link. Replies to messages on an earlier one are not awaited.
+    /// The number of the main link. The client does not wait for replies to messages on an earlier
+    /// link.
     pub(super) link: u64,
     /// Set once the server has reported the partner, which it does once, without being asked.
     pub(super) presence_notified: bool,
@@ -86,7 +87,7 @@ pub(crate) struct Chat {
     pub(super) bell: When,
     pub(super) notify: When,
     pub(super) quiet: bool,
-    /// By lower-case name.
+    /// The ignored users, by lower-case name.
     pub(super) ignored: BTreeSet<String>,
     /// The number of pending replies to `WHO` that are for the Tab key and not for the screen.
     pub(super) silent_whos: u32,
@@ -179,7 +180,7 @@ impl Chat {
         }
     }
 
-    /// The recipient of a line that is not a command.
+    /// Returns the recipient of a line that is not a command.
     pub(crate) fn target(&self) -> Target {
         if self.dialog != Dialog::Talk {
             return match self.question() {
@@ -196,7 +197,7 @@ impl Chat {
         }
     }
 
-    /// The current partner as a target.
+    /// Returns the current partner as a target.
     pub(super) fn beside(&self) -> Target {
         let arrival = match &self.partner {
             _ if self.is_legacy => 0,
@@ -209,12 +210,12 @@ impl Chat {
         }
     }
 
-    /// The prompt for the user. `None` while the server must reply first.
+    /// Returns the prompt for the user; `None` while the server must reply first.
     pub(crate) fn prompt(&self) -> Option<Prompt<Target>> {
         let (name, ask) = match self.question() {
             Some(question) => question?,
-            // The meaning of a script's line may depend on the users online, and a script does not
-            // check that first.
+            // The meaning of a script's line may depend on which users are online, and a script
+            // does not check that first.
             None if self.silent_whos > 0 && !self.has_prompts => return None,
             None => (self.talk_prompt(), PromptKind::Line),
         };
@@ -225,7 +226,7 @@ impl Chat {
         })
     }
 
-    /// The prompt for chat: the user's name and the recipient.
+    /// Returns the prompt for chat, with the user's name and the recipient.
     pub(super) fn talk_prompt(&self) -> String {
         let me = self.me.as_deref().unwrap_or("you");
         let partner = self.partner.as_ref().map(|there| there.label.as_str());
@@ -240,7 +241,7 @@ impl Chat {
         }
     }
 
-    /// Returns whether there was an idle warning since the last call.
+    /// Returns whether there has been an idle warning since the last call.
     pub(crate) fn should_stay(&mut self) -> bool {
         std::mem::take(&mut self.idle_soon)
     }

@@ -66,9 +66,9 @@ impl Chat {
         self.go_on(link, screen)
     }
 
-    /// Handles the next part of a paste, unless the server must reply to the previous one. After a
-    /// failure, or while a question is open, drops the rest, because the user did not know about
-    /// that when pasting.
+    /// Handles the next part of a paste, unless the server must first reply to the previous one.
+    /// After a failure, or while a question is open, drops the rest, because the user did not know
+    /// about that when pasting.
     pub(crate) fn go_on(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         while self.dialog == Dialog::Talk
             && let Some(piece) = self.pieces.pop_front()
@@ -98,7 +98,7 @@ impl Chat {
     }
 
     /// After a failed line in a script, makes the next lines fail, too. They must not go to a
-    /// recipient other than the one that the failed line chose.
+    /// recipient other than the one that the failed line was meant to choose.
     pub(super) fn lose_way(&mut self, what: &str) {
         if !self.has_prompts {
             self.focus = Focus::Lost(format!("the earlier {what} failed"));
@@ -390,7 +390,7 @@ impl Chat {
         }
     }
 
-    /// The exact spelling of an online user's name.
+    /// Returns the exact spelling of an online user's name.
     fn online(&self, name: &str) -> Option<String> {
         let known = self.known.lock();
         let mut people = known.people.iter();
@@ -399,7 +399,7 @@ impl Chat {
             .cloned()
     }
 
-    /// The name of the online user with which `text` begins, if there is one.
+    /// Returns the name of the online user with which `text` begins, if there is one.
     fn is_addressed(&self, text: &str) -> Option<String> {
         let word = text.split_whitespace().next()?.trim_end_matches([':', ',']);
         self.online(word)

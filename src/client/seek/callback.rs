@@ -1,4 +1,4 @@
-//! The reverse direction (`--callback`): the client listens, and the worker connects to it.
+//! The reverse connection (`--callback`): the client listens, and the worker connects to it.
 //!
 //! Any program can connect to a listening port. The worker proves itself with the passcode, which
 //! only the portal and the client know. The client rejects any other caller, and keeps listening.
@@ -11,8 +11,8 @@ use portal_core::clock::slowed;
 use portal_net::{Connector, Listener, Stream};
 use portal_wire::{CallbackRequest, Codec, Handshake, ServerDoc};
 
-/// Timeout for a caller's proof. The worker sends it at once; one or two silent callers must not
-/// use up the time that the worker has.
+/// Timeout for a caller's proof. The worker sends its proof at once, and one or two silent callers
+/// must not use up the worker's time.
 const CALLER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Asks the worker for a callback on `port` (0: the system chooses), and waits for it.
@@ -33,7 +33,7 @@ pub(super) fn take_seat(
         error,
     };
     let asking = connect(worker, dial).map_err(unreachable)?;
-    // Use the address from which the client asks, because the worker connects to no other.
+    // Listen on the address from which the client asks, because the worker connects to no other.
     let mut here = asking.local_addr().map_err(unreachable)?;
     here.set_port(port);
     let listener = Listener::bind(here, &dial.tap).map_err(|error| SeekError::CantListen {
@@ -156,7 +156,7 @@ mod tests {
                  </HandshakePasscode><message>Connection successful</message></SERVER>\n"
             )
         };
-        // All of them wait in the backlog, and are read in this order.
+        // All of these callers wait in the backlog, and are read in this order.
         let strangers = [
             call("GET / HTTP/1.1\r\n\r\n"),
             call(&proof("fff")),
