@@ -1,4 +1,4 @@
-//! The address of Redis, with the user and the password.
+//! The address of Redis, including the user name and the password.
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,8 +31,8 @@ impl fmt::Display for EngineAddress {
 impl FromStr for EngineAddress {
     type Err = String;
 
-    /// Parses `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`. User and password may be
-    /// percent-encoded, and may contain URL delimiters. The host begins after the last `@`, so no
+    /// Parses `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`. The user and the password may be
+    /// percent-encoded and may contain URL delimiters. The host begins after the last `@`, so no
     /// part of a password is looked up as a host or shown in an error.
     fn from_str(text: &str) -> Result<EngineAddress, String> {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
@@ -67,7 +67,7 @@ impl FromStr for EngineAddress {
 
 impl EngineAddress {
     /// Adds a secret: `PASSWORD` or `USER:PASSWORD`. Because a password may contain a colon, a
-    /// secret with a colon is tried as both.
+    /// secret with a colon is tried both ways.
     pub fn with_secret(self, secret: &str) -> EngineAddress {
         let settings = self.info.redis_settings().clone();
         let whole = self

@@ -1,8 +1,8 @@
 //! Connections to Redis, for scripts or for streams.
 //!
 //! The `redis` crate does not reconnect, and without a timeout it would wait for a suspended Redis
-//! forever. So each connection here has a timeout. After any error, its user closes it, and does
-//! not know whether requests in flight were executed.
+//! forever. Each connection here therefore has a timeout. After any error, its owner closes it and
+//! can't know whether the requests in flight were executed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,21 +11,21 @@ use redis::{Client, Cmd, Connection, ConnectionInfo, ErrorKind, RedisError, Scri
 
 use crate::address::EngineAddress;
 
-/// Timeout for a new connection, and for each reply on it, while the server starts. It is long
-/// because no client is connected yet and the machine may be busy.
+/// Timeout for connecting during startup, and for each reply on that connection. It is long because
+/// no client is connected yet and the machine may be busy.
 pub(super) const START_WITHIN: Duration = Duration::from_secs(10);
 
-/// Timeout for a new connection later on.
+/// Timeout for connecting after startup.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
 /// Timeout for a reply, which normally takes less than a millisecond. It is short because a client
-/// waits for the reply.
+/// is waiting for the reply.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
-/// Maximum time for which Redis blocks a read of the streams.
+/// Maximum time that Redis blocks a read of the streams.
 pub(super) const READ_WAIT: Duration = Duration::from_secs(1);
 
-/// Additional time for the reply to such a read. After it, the connection counts as broken.
+/// Extra time for the reply to a blocking read. After that, the connection is considered broken.
 const READ_GRACE: Duration = Duration::from_secs(1);
 
 /// An atomic operation in Redis: a Lua script in `scripts`.
@@ -52,7 +52,7 @@ pub(super) enum Op {
     Rooms,
 }
 
-/// In the order of [`Op`].
+/// The scripts, in the order of [`Op`].
 const SCRIPTS: [&str; 19] = [
     include_str!("scripts/register_server.lua"),
     include_str!("scripts/renew.lua"),
@@ -77,7 +77,7 @@ const SCRIPTS: [&str; 19] = [
 
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
 
-/// The start of a script that changes something. It ends the script if the calling server has lost
+/// The start of every script that modifies state. It ends the script if the calling server has lost
 /// its lease, for example because it was suspended and resumed.
 const FENCE: &str =
     "if redis.call('GET', p .. 'srv:' .. id) ~= incarnation then return { 'fenced' } end\n";
@@ -90,7 +90,7 @@ fn code(index: usize) -> String {
     [PRELUDE, fence, SCRIPTS[index]].concat()
 }
 
-/// A script and its arguments, without those that all scripts share.
+/// A script and its arguments, except those common to all scripts.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptCall {
     pub(super) op: Op,
@@ -104,7 +104,7 @@ pub(super) struct StreamEntry {
 }
 
 impl StreamEntry {
-    /// Returns a field, or an empty text if the entry does not have it.
+    /// Returns a field's value, or an empty string if the entry does not have that field.
     pub(super) fn field(&self, name: &str) -> &str {
         let found = self.fields.iter().find(|(there, _)| there == name);
         found.map_or("", |(_, value)| value)
@@ -116,11 +116,11 @@ impl StreamEntry {
 pub(super) struct End {
     /// The number of its last entry; 0 if it does not exist.
     pub(super) number: u64,
-    /// Number of times that it has begun, if known.
+    /// The number of times the stream was created, if known.
     pub(super) born: Option<u64>,
 }
 
-/// The calling server: the first arguments of every script.
+/// The identity of the calling server, which is passed as the first arguments of every script.
 #[derive(Clone, Debug)]
 pub(super) struct CallingServer {
     pub(super) prefix: String,
@@ -144,7 +144,7 @@ pub(super) struct Asking {
 /// A connection for streams.
 pub(super) struct Reading(Connection);
 
-/// Connects within `within`. Later, each reply may take `patience`.
+/// Connects within the time `within`. Each later reply may take up to `patience`.
 fn connect(
     address: &EngineAddress,
     within: Duration,
@@ -184,7 +184,7 @@ fn is_interrupted(error: &RedisError) -> bool {
 }
 
 impl Asking {
-    /// Connects, and loads the scripts into Redis. Each reply may take `within`.
+    /// Connects, and loads the scripts into Redis. Each reply may take up to `within`.
     ///
     /// # Errors
     /// Redis is unreachable, or replies unexpectedly.
@@ -198,8 +198,8 @@ impl Asking {
         })
     }
 
-    /// Returns the eviction policy of Redis if it may evict keys without a time to live, such as
-    /// ours. Also returns `None` if this user may not query the policy.
+    /// Returns the eviction policy of Redis if it allows evicting keys without a time to live, such
+    /// as ours. Otherwise, or if this user may not query the policy, returns `None`.
     ///
     /// # Errors
     /// The connection is unusable.
@@ -227,14 +227,14 @@ impl Asking {
         self.connection.set_read_timeout(Some(within))
     }
 
-    /// Runs scripts in order, all sent at once. Each reply is a list of words. An error of one
-    /// script, for example because Redis is out of memory, affects only its own reply.
+    /// Sends all the scripts at once; Redis runs them in order. Each reply is a list of words. An
+    /// error in one script, for example because Redis is out of memory, affects only its own reply.
     ///
     /// If Redis has lost the scripts (`SCRIPT FLUSH`), they are loaded again, and the calls that
-    /// failed for this reason are sent again. None of these calls has changed anything.
+    /// failed for this reason are sent again. None of those calls changed anything.
     ///
     /// # Errors
-    /// The connection is unusable; each of `calls` may have been executed or not.
+    /// The connection is unusable; any of `calls` may or may not have been executed.
     pub(super) fn run(
         &mut self,
         caller: &CallingServer,
@@ -256,7 +256,7 @@ impl Asking {
         Ok(replies.into_iter().map(answer).collect())
     }
 
-    /// Sends all of `calls`, and reads as many replies.
+    /// Sends all `calls` and reads one reply for each.
     fn send(
         &mut self,
         caller: &CallingServer,
@@ -285,11 +285,11 @@ impl Asking {
     }
 }
 
-/// Returns the number of calls before the first one that did not find its script.
+/// Returns the number of calls before the first one whose script was missing.
 ///
 /// # Errors
-/// A later call found its script, because another server loaded the scripts in between. Sending the
-/// failed calls again would change the order.
+/// A later call found its script, because another server loaded the scripts in between. Resending
+/// the failed calls would change the order.
 fn done_before_a_lost_script(replies: &[Value]) -> Result<usize, RedisError> {
     let lost =
         |reply: &Value| matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
@@ -371,8 +371,8 @@ impl Reading {
         Ok(entries.into_iter().filter_map(entry).collect())
     }
 
-    /// Reads the entries after the given positions. If there are none, waits for up to `wait`,
-    /// which must be at most [`READ_WAIT`].
+    /// Reads the entries after the given positions. If there are none, waits up to `wait`, which
+    /// must be at most [`READ_WAIT`].
     ///
     /// # Errors
     /// The connection is unusable.
@@ -407,7 +407,7 @@ impl Reading {
 /// Parses the number of a stream's last entry from the reply to `XINFO STREAM`.
 ///
 /// # Errors
-/// The reply is an error other than that the stream does not exist.
+/// The reply is an error other than "no such key".
 fn last_id(info: Value) -> Result<u64, RedisError> {
     let pairs: Vec<(Value, Value)> = match info {
         Value::ServerError(error) if error.to_string().contains("no such key") => return Ok(0),
@@ -427,8 +427,8 @@ fn last_id(info: Value) -> Result<u64, RedisError> {
     Ok(last.map_or(0, |last| number_of(&last)))
 }
 
-/// Returns the reason why Redis is unusable. Timeouts get their own text, because the system's is
-/// "Resource temporarily unavailable".
+/// Returns the reason why Redis is unusable. Timeouts get their own text, because the system's text
+/// is "Resource temporarily unavailable".
 pub(super) fn reason(error: &RedisError) -> String {
     if error.is_timeout() {
         "it did not reply in time".to_owned()
@@ -473,7 +473,7 @@ pub(super) fn number_of(id: &str) -> u64 {
 pub(super) struct StreamEnd {
     /// The number of its last entry.
     pub(super) end: u64,
-    /// Number of times that it has begun.
+    /// The number of times the stream was created.
     pub(super) born: u64,
 }
 

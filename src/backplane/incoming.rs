@@ -16,7 +16,7 @@ use crate::limits;
 use crate::out::{ScriptRequest, Task};
 use crate::shared::{Checked, SharedState, Side};
 
-/// Reads until the server stops, and reconnects after a break.
+/// Reads until the server stops, reconnecting whenever the connection breaks.
 pub(super) fn run(shared: &Arc<SharedState>, asks: &Sender<Task>, link: Reading) {
     let mut link: Result<Reading, redis::RedisError> = Ok(link);
     while !shared.is_stopped() {
@@ -46,7 +46,7 @@ fn read_on(shared: &SharedState, asks: &Sender<Task>, mut link: Reading) -> Stri
                 Err(error) => return reason(&error),
             }
             checked = Some(Instant::now());
-            // The positions are correct only after the check, and missed entries are reported.
+            // Only after the check are the positions correct and the missed entries reported.
             shared.works(Side::In);
         }
         match link.read(&places(shared), READ_WAIT) {
@@ -74,8 +74,8 @@ pub(super) fn places(shared: &SharedState) -> Vec<(String, u64)> {
 }
 
 /// Compares each stream's position with its end, and reports the streams that have lost entries.
-/// Returns `false` if Redis has lost all its data and no server has taken a lease since. Entries of
-/// the next epoch must not be read as entries of this one.
+/// Returns `false` if Redis has lost all its data and no server has acquired a lease since. Entries
+/// of the next epoch must not be read as entries of this one.
 pub(super) fn check_places(
     shared: &SharedState,
     asks: &Sender<Task>,
@@ -123,7 +123,7 @@ fn hand_on(
     entry: &StreamEntry,
     unwritten: &mut Unwritten,
 ) {
-    // Drop an entry that has been read already, or whose stream is no longer read.
+    // Drop an entry that was already read, or whose stream is no longer being read.
     let Some(left_out) = shared.places.advance(stream, entry.number) else {
         return;
     };
@@ -134,7 +134,7 @@ fn hand_on(
         host.missed(stream.strip_prefix("room:"), Some(left_out));
     }
     deliver(shared, asks, stream, entry, unwritten);
-    // From now on, a message that is delivered on this server alone may follow.
+    // From now on, messages delivered only on this server may follow this entry.
     shared.places.has_delivered(stream, entry.number);
 }
 

@@ -1,22 +1,22 @@
-//! Several servers as one chat, through a shared Redis.
+//! Joins several servers into one chat through a shared Redis.
 //!
 //! Names, accounts, public and direct messages and rooms are shared. Seats, passcodes and pairs
-//! belong to each server. Redis does the distributed part: every atomic change is a script that it
-//! runs (`scripts`), and the order of messages is the order of its streams. A running server holds
-//! a *lease*, a key that expires unless the server renews it. Every change checks the lease first;
-//! this check is the *fence*.
+//! belong to each server. Redis does the distributed part: every atomic change is a script that
+//! Redis runs (`scripts`), and the order of messages is their order in its streams. A running
+//! server holds a *lease*, a key that expires unless the server renews it. Every change checks the
+//! lease first; this check is the *fence*.
 //!
-//! There are two threads. `cluster-out` (`out.rs`) takes requests from a queue, and sends all that
-//! are queued as one batch. `cluster-in` (`incoming.rs`) blocks in a read of the streams, and
+//! There are two threads. `cluster-out` (`out.rs`) takes requests from a queue and sends all that
+//! are queued as one batch. `cluster-in` (`incoming.rs`) blocks in a read of the streams and
 //! delivers their entries through [`portal_core::backplane::BackplaneEvents`]. All recipients,
-//! including those on the sender's own server, get a message when it is read back, so all servers
-//! deliver in one order.
+//! including those on the sender's own server, receive a message when it is read back, so all
+//! servers deliver messages in the same order.
 //!
-//! Requests have a callback, which `cluster-out` calls with the outcome; a sender does not wait. If
+//! Each request has a callback, which `cluster-out` calls with the outcome; senders do not wait. If
 //! the connection breaks while requests are in flight, their outcome is
 //! [`portal_core::backplane::Outcome::Unsure`]. They are not sent again, so nothing is done twice.
-//! After every break the server sends all its names and members again, and the scripts correct the
-//! state in Redis to match.
+//! After every reconnect, the server sends all its names and members again, and the scripts update
+//! the state in Redis to match.
 
 mod address;
 mod engine;

@@ -2,26 +2,26 @@
 
 use std::time::Duration;
 
-/// Duration of a lease. A server renews its lease after a third of this, and is considered dead if
-/// it has not renewed it in time.
+/// Duration of a lease. A server renews its lease after a third of this time, and is considered
+/// dead if it does not renew it in time.
 pub const LEASE: Duration = Duration::from_secs(6);
 /// Timeout for a request to Redis or another server. After it, the outcome is unknown.
 pub const CLUSTER_PATIENCE: Duration = Duration::from_secs(1);
-/// Pause before the first retry to reach Redis. It doubles with each retry, up to
+/// Pause before the first attempt to reconnect to Redis. It doubles with each attempt, up to
 /// [`CLUSTER_LONGEST_PAUSE`].
 pub const CLUSTER_RETRY: Duration = Duration::from_millis(150);
-/// Maximum number of requests that are queued for Redis.
+/// Maximum number of requests queued for Redis.
 pub const CLUSTER_QUEUE: usize = 64 * 1024;
 /// Maximum number of requests in a batch.
 pub const CLUSTER_BATCH: usize = 200;
 
-/// Age at which a connection counts as stable.
+/// Age at which a connection is considered stable.
 pub const CLUSTER_STABLE: Duration = Duration::from_secs(10);
-/// The longest pause between two retries to reach Redis.
+/// Maximum pause between two attempts to reconnect to Redis.
 pub const CLUSTER_LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Minimum interval between two notices about the other servers, after the first two.
 pub const CLUSTER_NOTICE_EVERY: Duration = Duration::from_secs(10);
-/// Time without a notice after which the next one is sent at once again.
+/// Time without a notice after which the next one is again sent at once.
 pub const CLUSTER_NOTICES_FORGOTTEN: Duration = Duration::from_secs(60);
-/// Pause between two tries to reach Redis while the server starts.
+/// Pause between two attempts to reach Redis during startup.
 pub const CLUSTER_START_RETRY: Duration = Duration::from_secs(1);

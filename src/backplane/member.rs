@@ -27,18 +27,18 @@ use crate::shared::{SharedState, Side};
 pub struct RedisBackplane {
     shared: Arc<SharedState>,
     asks: Queue<Task>,
-    /// The requests, until [`RedisBackplane::start`] gives them to `cluster-out`.
+    /// The queue of requests, until [`RedisBackplane::start`] passes it to `cluster-out`.
     queue: Mutex<Option<Receiver<Task>>>,
     wait: Option<fn(&ClusterError)>,
     /// True if clients may be redirected only to servers with TLS.
     over_tls: bool,
-    /// Joined at the end. A leaf lock.
+    /// Joined at shutdown. Guarded by a leaf lock.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl RedisBackplane {
-    /// Creates the membership of a server that has not started yet. `passwords`: this server
-    /// protects names with passwords. `over_tls`: clients use TLS.
+    /// Creates the membership of a server that has not started yet. `passwords` is true if this
+    /// server protects names with passwords, `over_tls` if clients use TLS.
     pub fn new(settings: &ClusterSettings, passwords: bool, over_tls: bool) -> RedisBackplane {
         let (asks, queue) = bounded(limits::CLUSTER_QUEUE);
         RedisBackplane {
@@ -61,7 +61,7 @@ impl RedisBackplane {
         };
         self.shared.set_host(host);
         let link = self.first_connection()?;
-        // Try all read operations now, so that the start fails if one of them fails.
+        // Try all read operations now, so that startup fails if one of them fails.
         let reading = Reading::open(&self.shared.engine, START_WITHIN).and_then(|mut reading| {
             incoming::check_places(&self.shared, &self.asks, &mut reading)?;
             reading.read(&incoming::places(&self.shared), Duration::from_millis(1))?;
@@ -136,9 +136,9 @@ impl RedisBackplane {
         }
     }
 
-    /// Queues a change on this server for the other servers, without waiting for a reply. May be
-    /// called under a lock, because it does not notify clients. While Redis is unreachable, the
-    /// change is dropped, because everything is sent again after a break.
+    /// Queues a change made on this server for the other servers, without waiting for a reply. May
+    /// be called under a lock, because it does not notify clients. While Redis is unreachable, the
+    /// change is dropped, because the complete state is sent again after a reconnect.
     fn send(&self, op: Op, args: Vec<String>) {
         if !self.is_up() {
             return;
@@ -165,8 +165,8 @@ impl RedisBackplane {
         receiver.recv().unwrap_or(Err(Outcome::Unsure))
     }
 
-    /// Returns all clients that have logged in on any server, as name and the server's id, sorted
-    /// by name. `None` if Redis is unreachable. Waits for at most a second.
+    /// Returns the name and the server id of each client that is logged in on any server, sorted by
+    /// name, or `None` if Redis is unreachable. Waits for at most 1 s.
     pub fn users_and_servers(&self) -> Option<Vec<(String, String)>> {
         let words = self.ask_and_wait(Op::Who, Vec::new()).ok()?;
         let mut names: Vec<(String, String)> = pairs(&words[1..]).collect();
@@ -175,12 +175,12 @@ impl RedisBackplane {
     }
 
     /// Deregisters this server's clients from the cluster, and joins both threads. If Redis is
-    /// unreachable, this takes up to two seconds.
+    /// unreachable, this takes up to 2 s.
     pub fn stop(&self) {
         self.shared.stop();
         // Wake `cluster-out`, which wakes `cluster-in` before it ends.
         let _ = self.asks.try_send(Task::Wake);
-        // Release the lock before joining, which takes long.
+        // Release the lock before joining, because joining can take long.
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             let _ = thread.join();
@@ -195,8 +195,8 @@ impl RedisBackplane {
         !sender.is_none_or(is_read_back)
     }
 
-    /// Returns the route of a message while Redis is unreachable. On this server alone, it must not
-    /// overtake the client's earlier messages.
+    /// Returns the route of a message while Redis is unreachable. A message delivered only on this
+    /// server must not overtake the client's earlier messages.
     fn route_alone(&self, sender: Option<Sender<'_>>, room: Option<&Name>) -> Route {
         match self.has_pending(sender, room) {
             true => Route::Refused(Outcome::Unreachable),
@@ -218,7 +218,7 @@ impl RedisBackplane {
         self.append(Op::Publish, args, sender, room, done);
     }
 
-    /// Runs a script that appends an entry of the sender to a stream.
+    /// Runs a script that appends an entry by the sender to a stream.
     fn append(
         &self,
         op: Op,
@@ -368,9 +368,9 @@ impl Backplane for RedisBackplane {
         self.shared.places.detach(&room.key(), token);
     }
 
-    /// If the room began here without a reply to [`Backplane::attach`] although Redis is reachable,
-    /// reconnects to send everything again. Otherwise clients here would get no messages of the
-    /// room from other servers until the next break.
+    /// If the room was created here without a reply to [`Backplane::attach`] although Redis is
+    /// reachable, reconnects in order to send everything again. Otherwise, clients here would
+    /// receive none of the room's messages from other servers until the next reconnect.
     fn join(&self, sender: Sender<'_>, room: &Name) {
         if self.is_up() && !self.shared.places.has(&stream_of(Some(room))) {
             let reason = "Redis did not send a room's state in time";

@@ -1,9 +1,10 @@
 //! An exhaustive model of the protocol for names: two servers, three clients that want one name, a
-//! Redis whose clock may jump at any moment, requests in flight, and servers that are suspended and
+//! Redis whose clock may jump at any time, requests in flight, and servers that are suspended and
 //! resumed.
 //!
 //! The model reimplements the scripts in `scripts`. [`ClusterWorld::check`] states the invariants.
-//! Each variant of [`Bug`] omits one line of the protocol, and the search finds each of these bugs.
+//! Each variant of [`Bug`] omits one line of the protocol, and the search finds every one of these
+//! bugs.
 #![cfg(test)]
 
 use std::collections::hash_map::Entry;
@@ -17,7 +18,7 @@ const QUEUE: usize = 2;
 /// Maximum number of incarnations of a server. It makes the search finite.
 const BOOTS: u8 = 3;
 
-/// A line that is missing in the protocol.
+/// A line omitted from the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Bug {
     None,
@@ -47,12 +48,12 @@ enum ModelRequest {
 struct ModelServer {
     incarnation: u8,
     is_stopped: bool,
-    /// It has noticed that it lost its lease, and will reconnect.
+    /// True if the server has noticed that it lost its lease and will reconnect.
     is_fenced: bool,
-    /// The client here that received WELCOME, and no TAKEN OVER since.
+    /// The client here that received WELCOME and has not received TAKEN OVER since.
     has: Option<u8>,
     asks: VecDeque<ModelRequest>,
-    /// The clients that have lost the name, for this server to read.
+    /// The clients that lost the name, for this server to read.
     inbox: VecDeque<u8>,
 }
 
@@ -61,9 +62,9 @@ struct ClusterWorld {
     servers: [ModelServer; SERVERS],
     leases: [Option<u8>; SERVERS],
     name: Option<Owner>,
-    /// Number of sessions so far. A client that returns has a new session.
+    /// Number of sessions so far. A returning client gets a new session.
     sessions: u8,
-    /// A server without a valid lease has changed something.
+    /// True if a server without a valid lease changed anything.
     was_late: bool,
 }
 
@@ -102,7 +103,7 @@ impl ClusterWorld {
         self.leases[server] == Some(incarnation)
     }
 
-    /// Models `claim.lua`. Returns whether the caller has the name now.
+    /// Models `claim.lua`. Returns whether the caller now has the name.
     fn claim(&mut self, owner: Owner, takes_over: bool, bug: Bug) -> bool {
         match self.name {
             Some(holder) if holder == owner => return true,
@@ -184,7 +185,7 @@ impl ClusterWorld {
         {
             self.servers[index].has = None;
         }
-        // `sweep.lua`: remove this server's registrations that are out of date.
+        // `sweep.lua`: remove this server's outdated registrations.
         if self.name.is_some_and(|owner| {
             owner.0 == index && (owner.1 != incarnation || Some(owner.2) != self.servers[index].has)
         }) {
@@ -236,8 +237,7 @@ impl ClusterWorld {
                     let server = &mut world.servers[index];
                     if server.has == Some(lost) {
                         server.has = None;
-                        // A connection that ends releases its name, which another session has by
-                        // now.
+                        // A closing connection releases its name, which another session has by now.
                         let (incarnation, person) = (server.incarnation, lost);
                         server.asks.push_back(ModelRequest::Release {
                             incarnation,
@@ -274,12 +274,12 @@ impl ClusterWorld {
         worlds
     }
 
-    /// Checks that no server without a valid lease has changed anything. If nothing is in flight
-    /// and all leases are held, also checks that at most one client has the name, and that Redis
+    /// Checks that no server without a valid lease changed anything. If nothing is in flight and
+    /// all leases are held, also checks that at most one client has the name, and that Redis
     /// agrees.
     fn check(&self) -> Result<(), String> {
         if self.was_late {
-            return Err("a late write has changed something".to_owned());
+            return Err("a late write changed something".to_owned());
         }
         let is_settled = |index: usize| {
             let server = &self.servers[index];
@@ -337,7 +337,7 @@ fn walk(bug: Bug) -> Result<usize, String> {
 fn in_every_order_of_events_a_name_has_one_holder() {
     let worlds = walk(Bug::None).unwrap();
     println!("{worlds} worlds");
-    assert!(worlds > 10_000, "the walk went nowhere");
+    assert!(worlds > 10_000, "the search explored too few worlds");
 }
 
 #[test]
@@ -350,6 +350,6 @@ fn the_walk_finds_each_line_that_somebody_could_forget() {
         Bug::NothingSaidAnew,
     ] {
         let found = walk(bug);
-        assert!(found.is_err(), "{bug:?} is not found in {found:?} worlds");
+        assert!(found.is_err(), "{bug:?} was not found in {found:?} worlds");
     }
 }

@@ -31,9 +31,9 @@ pub(super) enum Task {
 /// A script to be run, and the callback for its reply.
 pub(super) struct ScriptRequest {
     pub(super) call: ScriptCall,
-    /// The time until which the caller waits for the reply. `None`: the request reports a change
-    /// that has already happened here. It must be sent even if it is late; otherwise Redis would
-    /// have the wrong state until the next break.
+    /// The time until which the caller waits for the reply. With `None`, the request reports a
+    /// change that already happened here. It must be sent even if it is late; otherwise Redis would
+    /// have the wrong state until the next reconnect.
     pub(super) until: Option<Instant>,
     pub(super) done: ScriptCallback,
 }
@@ -52,8 +52,8 @@ struct RequestSender<'s> {
     renewed: Instant,
     /// The duration of the last request.
     lag: Duration,
-    /// The time until which no other server is considered dead. After an outage, the others need as
-    /// long to reconnect as this one.
+    /// No other server is considered dead before this time. After an outage, the others need as
+    /// long to reconnect as this one does.
     judges_from: Instant,
 }
 
@@ -84,7 +84,7 @@ const ALLOW: &str = "allow the command for this user (`ACL SETUSER NAME ~* +@all
 const RESTORE: &str =
     "use a Redis 7 that has the command; check its redis.conf for a rename-command line";
 
-/// Returns the error for a failed connection at the start, with its fix.
+/// Returns the error for a failed connection at startup, with its fix.
 pub(super) fn cant_use(shared: &SharedState, error: &RedisError) -> ClusterError {
     let reason = reason(error);
     let cure = match error.code() {
@@ -141,13 +141,13 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
         match register(shared, &mut link).map_err(failed)? {
             Registered::Yes { epoch, all, inbox } => {
                 // Remove the clients of a previous run. If this server was killed and restarted
-                // before its lease expired, no other server does that.
+                // before its lease expired, no other server removed them.
                 let sweep = ScriptCall {
                     op: Op::Sweep,
                     args: Vec::new(),
                 };
-                // A Redis before version 7 can't number stream entries. Detect that now, and not at
-                // the first message.
+                // A Redis before version 7 can't number stream entries. Detect that now rather than
+                // at the first message.
                 let both = [sweep, wake(shared)];
                 let answers = link.run(&shared.caller(), &both).map_err(failed)?;
                 for answer in answers {
@@ -179,8 +179,8 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
             Registered::Differs { server, passwords } => {
                 return Err(ClusterError::OtherRules { server, passwords });
             }
-            // After a crash, the lease of the previous run expires. A lease that is renewed belongs
-            // to a running server.
+            // After a crash, the lease of the previous run expires. A lease that keeps being
+            // renewed belongs to a running server.
             Registered::Held { left } => {
                 if left > left_before || Instant::now() > patience {
                     return Err(ClusterError::IdTaken(shared.caller_id.clone()));
@@ -288,7 +288,7 @@ pub(super) fn run(shared: &Arc<SharedState>, queue: &Receiver<Task>, link: Askin
             shared.report_loss();
             shared.notify();
             refuse_all(queue);
-            // If the connection breaks soon after each success, retry less and less often.
+            // If the connection breaks soon after each reconnect, retry less and less often.
             if tries == 0 && connected.elapsed() < limits::CLUSTER_STABLE {
                 tries = 1;
             }
@@ -316,8 +316,8 @@ pub(super) fn run(shared: &Arc<SharedState>, queue: &Receiver<Task>, link: Askin
     shared.give_up_receipts(Duration::ZERO);
 }
 
-/// Returns whether Redis has rejected a script before it changed anything, because it can't save to
-/// its disk, is out of memory, or does not accept writes.
+/// Returns whether Redis rejected a script before it changed anything, because Redis can't save to
+/// disk, is out of memory, or does not accept writes.
 fn is_refusal(error: &str) -> bool {
     const REFUSALS: [&str; 6] = [
         "MISCONF",
@@ -340,7 +340,7 @@ fn refuse_all(queue: &Receiver<Task>) {
     }
 }
 
-/// Randomizes a pause by ±50 %, because all servers lose Redis at the same moment.
+/// Randomizes a pause by ±50 %, because all servers lose Redis at the same time.
 fn jittered(time: Duration) -> Duration {
     let mut byte = [128];
     let _ = getrandom::fill(&mut byte);
@@ -370,7 +370,7 @@ impl RequestSender<'_> {
                     Task::Wake => None,
                 }),
         );
-        // Requests for which no caller waits any longer must not be executed.
+        // Requests whose callers no longer wait must not be executed.
         let now = Instant::now();
         let (asks, late): (Vec<ScriptRequest>, Vec<ScriptRequest>) =
             asks.into_iter().partition(|ask| !ask.is_late(now));
@@ -419,7 +419,7 @@ impl RequestSender<'_> {
         }
     }
 
-    /// Runs scripts. After `Err`, the connection is closed and the break has been reported.
+    /// Runs scripts. After `Err`, the connection is closed and its failure has been reported.
     fn run(&mut self, calls: &[ScriptCall]) -> Result<Vec<Result<Vec<String>, String>>, ()> {
         let Some(link) = &mut self.link else {
             return Err(());
@@ -455,7 +455,7 @@ impl RequestSender<'_> {
         self.shared.boot_anew();
     }
 
-    /// Renews the lease, and removes the servers whose lease has expired.
+    /// Renews the lease, and removes the servers whose leases have expired.
     fn renew(&mut self) {
         let args = vec![
             self.shared.lease.as_millis().to_string(),
@@ -515,8 +515,8 @@ impl RequestSender<'_> {
                 return Err(());
             }
             Registered::Held { .. } => {
-                // Another server has the lease, or this server's own previous lease has not
-                // expired.
+                // Another server has the lease, or this server's own previous lease has not expired
+                // yet.
                 self.shared.boot_anew();
                 return Err(());
             }
@@ -543,7 +543,7 @@ impl RequestSender<'_> {
         self.run(&[sweep])?;
         self.seed()?;
         self.shared.works(Side::Out);
-        // Send the joins and departures that have happened since.
+        // Send the joins and departures that happened in the meantime.
         let now = self.register_all(&registered)?;
         let gone: Vec<ScriptCall> = registered.difference(&now).map(farewell).collect();
         self.run_all(&gone).map(drop)
@@ -575,7 +575,7 @@ impl RequestSender<'_> {
     }
 
     /// Claims the names of all clients here, and joins their rooms, except those already sent
-    /// (`before`). Notifies clients that have lost their name in the meantime.
+    /// (`before`). Notifies clients that lost their name in the meantime.
     fn register_all(
         &mut self,
         before: &BTreeSet<SentRegistration>,

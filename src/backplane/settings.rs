@@ -17,15 +17,15 @@ pub struct ClusterSettings {
     pub address: Option<IpAddr>,
     /// The prefix of all keys. Several clusters with different prefixes can share one Redis.
     pub prefix: String,
-    /// Called once with the reason if Redis is unreachable at the start; the server then waits for
-    /// it. With `None`, the start fails.
+    /// Called once with the reason if Redis is unreachable at startup; the server then waits for
+    /// it. With `None`, startup fails.
     pub wait: Option<fn(&ClusterError)>,
     /// Duration of the lease; see [`limits::LEASE`].
     pub lease: Duration,
 }
 
 impl ClusterSettings {
-    /// Creates the default settings, with the given Redis and id.
+    /// Creates the default settings for the given Redis and id.
     pub fn new(engine: EngineAddress, id: impl Into<String>) -> ClusterSettings {
         ClusterSettings {
             engine,
@@ -38,7 +38,7 @@ impl ClusterSettings {
     }
 }
 
-/// Returns whether the text is a valid server id. The scripts separate ids by spaces.
+/// Returns whether the text is a valid server id. The scripts separate ids with spaces.
 pub fn is_cluster_id(text: &str) -> bool {
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(is_fine)
@@ -50,7 +50,7 @@ pub enum ClusterError {
     /// Redis is unreachable, or replies with an error.
     Engine {
         address: String,
-        /// The error of the system or of Redis.
+        /// The error reported by the system or by Redis.
         reason: String,
         /// The fix, for the operator.
         cure: &'static str,

@@ -25,7 +25,7 @@ pub(super) struct SharedState {
     pub(super) lease: Duration,
     /// `passwords` or `names`. Servers with different rules can't be one chat.
     pub(super) rules: &'static str,
-    /// Set at the start.
+    /// Set at startup.
     host: OnceLock<BackplaneHost>,
     pub(super) caller_id: String,
     prefix: String,
@@ -52,7 +52,7 @@ struct LinkState {
     incoming: bool,
     /// True if clients have been notified of the loss.
     is_loss_notified: bool,
-    /// The reason of a break, until it has been reported.
+    /// The reason for a lost connection, until it has been reported.
     unreported: Option<String>,
 }
 
@@ -63,7 +63,7 @@ struct Noticed {
     is_lost: bool,
     /// The time of the last notice.
     sent: Option<Instant>,
-    /// Number of notices without a pause of [`limits::CLUSTER_NOTICES_FORGOTTEN`].
+    /// Number of consecutive notices without a pause of [`limits::CLUSTER_NOTICES_FORGOTTEN`].
     in_a_row: u32,
 }
 
@@ -152,7 +152,7 @@ impl SharedState {
     }
 
     pub(super) fn set_host(&self, host: BackplaneHost) {
-        // Only called once, so it can't fail.
+        // This is called only once, so it can't fail.
         let _ = self.host.set(host);
     }
 
@@ -386,22 +386,22 @@ struct OffsetTable {
 /// The result of comparing a position with its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Checked {
-    /// The stream has only grown, if at all.
+    /// The stream is unchanged or has grown.
     Fine,
-    /// Redis has lost all its data. Reading continues at the new beginning.
+    /// Redis lost all its data. Reading continues from the start of the new stream.
     NewEpoch,
-    /// The stream was deleted, or restored from an older snapshot. Reading continues at its new
-    /// beginning if it has begun again, otherwise at its end.
+    /// The stream was deleted, or restored from an older snapshot. Reading continues from the start
+    /// if the stream was recreated, otherwise from its end.
     WentBack,
-    /// The stream was deleted, and already has at least as many entries as had been read. The new
-    /// entries up to this number have not been read.
+    /// The stream was deleted and recreated, and already has at least as many entries as were read
+    /// before. The new entries up to this number have not been read.
     Overtook(u64),
 }
 
 /// A session's messages to a stream that have not been read back here.
 #[derive(Default)]
 struct Open {
-    /// The highest entry number of its messages, as far as known.
+    /// The highest known entry number of its messages.
     last_sent: u64,
     /// Number of messages without a reply from Redis.
     on_the_way: usize,
@@ -412,13 +412,13 @@ struct StreamPosition {
     read: u64,
     /// Every entry up to this one has been delivered to the clients here.
     delivered: u64,
-    /// Number of times that the stream has begun, as far as known here.
+    /// Number of times the stream was created, as far as this server knows.
     born: u64,
     /// The position at the last check.
     checked: u64,
     /// True after a reconnect: each unsure message is in the stream by now, or lost.
     is_settling: bool,
-    /// The epoch in which the stream was read so far.
+    /// The epoch in which the stream has been read so far.
     epoch: String,
     /// The messages of each session here that have not been read back.
     open: BTreeMap<u64, Open>,
@@ -428,7 +428,7 @@ struct StreamPosition {
 
 impl StreamPosition {
     /// Moves the position to `to` in a stream whose end is now `end`. A message that was sent
-    /// before the stream changed is lost. A later one has at most the number `end`.
+    /// before the stream changed is lost. A later one has a number of at most `end`.
     fn rewind(&mut self, to: u64, end: u64) {
         (self.read, self.checked, self.delivered) = (to, to, to);
         for open in self.open.values_mut() {
@@ -498,9 +498,9 @@ impl StreamOffsets {
         }
     }
 
-    /// Returns whether all of a session's messages to the stream have been delivered here.
-    /// Otherwise its next message must not be delivered on this server alone while Redis is
-    /// unreachable, because it would overtake the earlier ones.
+    /// Returns whether all of a session's messages to the stream have been delivered here. If not,
+    /// its next message must not be delivered only on this server while Redis is unreachable,
+    /// because it would overtake the earlier ones.
     pub(super) fn is_read_back(&self, stream: &str, session: u64) -> bool {
         let table = self.0.lock();
         let Some(place) = table.places.get(stream) else {
@@ -523,14 +523,14 @@ impl StreamOffsets {
     }
 
     /// Moves the position to the entry `to`. Returns the number of skipped entries, or `None` if
-    /// the entry has been read already or the stream is no longer read.
+    /// the entry was already read or the stream is no longer being read.
     pub(super) fn advance(&self, stream: &str, to: u64) -> Option<u64> {
         let mut table = self.0.lock();
         let place = table.places.get_mut(stream)?;
         let left_out = to.checked_sub(place.read + 1)?;
         place.read = to;
         place.born += u64::from(to == 1);
-        // Once in 1024 entries, remove the sessions whose messages have been read back.
+        // Every 1024 entries, remove the sessions whose messages have been read back.
         if to.is_multiple_of(1024) {
             place
                 .open
@@ -563,16 +563,16 @@ impl StreamOffsets {
         if place.is_settling {
             place.settle(end);
         }
-        // An older snapshot has a lower count of beginnings.
+        // An older snapshot has a lower creation count.
         place.born = place.born.min(born.unwrap_or(place.born));
-        // A beginning is counted when its first entry is read.
+        // A new stream is counted when its first entry is read.
         let is_unread = place.read == 0 && end > 0;
         let counted = place.born + u64::from(is_unread);
         let has_begun_again = born.is_some_and(|born| born > counted);
         let is_back = end < place.read;
         let before = std::mem::replace(&mut place.checked, place.read);
         if is_back {
-            // After a new beginning, nothing has been read yet.
+            // Nothing has been read from a recreated stream yet.
             place.rewind(if has_begun_again { 0 } else { end }, end);
         }
         if end == 0 {
@@ -661,7 +661,7 @@ mod tests {
             assert_eq!(places.advance("all", number), Some(0));
         }
         let check = |number, born| places.check("all", End { number, born }, "");
-        assert_eq!(check(5, Some(1)), Checked::Fine, "it has begun once");
+        assert_eq!(check(5, Some(1)), Checked::Fine, "it was created once");
         // Restored from an older snapshot.
         assert_eq!(check(3, Some(1)), Checked::WentBack);
         assert_eq!(read(), 3);
@@ -679,7 +679,7 @@ mod tests {
         // Deleted, with no new entries.
         assert_eq!(check(0, Some(3)), Checked::WentBack);
         assert_eq!(read(), 0);
-        assert_eq!(check(0, None), Checked::Fine, "not known any more");
+        assert_eq!(check(0, None), Checked::Fine, "no longer known");
         // Redis has lost all its data: each entry since then is read once.
         let restored = |number| {
             let born = Some(1);
@@ -689,7 +689,7 @@ mod tests {
         assert_eq!(restored(1), Checked::NewEpoch);
         assert_eq!((read(), places.advance("all", 1)), (0, Some(0)));
         assert_eq!(restored(1), Checked::Fine);
-        // A room that was attached in the new epoch is read from its position on.
+        // A room attached in the new epoch is read from its own position.
         places.set_epoch("restored");
         places.set("room:lobby", engine::StreamEnd { end: 2, born: 1 });
         let born = Some(1);
@@ -708,10 +708,10 @@ mod tests {
         places.is_back();
         assert!(!is_read_back(), "it has not been read yet");
         places.advance("all", 1);
-        assert!(!is_read_back(), "nobody has got it yet");
+        assert!(!is_read_back(), "it has not been delivered yet");
         places.has_delivered("all", 1);
         assert!(is_read_back());
-        // Two more are in the stream, which is known only after a reconnect.
+        // Two more messages are in the stream, but that is known only after a reconnect.
         for _ in 2..=3 {
             places.count_sending("all", 7);
             places.count_sent("all", 7, Err(Outcome::Unsure));
@@ -849,7 +849,7 @@ mod tests {
     fn a_connection_that_breaks_again_and_again_is_a_notice_in_ten_seconds() {
         let (mut notices, start) = (Noticed::default(), Instant::now());
         let mut sent = Vec::new();
-        // The connection breaks and recovers five times a second, for a minute and a half.
+        // The connection breaks and recovers five times per second for 90 s.
         for tick in 0..900_u64 {
             let now = start + std::time::Duration::from_millis(100 * tick);
             if notices.is_due(tick % 2 == 0, now) {

@@ -19,7 +19,7 @@ use super::talk::Talk;
 use portal_core::clock::slowed;
 use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Scope, Secret, ServerDoc};
 
-/// The number of clients that register at the same moment.
+/// The number of clients that register at the same time.
 const AT_ONCE: usize = 20;
 
 /// The number of clients in the check `load`.
@@ -88,8 +88,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "three-wrong",
             what: "the third wrong password closes the connection",
-            idea: "With unlimited guesses, an attacker finds any password one day. Where do you \
-                   keep the count, and what does it belong to?",
+            idea: "With unlimited guesses, an attacker will eventually find any password. Where \
+                   do you keep the count, and what does it belong to?",
             minutes: 5,
             needs: &["new-account", "register", "existing", "wrong-password"],
             play: |subject| {
@@ -144,7 +144,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "public",
-            what: "a public message reaches everyone else, and its sender receives their number",
+            what: "a public message reaches everyone else, and its sender receives the number of recipients",
             idea: "Here is the loop over all clients. Does it include the sender?",
             minutes: 15,
             needs: &["new-account", "register"],
@@ -236,7 +236,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "same-name-at-once",
-            what: "if twenty clients register one name at the same moment, one of them gets it",
+            what: "if twenty clients register one name at the same time, one of them gets it",
             idea: "All twenty received PASSWORD for a new account. What must happen in one step, \
                    and which lock ensures that?",
             minutes: 20,
@@ -258,7 +258,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "twenty-at-once",
-            what: "twenty accounts that are registered at the same moment all survive kill -9",
+            what: "twenty accounts that are registered at the same time all survive kill -9",
             idea: "Twenty threads write one file. What does the second write do to the first?",
             minutes: 20,
             needs: &["new-account", "register", "existing", "kept"],
@@ -373,7 +373,7 @@ fn in_parallel<'i, I: Sync, T: Send>(
     })
 }
 
-/// Registers all names. The passwords are sent at the same moment.
+/// Registers all names. The passwords are sent at the same time.
 fn register_all(subject: &Subject<'_>, names: &[String]) -> Result<Vec<Talk>, Failure> {
     let asked = in_parallel(names, |name| {
         let mut client = connect_client(subject, name)?;
@@ -437,7 +437,7 @@ fn same_name_at_once(subject: &Subject<'_>) -> Result<(), Failure> {
     })?;
     let logged_in: Vec<&String> = logged_in.into_iter().flatten().collect();
     let sent = format!(
-        "{AT_ONCE} clients sent PASSWORD for alice, each with its own password, at the same moment"
+        "{AT_ONCE} clients sent PASSWORD for alice, each with its own password, at the same time"
     );
     let failure = Failure::expected(expected).sent(sent);
     match logged_in[..] {
@@ -459,7 +459,7 @@ fn kill_and_start(
     subject.start_again()
 }
 
-/// The first file in `folder`, or in a folder below it, that contains `bytes`.
+/// The first file in `folder` or its subfolders that contains `bytes`.
 fn file_with(folder: &Path, bytes: &[u8]) -> io::Result<Option<String>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

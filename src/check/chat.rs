@@ -1,4 +1,4 @@
-//! Steps that the checks from rung 4 on share: what a chat client sends and expects.
+//! Steps shared by the checks from rung 4 on: what a chat client sends and expects.
 
 use std::borrow::Cow;
 
@@ -153,7 +153,7 @@ pub(super) fn expect_message(
         relay.from == from && relay.text == text && relay.scope.as_borrowed() == *scope
     };
     let other = client.document(&expected, |doc| match doc {
-        // The room's history.
+        // A message from the room's history.
         ServerDoc::Relay(relay) if relay.old => None,
         ServerDoc::Relay(relay) if is_right(relay) => Some(None),
         ServerDoc::Relay(relay) => {

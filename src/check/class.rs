@@ -104,7 +104,7 @@ fn name_of(path: &Path) -> String {
     printable(&name.to_string_lossy())
 }
 
-/// The path as one word for `sh`.
+/// The path, quoted as one word for `sh`.
 fn quoted(path: &Path) -> String {
     let path = path.to_string_lossy().replace('\'', "'\\''");
     format!("'{path}'")

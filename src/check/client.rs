@@ -10,7 +10,7 @@ use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
 
-/// The interval for checking whether the program has connected, or exited.
+/// The interval for checking whether the program has connected or exited.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The number of lines in the check `load`.
@@ -172,7 +172,7 @@ pub(super) const CLIENT: Rung = Rung {
         },
         Check {
             name: "server-has-gone",
-            what: "if the server closes instead of replying, the client reports that and exits with another code than 0",
+            what: "if the server closes the connection instead of replying, the client reports that and exits with a code other than 0",
             idea: "What does reading from the socket return at its end? Is that a reply?",
             minutes: 10,
             needs: SENDS,
@@ -186,7 +186,7 @@ pub(super) const CLIENT: Rung = Rung {
         },
         Check {
             name: "nobody-listens",
-            what: "if nothing listens on the port, the client reports that and exits with another code than 0",
+            what: "if nothing listens on the port, the client reports that and exits with a code other than 0",
             idea: "A call that fails returns an error or throws. Which part of your program \
                    handles that?",
             minutes: 10,
@@ -316,7 +316,7 @@ impl Subject<'_> {
 
     /// The program's output, after it has exited.
     fn output(&self) -> Result<String, Failure> {
-        // A program may buffer its output until it exits if that is a pipe.
+        // If its output is a pipe, a program may buffer it until it exits.
         self.wait_for_exit()?;
         Ok(self.printed())
     }

@@ -1,4 +1,4 @@
-//! Rung 1: one socket, one client after the other.
+//! Rung 1: one socket, one client after another.
 
 use super::failure::{Failure, Symptom};
 use super::program::{Kind, Subject};
@@ -117,7 +117,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "hang-up",
-            what: "a client that disconnects without a word does not end the server",
+            what: "a client that disconnects without sending anything does not end the server",
             idea: "The end of the stream is not a line. What does your library return for it, and \
                    what do you do with that first?",
             minutes: 15,
@@ -150,8 +150,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "load",
-            what: "the server serves 200 clients, one after the other",
-            idea: "Does each visit release everything that it has taken, above all its socket?",
+            what: "the server serves 200 clients, one after another",
+            idea: "Does each visit release everything that it acquired, above all its socket?",
             minutes: 10,
             needs: &["one-line", "exit", "next-client"],
             play: |subject| {

@@ -3,15 +3,15 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 
-/// Reported if the program no longer runs.
+/// Reported if the program is no longer running.
 pub(super) const ENDED: &str = "the program has ended";
 
 /// The maximum length of sent or received text in a report, in characters.
 const SHOWN: usize = 160;
 
 thread_local! {
-    /// The last action of any client that this thread plays. A reply that is missing at one client
-    /// is often caused by what another one has sent.
+    /// The last action of any client that this thread plays. What one client sends often causes a
+    /// missing reply to another.
     static LAST_ACTION: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -25,7 +25,7 @@ pub(super) fn last_action() -> String {
     LAST_ACTION.with_borrow(String::clone)
 }
 
-/// The kind of a failure that the student sees, apart from the texts.
+/// The kind of failure that the student sees, apart from the texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Symptom {
     /// The connection was refused, or the program has ended.
@@ -62,7 +62,8 @@ impl Failure {
         }
     }
 
-    /// Replaces the check's idea by `idea` if the failure has this symptom and no idea of its own.
+    /// Replaces the check's idea with `idea` if the failure has this symptom and no idea of its
+    /// own.
     pub(super) fn hint(mut self, symptom: Symptom, idea: &'static str) -> Failure {
         if self.symptom == symptom && self.idea.is_none() {
             self.idea = Some(idea);
@@ -90,7 +91,7 @@ impl Failure {
     }
 }
 
-/// Bytes as a report shows them: special characters are escaped, and a long text is cut.
+/// Bytes as a report shows them: special characters are escaped, and long text is truncated.
 pub(super) fn shown(bytes: &[u8]) -> String {
     let text = format!("{:?}", String::from_utf8_lossy(bytes));
     if text.chars().count() <= SHOWN {

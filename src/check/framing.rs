@@ -9,7 +9,7 @@ use super::talk::Talk;
 /// The maximum length of a line, without its line feed, in bytes.
 const LONGEST: usize = 8192;
 
-/// The server must have closed the connection by this length of an endless line, in bytes.
+/// The number of bytes of an endless line by which the server must have closed the connection.
 const ENDLESS: usize = 32 * 1024 * 1024;
 
 pub(super) const RUNG: Rung = Rung {
@@ -75,7 +75,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "empty-lines",
-            what: "two line feeds in a row contain an empty line",
+            what: "two line feeds in a row enclose an empty line",
             idea: "If you split text at line feeds, you also get empty pieces. Which of them are \
                    lines?",
             minutes: 10,
@@ -106,7 +106,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "carriage-return",
-            what: "a carriage return before the line feed is not a part of the line",
+            what: "a carriage return before the line feed is not part of the line",
             idea: "Windows and telnet end a line with two bytes.",
             minutes: 5,
             needs: &["one-line"],
@@ -120,7 +120,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "spaces",
-            what: "spaces, tabs and a carriage return inside a line are a part of the line",
+            what: "spaces, tabs and a carriage return inside a line are part of the line",
             idea: "Remove only the line ending. Functions such as strip remove more, and a file \
                    in text mode translates line endings. Does it pass with bytes?",
             minutes: 5,
@@ -147,7 +147,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "last-line",
-            what: "a last line without a line feed counts, also after other lines",
+            what: "a last line without a line feed counts, even after other lines",
             idea: "At the end of the stream, look at what you have kept.",
             minutes: 5,
             needs: &["one-line", "glued", "cut-anywhere"],
@@ -211,7 +211,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "load",
-            what: "200 clients at once, with lines that are cut and glued",
+            what: "200 clients at once, with lines that are split and joined",
             idea: "Where do you keep an incomplete line, and how many of them can there be at a \
                    time?",
             minutes: 10,

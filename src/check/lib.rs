@@ -68,7 +68,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Carries out the command line. Returns `true` if no check has failed.
+/// Does what the command line asks. Returns `true` if no check has failed.
 fn run(options: &CheckOptions) -> Result<bool, String> {
     let rung = match options.client {
         true => Some(&client::CLIENT),

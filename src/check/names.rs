@@ -14,8 +14,8 @@ use super::rung::{Check, Rung};
 use super::talk::Talk;
 use portal_wire::{ClientDoc, ErrorCode, Scope, ServerDoc};
 
-/// The number and length in bytes of the messages to a client that does not read: together more
-/// than the socket buffers hold.
+/// The number and length in bytes of the messages to a client that does not read: together, they
+/// exceed what the socket buffers hold.
 const UNREAD: usize = 2_000;
 const UNREAD_BYTES: usize = 7_900;
 
@@ -187,7 +187,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "cut-and-glued",
-            what: "documents may be cut and glued, as lines may",
+            what: "documents may be split and joined, as lines may",
             idea: "A document is a line. Which rung has solved this?",
             minutes: 10,
             needs: &["greeting", "login", "to-one"],
@@ -217,7 +217,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "name-after-a-reset",
-            what: "the name is free, too, after the connection was reset",
+            what: "the name is also free after the connection was reset",
             idea: "A read that fails ends a visit as well. Does your language have a block that \
                    runs however a function is left?",
             minutes: 10,
@@ -309,7 +309,7 @@ fn any_xml(subject: &Subject<'_>) -> Result<(), Failure> {
 const RACES: usize = 25;
 const RACERS: usize = 8;
 
-/// Lets several clients ask for one name at the same moment: one of them must get it.
+/// Lets several clients ask for one name at the same time: one of them must get it.
 fn race_for(subject: &Subject<'_>, name: &str) -> Result<(), Failure> {
     let racers = (0..RACERS).map(|_| connect_client(subject, "one of several clients"));
     let mut racers = racers.collect::<Result<Vec<Talk>, Failure>>()?;
@@ -318,7 +318,7 @@ fn race_for(subject: &Subject<'_>, name: &str) -> Result<(), Failure> {
         for racer in &mut racers {
             scope.spawn(|| {
                 start.wait();
-                // A closed connection shows below.
+                // A closed connection is detected below.
                 let _ = racer.send_doc(&login(name));
             });
         }
@@ -339,14 +339,15 @@ fn race_for(subject: &Subject<'_>, name: &str) -> Result<(), Failure> {
         1 => Ok(()),
         _ => Err(Failure::expected("WELCOME for one of them")
             .sent(format!(
-                "{RACERS} clients asked for the name {name} at the same moment"
+                "{RACERS} clients asked for the name {name} at the same time"
             ))
             .received(format!("WELCOME for {winners}"))),
     }
 }
 
 /// Expects that the name of bob, who has left, becomes free. (Nothing is sent to him meanwhile: the
-/// server must notice it when it reads, not when a write to the broken connection fails.)
+/// server must notice his departure when it reads, not when a write to the broken connection
+/// fails.)
 fn expect_bob_is_free(subject: &Subject<'_>) -> Result<(), Failure> {
     let expected =
         "<SERVER><command>WELCOME</command><username>bob</username></SERVER>, after bob has left";

@@ -41,6 +41,7 @@ struct CheckArguments {
     /// folder (rung 5). Without it, the task is printed
     command: Option<String>,
     /// COMMAND is a client for the servers of rungs 1 to 3; chatcheck plays the server and types
+    /// the lines
     #[arg(long)]
     client: bool,
     /// List the checks of the rung, and exit
@@ -58,7 +59,7 @@ struct CheckArguments {
     /// Write the result to FILE as JUnit XML, which most learning platforms read
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Check again whenever a file that COMMAND names has changed
+    /// Check again whenever a file named in COMMAND changes
     #[arg(long, conflicts_with_all = ["list", "json", "junit"])]
     watch: bool,
     /// Check every submission in FOLDER; {submission} in COMMAND stands for its path. Writes a

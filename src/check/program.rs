@@ -1,5 +1,5 @@
-//! The program that is checked. It is started on a free port, and ended together with everything
-//! that it has started.
+//! The program under test. It is started on a free port, and ended together with everything that it
+//! started.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write as _};
@@ -30,7 +30,7 @@ pub(super) const PORT: &str = "{port}";
 /// The placeholder for the folder of a server that keeps files.
 pub(super) const FOLDER: &str = "{folder}";
 
-/// The end of the connections that the student builds.
+/// The side of the connection that the student writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The checker plays its clients.
@@ -39,8 +39,8 @@ pub(super) enum Kind {
     Client,
 }
 
-/// How many bytes of a program's output are kept: the last ones, because they contain the error
-/// message.
+/// The number of bytes of a program's output that are kept: the last ones, because they contain the
+/// error message.
 const MAX_KEPT_BYTES: usize = 4 * 1024;
 
 /// The range of the programs' ports, and the number of attempts to find a free one.
@@ -67,7 +67,8 @@ struct Remaining {
 }
 
 impl Programs {
-    /// Starts without any. From now on a signal that ends the checker ends them first.
+    /// Creates an empty list. From now on, a signal that ends the checker first ends the programs
+    /// in it.
     ///
     /// # Errors
     /// The signal handlers could not be installed.
@@ -80,7 +81,7 @@ impl Programs {
             .name("signals".to_owned())
             .spawn(move || {
                 if let Some(signal) = signals.forever().next() {
-                    // Held until the exit, so that no other program starts in the meantime.
+                    // Held until exit, so that no other program starts in the meantime.
                     let remaining = remaining.lock();
                     remaining.running.iter().copied().for_each(kill_group);
                     kill_orphans(&remaining.running);
@@ -103,8 +104,8 @@ fn adopt_orphans() {
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
-/// Kills the processes that were adopted, and then those that this makes orphans. `running` are the
-/// shells, which end with their groups.
+/// Kills the adopted processes, and then those that this orphans. `running` contains the shells,
+/// which end with their groups.
 fn kill_orphans(running: &BTreeSet<i32>) {
     #[cfg(target_os = "linux")]
     for _ in 0..MAX_GENERATIONS {
@@ -124,7 +125,7 @@ fn kill_orphans(running: &BTreeSet<i32>) {
     let _ = running;
 }
 
-/// The process IDs of this process' children. Each thread has its own list.
+/// The process IDs of this process's children. Each thread has its own list.
 #[cfg(target_os = "linux")]
 fn children() -> Vec<i32> {
     let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();
@@ -181,8 +182,8 @@ impl<'p> Launch<'p> {
         }
     }
 
-    /// Starts the program for one check, on a port that was free a moment ago, with its own folder
-    /// if its command contains one.
+    /// Starts the program for one check, on a port that was just found to be free, with its own
+    /// folder if its command contains one.
     ///
     /// # Errors
     /// No port is free, no folder can be created, or `sh` can't be started.
@@ -218,13 +219,13 @@ impl<'p> Launch<'p> {
     }
 }
 
-/// Finds a port of 127.0.0.1 that is free, like the `more` ports after it. The sockets in the
-/// result reserve them among checkers.
+/// Finds a free port of 127.0.0.1 followed by `more` free ports. The sockets in the result reserve
+/// them against other checkers.
 ///
-/// Another program could bind the port before the checked program does. It is therefore not one of
-/// the ports that the kernel uses for outgoing connections (on Linux, they begin at 32768). Other
-/// checkers search in the same way; for them, a bound UDP port of the same number marks a port as
-/// taken.
+/// Another program could bind the port before the program under test does. It is therefore not one
+/// of the ports that the kernel uses for outgoing connections (on Linux, they begin at 32768).
+/// Other checkers search in the same way; for them, a bound UDP port of the same number marks a
+/// port as taken.
 ///
 /// # Errors
 /// None of the ports tried is free.
@@ -297,13 +298,14 @@ pub(super) struct Subject<'p> {
     kind: Kind,
     /// Declared before `folder`, so that the process ends first.
     process: Mutex<Process<'p>>,
-    /// A connection has been accepted: from then on, a refused one is the program's fault.
+    /// True once a connection has been accepted. After that, a refused connection is the program's
+    /// fault.
     has_been_reached: AtomicBool,
     folder: Option<ServerFolder<'p>>,
     /// The checker's listener, if the program is a client.
     pub(super) listener: Mutex<Option<TcpListener>>,
     programs: &'p Programs,
-    /// Mark these ports as taken for other checkers.
+    /// Sockets that mark the ports as taken for other checkers.
     _claims: Vec<UdpSocket>,
 }
 
@@ -332,7 +334,7 @@ impl Subject<'_> {
     pub(super) fn kill(&self) {
         let mut process = self.process.lock();
         process.kill();
-        // The shell has been reaped; the server is its child, and takes a moment longer. (If no
+        // The shell has been reaped; the server is its child and may exit slightly later. (If no
         // process reaps such children, they stay in the group as zombies.)
         let until = Instant::now() + EXIT_GRACE;
         let group = Pid::from_raw(id_of(&process.child));
@@ -404,7 +406,7 @@ impl<'p> Process<'p> {
             .args(["-c", line])
             .stdin(match kind {
                 Kind::Client => Stdio::piped(),
-                // A server has nothing to read; our own would read the checker's input as operator
+                // A server needs no input; ours would read the checker's input as operator
                 // commands.
                 Kind::Server => Stdio::null(),
             })
@@ -448,7 +450,7 @@ impl<'p> Process<'p> {
         if remaining.running.contains(&id_of(&self.child)) {
             kill_group(id_of(&self.child));
             let _ = self.child.wait();
-            // Only now: until the process has exited, a signal must find it in the list.
+            // Remove it only now: until the process has exited, a signal must find it in the list.
             remaining.running.remove(&id_of(&self.child));
             kill_orphans(&remaining.running);
         }

@@ -57,15 +57,15 @@ impl CheckResult {
     }
 }
 
-/// The results so far; each is printed when it is known.
+/// The results so far; each is printed as soon as it is known.
 pub(super) struct Report {
     rung: &'static Rung,
     command: String,
     is_json: bool,
     has_colour: bool,
     outcomes: Vec<CheckResult>,
-    /// The first error in printing it. The checks continue, because their result may also go to a
-    /// file.
+    /// The first error while printing it. The checks continue, because their result may also go to
+    /// a file.
     not_printed: Option<io::Error>,
 }
 
@@ -138,7 +138,7 @@ impl Report {
         }
     }
 
-    /// The first error in printing, if there was one. A closed pipe is not an error.
+    /// The first error while printing, if any. A closed pipe is not an error.
     pub(super) fn not_printed(&self) -> Option<&io::Error> {
         self.not_printed.as_ref()
     }

@@ -22,7 +22,7 @@ const ROOMS: u16 = 16;
 const CROWDED: usize = 10;
 const MEMBERS: usize = 20;
 
-/// The interval for repeating a request that the server needs a moment for.
+/// The interval for repeating a request that the server may not be able to satisfy at once.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 const JOIN: &[&str] = &["join"];
@@ -63,7 +63,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "wrong-passcode",
             what: "a wrong passcode is rejected, and the right one is still valid after it",
-            idea: "Which client may lose something by a stranger's mistake?",
+            idea: "Which client may lose something because of a stranger's mistake?",
             minutes: 10,
             needs: ENTER,
             play: |subject| {
@@ -108,7 +108,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "to-members-only",
-            what: "it reaches nobody outside the room",
+            what: "a member's message reaches no client outside the room",
             idea: "Is there one list of members, or one for each room?",
             minutes: 5,
             needs: TALK,

@@ -13,7 +13,7 @@ pub(super) struct Rung {
     /// The text of the task, in Markdown.
     pub(super) task: &'static str,
     pub(super) kind: Kind,
-    /// `true` if its server keeps files, in the folder that its command names.
+    /// `true` if its server keeps files in the folder named in its command.
     pub(super) keeps_something: bool,
     /// The number of ports after its own on which the server listens.
     pub(super) more_ports: u16,
@@ -23,7 +23,7 @@ pub(super) struct Rung {
 }
 
 impl Rung {
-    /// The name within a sentence.
+    /// The rung's name for use in a sentence.
     pub(super) fn name(&self) -> String {
         match self.kind {
             Kind::Server => format!("rung {}", self.number),

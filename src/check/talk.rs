@@ -18,10 +18,10 @@ use portal_wire::{ClientDoc, Codec, ServerDoc};
 /// The pause between two parts of a write, so that the peer usually reads them one by one.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The interval for connecting again to a program that does not listen yet.
+/// The interval between attempts to connect to a program that is not listening yet.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The time for which nothing may follow a reply.
+/// The time after a reply during which nothing more may arrive.
 const MOMENT: Duration = Duration::from_millis(150);
 
 /// A socket that has accepted no data for this long is full.
@@ -30,14 +30,14 @@ const FULL: Duration = Duration::from_secs(1);
 /// The result of waiting for a line.
 enum Received {
     Line(Vec<u8>),
-    /// The connection's end, and the bytes before it that had no line feed.
+    /// The end of the connection, and the bytes before it that had no line feed.
     End(Vec<u8>),
-    /// A timeout, and the bytes received until then, which had no line feed.
+    /// A timeout, and the bytes received so far, which had no line feed.
     Nothing(Vec<u8>),
 }
 
 impl Subject<'_> {
-    /// Connects a client, which a failure calls `name`.
+    /// Connects a client, which failures refer to as `name`.
     ///
     /// # Errors
     /// The program does not accept the connection.
@@ -74,8 +74,8 @@ impl Subject<'_> {
     }
 }
 
-/// Returns `true` for documents that may arrive at any time: messages, events, and the count of
-/// one's own message.
+/// Returns `true` for documents that may arrive at any time: messages, events, and the recipient
+/// count of the client's own message.
 fn is_unsolicited(doc: &ServerDoc<'_>) -> bool {
     matches!(
         doc,
@@ -104,7 +104,7 @@ pub(super) struct Talk {
     sent: String,
     /// The bytes that have been received but not yet read.
     kept: Vec<u8>,
-    /// The peer has closed the connection.
+    /// True once the peer has closed the connection.
     has_ended: bool,
 }
 
@@ -129,7 +129,7 @@ impl Talk {
     }
 
     /// Connects to `subject`. Until a connection has been accepted, a refusal only means that the
-    /// program does not listen yet.
+    /// program is not listening yet.
     fn connect(subject: &Subject<'_>, to: SocketAddr, name: &str) -> Result<Talk, Failure> {
         let expected = || {
             Failure::expected("an accepted connection")
@@ -232,7 +232,7 @@ impl Talk {
         if all.len() > 12 {
             parts = format!("{}, … ({} parts)", all[..12].join(", "), all.len());
         }
-        self.record(format!("{} sent one after the other {parts}", self.name));
+        self.record(format!("{} sent one after another {parts}", self.name));
         Ok(())
     }
 
@@ -243,7 +243,7 @@ impl Talk {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Resets the connection, as the death of a program may.
+    /// Resets the connection, as a crashing program may.
     pub(super) fn reset(self) {
         // If that fails, the connection is closed normally.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
@@ -261,13 +261,13 @@ impl Talk {
         }
     }
 
-    /// Checks that nothing more arrives for a moment.
+    /// Checks that nothing more arrives within [`MOMENT`].
     ///
     /// # Errors
-    /// Something did.
+    /// More data arrived.
     pub(super) fn nothing_more(&mut self) -> Result<(), Failure> {
         match self.next(slowed(MOMENT)) {
-            // Other checks are about a connection that ends too early.
+            // A connection that ends too early is the subject of other checks.
             Received::Nothing(rest) | Received::End(rest) if rest.is_empty() => Ok(()),
             Received::Line(line) if line == b"\n" => Err(self
                 .mismatch("nothing more", Received::Line(line))

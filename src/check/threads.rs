@@ -9,7 +9,7 @@ use super::talk::Talk;
 /// The number of clients in the check `load`.
 const CROWD: usize = 200;
 
-/// The number of connections that are reset, one after the other.
+/// The number of connections that are reset, one after another.
 const BROKEN: usize = 10;
 
 /// The maximum number of bytes that a client sends without reading: more than the socket buffers
@@ -93,7 +93,7 @@ pub(super) const RUNG: Rung = Rung {
             name: "twenty-at-once",
             what: "twenty clients at once all get a reply, the last one first",
             idea: "Is the number of your threads fixed? A thread belongs to one client for as \
-                   long as that stays.",
+                   long as the client stays.",
             minutes: 10,
             needs: &["one-line", "two-at-once", "a-silent-one", "own-answers"],
             play: |subject| crowd(subject, 20),
@@ -123,8 +123,8 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let mut first = subject.connect("the first client")?;
                 first.echo("hello")?;
-                // A server that ends because of a broken connection may still exist for a moment.
-                // It is gone before the tenth one.
+                // A server that crashes because of a broken connection may take a while to exit. It
+                // is gone before the tenth connection breaks.
                 for _ in 0..BROKEN {
                     let mut second = subject.connect("a client that resets its connection")?;
                     second.echo("hello")?;

@@ -1,4 +1,4 @@
-//! `--watch`: runs the checks again if a file of the command has changed.
+//! `--watch`: runs the checks again when a file named in the command changes.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 /// The interval at which the files are compared.
 const INTERVAL: Duration = Duration::from_millis(300);
 
-/// The files that a command names, with their times of modification.
+/// The files that a command names, with their modification times.
 pub(super) struct Watched(Vec<PathBuf>);
 
 impl Watched {
@@ -29,13 +29,13 @@ impl Watched {
         }
     }
 
-    /// Blocks until one of the files is modified, and exists.
+    /// Blocks until one of the files has changed and all of them exist.
     pub(super) fn wait_for_change(&self) {
         let before = self.modified();
         loop {
             thread::sleep(INTERVAL);
             let now = self.modified();
-            // An editor may remove a file for a moment to replace it.
+            // An editor may briefly remove a file while replacing it.
             if now != before && now.iter().all(Option::is_some) {
                 return;
             }

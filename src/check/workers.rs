@@ -47,7 +47,7 @@ const SEND_INTERVAL: Duration = Duration::from_millis(300);
 const HOSTILE: usize = 48;
 const VISITS: usize = 200;
 
-/// The number of rounds in the check `backlog`, and of strays that wait in each.
+/// The number of rounds in the check `backlog`, and of stray clients waiting in each.
 const BACKLOG_ROUNDS: usize = 3;
 const WAITING: usize = 4;
 
@@ -174,7 +174,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "stray",
-            what: "a client without a reservation is rejected, and that costs no port",
+            what: "a client without a reservation is rejected, and no port is lost",
             idea: "The worker's port was on the stack all the time. Did this visit pop it?",
             minutes: 15,
             needs: &["ticket", "greeting", "full", "no-show"],
@@ -319,7 +319,7 @@ fn passcodes(subject: &Subject<'_>) -> Result<(), Failure> {
         client.end_after_news("the end of the connection")?;
         seen.push(ticket.passcode);
     }
-    let sent = format!("{PASSCODES} clients visited, one after the other");
+    let sent = format!("{PASSCODES} clients visited, one after another");
     let wrong = |received: String| {
         let expected = "passcodes that can't be guessed";
         Err(Failure::expected(expected).sent(&sent).received(received))
@@ -483,7 +483,7 @@ fn expect_port_again(
 /// full then.
 fn expect_each_port_once(subject: &Subject<'_>) -> Result<(), Failure> {
     let until = Instant::now() + total_time() + subject.patience;
-    let sent = "clients connected to the portal, one after the other";
+    let sent = "clients connected to the portal, one after another";
     let mut pause = reservation();
     loop {
         let mut given: BTreeMap<u16, Instant> = BTreeMap::new();
@@ -586,7 +586,7 @@ fn in_four_threads(
 /// The number of ways in which `misbehave` ends a visit.
 const WAYS: usize = 8;
 
-/// The time for a worker to notice that its client has left, before the portal is asked.
+/// The time for a worker to notice that its client has left, before the portal is asked for a port.
 const SETTLE: Duration = Duration::from_millis(100);
 
 fn hostile_crowd(subject: &Subject<'_>) -> Result<(), Failure> {

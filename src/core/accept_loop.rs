@@ -15,13 +15,13 @@ use portal_wire::ServerDoc;
 /// The state that all accepting threads share.
 #[derive(Clone)]
 pub struct AcceptLoop {
-    /// Gets an event for each connection that can't be served.
+    /// Receives an event for each connection that can't be served.
     pub events: Events,
     /// A spare descriptor, used to reject a caller when no other descriptor is left.
     spare: Arc<ReserveFd>,
     /// Encodes the rejection.
     pub transport: Arc<dyn Transport>,
-    /// The bytes that a caller gets if no descriptor is left.
+    /// The bytes sent to a caller if no descriptor is left.
     no_descriptor: Arc<[u8]>,
     backplane: Arc<dyn Backplane>,
 }
@@ -50,8 +50,8 @@ impl AcceptLoop {
         }
     }
 
-    /// Returns this loop for callers that use another transport. They get `no_descriptor` if no
-    /// descriptor is left.
+    /// Returns a copy of this loop for callers that use another transport. They receive
+    /// `no_descriptor` if no descriptor is left.
     pub fn speaking(&self, transport: Arc<dyn Transport>, no_descriptor: &[u8]) -> AcceptLoop {
         AcceptLoop {
             transport,
@@ -60,7 +60,7 @@ impl AcceptLoop {
         }
     }
 
-    /// Like [`Listener::accept_each`], with the server's handling of errors.
+    /// Like [`Listener::accept_each`], with the server's error handling.
     pub fn accept_each(
         &self,
         listener: &Listener,
@@ -80,7 +80,7 @@ impl AcceptLoop {
     }
 
     /// Sends one last document to a caller and closes the connection. (A caller whose handshake is
-    /// not complete is disconnected without an answer.)
+    /// not complete is disconnected without a reply.)
     pub fn turn_away(&self, stream: Stream, last_word: &ServerDoc<'_>) {
         stream.send_and_close(&self.transport.last_word(last_word));
     }
@@ -93,7 +93,7 @@ impl AcceptLoop {
 }
 
 /// Reports a failed accept and pauses. Without the pause, the loop would fail half a million times
-/// a second as long as descriptors are short.
+/// per second while no descriptor is available.
 pub fn back_off(events: &Events, doing: &'static str, error: &io::Error) {
     trouble(events, doing, error);
     thread::sleep(limits::ACCEPT_BACKOFF);

@@ -3,7 +3,7 @@
 use portal_wire::{ErrorCode, Name};
 
 /// Names that are protected by passwords. Methods block: they queue for the password hash, which
-/// takes 20 ms, and wait for the disk.
+/// takes 20 ms of CPU time, and wait for the disk.
 pub trait Accounts: Send + Sync {
     /// Returns whether the name has an account.
     ///
@@ -12,7 +12,7 @@ pub trait Accounts: Send + Sync {
     fn lookup(&self, name: &Name) -> Result<bool, LoginRefusal>;
 
     /// Checks the password of an account, or registers the account if it does not exist. A
-    /// registered account is on the disk. `given_up` is called before the work begins.
+    /// registered account has been written to disk. `given_up` is called before the work begins.
     ///
     /// # Errors
     /// [`LoginRefusal`] if the account can't be stored; then it does not exist.
@@ -23,7 +23,7 @@ pub trait Accounts: Send + Sync {
         given_up: &dyn Fn() -> bool,
     ) -> Result<PasswordCheck, LoginRefusal>;
 
-    /// Replaces the password of an account if `old` is its present password.
+    /// Replaces the password of an account if `old` is its current password.
     ///
     /// # Errors
     /// [`LoginRefusal`] if the new password can't be stored; then the old one remains.
@@ -36,7 +36,7 @@ pub trait Accounts: Send + Sync {
     ) -> Result<PasswordChange, LoginRefusal>;
 }
 
-/// The error for the client. An event has the details for the operator.
+/// The error sent to the client. An event contains the details for the operator.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LoginRefusal {
     /// Its code.
@@ -50,7 +50,7 @@ pub struct LoginRefusal {
 pub enum PasswordCheck {
     /// The account did not exist and was registered.
     Registered(Name),
-    /// The password is right. The name is spelled as it was registered.
+    /// The password is correct. The name is spelled as it was registered.
     Right(Name),
     /// The password is wrong.
     Wrong,
@@ -61,7 +61,7 @@ pub enum PasswordCheck {
 /// The result of [`Accounts::change`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum PasswordChange {
-    /// The new password is valid.
+    /// The password was changed.
     Changed,
     /// `old` is not the account's password.
     Wrong,

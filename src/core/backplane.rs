@@ -45,10 +45,10 @@ pub enum Outcome {
     Unsure,
 }
 
-/// The decision about a request.
+/// The routing decision for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// This server performs it alone, now.
+    /// This server performs it alone, immediately.
     Local,
     /// The reply will be called with the outcome.
     Pending,
@@ -60,7 +60,7 @@ pub enum Route {
 /// are written when the [`Unwritten`] is dropped.
 pub type Reply = Box<dyn FnOnce(Outcome, &mut Unwritten) + Send>;
 
-/// The result of a claim for a name.
+/// The result of claiming a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The session has the name.
@@ -97,17 +97,16 @@ pub struct HistoryEntry {
     pub sent_at: SystemTime,
 }
 
-/// Decisions and deliveries that several servers share. The default methods are those of a single
+/// Decisions and deliveries shared among several servers. The default methods are those of a single
 /// server, [`Alone`].
 ///
 /// Methods that report changes made under a lock ([`Backplane::join`], [`Backplane::leave`],
-/// [`Backplane::release`], [`Backplane::detach`]) never block. The others may wait for up to a
-/// second.
+/// [`Backplane::release`], [`Backplane::detach`]) never block. The others may wait for up to 1 s.
 pub trait Backplane: Send + Sync {
-    /// Publishes messages: each a text, and whether it is an action. With [`Route::Pending`], the
-    /// recipients get them through [`BackplaneEvents`]. `reply` was then called with each text, and
-    /// the [`Reply`] that it returned will get the outcome. A message without a sender can't be
-    /// published.
+    /// Publishes messages, each a text and a flag for actions. With [`Route::Pending`], the
+    /// recipients receive them through [`BackplaneEvents`]. In that case, `reply` was called with
+    /// each text, and the [`Reply`] that it returned will be called with the outcome. A message
+    /// without a sender can't be published.
     fn publish(
         &self,
         sender: Option<Sender<'_>>,
@@ -192,7 +191,7 @@ pub trait Backplane: Send + Sync {
         None
     }
 
-    /// Another server with a free seat, for a client that this server has no seat for.
+    /// Another server with a free seat, for a client when this server has none.
     fn full_redirect(&self) -> Option<Elsewhere<'static>> {
         None
     }

@@ -21,15 +21,15 @@ pub struct Connection {
     pub since: Tick,
     /// The name of the thread that serves it.
     thread: OnceLock<Box<str>>,
-    /// A leaf lock.
+    /// Guarded by a leaf lock.
     identity: Mutex<ClientIdentity>,
     /// The tick of the last activity, or [`NEVER`].
     last_activity: AtomicU64,
     /// The tick of the last read since the welcome, or [`NEVER`].
     read_at: AtomicU64,
-    /// Set if it has sent a complete document without a line feed before it was admitted.
+    /// Set if the client sent a complete document without a line feed before it was admitted.
     lacks_a_line_feed: AtomicBool,
-    /// Bytes of replies that were appended under a lock of the chat and are not charged yet.
+    /// Bytes of replies that were appended under a lock of the chat and have not been charged yet.
     uncharged: AtomicUsize,
     /// Messages that it has sent, with the bytes of their texts.
     sent: Tally,
@@ -40,7 +40,7 @@ pub struct Connection {
 /// The session number of the newest connection.
 static LAST_SESSION: AtomicU64 = AtomicU64::new(0);
 
-/// The value that stands for no tick.
+/// The value that means "no tick".
 const NEVER: u64 = u64::MAX;
 
 struct ClientIdentity {
@@ -191,7 +191,7 @@ impl Connection {
         (tick != NEVER).then_some(Tick(tick))
     }
 
-    /// Records that it has sent a complete document, but not the line feed after it.
+    /// Records that the client has sent a complete document without the line feed after it.
     pub(crate) fn lacks_a_line_feed(&self) {
         self.lacks_a_line_feed.store(true, Ordering::Release);
     }

@@ -70,8 +70,9 @@ impl Group {
             .count()
     }
 
-    /// Returns whether another member's turn was a moment ago. Its two swaps may interleave with
-    /// another sender's. A wrong result costs a wakeup or a write, never a message.
+    /// Returns whether another member's turn was less than [`limits::CROWD_WINDOW`] ago. Its two
+    /// swaps may interleave with another sender's. A wrong result costs a wakeup or a write, never
+    /// a message.
     fn is_crowded(&self, speaker: &Arc<Connection>) -> bool {
         let me = Arc::as_ptr(speaker) as u64;
         let now = self.born.elapsed().as_nanos() as u64;

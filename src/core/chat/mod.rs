@@ -2,8 +2,8 @@
 //! rooms.
 //!
 //! These types hold outboxes, never sockets. Under their locks, frames are only appended; they are
-//! written after the lock is released. So a slow socket blocks no other client, and yet all clients
-//! see joins and departures in the order in which they happened.
+//! written after the lock is released. A slow socket therefore blocks no other client, and all
+//! clients still see joins and departures in the order in which they happened.
 
 mod batch;
 mod connection;

@@ -50,7 +50,7 @@ impl Pairs {
     }
 
     /// Removes `connection` from its pair and notifies the partner. Does nothing if the connection
-    /// is not in `seat`, for example because the seat has a new one.
+    /// is not in `seat`, for example because the seat already has a new connection.
     pub fn leave(&self, seat: SeatNumber, connection: &Arc<Connection>) {
         let (pair, side) = seat.pair_and_side();
         let mut sides = self.pairs[pair].lock();

@@ -13,7 +13,7 @@ use crate::seat::PortToken;
 /// Wakes a room's threads. Used by the thread that ends the room.
 pub(crate) struct RoomHandle {
     pub(crate) port: Port,
-    /// The listener of `room-50005`, which closes it at its end.
+    /// The listener of `room-50005`, which closes it when it ends.
     pub(crate) listener: Weak<Listener>,
     /// The next tick that `timer-50005` must see. Written only under the rooms' lock.
     pub(crate) alarm: Alarm,
@@ -27,7 +27,7 @@ pub(crate) struct RoomHandle {
 }
 
 impl RoomHandle {
-    /// Closes the room to new connections. `room-50005` then clears up and puts `lease` back.
+    /// Closes the room to new connections. `room-50005` then cleans up and returns `token`.
     pub(crate) fn close(&self, token: Option<PortToken>) {
         *self.token.lock() = token;
         self.closed.store(true, Ordering::Release);

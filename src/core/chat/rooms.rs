@@ -1,8 +1,8 @@
 //! The rooms, with their members, reservations, callers and history.
 //!
 //! One lock guards all of them. Clients also join under it, which makes the end of a room safe: a
-//! room ends when it has no member, reservation or caller, and no client can join it during that
-//! decision.
+//! room ends when it has no member, reservation or caller, and no client can join it while that is
+//! being checked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl Rooms {
         self
     }
 
-    /// Number of old messages to request from the other servers when a room begins.
+    /// Number of old messages to request from the other servers when a room is created.
     pub fn history(&self) -> usize {
         self.history
     }
