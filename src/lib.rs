@@ -49,8 +49,8 @@
 //!
 //! # The threads
 //!
-//! Each blocks on one thing. Its name shows its purpose in `top -H`, in `ps -T` and in every event
-//! line.
+//! Each thread blocks on one thing. Its name shows its purpose in `top -H`, in `ps -T` and in every
+//! event line.
 //!
 //! | thread | how many | blocks on | does |
 //! |---|---|---|---|
@@ -60,8 +60,8 @@
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, replies |
 //! | `portal-tls-1` … | at most 64, together with `browser-…` without a seat and `full-…` | `read` | completes a TLS handshake, then does the portal's work |
 //! | `worker-50001` … | 1 per port | `accept`, then `read` | admits one client (or connects to it: `connect`), reads its documents, delivers its messages |
-//! | `late-workers` | 1, if a worker's port was busy at the start | the ticks | tries these ports again, and starts their workers |
-//! | `timer-50001` … | 1 per port | its channel: ticks, notifications, the stop | enforces the seat's deadlines, flushes output that did not fit into a full socket |
+//! | `late-workers` | 1, if a worker's port was busy at startup | the ticks | tries these ports again, and starts their workers |
+//! | `timer-50001` … | 1 per port | its channel: ticks, notifications, the stop signal | enforces the seat's deadlines, flushes output that did not fit into a full socket |
 //! | `full-1` … | see `portal-tls-1` | `read` | sends FULL over TLS when the single port is full |
 //! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 per client | `accept`, `read` | replaces the portal and the workers |
 //! | `web-8080` | 1, with `--web` | `accept` | accepts browsers |
@@ -77,7 +77,7 @@
 //! | `keys` | 1, at a terminal | the terminal | removes the keys that would end the editor, and passes the rest on line by line |
 //! | `keyboard` | 1, at a terminal | the output of `keys` | edits a line, and sends it to `main` |
 //! | `answers` | 1, at a terminal | its queue of replies to the operator | prints them |
-//! | `signals` | 1 | a signal | the first one shuts the server down in order, the second at once |
+//! | `signals` | 1 | a signal | the first one shuts the server down in an orderly way, the second one at once |
 //!
 //! # Words
 //!
@@ -95,7 +95,7 @@
 //! | workload stack | the ports of the free seats; the port that was freed last is taken first |
 //! | partner | the client in the neighbouring seat |
 //! | tick | the unit of the clock |
-//! | visit | the life of a connection: from its seat through the session to the clean-up |
+//! | visit | the life of a connection: from its seat through the session to the cleanup |
 //! | entrance | a way to a seat: the portal, a browser, the single port, a callback |
 //! | outbox | the output queue of one client's socket; it spills if the socket is full |
 //! | backplane | the connection to the other servers of a cluster |
@@ -127,8 +127,8 @@
 //! # The locks
 //!
 //! A thread may take a lock only if the lock's rank is further down in this table than that of
-//! every lock it holds, and never two of one rank. Debug builds check this (`src/net/lock.rs`), so
-//! a violation fails a test.
+//! every lock it holds, and never two of the same rank. Debug builds check this
+//! (`src/net/lock.rs`), so a violation fails a test.
 //!
 //! | rank | locks | why others are taken under it |
 //! |---|---|---|
@@ -138,12 +138,12 @@
 //! | `Outbox` | one client's outbox | output is encrypted and written to the socket in one order |
 //! | `Tls` | one connection's TLS | |
 //! | `ClusterState` | whether the connections to Redis work | messages read so far are processed when they work again |
-//! | `AccountsFile` | the accounts file | an account is valid once it is on the disk |
+//! | `AccountsFile` | the accounts file | an account is valid once it is on disk |
 //! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, identities, pending callers, the board's viewers, and all others | nothing |
 //!
 //! Only `Outbox`, `Tls` and `ReserveFd` may be held while a socket is read or written, and that
-//! call can't block; debug builds check this, too. No lock is held over a bind, a spawn or a join,
-//! and no callback is called under one.
+//! call can't block; debug builds check this, too. No lock is held during a bind, a spawn or a
+//! join, and no callback is called under one.
 //!
 //! # Where to start reading
 //!

@@ -7,11 +7,11 @@
 //!
 //! A tick is broadcast over one bounded channel per subscriber, because the receivers of a single
 //! channel would compete for it. Each subscriber names the first tick that it needs. The ticker
-//! skips the subscriber until then, so thousands of idle seats cost nothing each second.
+//! skips the subscriber until then, so thousands of idle seats cost nothing.
 //!
 //! A timer thread blocks on a single channel, which carries ticks, notifications of queued output,
-//! and the stop (`NotifyReceiver`). A thread that waits only for ticks has a channel of ticks,
-//! which holds one tick and disconnects when the clock stops.
+//! and the stop signal (`NotifyReceiver`). A thread that waits only for ticks has a channel of
+//! ticks, which holds one tick and disconnects when the clock stops.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -44,10 +44,10 @@ struct Subscriber {
     alarm: Alarm,
 }
 
-/// The channel on which a subscriber gets ticks and the stop.
+/// The channel on which a subscriber receives ticks and the stop signal.
 enum Sink {
     /// A channel of ticks, which holds one: a late subscriber reads the current tick from the
-    /// clock. It disconnects at the stop.
+    /// clock. It disconnects when the clock stops.
     Ticks(Sender<Tick>),
     /// The channel that wakes a timer thread for every purpose.
     Timer(Notifier),
@@ -56,7 +56,7 @@ enum Sink {
 impl Sink {
     fn tick(&self, now: Tick) {
         match self {
-            // Full: a tick is waiting there already. Disconnected: the subscriber is about to
+            // Full: a tick is already waiting. Disconnected: the subscriber is about to
             // unsubscribe.
             Sink::Ticks(ticks) => {
                 let _ = ticks.try_send(now);
@@ -188,8 +188,8 @@ impl Clock {
         }
     }
 
-    /// Like [`Clock::subscribe`], for a timer thread, which is woken not only for ticks. On a
-    /// stopped clock, it gets the stop at once.
+    /// Like [`Clock::subscribe`], for a timer thread, which is also woken for other reasons. On a
+    /// stopped clock, it receives the stop signal at once.
     pub fn subscribe_timer(&self) -> TimerSubscription {
         let notifications = NotifyReceiver::new();
         TimerSubscription {
@@ -230,10 +230,12 @@ impl Clock {
         (Tick(now), sink)
     }
 
-    /// Stops the clock: all subscribers get the stop, including those that subscribe later.
+    /// Stops the clock: all subscribers receive the stop signal, including those that subscribe
+    /// later.
     pub fn stop(&self) {
         let mut subscribers = self.state.subscribers.lock();
-        // Under the lock, so that no subscription is added between setting the flag and draining.
+        // Set under the lock, so that no subscription is added between setting the flag and
+        // draining.
         self.state.stopped.store(true, Ordering::Release);
         for subscriber in subscribers.drain(..) {
             subscriber.sink.stop();
@@ -389,7 +391,7 @@ mod tests {
             assert!(waiting.join().unwrap() && clock.now() > Tick(3));
             let mine = clock.subscribe();
             assert!(mine.wait_past(Tick(3)), "it is past already");
-            assert_eq!(clock.beat().1, 0, "it waits for no tick any more");
+            assert_eq!(clock.beat().1, 0, "it no longer waits for any tick");
             let now = clock.now();
             let waiting = threads.spawn(move || mine.wait_past(now));
             clock.stop();

@@ -32,7 +32,7 @@ pub type Field = (Cow<'static, str>, FieldValue);
 pub struct Event {
     /// The clock's count.
     pub tick: Tick,
-    /// The time of day: an event file may contain several runs.
+    /// The time of day, because an event file may contain several runs.
     pub time: SystemTime,
     /// The name of the thread that emitted the event.
     pub thread: String,
@@ -56,7 +56,7 @@ pub enum FieldValue {
 /// An event before it has a time and a thread. Each crate defines the kinds that it emits, with
 /// [`event_kinds!`](crate::event_kinds).
 pub trait EventKind {
-    /// The kind's name and the fields in their order.
+    /// Returns the kind's name and the fields in order.
     fn into_parts(self) -> (&'static str, Vec<Field>);
 }
 
@@ -125,7 +125,7 @@ impl Event {
             .map(|(_, value)| value)
     }
 
-    /// The field's text, if the event has the field and it is text.
+    /// The field's text, if the event has the field and the field is text.
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.field(name)? {
             FieldValue::Text(text) => Some(text),
@@ -133,7 +133,7 @@ impl Event {
         }
     }
 
-    /// The field's number, if the event has the field and it is a number.
+    /// The field's number, if the event has the field and the field is a number.
     pub fn number(&self, name: &str) -> Option<u64> {
         match self.field(name)? {
             FieldValue::Number(number) => Some(*number),
@@ -195,7 +195,7 @@ fields_as! {
     SocketAddr: address => FieldValue::Text(address.to_string().into()),
     CloseReason: reason => FieldValue::Text(reason.word().into()),
     ErrorCode: code => FieldValue::Text(code.word().into()),
-    // Consecutive ports as ranges.
+    // Shows consecutive ports as ranges.
     Vec<Port>: ports => FieldValue::Text(ranges(&ports).into()),
     Port: port => FieldValue::Number(port.get().into()),
     Ticks: ticks => FieldValue::Number(ticks.get()),

@@ -1,9 +1,9 @@
-//! An exhaustive, breadth-first walk over all orders of events, until no new state appears. The
+//! An exhaustive, breadth-first search of all orders of events, until no new state appears. The
 //! models of seats and of rooms share it.
 
 use std::collections::HashSet;
 
-/// A world that can be walked exhaustively. A forbidden step panics.
+/// A world that can be searched exhaustively. A forbidden step panics.
 pub trait World: Clone {
     /// An event that can happen next.
     type Step;
@@ -18,7 +18,7 @@ pub trait World: Clone {
     fn canonical(&self) -> Vec<u8>;
 }
 
-/// Walks from `start` and returns the number of states.
+/// Searches from `start` and returns the number of states.
 #[allow(clippy::disallowed_macros)]
 pub fn walk<W: World>(start: W) -> usize {
     let mut seen = HashSet::from([start.canonical()]);

@@ -6,14 +6,14 @@ use std::time::Duration;
 pub(crate) use portal_net::limits::{ACCEPT_BACKOFF, WORKER_BACKLOG};
 pub(crate) use portal_wire::limits::MAX_NAME_BYTES;
 
-/// Members whose turns follow each other within this time are a crowd: their recipients' timer
-/// threads collect the messages and write them, instead of each sender. (Measured with 50 senders:
-/// 1.5 to 2.4 million deliveries a second with this limit, and with ten times as much; 1.0 to 2.4
+/// Members whose turns follow each other within this time form a crowd: the recipients' timer
+/// threads, not the senders, collect the messages and write them. (Measured with 50 senders: 1.5 to
+/// 2.4 million deliveries per second with this limit, and with ten times as much; 1.0 to 2.4
 /// million with 300 µs; 0.4 million without collecting.)
 pub const CROWD_WINDOW: Duration = Duration::from_micros(1000);
 
 /// Limit on the bytes queued for one client's socket. A client that exceeds it is disconnected as
-/// too slow. One sender's turn is far smaller.
+/// too slow. The output of one sender's turn is far smaller.
 pub const MAX_OUTBOX_BYTES: usize = 1024 * 1024;
 
 /// Limit on the bytes of messages, and of replies, that a turn collects before it sends them and
@@ -35,7 +35,7 @@ pub const HISTORY: usize = 256 * 1024;
 pub const HISTORY_EXEMPTION: usize = MAX_ROOMS_PER_USER * HISTORY;
 
 /// Bytes of replies that one client may request at once, beyond [`REPLY_FACTOR`]: enough to rejoin
-/// every room without a wait after a reconnect.
+/// every room without waiting after a reconnect.
 pub const REPLY_BURST: usize = HISTORY_EXEMPTION + HISTORY;
 /// Bytes of replies that one client may request per tick after that. Further requests wait for the
 /// next tick.
@@ -70,7 +70,7 @@ pub const MAX_PENDING_REPLIES: usize = 256;
 /// Time after which a pending reply is dropped. A backplane fulfils it within a second.
 pub const PENDING_REPLY_PATIENCE: Duration = Duration::from_secs(4);
 
-/// The longest datagram that the UDP portal reads, in bytes. The rest of a longer one is cut off.
+/// The longest datagram that the UDP portal reads, in bytes. A longer one is truncated.
 pub const DATAGRAM: usize = 2048;
 
 /// Maximum number of threads for pending callers of rooms from one address. A class of students who

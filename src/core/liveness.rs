@@ -1,10 +1,9 @@
-//! Ends the connections of vanished clients: their machine lost its power, or the network is down.
+//! Ends the connections of vanished clients, whose machine lost power or whose network is down.
 //!
 //! While data is unacknowledged, Linux sends no keepalive probes, and it gives up only after about
-//! sixteen minutes. `TCP_USER_TIMEOUT` would end the connection sooner, but also that of a client
-//! that is alive and does not read. Therefore one thread checks the kernel's state of each
-//! connection every few seconds. No other thread wakes for this, and a seat without a client costs
-//! nothing.
+//! 16 minutes. `TCP_USER_TIMEOUT` would end the connection sooner, but also that of a client that
+//! is alive and does not read. Therefore one thread checks the kernel's state of each connection
+//! every few seconds. No other thread wakes for this, and a seat without a client costs nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +14,9 @@ use crate::state::ServerState;
 
 /// The state of the thread `liveness`.
 pub struct Liveness {
-    /// The server.
+    /// The server's state.
     pub state: Arc<ServerState>,
-    /// The time after which a peer whose kernel answers nothing counts as vanished.
+    /// The time after which a peer whose kernel answers nothing is considered vanished.
     pub limit: Duration,
     /// The time between two checks.
     pub every: Ticks,

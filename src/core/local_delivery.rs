@@ -10,7 +10,7 @@ use portal_wire::{CloseReason, Name, Scope, ServerDoc};
 
 /// This server's clients, for the backplane's threads.
 pub struct LocalDelivery {
-    /// The server, while it runs.
+    /// The server's state, while the server runs.
     pub state: Weak<ServerState>,
 }
 

@@ -1,11 +1,11 @@
 //! Notifications for a thread that waits for several things: a single channel carries ticks,
-//! notifications of work, and the stop.
+//! notifications of work, and the stop signal.
 //!
 //! A worker's timer thread blocks in `recv` on this channel and on nothing else. The channel has
 //! room for one item of each kind, so a sender never blocks. It holds at most one notification of
 //! work, however often one is sent: a thousand messages wake the thread once. A tick that arrives
 //! while another one is still in the channel is stored alongside it, and the thread reads the
-//! latest one. So a thread that was in a long write when a tick arrived does not compare its
+//! latest one. A thread that was in a long write when a tick arrived therefore does not compare its
 //! deadlines with an outdated tick.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::tick::Tick;
 
-/// The reason for which a thread was woken.
+/// The reason why a thread was woken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Notification {
     /// The clock has advanced to this tick.
@@ -61,7 +61,7 @@ impl Notifier {
         }
     }
 
-    /// Sends the stop. Called once.
+    /// Sends the stop signal; called only once.
     pub fn stop(&self) {
         let _ = self.sender.try_send(Notification::Stop);
     }
@@ -195,7 +195,7 @@ mod tests {
                     NotifyStep::Look => match notifications.try_next() {
                         Some(Notification::Tick(tick)) => seen = tick.0,
                         Some(other) => panic!("{other:?}"),
-                        None => assert_eq!(seen, now, "it would sleep over a tick"),
+                        None => assert_eq!(seen, now, "it would sleep through a tick"),
                     },
                 }
             }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     /// A sender notifies after it has stored its data, and the thread checks for data after it
-    /// wakes. So no data is left over, in whatever order the two run.
+    /// wakes. So no data is left over, regardless of the order in which the two run.
     #[test]
     fn no_work_is_missed() {
         const COUNT: u64 = 300_000;

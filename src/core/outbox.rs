@@ -17,9 +17,9 @@
 //! time, take 2,000 `recvfrom`, 2,000 `sendto` and no `futex` (`strace -f`). In windows of 64, a
 //! message of 64 bytes takes 1,400 instructions of this program (callgrind), half of them to encode
 //! the document again. When fifty clients talk at once, 2.2 million deliveries take fewer than
-//! 118,000 `sendto` and 97,000 `futex`, including those of the fifty clients themselves
-//! (`perf stat`): the timer threads write what is left to them (`Outbox::enqueue_encoded`) about
-//! twenty messages at a time.
+//! 118,000 `sendto` and 97,000 `futex`, including those of the fifty clients themselves (`perf
+//! stat`): the timer threads write the output left to them (`Outbox::enqueue_encoded`) about twenty
+//! messages at a time.
 
 mod silence;
 mod waiting;
@@ -47,17 +47,17 @@ pub struct Outbox {
     /// Limit on the time that one of that thread's writes may take.
     patience: Duration,
     queue: Mutex<OutputQueue>,
-    /// Notified when a write outside of the lock has finished.
+    /// Notified when a write outside the lock has finished.
     written: Condvar,
     /// Set once the connection is over, so that the reader can check it without the lock. The
     /// reader must check it after every read: on Linux a socket that was shut down still receives,
     /// so a client that never stops sending would be served forever.
     over: AtomicBool,
-    /// Set once the socket has been shut down, which need not be repeated.
+    /// Set once the socket has been shut down, so that it is not shut down again.
     shut: AtomicBool,
 }
 
-/// The state that the outbox's lock guards. (The order of the fields suits the cache; see
+/// The state that the outbox's lock guards. (The order of the fields was chosen for the cache; see
 /// [`Backlog`].)
 #[repr(C)]
 struct OutputQueue {
@@ -108,7 +108,7 @@ pub enum Flush {
 
 impl Outbox {
     /// Creates the outbox of a new connection. `timer` wakes the thread that writes spilled output.
-    /// Each of its writes may take as long as `patience`: one tick.
+    /// Each of its writes may take up to `patience`, which is one tick.
     pub fn new(
         stream: Stream,
         encoder: Box<dyn Encoder>,
@@ -174,8 +174,8 @@ impl Outbox {
     }
 
     /// Queues whole frames for the timer thread, which writes them together with everything else
-    /// that is queued until then. This is for a crowd that talks at once: otherwise each sender
-    /// would do a small write for each recipient.
+    /// queued by then. This is for a crowd that talks at once: otherwise, each sender would do a
+    /// small write for each recipient.
     pub(crate) fn enqueue_encoded<'f>(
         &self,
         frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
@@ -278,7 +278,7 @@ impl Outbox {
 
     /// Ends the connection for the reason `end`, with the farewell for it as the last frame. If the
     /// socket does not accept the farewell now, the timer thread has one tick to write it. Returns
-    /// whether this was the first end.
+    /// whether the connection had not been ended before.
     pub fn end(&self, end: CloseReason) -> bool {
         self.end_saying(end, end.farewell().as_ref())
     }
@@ -369,10 +369,10 @@ impl Outbox {
     pub(crate) fn write_out(&self) -> Flush {
         let mut queue = self.queue.lock();
         if queue.state == QueueState::Spilled && !queue.waiting.is_in_flight() {
-            // Let senders that only wait for a processor append first, so that one write takes it
-            // all. This is what makes a crowd cheap: fifty clients got 0.2 million deliveries a
-            // second without it and 2.2 million with it. Without it, a woken thread runs before the
-            // thread that woke it has reached the next outbox.
+            // Let senders that are only waiting for a processor append first, so that one write
+            // takes all of their output. This is what makes a crowd cheap: fifty clients received
+            // 0.2 million deliveries per second without it and 2.2 million with it. Without it, a
+            // woken thread runs before the thread that woke it has reached the next outbox.
             MutexGuard::unlocked(&mut queue, thread::yield_now);
         }
         if queue.waiting.is_in_flight() {
@@ -424,8 +424,8 @@ impl Outbox {
         }
     }
 
-    /// Writes the pieces in order, until one is not accepted whole; returns the number of bytes
-    /// written. Only the write that is not accepted whole blocks, for at most a tick.
+    /// Writes the pieces in order, until one is not accepted completely; returns the number of
+    /// bytes written. Only that last write blocks, for at most a tick.
     fn write_pieces(&self, pieces: &[Vec<u8>]) -> io::Result<usize> {
         let mut written = 0;
         for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
@@ -498,14 +498,14 @@ impl Outbox {
     /// The last step of every send: checks whether the queue is too long or the socket has failed.
     fn settle(&self, mut queue: MutexGuard<'_, OutputQueue>) -> Queued {
         if queue.is_too_long() && !queue.waiting.is_in_flight() {
-            // The client may not be too slow: output for the timer thread may not have been offered
-            // to the socket at all.
+            // The client is not necessarily too slow: output for the timer thread may never have
+            // been offered to the socket.
             self.offer(&mut queue);
         }
         if queue.is_too_long() && !queue.has_ended() {
             // Output that the client will not read makes room for the reason. The rest of a partly
             // written frame must stay, or the client would read the reason as part of it. (If there
-            // is no farewell, nothing must stay.)
+            // is no farewell, nothing needs to stay.)
             let farewell = CloseReason::TooSlow.farewell();
             let mut last_word = Frames::default();
             let encoder = &mut queue.encoder;
@@ -552,7 +552,7 @@ impl Outbox {
         self.timer.notify();
     }
 
-    /// Wakes the thread that is blocked in a read or a write of this socket. Bytes written before
+    /// Wakes the thread that is blocked in a read or a write of this socket. Bytes already written
     /// are still delivered.
     fn shut_socket(&self) {
         self.over.store(true, Ordering::Release);
@@ -642,7 +642,10 @@ mod tests {
         while outbox.queue.lock().state == QueueState::Open {
             assert_eq!(outbox.send_doc(&text(32)), Queued::Yes);
             sent += 1;
-            assert!(sent < 2000, "the socket is full, and nobody has noticed");
+            assert!(
+                sent < 2000,
+                "the socket is full, but the outbox has not noticed"
+            );
         }
         sent
     }

@@ -10,7 +10,7 @@ use crate::event::{ChatEvent, Events};
 use portal_wire::CloseReason;
 
 thread_local! {
-    /// The place in the source of this thread's last panic, for the event.
+    /// The source location of this thread's last panic, for the event.
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -18,13 +18,13 @@ thread_local! {
 #[derive(Clone)]
 pub struct Panics {
     events: Events,
-    /// The place of the next panic that a test causes.
+    /// The fail point at which a test causes the next panic.
     #[cfg(any(test, feature = "test-support"))]
     pub next_at: std::sync::Arc<std::sync::Mutex<Option<&'static str>>>,
 }
 
 impl Panics {
-    /// Installs a panic hook that notes the place in the source, and then calls the previous hook.
+    /// Installs a panic hook that records the source location, and then calls the previous hook.
     pub fn catching(events: &Events) -> Panics {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {

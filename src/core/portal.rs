@@ -33,7 +33,7 @@ pub struct Portal {
     pub clock: Clock,
     /// Catches panics.
     pub panics: Panics,
-    /// Answers even datagrams that are shorter than the longest answer.
+    /// True if even datagrams that are shorter than the longest answer are answered.
     pub takes_short_datagrams: bool,
 }
 
@@ -46,7 +46,7 @@ impl Portal {
         self.accept_loop
             .accept_each(listener, is_over, |stream, peer| {
                 self.panics.caught(|| {
-                    // Before this caller is served, so that it can get the seat of a revoked
+                    // Done before this caller is served, so that it can get the seat of a revoked
                     // ticket.
                     for ticket in answered.screened(&*self.accept_loop.transport, port) {
                         self.seats.revoke(&ticket);
@@ -160,7 +160,7 @@ impl Portal {
         Some(ticket)
     }
 
-    /// Reserves a seat for `asker`, or emits that there is none.
+    /// Reserves a seat for `asker`, or emits an event if there is none.
     pub fn answer(&self, asker: Asker, peer: SocketAddr) -> Option<Ticket> {
         let events = &self.accept_loop.events;
         let reply = |ticket: &Ticket| {
@@ -263,8 +263,8 @@ impl RecentTickets {
     }
 }
 
-/// The seat that each address got by datagram. A client whose answer was lost gets the same one
-/// again. There is at most one entry per seat, so a flood of senders can't make it grow.
+/// The seat that each address was assigned by datagram. A client whose answer was lost gets the
+/// same seat again. There is at most one entry per seat, so a flood of senders can't make it grow.
 #[derive(Default)]
 struct AskedBefore {
     seats: HashMap<SocketAddr, SeatNumber>,

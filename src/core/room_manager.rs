@@ -29,7 +29,7 @@ use portal_wire::{CloseReason, Name};
 /// The function that a room's thread runs. It is passed in, so this module does not depend on it.
 pub(crate) type ServeRoom = Box<dyn Fn(NewRoom) + Send + Sync>;
 
-/// Listens at an address. The error is the reason for the failure.
+/// Listens on an address. The error is the reason for the failure.
 pub(crate) type ListenAt = Box<dyn Fn(SocketAddr) -> Result<Listener, String> + Send + Sync>;
 
 /// A new room, for the thread that runs it.
@@ -44,13 +44,13 @@ pub struct NewRoom {
 
 /// The ports that are available to rooms.
 pub struct RoomPorts {
-    /// A leaf lock.
+    /// The free ports, under a leaf lock.
     pub free: Mutex<WorkloadStack>,
-    /// The host at which rooms listen.
+    /// The host on which rooms listen.
     pub bind: Host,
     /// Set if the system chooses the ports.
     pub any_port: bool,
-    /// Listens at an address, or returns the reason for the failure.
+    /// Listens on an address, or returns the reason for the failure.
     pub listen: ListenAt,
 }
 
@@ -108,7 +108,7 @@ pub struct RoomManager {
     pub(crate) ports: RoomPorts,
     budget: ThreadBudget,
     serve: Arc<ServeRoom>,
-    /// The threads of the rooms, to be joined. A leaf lock.
+    /// The threads of the rooms, to be joined; guarded by a leaf lock.
     running: Mutex<Vec<JoinHandle<()>>>,
     clock: Clock,
     events: Events,
@@ -124,7 +124,7 @@ struct RoomDirectory {
     opening: BTreeSet<String>,
 }
 
-/// Marks a room that is being created. Dropping it, also during a panic, lets other clients try.
+/// Marks a room that is being created. Dropping it, even during a panic, lets other clients try.
 struct RoomOpening<'r> {
     threads: &'r RoomManager,
     key: Option<String>,
@@ -337,8 +337,7 @@ impl RoomManager {
         Some((held, handle))
     }
 
-    /// Keeps a room's thread to be joined at the shutdown, and joins those of rooms that have
-    /// ended.
+    /// Keeps a room's thread to be joined at shutdown, and joins those of rooms that have ended.
     fn keep(&self, thread: JoinHandle<()>) {
         let mut running = self.running.lock();
         let ended: Vec<JoinHandle<()>> = running
@@ -352,7 +351,7 @@ impl RoomManager {
     /// Reserves one more thread.
     ///
     /// # Errors
-    /// If the server already has its maximum number of threads.
+    /// The server already has its maximum number of threads.
     pub(crate) fn thread_token(&self) -> io::Result<ThreadToken> {
         take(&self.budget)
     }
@@ -441,8 +440,8 @@ impl RoomManager {
         self.ports.free.lock().ports().len()
     }
 
-    /// Ends every room for the shutdown, and notifies every member. The clock has been stopped, so
-    /// no new room begins.
+    /// Ends every room at shutdown, and notifies every member. The clock has been stopped, so no
+    /// new room begins.
     pub fn end_all(&self) {
         for (ended, connected) in self.with(Rooms::end_all) {
             for connection in connected {
@@ -458,7 +457,7 @@ impl RoomManager {
 
 fn join_all(threads: Vec<JoinHandle<()>>) {
     for thread in threads {
-        // Each thread catches panics. If one still ended by a panic, it has ended.
+        // Each thread catches panics. A thread that panicked anyway has ended, too.
         let _ = thread.join();
     }
 }

@@ -1,6 +1,6 @@
 //! A room's threads (seed 004).
 //!
-//! `room-50005` accepts connections. Each one gets a thread of the pool of pending callers,
+//! `room-50005` accepts connections. Each one gets a thread from the pool of pending callers,
 //! `member-1` and so on, which serves it until it is closed. A member also has a thread
 //! `writer-50005`, which writes output that did not fit into a full socket. `timer-50005` enforces
 //! the reservations and the handshake timeout.
@@ -38,7 +38,7 @@ pub struct RunningRoom {
     _running: Sender<()>,
 }
 
-/// Runs the thread `room-50005`: accepts until the room is closed, then clears up.
+/// Runs the thread `room-50005`: accepts until the room is closed, then cleans up.
 pub fn run(
     state: Arc<ServerState>,
     accepting: AcceptLoop,
@@ -79,7 +79,7 @@ pub fn run(
         .accept_each(&listener, is_over, |stream, peer| {
             room.state.panics.caught(|| {
                 room.state.panics.fail_point("room");
-                // A parked caller does not keep the room from ending.
+                // A parked caller must not keep the room from ending.
                 let room = Arc::downgrade(&room);
                 let share = Share(limits::ROOM_CALLERS_PER_ADDRESS);
                 callers.admit(stream, share, "member", move |caller| {

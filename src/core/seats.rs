@@ -48,7 +48,7 @@ pub struct SeatSlot {
     /// The address whose share of seats includes this one, from the reservation until the port is
     /// returned.
     counted: Option<IpAddr>,
-    /// Set from the client's arrival until the worker has cleared up.
+    /// Set from the client's arrival until the worker has cleaned up.
     pub connection: Option<Arc<Connection>>,
     /// Checks whether the client's program still answers, if the entrance requires that.
     pub keepalive: Option<Keepalive>,
@@ -117,7 +117,7 @@ impl SharedSeat {
 /// Number of seats that each address has reserved or taken (`--max-per-ip`).
 struct SeatsPerAddress {
     most: usize,
-    /// A leaf lock. Only addresses that have a seat are in it.
+    /// The counts of addresses that have a seat, under a leaf lock.
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -399,7 +399,7 @@ mod tests {
         let (seats, _) = seats(4, Some(1));
         for _ in 0..3 {
             let held = seats.take(HERE);
-            assert!(held.is_ok(), "the one before was dropped");
+            assert!(held.is_ok(), "the previous one was dropped");
             assert!(seats.take(HERE).is_err(), "one at a time");
         }
         assert_eq!(seats.free_ports().len(), 4);

@@ -21,7 +21,7 @@ pub struct ConnectionFactory {
     pub clock: Clock,
 }
 
-/// A connection, and the decoder of what it receives.
+/// A connection, and the decoder for its input.
 pub type OpenedConnection = (Arc<Connection>, Box<dyn Decoder>);
 
 impl ConnectionFactory {

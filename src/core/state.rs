@@ -62,7 +62,7 @@ impl ServerState {
             .count()
     }
 
-    /// Returns whether a worker or a room listens at that port.
+    /// Returns whether a worker or a room listens on that port.
     pub fn listens_at(&self, port: u16) -> bool {
         let mut seats = self.seats.all().iter();
         seats.any(|seat| seat.port.get() == port) || self.rooms.with(|rooms| rooms.listens_at(port))

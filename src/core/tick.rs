@@ -17,7 +17,8 @@ impl Ticks {
     }
 
     /// The number of ticks that `duration` takes, rounded up, for a clock that ticks every
-    /// `period`. A duration of zero takes one tick: a deadline in the past would be no deadline.
+    /// `period`. A duration of zero takes one tick, because a deadline in the past would be no
+    /// deadline.
     pub fn covering(duration: Duration, period: Duration) -> Ticks {
         let ticks = duration.as_nanos().div_ceil(period.as_nanos().max(1));
         Ticks(u64::try_from(ticks).unwrap_or(u64::MAX / 2).max(1))
@@ -30,7 +31,7 @@ impl Ticks {
 pub struct Deadline(Tick);
 
 impl Deadline {
-    /// The deadline with `tick` as the last tick in time.
+    /// The deadline whose last tick in time is `tick`.
     pub fn at(tick: Tick) -> Deadline {
         Deadline(tick)
     }

@@ -129,7 +129,7 @@ impl SeatTimer {
         connection
     }
 
-    /// Closes the seat for the shutdown, and disconnects its client.
+    /// Closes the seat at shutdown, and disconnects its client.
     fn shut_down(&self, seat: &SharedSeat) {
         let (token, connection) = seat.with_seat(|occupied| {
             (

@@ -56,7 +56,8 @@ pub enum Input<'d> {
         frame: &'d [u8],
         /// The document, or the reason why the frame is not one.
         read: Result<ClientDoc<'d>, DocError>,
-        /// The message is relayed unchanged: `%name%` in it does not name its recipient (seed 003).
+        /// True if the message is relayed unchanged: `%name%` in it does not name its recipient
+        /// (seed 003).
         is_verbatim: bool,
         /// Identifies the request to the encoder of its reply.
         request: RequestId,
@@ -100,8 +101,8 @@ pub trait Decoder: Send {
 
 /// Turns the documents for one client into bytes.
 pub trait Encoder: Send {
-    /// The encoding of a broadcast. It covers everything in the encoder's state that shows in one:
-    /// connections with the same encoding get the same bytes.
+    /// The encoding of a broadcast. It covers everything in the encoder's state that affects a
+    /// broadcast: connections with the same encoding receive the same bytes.
     fn encoding(&self) -> Encoding;
 
     /// Appends the frames of `doc`, which may be none. `request` is the request that it answers.
@@ -140,7 +141,7 @@ pub struct XmlLines {
 }
 
 impl XmlLines {
-    /// Lines from clients may have up to `max_frame` bytes.
+    /// Creates the transport. Lines from clients may have up to `max_frame` bytes.
     pub fn new(max_frame: usize) -> XmlLines {
         let codec = Codec::xml(max_frame);
         XmlLines { codec }

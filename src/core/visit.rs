@@ -1,9 +1,9 @@
-//! The life of a connection: handshake, welcome, session, clear-up.
+//! The life of a connection: handshake, welcome, session, cleanup.
 //!
-//! The order of the clear-up matters. The client leaves all registries before its connection is
+//! The order of the cleanup matters. The client leaves all registries before its connection is
 //! closed. Every connection that arrived while the seat was taken is rejected before the passcode
 //! changes and the port is returned to the stack, so none of them can be mistaken for the next
-//! client. A panic affects this client alone: the clear-up is the same, and a step that has already
+//! client. A panic affects this client alone: the cleanup is the same, and a step that has already
 //! been done does nothing.
 
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::sockets::OpenedConnection;
 use crate::state::ServerState;
 use crate::transport::Decoder;
 
-/// The way in which clients get a seat.
+/// The way clients get a seat.
 pub trait Entrance {
     /// Performs all steps from the connection to the welcome, which it returns.
     ///
@@ -54,7 +54,7 @@ pub trait Entrance {
 
 /// A connection in a seat.
 pub struct Visit<'v> {
-    /// The server.
+    /// The server's state.
     pub state: &'v ServerState,
     /// The seat. It is reserved for this visit or taken by it.
     pub seat: &'v SharedSeat,
@@ -97,7 +97,7 @@ impl<'v> Visit<'v> {
             Session::new(state, AtWorker::new(seat), &self.connection).run(&mut *self.decoder)
         });
         // The last handle closes the socket. It must be the seat's, so drop this one before the
-        // clear-up.
+        // cleanup.
         drop(self);
         clear_up_twice(&state.panics, end, |end| {
             clear_up(state, seat, entrance, end, admitted);
@@ -138,7 +138,8 @@ pub fn abandon(state: &ServerState, seat: &SharedSeat, entrance: &impl Entrance,
     });
 }
 
-/// Clears up after a visit that has ended for `end`. If that panics, repeats it from the beginning.
+/// Cleans up after a visit that ended for the reason `end`. If the cleanup panics, repeats it from
+/// the beginning.
 pub(crate) fn clear_up_twice(panics: &Panics, end: CloseReason, clear_up: impl Fn(CloseReason)) {
     let cleared = panics.ended_by(|| {
         clear_up(end);

@@ -1,8 +1,8 @@
 //! A worker: one thread, one port, one client at a time (seed 000, rules 3 to 6 and 9).
 //!
-//! A client connects and has one chance to send the passcode. With the right one it chats until its
-//! visit ends; see [`crate::visit`]. The timer thread enforces the timeouts: it shuts the socket
-//! down, and the read in the session returns.
+//! A client connects and has one chance to send the passcode. With the right one, it chats until
+//! its visit ends; see [`crate::visit`]. The timer thread enforces the timeouts: it shuts the
+//! socket down, and the read in the session returns.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub trait Dialer: Send + Sync {
 
 /// The state that all workers share.
 pub struct Worker {
-    /// The server.
+    /// The server's state.
     pub state: Arc<ServerState>,
     /// Accepts and rejects connections.
     pub accept_loop: AcceptLoop,

@@ -1,4 +1,4 @@
-//! Why an echo program fails: the three kinds of errors in the slides (seed 001), each with its own
+//! The errors of an echo program: the three kinds in the slides (seed 001), each with its own
 //! message.
 
 use std::fmt;
@@ -17,8 +17,8 @@ pub enum EchoError {
     Connect(SocketAddr, io::Error),
     /// The server can't accept more connections, or start a thread for a client.
     Serve(io::Error),
-    /// The connection was interrupted (the slides' `IOException`), or the server has closed it:
-    /// then there is no system error.
+    /// The connection was interrupted (the slides' `IOException`), or the server closed it; then
+    /// there is no system error.
     Interrupted(SocketAddr, Option<io::Error>),
     /// Standard input can't be read.
     Keyboard(io::Error),

@@ -1,7 +1,7 @@
 //! The smallest servers, which teach one thing each (seed 001). Read them before the chat server.
 //!
 //! - [`one_at_a_time`]: a socket, and one client after another. The second one waits in the
-//!   backlog: the operating system has accepted its connection, the program has not.
+//!   backlog: the operating system has accepted its connection, but the program has not.
 //! - [`thread_per_client`]: the same with a thread for each client, so no client waits.
 //! - [`client`]: the other end of both.
 //!

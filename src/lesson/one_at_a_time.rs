@@ -1,4 +1,4 @@
-//! A server with one thread: one client after the other.
+//! A server with one thread: one client after another.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use portal_net::Listener;
 ///
 /// While one client is served, no thread calls `accept`. A second client can still connect and even
 /// send: the operating system completes the connection and keeps it in the listener's queue, the
-/// *backlog*. Only the reply has to wait, until the first client has left.
+/// *backlog*. Only the reply must wait until the first client has left.
 ///
 /// # Errors
 /// The error of `accept`.

@@ -107,8 +107,8 @@ documents! {
         "JOIN" => Join {
             /// The room's name, not checked yet.
             room: Cow<'a, str> = Trimmed "room",
-            /// `<here/>`: uses this connection for the room's messages, without a connection for
-            /// the room.
+            /// `<here/>`: uses this connection for the room's messages, instead of a separate
+            /// connection to the room.
             here: bool = Flag "here",
         },
         /// `SAY`: sends a message to a room on the main connection.
@@ -180,8 +180,8 @@ pub(super) fn read_client(frame: &str) -> Result<ClientDoc<'_>, DocError> {
 }
 
 /// Returns the text of the most common document: a message without escapes. The parser would return
-/// the same text (a property test compares the two) but take 0.9 µs, more than everything else that
-/// a message costs.
+/// the same text (a property test compares the two) but take 0.9 µs, which is more than all other
+/// processing of a message.
 pub(super) fn plainest_message(frame: &str) -> Option<&str> {
     let text = frame
         .strip_prefix("<CLIENT><message>")?

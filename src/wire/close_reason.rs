@@ -19,23 +19,23 @@ pub enum CloseReason {
     ConnectionReset,
     /// The client's kernel has acknowledged nothing for too long.
     Unacknowledged,
-    /// No passcode within the handshake timeout.
+    /// The client sent no passcode within the handshake timeout.
     HandshakeTimeout,
-    /// The wrong passcode.
+    /// The client sent a wrong passcode.
     WrongPasscode,
-    /// Nothing received within the idle timeout.
+    /// The client sent nothing within the idle timeout.
     IdleTimeout,
-    /// Connected for the total timeout.
+    /// The client was connected for the total timeout.
     TotalTimeout,
-    /// No answer to a ping: the device is suspended or has vanished.
+    /// The client did not answer a ping: its device is suspended or has vanished.
     PingTimeout,
-    /// A frame over the limit.
+    /// The client sent a frame over the limit.
     TooLong,
-    /// Too many rejected documents in a row.
+    /// The client sent too many invalid documents in a row.
     TooManyErrors,
     /// The client did not read what was sent to it.
     TooSlow,
-    /// Too many wrong passwords.
+    /// The client sent too many wrong passwords.
     WrongPassword,
     /// The same user logged in on another connection.
     TakenOver,

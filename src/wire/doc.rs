@@ -89,7 +89,7 @@ error_codes! {
     WrongPassword "wrong-password",
     /// Another client uses that name, and names are not protected by passwords.
     NameInUse "name-in-use",
-    /// A callback to another machine than the client's own, or to a port below 1024.
+    /// A callback to a machine other than the client's own, or to a port below 1024.
     BadCallback "bad-callback",
     /// No user with that name is logged in.
     NoSuchUser "no-such-user",
@@ -105,7 +105,7 @@ error_codes! {
     NotAMember "not-a-member",
     /// The request needs the other servers, which can't be reached now. Nothing was done.
     Unreachable "unreachable",
-    /// The other servers did not answer in time. The request may or may not have been carried out.
+    /// The other servers did not answer in time. The request may or may not have been executed.
     Unsure "unsure",
     /// A frame over the limit; the connection is closed.
     TooLong "too-long",

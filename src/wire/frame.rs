@@ -10,7 +10,7 @@ use super::frames::Frames;
 use super::websocket::{self, Assembler, NextMessage};
 use crate::limits;
 
-/// The way in which a stream is cut into frames.
+/// The way a stream is split into frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Framing {
     /// A line feed ends each frame.
@@ -56,16 +56,16 @@ pub enum WebInput<'f> {
     Pongs(Frames),
 }
 
-/// Cuts a byte stream into frames. It keeps the bytes that were read and not taken yet, at most the
-/// longest frame or [`limits::READ_BUFFER_MOST`], whichever is more.
+/// Splits a byte stream into frames. It keeps the bytes that were read but not yet taken, at most
+/// the longest frame or [`limits::READ_BUFFER_MOST`], whichever is more.
 #[derive(Debug)]
 pub struct FrameReader {
     buffer: Vec<u8>,
-    /// `buffer[start..end]` was read and not taken yet.
+    /// `buffer[start..end]` was read but not yet taken.
     start: usize,
     end: usize,
-    /// No line feed is in `buffer[start..scanned]`, so the frame of a slow sender is searched only
-    /// once.
+    /// No line feed is in `buffer[start..scanned]`, so each byte of a slow sender's frame is
+    /// searched only once.
     scanned: usize,
     max_frame: usize,
     framing: Framing,
@@ -74,7 +74,7 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    /// Creates a reader for lines of up to `max_frame` bytes, not counting the line feed and a CR
+    /// Creates a reader for lines of up to `max_frame` bytes, not counting the line feed or a CR
     /// before it.
     pub fn new(max_frame: usize) -> FrameReader {
         FrameReader::with(Framing::Line, max_frame)
@@ -158,8 +158,8 @@ impl FrameReader {
         &self.buffer[self.start..self.end]
     }
 
-    /// Returns the next complete frame, without its line feed and a CR before it; `None` if the
-    /// rest of it has not arrived.
+    /// Returns the next complete frame, without its line feed or a CR before it; `None` if the rest
+    /// of it has not arrived.
     ///
     /// # Errors
     /// [`FrameError`], as soon as it is known, and on every later call.

@@ -4,11 +4,11 @@ use std::fmt;
 
 use crate::CloseReason;
 
-/// The reason why a stream can't be cut into frames any more. The connection must be closed,
+/// The reason why a stream can no longer be split into frames. The connection must be closed,
 /// because the start of the next frame is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// A frame is longer than `limit` bytes. The reader has not waited for the rest of it.
+    /// A frame is longer than `limit` bytes. The reader does not wait for the rest of it.
     TooLong {
         /// The longest frame allowed, in bytes.
         limit: usize,

@@ -1,6 +1,6 @@
-//! Consecutive frames, and where each ends.
+//! Consecutive frames, and the position at which each ends.
 
-/// Whole frames. The ends are stored instead of searched for, so a frame may contain any byte.
+/// Whole frames. The ends are stored, not searched for, so a frame may contain any byte.
 #[derive(Default, Clone, Debug)]
 pub struct Frames {
     bytes: Vec<u8>,

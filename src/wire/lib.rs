@@ -1,8 +1,8 @@
-//! The wire format: a byte stream is cut into frames, and each frame holds one small document.
+//! The wire format: a byte stream is split into frames, and each frame holds one small document.
 //!
 //! This crate opens no socket, starts no thread and takes no lock, and no other crate imports the
-//! XML parser. Each connection has a [`Codec`], chosen once. Its users work with typed documents
-//! ([`ClientDoc`], [`ServerDoc`]) and never see XML.
+//! XML parser. Each connection has a [`Codec`], chosen once. The code that uses it works with typed
+//! documents ([`ClientDoc`], [`ServerDoc`]) and never sees XML.
 //!
 //! ```
 //! use portal_wire::{ClientDoc, Codec, FrameReader};
@@ -60,7 +60,7 @@ pub use websocket::{CloseCode, write_close as write_websocket_close};
 
 use std::fmt;
 
-/// The language of documents.
+/// The dialect of documents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Dialect {
     /// XML, as `protocol` describes it.
@@ -71,7 +71,7 @@ pub(crate) enum Dialect {
     LegacyXml,
 }
 
-/// The revision of the original program (seed 000) on the other side.
+/// The revision of the original program (seed 000) at the other end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Revision {
     /// TCP portal, plain strings.

@@ -1,8 +1,8 @@
 //! Limits of frames and documents, with their units and reasons.
 
 /// The longest frame that a client may send, in bytes, without the line feed (`--max-message`). The
-/// time to parse a crafted document grows with the square of its length: 8 KiB take 16 ms, 64 KiB
-/// would take seconds.
+/// time to parse a crafted document grows with the square of its length: 8 KiB take 16 ms, and 64
+/// KiB would take seconds.
 pub const MAX_FRAME: usize = 8 * 1024;
 
 /// The longest frame from an original program, in bytes. Its chat is not parsed.
@@ -21,8 +21,8 @@ pub const MAX_SERVER_FRAME: usize = 256 * 1024;
 
 /// The initial size of a frame reader's buffer, in bytes.
 pub const READ_BUFFER: usize = 4 * 1024;
-/// The size to which the buffer may grow while much arrives at once, in bytes, unless the longest
-/// frame needs more.
+/// The size to which the buffer may grow while a lot of data arrives at once, in bytes, unless the
+/// longest frame needs more.
 pub const READ_BUFFER_MOST: usize = 64 * 1024;
 
 /// The maximum number of XML nodes in a client's document. The longest one of the protocol has
@@ -32,8 +32,8 @@ pub const XML_NODES: u32 = 64;
 /// The maximum number of XML nodes in a server's document, which may list all users who are online.
 pub const XML_NODES_FROM_SERVER: u32 = 64 * 1024;
 
-/// The maximum number of attributes in a document. The parser compares them all with each other, so
-/// the time grows with the square of their number.
+/// The maximum number of attributes in a document. The parser compares all of them with each other,
+/// so the time grows with the square of their number.
 pub const XML_ATTRIBUTES: usize = 64;
 
 /// The maximum length of a name, in bytes.

@@ -30,14 +30,14 @@ impl Name {
         &self.0
     }
 
-    /// Returns a form that is equal for all spellings of the name. It sorts names without regard to
+    /// Returns a form that is equal for all spellings of the name. It sorts names regardless of
     /// case.
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
     }
 }
 
-/// The destination of a text that has no other destination, in the syntax of seed 003.
+/// The destination that the beginning of a text names, in the syntax of seed 003.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Addressed<'t> {
     /// `%NAME%rest`: `rest` is for the user NAME, even if NAME is not a valid name. Such a text is
@@ -82,7 +82,7 @@ impl PartialOrd for Name {
     }
 }
 
-/// Alphabetical order, without regard to case.
+/// Alphabetical order, regardless of case.
 impl Ord for Name {
     fn cmp(&self, other: &Name) -> Ordering {
         let lower = |name: &Name| {

@@ -137,7 +137,7 @@ documents! {
             /// The room's name.
             room: Cow<'a, str> = Text "room",
         },
-        /// The partner seat is occupied by `partner`, now or since before the welcome.
+        /// The partner seat is occupied by `partner`, from now on or since before the welcome.
         "PARTNER JOINED" => PartnerJoined {
             /// The `from` of the partner's messages.
             partner: Cow<'a, str> = Text "partner",
@@ -147,7 +147,7 @@ documents! {
             /// The `from` of the partner's messages.
             partner: Cow<'a, str> = Text "partner",
         },
-        /// The partner seat is empty. Also answers a message.
+        /// The partner seat is empty. Also the reply to a message.
         "NO PARTNER" => NoPartner,
         /// The idle timeout is near: the client is disconnected unless it becomes active.
         "IDLE SOON" => IdleSoon {
@@ -187,7 +187,7 @@ documents! {
             /// All users who are logged in, in alphabetical order.
             users: Vec<Cow<'a, str>> = List "user",
         },
-        /// Answers `PASSWD`: the new password is on the disk.
+        /// Answers `PASSWD`: the new password has been written to disk.
         "PASSWD" => PasswordChanged,
         /// Answers `PM` alone: the next message is public.
         "PM" => PublicNext,

@@ -3,8 +3,8 @@
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// The maximum number of combining marks on one character: more than any script needs, and few
-/// enough not to reach into the lines above and below.
+/// The maximum number of combining marks on one character: more than any script needs, and too few
+/// to reach into the lines above and below.
 const MARKS: usize = 4;
 
 /// Makes `text` safe for a terminal. `U+FFFD` replaces invisible characters and those that could
@@ -28,7 +28,7 @@ pub fn printable(text: &str) -> String {
     printed
 }
 
-/// The way in which [`printable`] shows a character in its place in a text.
+/// The way [`printable`] shows a character at its position in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
     /// Unchanged.
@@ -94,7 +94,7 @@ const NON_JOINER: char = '\u{200c}';
 /// Scotland).
 const FLAG: char = '\u{1f3f4}';
 
-/// The way in which a character is shown.
+/// The class of a character, which determines how it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Shown unchanged.
@@ -115,7 +115,8 @@ pub enum Class {
     ScriptMark,
 }
 
-/// Unicode's Default_Ignorable_Code_Point: programs that do not know these characters show nothing.
+/// Unicode's Default_Ignorable_Code_Point: programs that do not know these characters show nothing
+/// for them.
 const DEFAULT_IGNORABLE: [(char, char); 17] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
@@ -200,7 +201,7 @@ pub fn columns_of(character: char) -> usize {
     }
 }
 
-/// Returns whether a program that does not know the character shows nothing.
+/// Returns whether a program that does not know the character shows nothing for it.
 pub fn is_default_ignorable(character: char) -> bool {
     is_in(&DEFAULT_IGNORABLE, character)
 }
@@ -291,8 +292,8 @@ fn flag_tags(text: &str) -> &str {
     }
 }
 
-/// Like [`printable`], but keeps tabs. They do no harm in a terminal, and text that goes on through
-/// a pipe must not change.
+/// Like [`printable`], but keeps tabs. Tabs do no harm in a terminal, and text that is passed on
+/// through a pipe must not change.
 pub fn printable_text(text: &str) -> String {
     let mut lines = text.split('\t').map(printable);
     let first = lines.next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Tests of documents as XML: documents can be read after they were written, and the fixed strings
-//! are those of the protocol.
+//! Tests of documents as XML: documents that were written can be read, and the fixed strings are
+//! those of the protocol.
 #![cfg(test)]
 
 use std::borrow::Cow;
@@ -249,7 +249,7 @@ proptest! {
     ) {
         let frame = format!("<CLIENT><message>{text}</message></CLIENT>");
         if let Some(plain) = plainest_message(&frame) {
-            let document = parse(&frame, limits::XML_NODES).expect("the parser takes it");
+            let document = parse(&frame, limits::XML_NODES).expect("the parser accepts it");
             let message = child(document.root_element(), "message").expect("a message");
             prop_assert_eq!(text_of(message), plain);
             prop_assert_eq!(document.root_element().children().count(), 1);

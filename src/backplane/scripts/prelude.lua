@@ -29,7 +29,7 @@ local function last(stream)
   end
 end
 
--- Returns the last id of a stream, and the number of times that it has begun.
+-- Returns the last id of a stream, and the number of times that it was created.
 local function place(stream)
   return last(stream) .. ' ' .. (redis.call('GET', p .. stream .. ':born') or '0')
 end

@@ -1,5 +1,5 @@
--- A server starts or reconnects. ARGV: lease in ms, rules, its description of itself, an epoch for
--- the case that none exists.
+-- A server starts or reconnects. ARGV: lease in ms, rules, its description of itself, an epoch to
+-- use if none exists.
 local lease, rules, info, fresh = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 -- Check the permission for each command now, because the error of a script would not name it.
 for command in string.gmatch('DEL EXISTS EXPIRE GET HDEL HGET HGETALL HKEYS HLEN HSET HSETNX HVALS INCR PERSIST PEXPIRE '

@@ -1,5 +1,5 @@
--- Removes what is registered under this server's id for an earlier incarnation, or for sessions
--- that it does not have. ARGV: the sessions.
+-- Removes the registrations under this server's id that belong to an earlier incarnation, or to
+-- sessions that it does not have. ARGV: the sessions.
 local there = {}
 for i = 3, #ARGV do there[ARGV[i]] = true end
 take_out(id, function(its_boot, session) return its_boot == incarnation and there[session] end)

@@ -36,7 +36,7 @@ struct Person {
     connection: Arc<Connection>,
 }
 
-/// The result of a claim for a name.
+/// The result of claiming a name.
 pub enum NameClaim {
     /// The name was free.
     Entered,
@@ -198,7 +198,7 @@ impl Users {
             .collect()
     }
 
-    /// The names of all users, sorted without regard to case.
+    /// The names of all users, sorted regardless of case.
     pub fn names(&self) -> Vec<String> {
         self.registry
             .lock()
@@ -307,7 +307,7 @@ mod tests {
         users.leave(&old.0);
         assert!(
             Arc::ptr_eq(&users.find(&name("alice")).unwrap(), &new.0),
-            "the old one can't take it along"
+            "the old connection can't release it"
         );
         assert_eq!(received(other), ["WELCOME"]);
     }
@@ -316,7 +316,7 @@ mod tests {
     fn of_two_who_want_one_name_at_once_one_gets_it() {
         let users = Users::new(0);
         let connections = [connection("1").0, connection("2").0];
-        // Two sleeping threads would not wake at the same moment, so they spin.
+        // Two sleeping threads would not wake at the same time, so they spin.
         let arrived = AtomicUsize::new(0);
         let together = |count: usize| {
             arrived.fetch_add(1, Ordering::AcqRel);
@@ -343,7 +343,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(entered.load(Ordering::Relaxed), 3000, "one a round");
+        assert_eq!(entered.load(Ordering::Relaxed), 3000, "one per round");
     }
 
     #[test]

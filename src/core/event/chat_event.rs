@@ -13,7 +13,7 @@ use crate::tick::Ticks;
 pub enum Place {
     /// A worker's port.
     Port(Port),
-    /// A seat of the single port; its name is that of its thread.
+    /// A seat of the single port, named after its thread.
     Seat(SeatNumber),
 }
 
@@ -29,9 +29,9 @@ impl IntoField for Place {
 crate::event_kinds! {
     /// An event of the core.
     ///
-    /// `port` is a worker's or a room's; `asker` and `peer` are the client's address at the portal
-    /// and at its worker. `passcode` and `text` are left out unless they may be shown. `via` is the
-    /// entrance, if it is not the portal.
+    /// `port` is a worker's or a room's; `asker` and `peer` are the client's addresses at the
+    /// portal and at its worker. `passcode` and `text` are left out unless they may be shown. `via`
+    /// is the entrance, if it is not the portal.
     pub enum ChatEvent {
         /// The server has started. `period` is the length of a tick in seconds; the others are
         /// timeouts in ticks, 0 if there is none.
@@ -66,11 +66,11 @@ crate::event_kinds! {
         Relayed = "relayed" { from: Place, to: Place, bytes: usize, text: Option<String> },
         /// A message had no recipient, because the partner's seat is empty.
         NoPartner = "no-partner" { from: Place },
-        /// An account was registered, and is on the disk.
+        /// An account was registered and written to disk.
         Registered = "registered" { port: Port, name: String },
         /// A client has logged in.
         LoggedIn = "logged-in" { port: Port, name: String },
-        /// A password was changed, and is on the disk.
+        /// A password was changed and written to disk.
         PasswordChanged = "password-changed" { port: Port, name: String },
         /// A client tried to log in with a wrong password.
         WrongPassword = "password-wrong" { port: Port, name: String },
@@ -100,11 +100,11 @@ crate::event_kinds! {
         SeatFree = "seat-free" { port: Port, passcode: Option<String> },
         /// A client's first frame in this tick; its idle timeout starts again.
         Activity = "activity" { port: Port },
-        /// A thread panicked while it served a client, and serves the next one.
+        /// A thread panicked while serving a client, and continues with the next one.
         Panicked = "panicked" { message: String, place: String },
-        /// A system call has failed; `times` counts repetitions since the last such event.
+        /// A system call failed; `times` counts repetitions since the last such event.
         Error = "error" { doing: &'static str, error: String, times: Option<u64> },
-        /// Events are missing in this reader's stream before this one.
+        /// Events before this one are missing from this reader's stream.
         LinesMissing = "lines-missing" { count: u64, reason: String },
         /// The clock has advanced, and the tick was sent to `told` threads.
         Ticked = "tick" { told: usize },

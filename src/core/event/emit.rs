@@ -21,7 +21,7 @@ pub struct Events {
     with_passcodes: bool,
     with_calls: bool,
     readers: Vec<Reader>,
-    /// Recent failures. A leaf lock, shared by all handles.
+    /// Recent failures, under a leaf lock that all handles share.
     failures: Arc<Mutex<HashMap<FailureKey, Repeats>>>,
 }
 
@@ -44,13 +44,14 @@ struct Repeats {
     unreported: u64,
 }
 
-/// Number of ticks between two events for a repeated failure. Each of these events has a count.
+/// Number of ticks between two events for a repeated failure. Each of these events contains a
+/// count.
 const REPORT_EVERY: u64 = 60;
-/// Number of ticks without a repetition after which a failure is over. A last event then has the
-/// rest of the count.
+/// Number of ticks without a repetition after which a failure is considered over. A last event then
+/// reports the rest of the count.
 const OVER_AFTER: u64 = 10;
-/// Maximum number of different failures that are counted at a time. Each further one gets an event
-/// at once.
+/// Maximum number of different failures that are counted at a time. Each further one causes an
+/// event at once.
 const FAILURES: usize = 64;
 
 /// The frequency of a kind of event.
@@ -147,12 +148,12 @@ impl Events {
         self.emit_at(Volume::Change, kind);
     }
 
-    /// Like [`Events::emit`], for events that repeat in every tick.
+    /// Like [`Events::emit`], for events that may occur in every tick.
     pub fn emit_pulse<K: EventKind>(&self, kind: impl FnOnce() -> K) {
         self.emit_at(Volume::Pulse, kind);
     }
 
-    /// Like [`Events::emit`], for events that repeat with every message.
+    /// Like [`Events::emit`], for events that occur with every message.
     pub(crate) fn emit_traffic<K: EventKind>(&self, kind: impl FnOnce() -> K) {
         self.emit_at(Volume::Traffic, kind);
     }
@@ -162,8 +163,8 @@ impl Events {
         self.emit_at(Volume::Call, call);
     }
 
-    /// Reports a failed system call. The first failure is an event at once; repeated ones are
-    /// counted, and an event has their number once a minute.
+    /// Reports a failed system call. The first failure causes an event at once. Repeated ones are
+    /// counted, and an event reports their number every `REPORT_EVERY` ticks.
     pub fn emit_failure(&self, doing: &'static str, error: String) {
         let now = self.clock.now();
         let times = {
@@ -233,7 +234,7 @@ impl Events {
             Some(gate) => gate.lets_through(),
             None => volume == Volume::Traffic || self.with_calls,
         };
-        // Each gate is asked once, because it counts.
+        // Each gate is asked once, because asking it counts the event.
         let mut readers = self.readers.iter().filter(wants);
         let Some(mut reader) = readers.next() else {
             return;
@@ -340,7 +341,7 @@ mod tests {
             failures.map(parts).collect::<Vec<_>>()
         };
         let one = |error: &str, times| vec![(error.to_owned(), times)];
-        // Ten failures a second, for two minutes.
+        // Ten failures per second for 120 s.
         fails(no_more);
         assert_eq!(reported(), one(no_more, None));
         for tick in 1..=120 {

@@ -21,8 +21,8 @@ pub(crate) enum KeepaliveAction {
 }
 
 impl Keepalive {
-    /// Creates the keepalive of a client that connects at `now`. The client is pinged after each
-    /// silence of `every`.
+    /// Creates the keepalive of a client that connects at `now`. The client is pinged whenever it
+    /// has been silent for `every`.
     pub fn new(every: Ticks, now: Tick) -> Keepalive {
         Keepalive {
             every,
@@ -36,7 +36,7 @@ impl Keepalive {
         self.next
     }
 
-    /// Checks a client that was last read from at `read_at`.
+    /// Checks a client whose last input was read at `read_at`.
     pub(crate) fn check(&mut self, now: Tick, read_at: Option<Tick>) -> Option<KeepaliveAction> {
         if !self.next.is_past(now) {
             return None;

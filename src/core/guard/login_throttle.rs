@@ -8,28 +8,28 @@ use portal_net::host_of;
 use portal_net::lock::Mutex;
 use portal_wire::Name;
 
-/// Wrong passwords in a row that are treated as typing errors and cause no delay.
+/// Number of wrong passwords in a row that are treated as typing errors and cause no delay.
 const SLIPS: u32 = 3;
 /// Maximum delay after one wrong password, and maximum total wait, in ticks.
 const LONGEST: u64 = 30;
-/// Ticks without a wrong password after which the earlier ones are forgotten.
+/// Number of ticks without a wrong password after which the earlier ones are forgotten.
 const FORGOTTEN: u64 = 600;
 /// Maximum number of entries of each kind. When it is reached, the older half is dropped.
 const MOST: usize = 10_000;
 
-/// Records of wrong and right passwords, by the client's address and the name. (By address alone, a
-/// class behind one router would wait for its slowest typist. By name alone, any client could lock
-/// the name's owner out.)
+/// Records of wrong and correct passwords, by the client's address and the name. (By address alone,
+/// a class behind one router would wait for its slowest typist. By name alone, any client could
+/// lock the name's owner out.)
 #[derive(Default)]
 pub struct LoginThrottle {
-    /// A leaf lock.
+    /// Guarded by a leaf lock.
     known: Mutex<PasswordRecord>,
 }
 
 #[derive(Default)]
 struct PasswordRecord {
     wrong: HashMap<Key, Wrong>,
-    /// The tick of the last right password.
+    /// The tick of the last correct password.
     right: HashMap<Key, Tick>,
 }
 
@@ -59,8 +59,8 @@ pub(crate) struct Slot {
 
 impl LoginThrottle {
     /// Assigns the next slot for a password of `name` from `address`. It is at `now`, or later
-    /// after wrong guesses, but never more than 30 ticks later. Concurrent attempts over several
-    /// connections get consecutive slots within that time.
+    /// after wrong guesses, but never more than `LONGEST` ticks later. Concurrent attempts over
+    /// several connections get consecutive slots within that time.
     pub(crate) fn slot(&self, address: IpAddr, name: &Name, now: Tick) -> Slot {
         let mut known = self.known.lock();
         match known.wrong.get_mut(&key(address, name)) {
@@ -87,7 +87,7 @@ impl LoginThrottle {
         }
     }
 
-    /// Returns whether `address` has given the right password for `name` before. If so, a password
+    /// Returns whether `address` has sent the correct password for `name` before. If so, a password
     /// is checked before the wait, and only a wrong one waits.
     pub(crate) fn was_right(&self, address: IpAddr, name: &Name) -> bool {
         self.known.lock().right.contains_key(&key(address, name))
@@ -109,7 +109,7 @@ impl LoginThrottle {
         entry.last = now;
     }
 
-    /// Records a right password.
+    /// Records a correct password.
     pub fn right(&self, address: IpAddr, name: &Name, now: Tick) {
         let mut known = self.known.lock();
         known.wrong.remove(&key(address, name));
@@ -172,7 +172,7 @@ mod tests {
         let waits = |now| guesses.slot(HERE, &alice, now).at.0 - now.0;
         assert_eq!([(); 6].map(|()| waits(now)), [8, 16, 24, 30, 30, 30]);
         assert!((0..1000).all(|_| waits(now) == 30));
-        assert_eq!(waits(Tick(100)), 8, "who came before is nobody any more");
+        assert_eq!(waits(Tick(100)), 8, "the earlier attempts no longer count");
     }
 
     #[test]

@@ -101,7 +101,7 @@ mod tests {
         bucket.spend(100);
         assert!(
             !bucket.has_tokens(Tick(3)),
-            "no more than the burst is saved up"
+            "no more than the burst accumulates"
         );
     }
 
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(taken(&mut pace, 0), 5);
         assert_eq!(taken(&mut pace, 1), 2);
         assert_eq!(taken(&mut pace, 2), 2);
-        assert_eq!(taken(&mut pace, 100), 5, "no more than a burst is saved up");
+        assert_eq!(taken(&mut pace, 100), 5, "no more than a burst accumulates");
         let mut slow = self::pace(1, 3, 2);
         assert_eq!((taken(&mut slow, 0), taken(&mut slow, 1)), (1, 6));
     }

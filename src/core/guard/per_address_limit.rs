@@ -27,7 +27,7 @@ impl PerAddressLimit {
         }
     }
 
-    /// Counts one more for `address` at `now`. Returns false if that exceeds the limit.
+    /// Counts one more use by `address` at `now`. Returns false if that exceeds the limit.
     pub fn allows(&mut self, address: IpAddr, now: Tick) -> bool {
         let address = host_of(address);
         if self.tick != now {

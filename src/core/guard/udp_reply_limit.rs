@@ -3,8 +3,8 @@
 //! The source address of a datagram can be forged, and the victim at that address receives the
 //! answer. To make the portal useless for amplification, an answer is never longer than the
 //! request, except for the original programs, which send short requests. An address that does not
-//! use its tickets gets few answers. A forger can still reserve a few seats in the name of others,
-//! for the duration of a reservation.
+//! use its tickets gets few answers. A forger can still reserve a few seats in the name of other
+//! addresses, for the duration of a reservation.
 
 use std::net::IpAddr;
 
@@ -13,8 +13,8 @@ use crate::clock::Tick;
 use portal_net::Port;
 use portal_wire::{ServerDoc, server_datagram};
 
-/// Limit on the unused tickets of one address. A whole class behind one router uses its tickets at
-/// once, and clients that get no answer soon ask again.
+/// Limit on the unused tickets of one address. A whole class behind one router uses its tickets
+/// immediately, and clients that receive no answer soon ask again.
 const UNUSED_TICKETS: usize = 5;
 /// Limit per address and tick on answers that issue no new ticket: FULL, and a repeated ticket.
 const OTHERS_A_TICK: u32 = 5;

@@ -43,8 +43,8 @@ mod tests {
         since_acknowledgement: Duration::from_secs(3600),
     };
 
-    /// Returns the number of the check at which the peer counts as vanished. There is one check
-    /// every ten seconds.
+    /// Returns the number of the check at which the peer is considered vanished. There is one check
+    /// every 10 s.
     fn given_up_at(looks: impl IntoIterator<Item = Delivery>) -> Option<usize> {
         let (mut silence, begin) = (
             Silence::default(),

@@ -7,9 +7,9 @@ use portal_wire::Frames;
 
 /// Queued bytes, in order, in pieces of about [`FLUSH_CHUNK`].
 ///
-/// A queue in one piece would take up to a mebibyte at a time from the allocator. Once glibc has
-/// seen a block of that size freed, it keeps as much in each of its arenas for good. (Measured
-/// after minutes of hostile clients: 60 MB and growing, against a constant 36 MB.)
+/// A queue in one piece would take up to a mebibyte at a time from the allocator. Once a block of
+/// that size has been freed, glibc permanently keeps as much memory in each of its arenas.
+/// (Measured after minutes of hostile clients: 60 MB and growing, compared with a constant 36 MB.)
 ///
 /// Positions are counted from the first byte that the connection queued.
 ///
@@ -106,7 +106,7 @@ impl Backlog {
         piece
     }
 
-    /// Notes that the socket has accepted the first `count` bytes of `pieces`, which are all that
+    /// Records that the socket has accepted the first `count` bytes of `pieces`, which are all that
     /// were taken out. Puts the rest back at the front.
     pub(super) fn wrote(&mut self, count: usize, pieces: Vec<Vec<u8>>) {
         self.in_flight = 0;

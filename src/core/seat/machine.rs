@@ -34,8 +34,8 @@ pub struct Timeouts {
     pub handshake: Ticks,
     /// Time since the last activity; `None` for no limit.
     pub idle: Option<Ticks>,
-    /// Time of the warning before the idle timeout; `None` for clients that would not understand
-    /// it.
+    /// Interval between the warning and the idle timeout; `None` for clients that would not
+    /// understand the warning.
     pub idle_soon: Option<Ticks>,
     /// Time since the connection, regardless of activity; `None` for no limit.
     pub total: Option<Ticks>,
@@ -98,7 +98,7 @@ impl Asker {
 pub struct Ticket {
     /// The worker's port.
     pub port: Port,
-    /// Valid for one connection to that port.
+    /// The passcode, valid for one connection to that port.
     pub passcode: Passcode,
 }
 
@@ -165,7 +165,7 @@ pub enum Phase {
     Calling,
     /// The client has been admitted, and its session runs.
     Seated,
-    /// The session is over and the worker is clearing up.
+    /// The session is over and the worker is cleaning up.
     Closing,
 }
 
@@ -463,7 +463,7 @@ impl Seat {
         Some(token)
     }
 
-    /// Ends the session, for any reason. The worker clears up and then frees the seat. Does nothing
+    /// Ends the session, for any reason. The worker cleans up and then frees the seat. Does nothing
     /// if no client is connected.
     pub fn close(&mut self) {
         if matches!(
@@ -475,7 +475,7 @@ impl Seat {
         }
     }
 
-    /// Frees a closing seat after the worker has cleared up. Sets the passcode to `next` and
+    /// Frees a closing seat after the worker has cleaned up. Sets the passcode to `next` and
     /// returns the port token to push. If the seat is not closing, changes nothing and returns
     /// `None`.
     pub fn free(&mut self, next: Passcode) -> Option<PortToken> {
@@ -612,7 +612,7 @@ mod tests {
 
     /// Stands in for `next` if no reservation can expire.
     fn never() -> Passcode {
-        panic!("no passcode is made")
+        panic!("no passcode is created")
     }
 
     fn calling() -> Seat {

@@ -2,8 +2,8 @@
 //! stack.
 //!
 //! These types are pure: no sockets, threads, locks or clocks. Each method takes an event and the
-//! tick, and returns what to do. So a test can walk every possible order of the portal's answers,
-//! the arrivals and the ticks (`machine/model.rs`).
+//! tick, and returns what to do. A test can therefore try every possible order of the portal's
+//! answers, the arrivals and the ticks (`machine/model.rs`).
 
 mod machine;
 mod passcode;

@@ -46,13 +46,13 @@ impl Passcode {
     /// Like [`Passcode::try_random`], for a server that has started.
     ///
     /// # Panics
-    /// Panics if the random source has stopped working since the start. No system is known to do
+    /// Panics if the random source has stopped working since startup. No system is known to do
     /// that, and a guessable passcode would be worse than a lost session.
     pub fn random() -> Passcode {
         match Passcode::try_random() {
             Ok(passcode) => passcode,
             Err(error) => {
-                panic!("the system's random source worked at the start but fails now: {error}")
+                panic!("the system's random source worked at startup but fails now: {error}")
             }
         }
     }
@@ -62,8 +62,8 @@ impl Passcode {
         Passcode(format!("{bits:032x}").into_boxed_str())
     }
 
-    /// Returns whether `passcode` is this one. The comparison takes equally long however many
-    /// digits are right, so a passcode can't be guessed digit by digit.
+    /// Returns whether `passcode` is this one. The comparison takes the same time no matter how
+    /// many digits are right, so a passcode can't be guessed digit by digit.
     pub fn matches(&self, passcode: &str) -> bool {
         let (mine, passcode) = (self.0.as_bytes(), passcode.as_bytes());
         mine.len() == passcode.len()

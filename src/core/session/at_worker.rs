@@ -170,7 +170,7 @@ impl Session<'_, AtWorker<'_>> {
         Ok(())
     }
 
-    /// The names of all users on all servers, or on this server if the others can't be asked.
+    /// The names of all users on all servers, or on this server if the others can't be reached.
     fn names(&mut self) -> Vec<String> {
         self.outgoing.send_answers();
         let everywhere = self.state.backplane.users();

@@ -14,7 +14,7 @@ use crate::limits;
 use portal_wire::{CloseReason, ErrorCode, Name, Secret, ServerDoc};
 
 impl Session<'_, AtWorker<'_>> {
-    /// Handles a claim for a name. Asks for the password or, if names have no passwords, logs the
+    /// Handles a claim to a name. Asks for the password or, if names have no passwords, logs the
     /// client in if the name is free.
     pub(super) fn login(&mut self, username: &str) {
         if self.connection().name().is_some() {

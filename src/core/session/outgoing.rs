@@ -35,7 +35,7 @@ pub(super) struct Outgoing<'s> {
     pub(super) request: RequestId,
     /// Bytes of replies since the last [`Outgoing::take_replied`].
     replied: usize,
-    /// Replies that depend on other servers. Created with the first one.
+    /// Replies that depend on other servers. Created when the first one is reserved.
     pending: Option<Arc<PendingReplies>>,
 }
 

@@ -68,7 +68,7 @@ pub struct Session<'s, R> {
     pub(super) outgoing: Outgoing<'s>,
     /// Refused documents since the last valid one.
     refusals: u32,
-    /// Limits the client's message rate, if that is limited.
+    /// Limits the client's message rate, if `--rate` is set.
     pace: Option<TokenBucket>,
     is_pace_notified: bool,
     /// Limits the bytes of replies that the client may request.

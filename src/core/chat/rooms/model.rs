@@ -49,7 +49,7 @@ enum RoomStep {
     Push,
 }
 
-/// The users' connections. They are closed before the walk begins, so nothing is written to them.
+/// The users' connections. They are closed before the search begins, so nothing is written to them.
 struct Cast {
     mains: Vec<Arc<Connection>>,
     connections: Vec<Arc<Connection>>,
@@ -155,7 +155,7 @@ impl RoomsWorld {
         let has_ended = self.in_hand.is_some() && !before;
         assert!(
             !has_ended || staying == 0,
-            "a room has ended under somebody"
+            "a room ended while a user was in it"
         );
     }
 
@@ -186,7 +186,10 @@ impl RoomsWorld {
                     Ok((_, ticket)) => {
                         let known = self.tickets.iter().flatten();
                         for before in known {
-                            assert_ne!(before.passcode, ticket.passcode, "given out twice");
+                            assert_ne!(
+                                before.passcode, ticket.passcode,
+                                "a passcode was issued twice"
+                            );
                         }
                         self.tickets[person] = Some(ticket);
                         self.used[person] = false;
@@ -233,7 +236,7 @@ impl RoomsWorld {
                 let Admission::Admitted { main, .. } = admission else {
                     return;
                 };
-                assert_eq!(cast.person(&main), whose, "somebody else's place");
+                assert_eq!(cast.person(&main), whose, "another user's place");
                 assert_eq!(ADDRESSES[person], ADDRESSES[whose], "from another address");
                 assert!(!self.used[whose], "a passcode used twice");
                 self.used[whose] = true;
@@ -283,7 +286,7 @@ impl RoomsWorld {
         let somebody_hangs_up = self.connected.contains(&true);
         assert!(
             !room.members.is_empty() || !room.callers.is_empty() || somebody_hangs_up,
-            "an empty room goes on"
+            "an empty room continues to exist"
         );
         assert_eq!(
             room.members.len() + room.free_places.ports().count(),
@@ -397,5 +400,8 @@ impl RoomsWorld {
 
 #[test]
 fn in_every_order_of_events_a_room_ends_when_the_last_one_is_departed_and_never_before() {
-    assert!(walk(RoomsWorld::new()) > 1000, "the walk went nowhere");
+    assert!(
+        walk(RoomsWorld::new()) > 1000,
+        "the search explored too few worlds"
+    );
 }

@@ -117,7 +117,7 @@ struct SeatWorld {
     ways: Ways,
 }
 
-/// The entrances of a walk.
+/// The entrances in a search.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ways {
     /// The portal and the workers.
@@ -183,7 +183,7 @@ impl SeatWorld {
                     assert_eq!(
                         self.given[seat],
                         Some(caller),
-                        "a ticket repeated to somebody else"
+                        "a ticket was repeated to another client"
                     );
                     self.tickets[caller][seat] = Some(Rc::new(ticket.passcode));
                 } else if let Some(token) = self.stack.pop() {
@@ -231,10 +231,10 @@ impl SeatWorld {
                 let before = self.seats[seat].clone();
                 match self.seats[seat].arrive(address(caller), self.now) {
                     Arrival::Expected => {
-                        let to = self.given[seat].expect("nobody was sent here");
+                        let to = self.given[seat].expect("no client was sent here");
                         assert_eq!(
                             ADDRESSES[to], ADDRESSES[caller],
-                            "let in from another address"
+                            "admitted from another address"
                         );
                         self.workers[seat] = WorkerState::Serving(caller);
                     }
@@ -252,7 +252,7 @@ impl SeatWorld {
                 assert_eq!(
                     seated,
                     was == Phase::Calling,
-                    "a call answered when {was:?}"
+                    "a call was answered in the phase {was:?}"
                 );
             }
             SeatStep::PresentNonsense(seat) => {
@@ -273,7 +273,7 @@ impl SeatWorld {
                 let token = self.seats[seat].free(next).expect("closing");
                 assert!(
                     self.in_hand[seat].replace(token).is_none(),
-                    "two hands on one port"
+                    "two threads hold one port"
                 );
                 self.workers[seat] = WorkerState::Accepting;
                 self.doors[seat] = None;
@@ -287,7 +287,7 @@ impl SeatWorld {
                     self.fresh_passcode(seat);
                     assert!(
                         self.in_hand[seat].replace(token).is_none(),
-                        "two hands on one port"
+                        "two threads hold one port"
                     );
                 }
             }
@@ -302,12 +302,12 @@ impl SeatWorld {
                     assert_eq!(
                         self.given[seat],
                         Some(caller),
-                        "somebody else's ticket was revoked"
+                        "another client's ticket was revoked"
                     );
                     self.fresh_passcode(seat);
                     assert!(
                         self.in_hand[seat].replace(token).is_none(),
-                        "two hands on one port"
+                        "two threads hold one port"
                     );
                 }
             }
@@ -319,13 +319,13 @@ impl SeatWorld {
         for others in &self.tickets {
             assert!(
                 others[seat].as_deref() != Some(&ticket.passcode),
-                "a passcode given out twice"
+                "a passcode was issued twice"
             );
         }
     }
 
-    /// The callers in this walk. With a second entrance, two callers at one address are enough, and
-    /// keep the walk short.
+    /// The callers in this search. With a second entrance, two callers at one address are enough,
+    /// and keep the search short.
     fn callers(&self) -> std::ops::Range<usize> {
         match self.ways {
             Ways::PortalAndDoor => 0..2,
@@ -354,16 +354,16 @@ impl SeatWorld {
             self.now,
         ) {
             Verdict::Admitted => {
-                let to = self.given[seat].expect("a passcode nobody was given admits nobody");
+                let to = self.given[seat].expect("a passcode that was not issued admits no client");
                 assert_eq!(
                     ADDRESSES[to], ADDRESSES[caller],
                     "admitted from another address"
                 );
                 assert_eq!(
                     passcode, self.tickets[to][seat],
-                    "admitted with another passcode than was given"
+                    "admitted with a passcode other than the one issued"
                 );
-                assert!(!self.admitted[seat], "a passcode admitted twice");
+                assert!(!self.admitted[seat], "a passcode was admitted twice");
                 self.admitted[seat] = true;
             }
             Verdict::Refused => {
@@ -423,7 +423,7 @@ impl exhaustive::World for SeatWorld {
                 let free_callers = self.callers().filter(is_free);
                 steps.extend(free_callers.map(|caller| SeatStep::Connect(caller, seat)));
             }
-            // The portal can detect the protocol only of callers on a connection.
+            // The portal can detect the protocol only of callers with a connection.
             let revocable = self
                 .callers()
                 .filter(|caller| !BY_DATAGRAM[*caller] && self.tickets[*caller][seat].is_some());
@@ -560,17 +560,17 @@ impl Seat {
 #[test]
 fn in_every_order_of_events_each_port_is_in_one_place_and_each_passcode_admits_once() {
     let states = walk(SeatWorld::new(Ways::Portal));
-    assert!(states > 10_000, "the walk went nowhere");
+    assert!(states > 10_000, "the search explored too few worlds");
 }
 
 #[test]
 fn with_a_second_entrance_beside_the_portal_too() {
     let states = walk(SeatWorld::new(Ways::PortalAndDoor));
-    assert!(states > 10_000, "the walk went nowhere");
+    assert!(states > 10_000, "the search explored too few worlds");
 }
 
 #[test]
 fn on_a_single_port_each_seat_is_in_one_place_too() {
     let states = walk(SeatWorld::new(Ways::Single));
-    assert!(states > 100, "the walk went nowhere");
+    assert!(states > 100, "the search explored too few worlds");
 }
