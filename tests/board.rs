@@ -111,7 +111,7 @@ impl Viewer {
             if let Some(found) = self.events.iter().find(|there| there["event"] == event) {
                 return found.clone();
             }
-            assert!(self.next(), "the end, and no {event}");
+            assert!(self.next(), "the stream ended without {event}");
         }
     }
 
@@ -325,7 +325,7 @@ fn viewer_sees_the_countdown_of_ticks() {
     let mut portal = TcpStream::connect(board_server.server.portal()).unwrap();
     portal.read_to_string(&mut response).unwrap();
     let seat = viewer.wait_for("ticket")["seat"].to_string();
-    // Two ticks long, and expired at the next one.
+    // The reservation lasts two ticks, and expires at the next one.
     assert_eq!(viewer.picture["cards"][&seat]["until"], 3);
     for _ in 0..3 {
         let (tick, subscribers) = board_server.clock.beat();
@@ -352,7 +352,7 @@ fn redacted_page_contains_no_texts_or_secrets() {
     };
     let board_server = TestBoard::new(&settings, NOTHING);
     let mut viewer = Viewer::of(board_server.board.address(), "");
-    // Text events are recorded only while a viewer watches, and from the next event on.
+    // Text events are recorded only while a viewer is watching, starting with the next event.
     let mut guest = board_server.seat();
     while !viewer.events.iter().any(|event| event["event"] == "read") {
         guest.send_line("<CLIENT><message>wh1sper</message></CLIENT>");
@@ -420,7 +420,7 @@ fn replay_ends_in_the_picture_of_the_run() {
         bob.send_line(&format!("<CLIENT><message>{round}</message></CLIENT>"));
         alice.expect_line(&format!("<message>{round}<"));
     }
-    // One after the other: events of two threads may be written in either order.
+    // One after another, because events of two threads may be written in either order.
     let mut freed = 0;
     for guest in [carol, bob, alice] {
         drop(guest);
@@ -558,7 +558,7 @@ fn viewers_that_do_not_read_delay_no_others() {
         assert_eq!(viewer.picture["caption"], "the last caption");
     }
     // This is the maximum. The next viewer is still admitted, and the address with the most viewers
-    // loses its oldest.
+    // loses its oldest one.
     let request_page = || {
         let mut stream = TcpStream::connect(board).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

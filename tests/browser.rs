@@ -32,13 +32,14 @@ use show::PATIENCE;
 
 const ANY: &str = "127.0.0.1:0";
 
-/// No message texts and no passcodes.
+/// Hides message texts and passcodes.
 const REDACTOR: Redactor = Redactor {
     texts: false,
     secrets: false,
 };
 
-/// Records the page about thirty times a second and at each tick, whenever its content has changed.
+/// Records the page about thirty times per second and at each tick, whenever its content has
+/// changed.
 const WATCH: &str = r#"
     window.seen = [];
     const text = (part) => part ? part.textContent : '';
@@ -473,7 +474,7 @@ fn class_fits_into_the_window() {
                         return at.top < side.top || at.bottom > side.bottom + 1 || at.right > side.right + 1;
                      }).length",
                 );
-                assert_eq!(outside, 0, "{seats} seats: cards outside of the window");
+                assert_eq!(outside, 0, "{seats} seats: cards outside the window");
                 assert_eq!(
                     too_small(&browser),
                     json!([]),

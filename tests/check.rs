@@ -51,7 +51,7 @@ const SLOW: Time = Time {
 };
 
 /// Held for writing by a test that must run alone, except for the small tests, and for reading by
-/// one that may run among others.
+/// one that may run alongside others.
 static ALONE: RwLock<()> = RwLock::new(());
 
 /// Runs the checker, and parses its JSON lines.
@@ -189,7 +189,8 @@ fn check_own_program(task: &str, options: &str) {
     let (passed, mut failed) = verdicts(task, &command, &[], QUICK);
     assert_eq!(passed.len() + failed.len(), checks(task).len());
     if !failed.is_empty() {
-        // Two hundred passwords are hashed one after the other, which takes long on a busy machine.
+        // Two hundred passwords are hashed one after another, which takes a long time on a busy
+        // machine.
         let _alone = ALONE.write();
         let again: Vec<String> = failed.into_keys().collect();
         (_, failed) = verdicts(task, &command, &again, SLOW);
@@ -427,8 +428,8 @@ fn all_started_processes_are_ended() {
     assert_eq!(output.status.code(), Some(0));
     let child = std::fs::read_to_string(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
-    // A signal takes a moment. Afterwards the process is gone, or a zombie if its new parent does
-    // not reap it.
+    // A signal may take effect with a delay. After that, the process is gone, or a zombie if its
+    // new parent does not reap it.
     let is_over = || {
         let state = std::fs::read_to_string(format!("/proc/{}/stat", child.trim()));
         state.map_or(true, |state| state.contains(") Z "))

@@ -206,7 +206,7 @@ fn no_control_character_reaches_the_terminal() {
     );
     assert!(
         second.starts_with("    "),
-        "a second line can't pass for one of somebody else: {second}"
+        "a second line can't pass for another user's: {second}"
     );
 }
 
@@ -382,7 +382,7 @@ fn script_joins_a_room_and_sends() {
     assert!(out.contains(sentences::YOU_LEFT_LOBBY), "{out}");
     assert!(
         err.contains("not sent: you are no longer in lobby"),
-        "a line for a room is for nobody else: {err}"
+        "a line for a room goes to no other recipient: {err}"
     );
     assert_eq!(code, 1);
     server.assert_all_rooms_end();

@@ -153,7 +153,7 @@ fn names_messages_and_rooms_are_shared() {
     }
     one.stop();
     two.stop();
-    // Redis contains no users and no rooms any more, and the other keys expire.
+    // Redis no longer contains any users or rooms, and the other keys expire.
     for key in ["names", "rooms", "servers"] {
         let reply = redis.command(&format!("HLEN portal-chat:{key}"));
         assert_eq!(reply, ":0\r\n", "{key}");
@@ -276,7 +276,7 @@ fn killed_server_is_reaped_once() {
     std::mem::forget(dead);
 }
 
-/// A server that restarts before any other has noticed its death has none of its former users.
+/// A server that restarts before any other server notices its death keeps none of its former users.
 #[test]
 fn restarted_server_has_no_stale_users() {
     let Some(redis) = Redis::start() else {
@@ -520,7 +520,7 @@ fn name_is_taken_over_from_another_server() {
     let mut second = log_in(&two, "alice");
     proxy.delay(0);
     proxy.drop_replies(false);
-    // After the reconnect, the first alice is told that the name was taken over.
+    // After the reconnect, the first alice is notified that the name was taken over.
     alice.line_with("TAKEN OVER");
     assert_eq!(alice.next_line(), None);
     bob.send_line(&direct("alice", "which one?"));
@@ -646,7 +646,7 @@ fn account_is_shared_and_stored_in_each_file() {
         );
     }
 
-    // If many clients register a name at the same moment on both servers, one of them gets it.
+    // If many clients register a name at the same time on both servers, one of them gets it.
     let logged_in = std::thread::scope(|threads| {
         let tries: Vec<_> = (0..8)
             .map(|number| {
@@ -682,7 +682,7 @@ fn account_is_shared_and_stored_in_each_file() {
         .unwrap();
     let mut forged = hash.to_owned();
     forged.pop();
-    // The lower two bits of the last character are not a part of the hash.
+    // The lower two bits of the last character are not part of the hash.
     forged.push(if hash.ends_with('A') { 'E' } else { 'A' });
     std::fs::write(
         &file_one,
@@ -986,8 +986,8 @@ fn resumed_server_notifies_clients_of_lost_names() {
     resume_after_lease_expired(None);
 }
 
-/// Clients of the suspended server do not receive their own departure, and all the others learn in
-/// the end which members are in which room.
+/// Clients of the suspended server do not receive their own departure, and all other clients
+/// eventually learn which members are in which room.
 #[test]
 fn resumed_server_hides_own_departures() {
     let Some(redis) = Redis::start() else {

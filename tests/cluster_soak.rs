@@ -258,7 +258,8 @@ fn cause_faults(redis: &mut Redis, dice: &mut Dice, time: Duration) -> usize {
     faults
 }
 
-/// Logs in with one of a few names, sends to a separate room, and leaves, often without a word.
+/// Logs in with one of a few names, sends to a separate room, and leaves, often without
+/// `TERMINATE`.
 fn visit_as_guest(mut client: Client, dice: &mut Dice) {
     client.send_line(&login(&format!("guest-{}", dice.roll(3))));
     let reply = loop {

@@ -189,7 +189,7 @@ fn every_bug_can_be_applied() {
     for (patch, _) in bugs() {
         assert!(
             apply(&patch, &["--check"], Path::new(PROJECT)),
-            "{patch} does not apply any more"
+            "{patch} no longer applies"
         );
     }
 }

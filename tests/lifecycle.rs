@@ -41,7 +41,8 @@ fn shutdown_notifies_clients_and_frees_ports() {
     // One more port is reserved, but no client connects.
     server.request_port();
     if cfg!(target_os = "linux") {
-        // A worker and a timer each. A thread sets its name when it first runs, which may be later.
+        // Each seat has a worker and a timer. A thread sets its name when it first runs, which may
+        // be later.
         let start = std::time::Instant::now();
         while server_threads(&server.server) != 8 {
             assert!(
@@ -80,7 +81,7 @@ fn partner_left_precedes_no_partner() {
         let (bob, _) = server.seat();
         alice.line_with("PARTNER JOINED");
         bob.reset();
-        // While bob is being dropped: the first message meets a broken connection, the others a
+        // Bob is being dropped meanwhile: the first message finds a broken connection, the others a
         // closed one.
         for _ in 0..20 {
             alice.send_line(&support::message("are you there?"));
@@ -116,7 +117,8 @@ fn server_stops_while_clients_connect() {
     }
 }
 
-/// A timer may be woken once both for a due tick and for the shutdown that follows at once.
+/// One wake-up of a timer may stand both for a due tick and for the shutdown that follows
+/// immediately.
 #[test]
 fn tick_before_the_shutdown_does_not_block_timers() {
     for _ in 0..20 {
@@ -124,7 +126,7 @@ fn tick_before_the_shutdown_does_not_block_timers() {
         for _ in 0..8 {
             server.request_port();
         }
-        // Two ticks long, and expired at the third.
+        // The reservations last two ticks, and expire at the third.
         server.tick(3);
         server.clock.stop();
         server.server.stop();
@@ -153,7 +155,7 @@ fn port_in_use_is_named_and_nothing_stays_open() {
         let error = Server::start(&settings, clock.clone(), Events::new(clock)).err();
         (taken, port, error.unwrap())
     };
-    // Another process may have one of the other ports, which is then named instead, but not each
+    // Another process may have one of the other ports, which is then named instead, but not every
     // time.
     let mut tries = (0..20).map(|_| start());
     let found = tries.find(|(_, port, error)| {

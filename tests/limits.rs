@@ -140,12 +140,12 @@ fn wrong_passwords_delay_only_their_address() {
         thief.assert_closed();
         disconnect(thief, port);
     }
-    // From an address with an earlier successful login, the right password works at once.
+    // From an address with an earlier successful login, the correct password works immediately.
     let (mut alice, port) = log_in_from(here, "alice");
     alice.send_line(&password("right"));
     alice.line_with("WELCOME");
     disconnect(alice, port);
-    // From another address it waits. When its client leaves meanwhile, the seat is freed.
+    // From another address, it must wait. If its client leaves meanwhile, the seat is freed.
     let (mut waiting, port) = log_in_from(ELSEWHERE, "alice");
     waiting.send_line(&password("right"));
     drop(waiting);
@@ -391,7 +391,8 @@ fn directory_as_file_is_refused_at_start() {
 fn full_disk_confirms_no_lost_account() {
     let file = temporary_file("full-disk");
     let options = format!("--workers 2 --accounts {}", file.display());
-    // Files are limited to half a kilobyte or one, and a write beyond that fails without a signal.
+    // Files are limited to 512 or 1024 bytes, depending on the shell, and a write beyond that fails
+    // without a signal.
     let server = Program::start("trap '' XFSZ; ulimit -f 1", &options);
     let mut confirmed: Vec<String> = Vec::new();
     loop {

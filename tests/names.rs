@@ -131,7 +131,7 @@ fn concurrent_registrations_make_one_account() {
     };
     let server = TestServer::start(&settings);
     let guests: Vec<Client> = (0..8).map(|_| server.seat().0).collect();
-    // For the server, the fourth wrong password is a guess, and is delayed.
+    // The server treats the fourth wrong password as a guess, and delays it.
     let register_all = || -> Vec<String> {
         std::thread::scope(|threads| {
             let threads: Vec<_> = guests

@@ -66,7 +66,7 @@ fn who_lists_the_thread_of_a_browser() {
 
 #[test]
 fn console_works_with_a_thousand_workers() {
-    // The default of most systems: a program must raise the soft limit itself.
+    // 1024 is the default soft limit of most systems; a program must raise it itself.
     let script = "ulimit -S -n 1024 && exec \"$0\" \"$@\"";
     let program = env!("CARGO_BIN_EXE_chatserver");
     let options = ["--workers", "1000", "--no-passwords", "--quiet"];

@@ -111,7 +111,7 @@ struct Server {
     error_reader: thread::JoinHandle<()>,
 }
 
-/// A process's use of resources.
+/// A process's resource usage.
 #[derive(Clone, Copy, Debug)]
 struct Vitals {
     threads: u64,
@@ -1198,7 +1198,7 @@ fn honest_clients_survive_a_hostile_crowd() {
         wait_for_free_ports(portal, taken);
         slices += 1;
         let grown = server.vitals().resident_kib;
-        // Twice in a row, because once may be accidental.
+        // Twice in a row, because once may be a coincidence.
         still = if grown * 100 <= size * 102 {
             still + 1
         } else {
@@ -1214,9 +1214,9 @@ fn honest_clients_survive_a_hostile_crowd() {
     for number in 0..u64::from(parts) {
         run_visitors(portal, seed.wrapping_add(number << 32), part, &tally);
         println!("{:?}", server.vitals());
-        // Some visits make the server hold megabytes for a moment, and by chance several of them
-        // may coincide late in a run: seed 2901 grew by 4 MB in its fourth part, and not in the six
-        // after it. A leak grows in the second half, too.
+        // Some visits briefly make the server hold megabytes, and by chance several of them may
+        // coincide late in a run: the run with seed 2901 grew by 4 MB in its fourth part, and not
+        // in the six after it. A leak grows in the second half, too.
         if number < u64::from(parts / 2) {
             before.resident_kib = before.resident_kib.max(server.vitals().resident_kib);
         }

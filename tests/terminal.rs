@@ -1,5 +1,4 @@
-//! Both programs on a terminal: invalid bytes, questions, pastes, windows that change their size,
-//! background jobs.
+//! Both programs on a terminal: invalid bytes, questions, pastes, resized windows, background jobs.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -190,7 +189,7 @@ fn rest_of_paste_is_dropped_after_refusal() {
             !alice.contents().contains("not sent")
         });
     }
-    // Without bracketed paste, too, input ahead of a refusal is discarded.
+    // Input ahead of a refusal is also discarded without bracketed paste.
     alice.type_text("/to lobby\rsecret five\r");
     alice.wait_for_text("was ignored");
     alice.wait_for_prompt("you to");

@@ -1,6 +1,6 @@
 //! Every file that users edit, in every form in which editors and shells save text. Either the form
-//! makes no difference, or the program exits with code 2 and a message that contains the file and
-//! the line.
+//! makes no difference, or the program exits with code 2 and a message that names the file and the
+//! line.
 #![cfg(all(unix, feature = "tls", feature = "cluster"))]
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! TLS from outside: trust, rejection, and the cost of a handshake for others.
+//! TLS from outside: trust, rejection, and the cost of a handshake for other clients.
 #![cfg(feature = "tls")]
 #![allow(
     clippy::unwrap_used,
@@ -280,7 +280,7 @@ fn impostors_receive_nothing() {
     let home = folder("impostors");
     let (ours, theirs) = (identity(), identity());
     let pin = fingerprint(&ours);
-    // The right certificate, which is public, without its key; and another certificate.
+    // The correct certificate, which is public, without its key; and another certificate.
     for (certificate, key, sentence) in [
         (&ours, &theirs, "signature"),
         (
@@ -295,9 +295,9 @@ fn impostors_receive_nothing() {
             text.to_lowercase().contains(&sentence.to_lowercase()) && code == Some(1),
             "{code:?} {text}"
         );
-        assert_eq!(received.join().unwrap(), b"", "not a byte of ours");
+        assert_eq!(received.join().unwrap(), b"", "not a byte of the client's");
     }
-    // The message names both fingerprints, and the place of the wrong one.
+    // The message names both fingerprints, and where the wrong one was set.
     let config = format!("{home}/client.conf");
     let both = |text: &str| text.contains(&pin) && text.contains(&fingerprint(&theirs));
     for (options, place) in [
@@ -324,7 +324,7 @@ fn impostors_receive_nothing() {
             "{code:?} {text}"
         );
         assert!(!text.contains("known_servers"), "{text}");
-        assert_eq!(received.join().unwrap(), b"", "not a byte of ours");
+        assert_eq!(received.join().unwrap(), b"", "not a byte of the client's");
     }
     std::fs::write(&config, "tls-fingerprint AB:CD\n").unwrap();
     let (text, code) = client_with(&home, &["--config", &config]);
@@ -395,7 +395,7 @@ fn certificate_is_confirmed_once_and_pinned() {
             && code == Some(1),
         "{code:?} {text}"
     );
-    assert_eq!(received.join().unwrap(), b"", "not a byte of ours");
+    assert_eq!(received.join().unwrap(), b"", "not a byte of the client's");
     std::fs::remove_dir_all(home).unwrap();
 }
 

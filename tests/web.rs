@@ -66,7 +66,8 @@ fn wrong_late_and_missing_passcodes_close() {
     // The browser is disconnected before its seat is free again.
     server.wait_for_event("seat-free", None);
 
-    // Due within the reservation timeout, two ticks, instead of one as on a worker's port.
+    // The passcode is due within the reservation timeout of two ticks, instead of one tick as on a
+    // worker's port.
     let mut late = WebClient::connect(entrance(&server));
     late.text();
     server.tick(2);
@@ -99,14 +100,14 @@ fn worker_rejects_callers_during_a_browsers_visit() {
     let ticket = waiting.text();
     let passcode = ticket.split("Passcode>").nth(1).unwrap();
     let passcode = passcode.split('<').next().unwrap();
-    // The right passcode from the right address is still valid only on the browser's connection.
+    // The correct passcode from the correct address is still valid only on the browser's
+    // connection.
     let mut stray = server.connect(server.worker(0));
     stray.try_send((handshake(passcode) + "\n").as_bytes());
     assert!(stray.rest().contains("Wrong handshake passcode"));
     waiting.send_text(&handshake(passcode));
     assert!(waiting.text().contains("Connection successful"));
-    // Strays in the worker's backlog, at the moment when the browser leaves, do not become the next
-    // client.
+    // Strays in the worker's backlog when the browser leaves do not become the next client.
     for _ in 0..20 {
         let strays: Vec<Client> = (0..4).map(|_| server.connect(server.worker(0))).collect();
         drop(waiting);
@@ -630,8 +631,8 @@ fn browser_is_marked_in_events() {
 #[test]
 fn thousand_failed_browsers_free_every_seat() {
     let server = TestServer::start(&Settings {
-        // The ticks end callers that are never served. A served caller has enough time even on a
-        // slow machine.
+        // The ticks time out callers that are never served. A served caller has enough time even on
+        // a slow machine.
         idle_timeout: None,
         ..settings(64)
     });

@@ -113,7 +113,7 @@ pub struct Line {
     /// `true` for a browser's WebSocket, on which documents are sent and expected in frames.
     is_web: bool,
     buffer: Vec<u8>,
-    /// `buffer[start..end]` is received and unread.
+    /// `buffer[start..end]` has been received but not read.
     start: usize,
     end: usize,
 }
@@ -383,7 +383,7 @@ fn pair_of(seat: impl Fn() -> (Line, String)) -> [(Line, String); 2] {
 
 /// Logs in `count` clients as m0000, m0001 and so on. These names sort as their numbers do, so that
 /// the server writes in the order in which the load reads, as the bare fan-out does. (In any other
-/// order, the load would sleep until one of the last clients is written to, and not read
+/// order, the load would sleep until one of the last clients is written to, and would not read
 /// meanwhile.)
 pub fn crowd(server: &Program, count: usize) -> Vec<Line> {
     mixed_crowd(server, count, |_| false)
@@ -421,7 +421,7 @@ pub fn text(number: usize) -> String {
     format!("{number:08} the quick brown fox jumps over the lazy dog, again a")
 }
 
-/// `part` of a sorted row of times, in microseconds.
+/// Sorts the times and returns their quantile `part`, in microseconds.
 pub fn quantile(times: &mut [Duration], part: f64) -> f64 {
     times.sort_unstable();
     let index = ((times.len() - 1) as f64 * part) as usize;

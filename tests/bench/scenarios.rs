@@ -306,7 +306,7 @@ fn tls_harassed(size: Size) -> Vec<Row> {
             is_over.store(true, std::sync::atomic::Ordering::Release);
         });
     }
-    let name = "pair over TLS beside two harassers, p99, µs";
+    let name = "pair over TLS alongside two harassers, p99, µs";
     vec![Row::new(name, ours, alone, "<= 1.5")]
 }
 
@@ -589,7 +589,7 @@ fn talk(
 
 const TERMINATE: &str = "<CLIENT><command>TERMINATE</command></CLIENT>\n";
 
-/// Portal, worker, passcode, one message, TERMINATE.
+/// Runs one full visit: portal, worker, passcode, one message, TERMINATE.
 fn visit(server: &Program, by_udp: Option<&UdpSocket>) {
     let ticket = match by_udp {
         Some(socket) => ticket_by_udp(socket),
@@ -597,7 +597,7 @@ fn visit(server: &Program, by_udp: Option<&UdpSocket>) {
     };
     assert!(ticket.contains("<Port>"), "refused: {ticket}");
     let (mut line, _) = take_seat(server.address, &ticket);
-    // As a program that sends one message and leaves: the reply precedes the end.
+    // Behaves like a program that sends one message and leaves: the reply precedes the end.
     line.send(format!("{}{TERMINATE}", message_line(1)).as_bytes());
     line.line_with("<SERVER><command>NO PARTNER</command></SERVER>");
     line.rest();
@@ -860,7 +860,7 @@ fn board(is_watched: bool, workers: usize) -> (Program, Option<std::net::TcpStre
 fn fairness(size: Size) -> Vec<Row> {
     let count = size.of(200, 3_000, 10_000);
     let names = [
-        "a thousand messages a second",
+        "a thousand messages per second",
         "a full socket",
         "a stuck room",
     ];
@@ -889,7 +889,7 @@ fn fairness(size: Size) -> Vec<Row> {
     }
     let rows = names.iter().zip(beside).map(|(name, beside)| {
         Row::new(
-            &format!("pair p99 beside {name}, µs"),
+            &format!("pair p99 alongside {name}, µs"),
             beside,
             alone.clone(),
             "<= 1.5",

@@ -83,7 +83,7 @@ fn main() {
     }
 }
 
-/// Why the demo can't start.
+/// The reason why the demo can't start.
 #[derive(Debug)]
 pub enum DemoError {
     /// The board can't listen on its address.

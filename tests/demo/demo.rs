@@ -38,7 +38,7 @@ struct Actor {
 struct Stage {
     lines: Receiver<(&'static str, String)>,
     sender: Sender<(&'static str, String)>,
-    /// The lines that were printed and not waited for yet: two programs may print in either order.
+    /// The lines that were printed but not yet waited for: two programs may print in either order.
     printed: RefCell<Vec<(&'static str, String)>>,
     pace: Duration,
 }
@@ -213,10 +213,10 @@ fn caption(text: &str) {
     println!("\n{}", paint("1", &fold("== ", "   ", text)));
 }
 
-/// The width that lines are folded to, in columns.
+/// The width at which lines are wrapped, in columns.
 const WIDTH: usize = 80;
 
-/// `text` after `first`, folded between words; further lines begin with `next`.
+/// `text` after `first`, wrapped between words; further lines begin with `next`.
 fn fold(first: &str, next: &str, text: &str) -> String {
     let mut folded = first.to_owned();
     let mut column = first.chars().count();

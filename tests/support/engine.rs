@@ -129,7 +129,7 @@ impl Redis {
         self.signal("-CONT");
     }
 
-    /// Copies the files on its disk.
+    /// Copies its data files.
     pub fn snapshot(&self) -> PathBuf {
         let copy = self.folder.with_extension("older");
         let _ = fs::remove_dir_all(&copy);
@@ -137,7 +137,7 @@ impl Redis {
         copy
     }
 
-    /// Restarts it with the older files, which are moved.
+    /// Restarts it with the older data files, which are moved into place.
     pub fn restore(&mut self, older: &std::path::Path) {
         self.kill();
         fs::remove_dir_all(&self.folder).unwrap();
@@ -145,7 +145,7 @@ impl Redis {
         self.restart();
     }
 
-    /// Restarts it on the same port, with the files on its disk.
+    /// Restarts it on the same port, with its data files.
     pub fn restart(&mut self) {
         self.kill();
         let until = Instant::now() + PATIENCE;

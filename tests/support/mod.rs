@@ -1,4 +1,4 @@
-//! Shared code of the end-to-end tests: a server whose clock ticks on demand, and clients that are
+//! Code shared by the end-to-end tests: a server whose clock ticks on demand, and clients that are
 //! plain sockets.
 #![allow(
     dead_code,
@@ -72,7 +72,7 @@ impl TestServer {
         let clock = Clock::new();
         let mut events = Events::new(clock.clone());
         events.show_texts();
-        // More events than any test has. A longer queue would dominate the cost of starting a
+        // More events than any test emits. A longer queue would dominate the cost of starting a
         // server.
         let queue = events.add_reader(1 << 14);
         let added = add_readers(&mut events);
@@ -167,8 +167,8 @@ impl TestServer {
         self.queue.events().try_iter().collect()
     }
 
-    /// Lets the server's threads work for a moment: discards the pending events, and waits briefly
-    /// for the next one.
+    /// Gives the server's threads time to work: discards the pending events, and waits briefly for
+    /// the next one.
     fn settle(&self) {
         self.queue.events().try_iter().for_each(drop);
         let _ = self.queue.events().recv_timeout(Duration::from_millis(10));

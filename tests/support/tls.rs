@@ -72,7 +72,7 @@ pub fn use_tls_in_all_threads(client: TlsClient) {
     let _ = ALL_THREADS.set(client);
 }
 
-/// Makes the clients of this thread use TLS from now on, or no longer.
+/// Makes the clients of this thread use TLS from now on, or stop using it.
 pub fn use_tls(client: Option<TlsClient>) {
     THIS_THREAD.with(|secured| *secured.borrow_mut() = client);
 }

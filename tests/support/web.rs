@@ -32,8 +32,8 @@ impl WebClient {
         client
     }
 
-    /// Requests a WebSocket with these fields besides the required ones. Returns the head of the
-    /// response.
+    /// Requests a WebSocket with these header fields in addition to the required ones. Returns the
+    /// head of the response.
     pub fn request(address: SocketAddr, fields: &str) -> (WebClient, String) {
         WebClient::try_request(address, fields).unwrap()
     }
