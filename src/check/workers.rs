@@ -127,7 +127,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "vanishes",
             what: "after a client's connection has broken, the port returns to the stack as well",
-            idea: "Every way in which a visit can end must reach the code that pushes the port.",
+            idea: "Every way a visit can end must reach the code that pushes the port.",
             minutes: 10,
             needs: BACK,
             play: |subject| {

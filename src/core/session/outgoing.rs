@@ -142,7 +142,7 @@ impl<'s> Outgoing<'s> {
             Some(partner) => {
                 let queued = batch.send_to(&partner, false);
                 if queued == Queued::Closed {
-                    // The partner's connection has ended, and its worker is about to clear up.
+                    // The partner's connection has ended, and its worker is about to clean up.
                     // Announce its departure before this reply: until then, this client believes
                     // that it has a partner.
                     pairs.leave(seat.partner(), &partner);
