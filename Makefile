@@ -33,7 +33,7 @@ OPTIONS ?= /etc/default/chatserver
 export NAME SERVER PORT CMD RUNG CLIENT BUG HTML ANSWERS
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs grade check handouts book build install uninstall package dist pages pictures soak fuzz websocket-suite bench bench-quick bench-compare mutants cargo-is-there
+.PHONY: help run-server run-web run-client rung demo demo-board test test-without-tls lint lessons bugs grade check handouts book build install uninstall package dist pages pictures soak fuzz websocket-suite bench bench-quick bench-compare mutants cargo-is-there
 
 help: # the targets, by the group before the colon in their `##` comments
 	@echo "Usage: make TARGET"
@@ -72,6 +72,13 @@ run-client: cargo-is-there ## Chat: start a chat client
 	  code=$$?; case $$code in 0|1|3|130) ;; *) exit $$code;; esac
 	@# The client has printed why the chat ended; "make: *** Error 1" below it would only confuse.
 
+rung: cargo-is-there ## Learn: start a lesson's small server: RUNG=1 to 7, PORT=50000
+	@case "$$RUNG" in [1-7]) ;; *) \
+	  echo "Which rung? \`make rung RUNG=1\` starts the first server; rungs 1 to 7 have one each."; exit 2;; esac; \
+	$(CARGO) build --quiet $(PROFILE) --example "rung-$$RUNG" || exit; \
+	folder=; if [ "$$RUNG" = 5 ]; then folder="$(BUILT)/rung-5"; mkdir -p "$$folder" && echo "The accounts are in $$folder."; fi; \
+	$(CARGO) run --quiet $(PROFILE) --example "rung-$$RUNG" -- "$${PORT:-50000}" $${folder:+"$$folder"} $(ARGS)
+
 demo: cargo-is-there ## Learn: watch two scripted clients and the server for 30 seconds
 	@$(CARGO) build $(PROFILE) --package portal-chat --bins --package portal-chat-demo
 	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin demo
@@ -81,7 +88,7 @@ demo-board: cargo-is-there ## Learn: watch the nine rules acted out in a browser
 	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin demo-board -- $(ARGS)
 
 # What takes longest comes first, and much of it waits: browsers, and programs that start.
-SLOW_TESTS = check transcripts web_page names
+SLOW_TESTS = check rungs transcripts web_page names
 # These keep to the real time, with a show that a browser watches, idle timeouts, leases, and an engine that has to answer
 # within a second. They mostly wait, so they run beside each other, and the processor's time that they leave goes to the
 # models, which only count.
@@ -97,12 +104,16 @@ PART = @sh tests/run.sh "$(LOGS)"
 test: cargo-is-there ## Work on it: run all tests; one line per file
 	@$(CARGO) test --quiet --workspace --no-run
 	@logs="$(BUILT)/test-logs"; rm -rf "$$logs"; mkdir -p "$$logs"; \
-	  $(PARTS) --jobs=$(JOBS) LOGS="$$logs" test@demo $(TESTS:%=test@%) test@lib test@doc; \
+	  $(PARTS) --jobs=$(JOBS) LOGS="$$logs" test@demo $(TESTS:%=test@%) test@lib test@examples test@doc; \
 	  $(PARTS) --jobs=$(if $(filter 1,$(JOBS)),1,5) LOGS="$$logs" $(TIMED_TESTS:%=test@%) test@models; \
 	  sh tests/run.sh "$$logs"
 
 test@lib:
 	$(PART) lib $(CARGO) test --workspace --lib --bins -- --skip model::
+
+# The unit tests of the small servers.
+test@examples:
+	$(PART) examples $(CARGO) test --workspace --example 'rung-*'
 
 # Every order of events, in three models: a walk of half a minute, which lets everybody else go first.
 test@models:
@@ -275,8 +286,9 @@ dist: cargo-is-there ## Install: build an archive of the programs, with a checks
 	echo "$$built/dist/$$name.tar.gz (and .sha256)." && \
 	echo "To install it, unpack it and copy its folders bin, lib and share into /usr/local."
 
-pages: cargo-is-there ## Work on it: regenerate the option pages from the help texts
+pages: cargo-is-there ## Work on it: regenerate what is generated in the pages
 	WRITE_PAGES=1 $(CARGO) test --lib -- the_options_stand_on_the_page the_page_has_the_terminals_table
+	WRITE_PAGES=1 $(CARGO) test --test rungs each_page_shows_its_server
 
 pictures: cargo-is-there ## Work on it: redraw the pictures of README and guide (Chromium)
 	$(CARGO) test --test web_page -- --ignored --exact pictures

@@ -18,6 +18,7 @@
 //! | `portal-check` ([`check`]) | the program `chatcheck`, which checks a student's own server, one rung of the ladder at a time | how this server works |
 //! | `portal-client` ([`client`]) | the program `chatclient`, which gets a seat, edits lines and shows what arrives | the server |
 //! | `portal-lesson` ([`lesson`]) | the echo servers of the first rungs; [the ladder](lesson::ladder) leads from them to this server | everything else |
+//! | `portal-rungs` | seven small servers, one file for each of the first seven rungs | everything else |
 //! | `portal-backplane` ([`cluster`], with the feature `cluster`) | several servers as one chat, over Redis | sockets and sessions |
 //! | `portal-board` ([`board`]) | a web page that shows the inside of a running server, or of a recorded run | anything but events |
 //! | `portal-entrances` | browsers, the single port, callbacks, the TLS portal, and the protocols that clients speak there | the rules of a session |
