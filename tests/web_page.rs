@@ -487,8 +487,10 @@ fn pictures() {
     let chat_picture = browser.screenshot();
     save(&root.join("src/web/page/chat.png"), &chat_picture);
     browser.switch_to(&board);
+    // The messages so far have arrived.
+    browser.wait_until("!document.querySelector('.message')");
     bob.send_line(&message("look, the board shows it"));
-    browser.wait_until("state.events.some((event) => event.event === 'relayed')");
+    browser.wait_until("document.querySelector('.message')");
     let board_picture = browser.screenshot();
     save(&root.join("src/board/board.png"), &board_picture);
     // Both pages side by side, drawn by the browser itself.

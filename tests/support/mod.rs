@@ -57,18 +57,18 @@ pub fn is_about(event: &Event, port: Port) -> bool {
 
 impl TestServer {
     pub fn start(settings: &Settings) -> TestServer {
-        TestServer::start_with(settings, |_| ()).0
-    }
-
-    /// Starts a server whose events also go to the readers that `add_readers` adds.
-    pub fn start_with<R>(
-        settings: &Settings,
-        add_readers: impl FnOnce(&mut Events) -> R,
-    ) -> (TestServer, R) {
         let settings = Settings {
             port: 0,
             ..settings.clone()
         };
+        TestServer::start_with(&settings, |_| ()).0
+    }
+
+    /// Starts a server on its own port, whose events also have the readers that `add_readers` adds.
+    pub fn start_with<R>(
+        settings: &Settings,
+        add_readers: impl FnOnce(&mut Events) -> R,
+    ) -> (TestServer, R) {
         let clock = Clock::new();
         let mut events = Events::new(clock.clone());
         events.show_texts();
@@ -76,7 +76,7 @@ impl TestServer {
         // server.
         let queue = events.add_reader(1 << 14);
         let added = add_readers(&mut events);
-        let server = Server::start(&settings, clock.clone(), events).expect("the server starts");
+        let server = Server::start(settings, clock.clone(), events).expect("the server starts");
         let server = TestServer {
             server,
             clock,
