@@ -82,8 +82,8 @@
 //!
 //! # Words
 //!
-//! The words that this project uses in its own sense. The [glossary](guide::glossary) has them too,
-//! together with the field's usual words.
+//! The words that this project uses in its own sense. The [glossary](guide::glossary) lists them
+//! too, along with the terms commonly used in the field.
 //!
 //! | word | meaning |
 //! |---|---|
@@ -143,14 +143,14 @@
 //! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, identities, pending callers, the board's viewers, and all others | nothing |
 //!
 //! Only `Outbox`, `Tls` and `ReserveFd` may be held while a socket is read or written, and that
-//! call can't block; debug builds check this, too. No lock is held during a bind, a spawn or a
-//! join, and no callback is called under one.
+//! call can't block; debug builds check this, too. No lock is held during a bind, a spawn, a join
+//! or a callback.
 //!
 //! # Where to start reading
 //!
-//! `src/core/visit.rs` and `src/core/worker.rs`, top to bottom: they are the life of a connection.
-//! Then [`seat::Seat`], which makes the decisions, and `src/core/timer.rs`, which enforces the
-//! deadlines.
+//! Read `src/core/visit.rs` and `src/core/worker.rs` from top to bottom: they cover the lifetime of
+//! a connection. Then [`seat::Seat`], which makes the decisions, and `src/core/timer.rs`, which
+//! enforces the deadlines.
 
 #![warn(missing_docs)]
 

@@ -109,7 +109,7 @@ fn session_continues_on_the_callback() {
         alice.line(),
         format!("<CLIENT from='{bobs_port}'><message>calling</message></CLIENT>")
     );
-    // The passcode has admitted a client, so it is invalid for an eavesdropper.
+    // The passcode has already been used to admit a client, so it is useless to an eavesdropper.
     let mut thief = Client::connect_from(ELSEWHERE, SocketAddr::new(HERE, port.get()));
     alice.send_line("<CLIENT><command>TERMINATE</command></CLIENT>");
     alice.assert_closed();

@@ -5,8 +5,7 @@
 //! seconds. Nine users chat in one room, three on each server. Guests with a few names join and
 //! leave on all three, and on a fourth server that is killed repeatedly. A message with the reply
 //! `SENT` to all must reach all members, once, and after all earlier messages of its sender,
-//! whatever happens to Redis. At the end, Redis contains no name and no room, and every seat is
-//! free.
+//! whatever happens to Redis. At the end, Redis contains no names or rooms, and every seat is free.
 #![cfg(feature = "cluster")]
 #![allow(
     clippy::unwrap_used,

@@ -163,7 +163,8 @@ fn port_in_use_is_named_and_nothing_stays_open() {
     });
     let (_taken, port, error) = found.expect("the taken port is named");
     let text = error.to_string();
-    // Linux reports the process that has the port; on other systems, a tool does.
+    // On Linux, the system reports which process is using the port; on other systems, an external
+    // tool does.
     let owner = if cfg!(target_os = "linux") {
         format!("(process {})", std::process::id())
     } else {

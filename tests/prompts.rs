@@ -1,6 +1,6 @@
-//! A line goes to the recipient in its prompt, or nowhere: the real client on a real terminal, at
-//! every prompt, while its connections are lost in every order. A scripted server decides that
-//! order and records what it receives.
+//! A line is sent to the recipient shown in its prompt, or not at all: tests the real client on a
+//! real terminal, at every prompt, while its connections are lost in every possible order. A
+//! scripted server decides that order and records what it receives.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;

@@ -1,5 +1,5 @@
-//! The small servers of `src/lesson/servers`: each passes the checks of its rung, and each page of the
-//! ladder shows the server's length and its difference from an earlier one.
+//! The small servers of `src/lesson/servers`: each passes the checks of its rung, and each page of
+//! the ladder shows the server's length and its difference from an earlier one.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -49,8 +49,9 @@ fn page(rung: usize) -> PathBuf {
     paths.find(is_it).unwrap()
 }
 
-/// The lines of both texts in one order, each with a sign: ' ' in both, '-' in the first, '+' in the
-/// second. As many lines as possible are in both; a line that says little, such as `}`, counts little.
+/// The lines of both texts in one order, each with a sign: ' ' in both, '-' in the first, '+' in
+/// the second. As many lines as possible are in both; a line that says little, such as `}`, counts
+/// little.
 fn compare(old: &[String], new: &[String]) -> Vec<(char, String)> {
     let weight = |line: &str| if line.trim().len() > 4 { 10 } else { 1 };
     let mut best = vec![vec![0; new.len() + 1]; old.len() + 1];
@@ -244,8 +245,8 @@ fn list_of_seeds() -> String {
     seeds.map(row).concat()
 }
 
-/// Compares what stands between the marks of a page with `wanted`. `make pages` sets `WRITE_PAGES=1`,
-/// which writes it.
+/// Compares what stands between the marks of a page with `wanted`. `make pages` sets
+/// `WRITE_PAGES=1`, which writes it.
 fn stands_on(path: &Path, wanted: &str) {
     let text = fs::read_to_string(path).unwrap();
     let begin = "<!-- written by `make pages` -->\n\n";
@@ -323,8 +324,8 @@ fn the_last_server_uses_the_packages_of_the_design_card() {
     assert_eq!(packages(7), card);
 }
 
-/// Builds the servers, and returns the paths of their programs. (Cargo builds the examples of another
-/// package for no test.)
+/// Builds the servers, and returns the paths of their programs. (Cargo builds the examples of
+/// another package for no test.)
 fn programs() -> BTreeMap<String, PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     // What cargo tells this test of its package: some crates would be built again with it.

@@ -46,7 +46,8 @@ fn read_on(shared: &SharedState, asks: &Sender<Task>, mut link: Reading) -> Stri
                 Err(error) => return reason(&error),
             }
             checked = Some(Instant::now());
-            // Only after the check are the positions correct and the missed entries reported.
+            // The positions are not correct, and the missed entries are not reported, until the
+            // check is done.
             shared.works(Side::In);
         }
         match link.read(&places(shared), READ_WAIT) {

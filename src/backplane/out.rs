@@ -166,7 +166,10 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
                 is_forbidden,
             } => {
                 let (why, cure) = match is_forbidden {
-                    true => ("this user has no permission for the command", ALLOW),
+                    true => (
+                        "this user does not have permission to run the command",
+                        ALLOW,
+                    ),
                     false => ("it does not have the command", RESTORE),
                 };
                 return Err(ClusterError::Engine {

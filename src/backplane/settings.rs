@@ -83,7 +83,10 @@ impl fmt::Display for ClusterError {
                 reason,
                 cure,
                 ..
-            } => write!(f, "can't use the Redis at {address} ({reason}): {cure}"),
+            } => write!(
+                f,
+                "can't use the Redis server at {address} ({reason}): {cure}"
+            ),
             ClusterError::IdTaken(id) => write!(
                 f,
                 "another running server has the id {id}: choose a different one with --cluster-id NAME"

@@ -59,7 +59,7 @@ struct LinkState {
 /// The last notice to clients about the connection to Redis.
 #[derive(Default)]
 struct Noticed {
-    /// True if it was about a loss.
+    /// True if it reported a loss.
     is_lost: bool,
     /// The time of the last notice.
     sent: Option<Instant>,

@@ -148,8 +148,8 @@ impl Snapshot {
         if event.kind.starts_with("room-") {
             return None;
         }
-        // A socket call belongs to the seat of its peer: a worker's thread also writes to its
-        // partner's socket.
+        // A socket call is attributed to its peer's seat, because a worker's thread also writes to
+        // its partner's socket.
         if let Some(address) = event.text("address")
             && let Some((key, _)) = self.cards.iter().find(|(_, card)| {
                 card.peer.as_deref() == Some(address) || card.asker.as_deref() == Some(address)

@@ -20,7 +20,7 @@ pub(super) struct PortalTicket {
     pub(super) passcode: String,
 }
 
-/// The handshake, the first document at the port of a ticket.
+/// The handshake: the first document sent on a ticket's port.
 pub(super) fn handshake(passcode: &str) -> ClientDoc<'_> {
     ClientDoc::Handshake {
         passcode: Cow::Borrowed(passcode),

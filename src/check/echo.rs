@@ -102,7 +102,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "next-client",
             what: "after one client has left, the server serves the next one",
-            idea: "What must happen once for the whole server, and what once for each client?",
+            idea: "What must happen once for the whole server, and what must happen once per client?",
             minutes: 10,
             needs: &["one-line", "exit"],
             play: |subject| {

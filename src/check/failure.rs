@@ -10,8 +10,8 @@ pub(super) const ENDED: &str = "the program has ended";
 const SHOWN: usize = 160;
 
 thread_local! {
-    /// The last action of any client that this thread plays. What one client sends often causes a
-    /// missing reply to another.
+    /// The last action of any client that this thread simulates. What one client sends often causes
+    /// a missing reply to another.
     static LAST_ACTION: RefCell<String> = const { RefCell::new(String::new()) };
 }
 

@@ -103,8 +103,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "no-such-user",
             what: "a message to an unknown name gets an error",
-            idea: "What does the lookup of a name return if there is none, and which client \
-                   should learn that?",
+            idea: "What does looking up a name return if no client has it, and which client should be told?",
             minutes: 5,
             needs: &["greeting", "login"],
             play: |subject| {
@@ -207,7 +206,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "name-is-free-again",
             what: "a client's name is free again after it has left",
-            idea: "In which ways can a visit end, and what must happen at the end of each?",
+            idea: "In what ways can a visit end, and what must happen in each case?",
             minutes: 10,
             needs: &["greeting", "login"],
             play: |subject| {
@@ -218,8 +217,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "name-after-a-reset",
             what: "the name is also free after the connection was reset",
-            idea: "A read that fails ends a visit as well. Does your language have a block that \
-                   runs however a function is left?",
+            idea: "A failed read also ends a visit. Does your language have a block that runs no matter how a function exits?",
             minutes: 10,
             needs: &["greeting", "login"],
             play: |subject| {
@@ -229,7 +227,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "who-does-not-read",
-            what: "a client that does not read delays no other client, not even the senders",
+            what: "a client that does not read does not delay any other client, not even the senders",
             idea: "A write to a full socket blocks. Which thread is blocked then? What if each \
                    client had a queue, and the queue were full?",
             minutes: 45,
@@ -384,7 +382,7 @@ fn recipient_does_not_read(subject: &Subject<'_>) -> Result<(), Failure> {
         }
         for _ in 0..BATCH {
             // The message was sent, or dropped because carol does not read: the rung allows both.
-            let expected = "a reply, SENT or an error, although carol does not read";
+            let expected = "a reply (SENT or an error), even though carol is not reading";
             expect_doc(&mut alice, expected, |doc| {
                 matches!(doc, ServerDoc::Sent { .. } | ServerDoc::Error { .. })
             })?;

@@ -33,7 +33,7 @@ pub(super) const FOLDER: &str = "{folder}";
 /// The side of the connection that the student writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The checker plays its clients.
+    /// The checker acts as the clients.
     Server,
     /// The checker plays its server, and types.
     Client,

@@ -256,7 +256,7 @@ impl Talk {
             Received::Line(line) if line == expected => Ok(()),
             Received::Line(line) if line == b"\n" => Err(self
                 .mismatch(shown(&expected), Received::Line(line))
-                .idea("A reply had one line feed too many. Does the text that you have read still end with its own?")),
+                .idea("A reply had an extra line feed. Does the text that you read still include the line feed that ended the line?")),
             received => Err(self.mismatch(shown(&expected), received)),
         }
     }
@@ -271,7 +271,7 @@ impl Talk {
             Received::Nothing(rest) | Received::End(rest) if rest.is_empty() => Ok(()),
             Received::Line(line) if line == b"\n" => Err(self
                 .mismatch("nothing more", Received::Line(line))
-                .idea("A reply had one line feed too many. Does the text that you have read still end with its own?")),
+                .idea("A reply had an extra line feed. Does the text that you read still include the line feed that ended the line?")),
             received => Err(self.mismatch("nothing more", received)),
         }
     }

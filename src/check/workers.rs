@@ -51,8 +51,8 @@ const VISITS: usize = 200;
 const BACKLOG_ROUNDS: usize = 3;
 const WAITING: usize = 4;
 
-/// The number of passcodes that are compared, the minimum length of one in characters, and the
-/// minimum range of numeric ones.
+/// The number of passcodes that are compared, the minimum passcode length in characters, and the
+/// minimum range of numeric passcodes.
 const PASSCODES: usize = 24;
 const SHORTEST_PASSCODE: usize = 6;
 const NUMERIC_RANGE: u128 = 1_000_000;
@@ -442,8 +442,8 @@ fn expect_not_before(start: Instant, least: Duration, what: &str) -> Result<(), 
     }
 }
 
-/// Expects that the port of `ticket`, whose client has done `what`, is assigned again with a new
-/// passcode.
+/// Expects the port of `ticket` to be assigned again, with a new passcode, after the ticket's
+/// client has done `what`.
 fn expect_port_again(
     subject: &Subject<'_>,
     ticket: &PortalTicket,

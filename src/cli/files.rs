@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 /// The project's folder name inside the user's configuration and state folders.
 const FOLDER: &str = "portal-chat";
 
-/// Returns the path of a settings file, or `None` without a home directory. The settings apply only
-/// if nothing else is specified.
+/// Returns the path of a settings file, or `None` if there is no home directory. The settings apply
+/// only if nothing else is specified.
 pub fn settings_file(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name);
     let folder = in_home(&variable, "XDG_CONFIG_HOME", ".config")?;
@@ -45,8 +45,8 @@ fn server_folder_elsewhere(variable: &dyn Fn(&str) -> Option<OsString>) -> Optio
     given.or_else(|| in_home(variable, "XDG_STATE_HOME", ".local/state"))
 }
 
-/// Creates the folder of a server's file if it is the default folder. A folder named by the user
-/// should already exist; if it does not, its name may be misspelled.
+/// Creates the folder that contains a server's file, if it is the default folder. A folder named by
+/// the user should already exist; if it does not, its name may be misspelled.
 ///
 /// # Errors
 ///

@@ -156,7 +156,8 @@ impl fmt::Display for SeekError {
 pub(super) fn find_seat(options: &Options) -> Result<ClientSeat, SeekError> {
     let mut asked = Vec::new();
     let mut found = ask(options);
-    // A full server may name another server of its chat that has free seats. Ask each of them once.
+    // A full server may refer the client to another server in the same chat that has free seats.
+    // Ask each of them once.
     while let Err(SeekError::FullHere(there)) = found {
         if asked.contains(&there) {
             return Err(SeekError::Full);

@@ -1,8 +1,8 @@
 //! The interface to the other servers of one chat.
 //!
 //! The core asks a [`Backplane`] before it acts, and acts alone if there are no other servers. A
-//! backplane with other servers delivers later, in one order for all servers: it calls
-//! [`BackplaneEvents`] on its own threads, never under a lock of the core.
+//! backplane shared with other servers delivers later, in the same order on all servers: it calls
+//! [`BackplaneEvents`] on its own threads, never while a core lock is held.
 
 use std::time::SystemTime;
 

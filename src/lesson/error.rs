@@ -46,7 +46,7 @@ impl fmt::Display for EchoError {
                 write!(f, "can't listen on {address} ({error}): ")?;
                 f.write_str(match error.kind() {
                     ErrorKind::AddrInUse => {
-                        "stop the program that has the port (`ss -tlnp` names it), or choose another PORT"
+                        "stop the program that is using the port (`ss -tlnp` shows it), or choose another PORT"
                     }
                     ErrorKind::AddrNotAvailable => {
                         "this machine does not have that address; `ip address` lists its addresses, and 127.0.0.1 is always one of them"

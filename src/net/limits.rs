@@ -29,7 +29,7 @@ pub const WAITING_WITHIN: Duration = Duration::from_secs(3);
 /// Timeout for a TLS handshake that no seat's timer covers.
 pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Maximum number of unread bytes to read and discard before a socket is closed. Otherwise unread
+/// Maximum number of unread bytes to read and discard before a socket is closed. Otherwise, unread
 /// bytes would make the kernel reset the connection and discard sent bytes that have not been
 /// delivered yet.
 pub const DRAIN: usize = 64 * 1024;

@@ -120,7 +120,7 @@ mod tests {
                 "{how}"
             );
         }
-        // An incomplete line must not make a server trusted.
+        // An incomplete line must not cause a server to be trusted.
         fs::write(known.path(), "# mine\nchat.example 50000 AB:CD\n").unwrap();
         let refused = known.find("chat.example", 50000).unwrap_err().to_string();
         assert!(refused.contains("known_servers, line 2: "), "{refused}");

@@ -263,7 +263,7 @@ mod tests {
         ] {
             assert_eq!(client(&[(FOR, value)]), wanted, "{value}");
         }
-        // Several lines are one list.
+        // Multiple lines form a single list.
         let lines = [
             (FOR, "198.51.100.1"),
             (FOR, "203.0.113.9"),

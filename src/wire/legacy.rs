@@ -90,7 +90,7 @@ pub(super) fn read_passcode(frame: &[u8], plain: bool, port: Port) -> Option<Str
         let prefix = format!("CLIENT{port}>>>HandshakeCode=");
         return text.strip_prefix(&prefix).map(str::to_owned);
     }
-    // Compared as a whole, as those programs do: no blanks, no comments, no second element.
+    // Compared as a whole, as in those programs: no blanks, no comments, no second element.
     let passcode = text
         .strip_prefix("<CLIENT><HandshakePasscode>")?
         .strip_suffix("</HandshakePasscode></CLIENT>")?;

@@ -1,7 +1,7 @@
 //! Limits of frames and documents, with their units and reasons.
 
 /// The longest frame that a client may send, in bytes, without the line feed (`--max-message`). The
-/// time to parse a crafted document grows with the square of its length: 8 KiB take 16 ms, and 64
+/// time to parse a crafted document grows with the square of its length: 8 KiB takes 16 ms, and 64
 /// KiB would take seconds.
 pub const MAX_FRAME: usize = 8 * 1024;
 

@@ -192,7 +192,7 @@ pub fn columns_at_most(text: &str) -> usize {
     one_by_one.max(text.width())
 }
 
-/// Returns the maximum number of columns of a character, whatever precedes it.
+/// Returns the maximum number of columns that a character can occupy, whatever precedes it.
 pub fn columns_of(character: char) -> usize {
     match character {
         '\u{fe0f}' => 1,

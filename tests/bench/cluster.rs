@@ -84,7 +84,7 @@ fn bare(redis: &Redis, count: usize) -> Vec<Duration> {
     for number in 1..=count {
         let wait = format!("XREAD BLOCK 0 STREAMS bare {}-0\r\n", number - 1);
         reader.write_all(wait.as_bytes()).unwrap();
-        // The reader is usually blocked by then; otherwise the read is only faster.
+        // The reader is usually blocked by then; if not, the read merely completes sooner.
         thread::yield_now();
         let begun = Instant::now();
         let add = format!("XADD bare {number}-0 t x\r\n");

@@ -85,7 +85,7 @@ fn depends_on_place(character: char) -> bool {
 const FOR_PLANE_1: u32 = 0xf_0000;
 const FOR_PLANE_0: u32 = 0x10_0000;
 /// The characters that stand for `U+E0000` to `U+E0FFF`. (In plane 0, this range is for private use
-/// and visible as `U+FFFD`, so it needs no stand-ins.)
+/// and is displayed as `U+FFFD`, so it needs no stand-ins.)
 const FOR_TAGS: u32 = FOR_PLANE_0 + 0xe000;
 const TAGS: u32 = 0xe_0000;
 

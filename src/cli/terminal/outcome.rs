@@ -17,7 +17,7 @@ pub(super) enum Ready {
     not(unix),
     expect(
         dead_code,
-        reason = "other systems have no questions on the terminal itself"
+        reason = "on other systems, questions can't be asked on the terminal itself"
     )
 )]
 pub(super) enum Answered {

@@ -1,5 +1,5 @@
-//! Questions to the user, and their answers. A question is asked once it can be shown, and only
-//! text typed after that answers it.
+//! Questions to the user, and their answers. A question is asked only when it can be shown, and
+//! only text typed after that counts as the answer.
 
 use super::old_name::NameRefused;
 use super::question::{Awaiting, Dialog};

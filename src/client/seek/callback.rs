@@ -33,7 +33,8 @@ pub(super) fn take_seat(
         error,
     };
     let asking = connect(worker, dial).map_err(unreachable)?;
-    // Listen on the address from which the client asks, because the worker connects to no other.
+    // Listen on the address that the client's request comes from, because the worker connects to no
+    // other address.
     let mut here = asking.local_addr().map_err(unreachable)?;
     here.set_port(port);
     let listener = Listener::bind(here, &dial.tap).map_err(|error| SeekError::CantListen {

@@ -28,7 +28,7 @@ pub(super) struct Room {
     /// Connections that have not sent a passcode yet.
     pub(super) callers: Vec<PendingMember>,
     pub(super) remembered: Remembered,
-    /// If false, joins and departures are announced in the common order of several servers.
+    /// If false, joins and departures are announced in the order that all servers share.
     pub(super) announces: bool,
 }
 

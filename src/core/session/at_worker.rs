@@ -143,8 +143,9 @@ impl Session<'_, AtWorker<'_>> {
                 topic: Some(topic), ..
             } if topic.len() > limits::MAX_TOPIC_BYTES => {
                 let (length, most) = (topic.len(), limits::MAX_TOPIC_BYTES);
-                let sentence =
-                    format!("the topic has {length} bytes, but the limit is {most}; shorten it");
+                let sentence = format!(
+                    "the topic is {length} bytes long, but the limit is {most}; shorten it"
+                );
                 self.outgoing.error(ErrorCode::BadTopic, &sentence);
             }
             ClientCommand::Topic { room, topic } => {

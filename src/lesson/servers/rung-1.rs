@@ -17,7 +17,8 @@ fn main() -> Result<(), String> {
     println!("Listening on 127.0.0.1:{port}");
     // Each turn of this loop calls `accept`, which blocks until a connection is in the backlog.
     for stream in listener.incoming() {
-        // A client that breaks its connection ends its own visit. With `?`, it would end the server.
+        // A client that breaks its connection ends its own visit. With `?`, it would end the
+        // server.
         if let Err(error) = stream.and_then(visit) {
             eprintln!("a visit ended early: {error}");
         }
@@ -41,7 +42,7 @@ fn visit(stream: TcpStream) -> io::Result<()> {
 
 /// The answer to one line, or `None` at the end of the visit.
 ///
-/// Lines are bytes here, not `String`s: what comes back is what came, in any encoding.
+/// Lines are bytes here, not `String`s: they are returned exactly as received, in any encoding.
 fn answer(line: &[u8]) -> Option<Vec<u8>> {
     match line {
         b"Exit" | b"exit" => None,

@@ -18,9 +18,9 @@ fn main() -> Result<(), String> {
     println!("Listening on 127.0.0.1:{port}");
     // Each turn of this loop calls `accept`, which blocks until a connection is in the backlog.
     for stream in listener.incoming() {
-        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone; its
-        // result is dropped together with its handle. (`thread::spawn` would panic if the system
-        // had no thread left, and so end the server for all; `Builder` returns an error.)
+        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone;
+        // its result is dropped together with its handle. (`thread::spawn` would panic if the
+        // system had no thread left, and so end the server for all; `Builder` returns an error.)
         let started = stream.and_then(|stream| thread::Builder::new().spawn(move || visit(stream)));
         // No descriptor or no thread is left. Without the pause, this loop would try again at once,
         // and take the processor from the clients whose leaving would help.

@@ -22,9 +22,9 @@ fn main() -> Result<(), String> {
     println!("Listening on 127.0.0.1:{port}");
     // Each turn of this loop calls `accept`, which blocks until a connection is in the backlog.
     for stream in listener.incoming() {
-        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone; its
-        // result is dropped together with its handle. (`thread::spawn` would panic if the system
-        // had no thread left, and so end the server for all; `Builder` returns an error.)
+        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone;
+        // its result is dropped together with its handle. (`thread::spawn` would panic if the
+        // system had no thread left, and so end the server for all; `Builder` returns an error.)
         let started = stream.and_then(|stream| thread::Builder::new().spawn(move || visit(stream)));
         // No descriptor or no thread is left. Without the pause, this loop would try again at once,
         // and take the processor from the clients whose leaving would help.
@@ -69,7 +69,7 @@ fn next_line(mut stream: &TcpStream, kept: &mut Vec<u8>) -> io::Result<Option<Ve
         if line.is_some() {
             return Ok(line);
         }
-        // Blocks until at least one byte is there. How many come at once means nothing.
+        // Blocks until at least one byte is available. How many come at once means nothing.
         match stream.read(&mut bytes)? {
             0 if kept.is_empty() => return Ok(None),
             // The client has finished sending: what is left is a line, too.
@@ -81,7 +81,7 @@ fn next_line(mut stream: &TcpStream, kept: &mut Vec<u8>) -> io::Result<Option<Ve
 
 /// Takes the first line out of `kept`, if it is whole: without its line feed and a `\r` before it.
 ///
-/// The limit also applies to a line that is not whole yet. Otherwise a client that never sends a
+/// The limit also applies to an incomplete line. Otherwise a client that never sends a
 /// line feed could fill the server's memory.
 fn take_line(kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     let end = kept.iter().position(|byte| *byte == b'\n');

@@ -47,9 +47,9 @@ fn main() -> Result<(), String> {
     // Each turn of this loop calls `accept`, which blocks until a connection is in the backlog.
     for (stream, seat) in listener.incoming().zip(1_u64..) {
         let chat = Arc::clone(&chat);
-        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone; its
-        // result is dropped together with its handle. (`thread::spawn` would panic if the system
-        // had no thread left, and so end the server for all; `Builder` returns an error.)
+        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone;
+        // its result is dropped together with its handle. (`thread::spawn` would panic if the
+        // system had no thread left, and so end the server for all; `Builder` returns an error.)
         let started = stream
             .and_then(|stream| thread::Builder::new().spawn(move || visit(stream, seat, &chat)));
         // No descriptor or no thread is left. Without the pause, this loop would try again at once,
@@ -75,10 +75,11 @@ fn visit(stream: TcpStream, seat: u64, chat: &Chat) -> io::Result<()> {
 impl Client {
     /// Starts the thread that writes to one client.
     ///
-    /// If the other clients' threads wrote to the stream themselves, documents could mix on their way,
-    /// and each of these threads could be blocked by a client that does not read.
+    /// If the other clients' threads wrote to the stream themselves, documents could mix on their
+    /// way, and each of these threads could be blocked by a client that does not read.
     fn start(stream: TcpStream) -> io::Result<Client> {
-        // Without this, the system may delay a small document until the one before it is acknowledged.
+        // Without this, the system may delay a small document until the one before it is
+        // acknowledged.
         stream.set_nodelay(true)?;
         let stream = Arc::new(stream);
         let (queue, documents) = sync_channel::<String>(MAX_QUEUE);
@@ -98,9 +99,9 @@ impl Client {
         Ok(client)
     }
 
-    /// Queues a document for the client whose own thread calls this. If the queue is full, it waits:
-    /// the client must read its answers before it may ask for more. No other client waits for it,
-    /// because no lock is held.
+    /// Queues a document for the client whose own thread calls this. If the queue is full, it
+    /// waits: the client must read its answers before it may ask for more. No other client waits
+    /// for it, because no lock is held.
     fn tell(&self, document: String) -> io::Result<()> {
         self.queue.send(document).map_err(io::Error::other)
     }
@@ -168,7 +169,7 @@ fn direct(client: &Client, to: &str, text: &str, chat: &Chat) -> String {
     };
     // `send` would wait until the receiver reads, with the lock held: all other threads would wait,
     // too. If the queue is full, `try_send` drops the message. A client that does not read loses
-    // messages, and delays no other client.
+    // messages, but does not delay other clients.
     let text = escape(text);
     let _ = receiver.queue.try_send(format!(
         "<CLIENT from='{from}' scope='direct'><message>{text}</message></CLIENT>"

@@ -1,8 +1,8 @@
 //! Rung 5: names with passwords, kept in a file (seed 002).
 //!
-//! A name belongs to the client that has registered it, also after the server was killed and started
-//! again. Clients write to all others (PM) or to one (DM). Hashing a password takes long on purpose;
-//! the locks are free meanwhile, so that the other clients do not wait for it.
+//! A name belongs to the client that has registered it, also after the server was killed and
+//! started again. Clients write to all others (PM) or to one (DM). Hashing a password takes long on
+//! purpose; the locks are free meanwhile, so that the other clients do not wait for it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -30,8 +30,8 @@ struct Chat {
     /// The clients that have logged in, by their names as they were registered.
     names: Mutex<HashMap<String, Client>>,
     accounts: Mutex<Accounts>,
-    /// A hash takes 19 MiB of memory. A thread computes one only while it holds one of these locks, so
-    /// that many logins at the same time do not fill the memory.
+    /// A hash takes 19 MiB of memory. A thread computes one only while it holds one of these locks,
+    /// so that many logins at the same time do not fill the memory.
     hashing: [Mutex<()>; 8],
     /// How many hashes there were. It decides whose turn it is at which of the locks.
     hashes: AtomicUsize,
@@ -80,9 +80,9 @@ fn main() -> Result<(), String> {
     // Each turn of this loop calls `accept`, which blocks until a connection is in the backlog.
     for (stream, seat) in listener.incoming().zip(1_u64..) {
         let chat = Arc::clone(&chat);
-        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone; its
-        // result is dropped together with its handle. (`thread::spawn` would panic if the system
-        // had no thread left, and so end the server for all; `Builder` returns an error.)
+        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone;
+        // its result is dropped together with its handle. (`thread::spawn` would panic if the
+        // system had no thread left, and so end the server for all; `Builder` returns an error.)
         let started = stream
             .and_then(|stream| thread::Builder::new().spawn(move || visit(stream, seat, &chat)));
         // No descriptor or no thread is left. Without the pause, this loop would try again at once,
@@ -109,10 +109,11 @@ fn visit(stream: TcpStream, seat: u64, chat: &Chat) -> io::Result<()> {
 impl Client {
     /// Starts the thread that writes to one client.
     ///
-    /// If the other clients' threads wrote to the stream themselves, documents could mix on their way,
-    /// and each of these threads could be blocked by a client that does not read.
+    /// If the other clients' threads wrote to the stream themselves, documents could mix on their
+    /// way, and each of these threads could be blocked by a client that does not read.
     fn start(stream: TcpStream) -> io::Result<Client> {
-        // Without this, the system may delay a small document until the one before it is acknowledged.
+        // Without this, the system may delay a small document until the one before it is
+        // acknowledged.
         stream.set_nodelay(true)?;
         let stream = Arc::new(stream);
         let (queue, documents) = sync_channel::<String>(MAX_QUEUE);
@@ -132,9 +133,9 @@ impl Client {
         Ok(client)
     }
 
-    /// Queues a document for the client whose own thread calls this. If the queue is full, it waits:
-    /// the client must read its answers before it may ask for more. No other client waits for it,
-    /// because no lock is held.
+    /// Queues a document for the client whose own thread calls this. If the queue is full, it
+    /// waits: the client must read its answers before it may ask for more. No other client waits
+    /// for it, because no lock is held.
     fn tell(&self, document: String) -> io::Result<()> {
         self.queue.send(document).map_err(io::Error::other)
     }
@@ -227,8 +228,8 @@ fn password(client: &Client, password: &str, attempt: &mut Attempt, chat: &Chat)
     let old = lock(&chat.names).insert(name.clone(), client.clone());
     if let Some(old) = old {
         let _ = old.queue.try_send(command("TAKEN OVER"));
-        // The old connection's thread is blocked in `read`. This wakes it with the end of the stream.
-        // The other direction stays open: the last document is still on its way.
+        // The old connection's thread is blocked in `read`. This wakes it with the end of the
+        // stream. The other direction stays open: the last document is still on its way.
         let _ = old.stream.shutdown(Shutdown::Read);
     }
     format!("<SERVER><command>WELCOME</command><username>{name}</username></SERVER>")
@@ -300,7 +301,7 @@ impl Accounts {
         }
         let end = self.file.metadata()?.len();
         let written = self.file.write_all(format!("{name} {hash}\n").as_bytes());
-        // `write_all` hands the line to the system, `sync_data` waits until it is on the disk. WELCOME
+        // `write_all` hands the line to the system; `sync_data` waits until it is on disk. WELCOME
         // comes after it: an account that was confirmed survives a power failure.
         if let Err(error) = written.and_then(|()| self.file.sync_data()) {
             self.file.set_len(end)?;

@@ -1,7 +1,7 @@
 //! Rung 6: rooms, each with its own thread and its own port (seed 004).
 //!
-//! It continues rung 4. The answer to JOIN is a room's port and a passcode. The client opens a second
-//! connection, to that port, and sends the passcode first. A room ends with its last member.
+//! It continues rung 4. The answer to JOIN is a room's port and a passcode. The client opens a
+//! second connection, to that port, and sends the passcode first. A room ends with its last member.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -74,9 +74,9 @@ fn main() -> Result<(), String> {
     // Each turn of this loop calls `accept`, which blocks until a connection is in the backlog.
     for (stream, seat) in listener.incoming().zip(1_u64..) {
         let chat = Arc::clone(&chat);
-        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone; its
-        // result is dropped together with its handle. (`thread::spawn` would panic if the system
-        // had no thread left, and so end the server for all; `Builder` returns an error.)
+        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone;
+        // its result is dropped together with its handle. (`thread::spawn` would panic if the
+        // system had no thread left, and so end the server for all; `Builder` returns an error.)
         let started = stream
             .and_then(|stream| thread::Builder::new().spawn(move || visit(stream, seat, &chat)));
         // No descriptor or no thread is left. Without the pause, this loop would try again at once,
@@ -94,8 +94,8 @@ fn visit(stream: TcpStream, seat: u64, chat: &Arc<Chat>) -> io::Result<()> {
     let client = Client::start(stream)?;
     let result = talk(&client, seat, chat);
     // Every way out of `talk` leads here: the end of the stream, a broken connection, a long line.
-    // If the client stayed in the table, no other client could ever have its name. It leaves its rooms
-    // first: as long as it has the name, no other client can be in them with that name.
+    // If the client stayed in the table, no other client could ever have its name. It leaves its
+    // rooms first: as long as it has the name, no other client can be in them with that name.
     if let Some(name) = name_of(&client, chat) {
         leave_all_rooms(&name, chat);
     }
@@ -106,10 +106,11 @@ fn visit(stream: TcpStream, seat: u64, chat: &Arc<Chat>) -> io::Result<()> {
 impl Client {
     /// Starts the thread that writes to one client.
     ///
-    /// If the other clients' threads wrote to the stream themselves, documents could mix on their way,
-    /// and each of these threads could be blocked by a client that does not read.
+    /// If the other clients' threads wrote to the stream themselves, documents could mix on their
+    /// way, and each of these threads could be blocked by a client that does not read.
     fn start(stream: TcpStream) -> io::Result<Client> {
-        // Without this, the system may delay a small document until the one before it is acknowledged.
+        // Without this, the system may delay a small document until the one before it is
+        // acknowledged.
         stream.set_nodelay(true)?;
         let stream = Arc::new(stream);
         let (queue, documents) = sync_channel::<String>(MAX_QUEUE);
@@ -129,9 +130,9 @@ impl Client {
         Ok(client)
     }
 
-    /// Queues a document for the client whose own thread calls this. If the queue is full, it waits:
-    /// the client must read its answers before it may ask for more. No other client waits for it,
-    /// because no lock is held.
+    /// Queues a document for the client whose own thread calls this. If the queue is full, it
+    /// waits: the client must read its answers before it may ask for more. No other client waits
+    /// for it, because no lock is held.
     fn tell(&self, document: String) -> io::Result<()> {
         self.queue.send(document).map_err(io::Error::other)
     }
@@ -245,7 +246,7 @@ fn join(client: &Client, room_name: &str, chat: &Arc<Chat>) -> String {
 fn new_passcode() -> String {
     let mut bytes = [0; 16];
     if let Err(error) = getrandom::fill(&mut bytes) {
-        // No server is better than one with passcodes that can be guessed.
+        // It is better to run no server than one whose passcodes can be guessed.
         eprintln!("the system has no random numbers: {error}");
         process::exit(1);
     }
@@ -301,8 +302,9 @@ fn visit_room(stream: TcpStream, port: u16, chat: &Chat) -> io::Result<()> {
         return Ok(());
     };
     let result = talk_in_room(&name, &client, &mut kept, port, chat);
-    // Here, too, every way out leads. (LEAVE may have removed the member before, and it may have come
-    // back with another connection since. Then the entry is that connection's, and stays.)
+    // Here, too, every way out leads. (LEAVE may have removed the member before, and it may have
+    // come back with another connection since. In that case, the entry belongs to that connection
+    // and is kept.)
     let mut rooms = lock(&chat.rooms);
     if let Some(room) = rooms.get_mut(&port).filter(|room| room.has(&name, &client)) {
         room.remove(&name);

@@ -1,9 +1,9 @@
 //! Rung 7: the portal and its workers (seed 000).
 //!
-//! A client asks the portal, over TCP or UDP. The portal pops a port off the workload stack and sends
-//! it with a passcode. At that port a worker, one thread, serves one client at a time. A ticker stands
-//! for a clock interrupt: at each tick, a timer for each worker checks its deadlines. The clients of
-//! two neighbouring workers are partners: what one says comes to the other.
+//! A client asks the portal, over TCP or UDP. The portal pops a port off the workload stack and
+//! sends it with a passcode. At that port a worker, one thread, serves one client at a time. A
+//! ticker stands for a clock interrupt: at each tick, a timer for each worker checks its deadlines.
+//! The clients of two neighbouring workers are partners: what one says comes to the other.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -38,8 +38,8 @@ const LAST_WORDS: Duration = Duration::from_millis(10);
 
 /// The state that all threads share.
 struct Server {
-    /// The workload stack: the ports of the free workers. The thread that pops a port owns it until it
-    /// is pushed again. So no port is on the stack twice, and no two clients get the same one.
+    /// The workload stack: the ports of the free workers. The thread that pops a port owns it until
+    /// it is pushed again. So no port is on the stack twice, and no two clients get the same one.
     stack: Mutex<Vec<u16>>,
     /// In the order of their ports.
     workers: Vec<Worker>,
@@ -110,7 +110,8 @@ fn main() -> Result<(), String> {
     });
     let mut timers = Vec::new();
     for (number, worker) in server.workers.iter().enumerate() {
-        // A channel for each timer: if all of them shared one, only one of them would get each tick.
+        // A channel for each timer: if all of them shared one, only one of them would get each
+        // tick.
         let (timer, ticks) = bounded(1);
         timers.push(timer);
         start(format!("worker-{}", worker.port), &server, move |server| {
@@ -121,8 +122,8 @@ fn main() -> Result<(), String> {
         })?;
     }
     start("ticker".to_owned(), &server, move |_| tick(&timers))?;
-    // TCP and UDP ports have the same numbers and nothing else in common. If another program has this
-    // one for UDP (`chatcheck` does), clients can still ask over TCP.
+    // TCP and UDP ports have the same numbers and nothing else in common. If another program has
+    // this one for UDP (`chatcheck` does), clients can still ask over TCP.
     match UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(socket) => start("portal-udp".to_owned(), &server, move |server| {
             answer_datagrams(server, &socket);
@@ -328,8 +329,9 @@ impl Seat {
 
     /// Writes a document to the client that is seated here. `false` if there is none.
     ///
-    /// The lock of the seat is the right to write: documents of two threads do not mix. A client that
-    /// does not read delays its partner until the write times out, once: then its connection ends.
+    /// The lock of the seat is the right to write: documents of two threads do not mix. A client
+    /// that does not read delays its partner until the write times out, once: then its connection
+    /// ends.
     fn tell(&self, document: &str) -> bool {
         let Some(stream) = self.stream.as_ref().filter(|_| self.phase == Phase::Seated) else {
             return false;
@@ -341,8 +343,8 @@ impl Seat {
         true
     }
 
-    /// Ends a visit for its timeout. The worker's thread is blocked in `read`: it cannot be told, but
-    /// the shutdown wakes it with the end of the stream. It then gives the port back.
+    /// Ends a visit for its timeout. The worker's thread is blocked in `read`: it cannot be told,
+    /// but the shutdown wakes it with the end of the stream. It then gives the port back.
     fn close(&mut self, farewell: &str) {
         self.phase = Phase::Closing;
         if let Some(stream) = &self.stream {
@@ -379,8 +381,8 @@ fn turn_away_backlog(worker: &Worker) {
 /// Turns a stray away.
 fn turn_away(stream: TcpStream, port: u16) {
     let _ = tell(&stream, &greeting(port, "Wrong handshake passcode"));
-    // Closing with unread bytes resets the connection, and the client's system may then drop what it
-    // was told. So this says that no more will come, and reads what the stray has sent already.
+    // Closing with unread bytes resets the connection, and the client's system may then drop what
+    // it was told. So this says that no more will come, and reads what the stray has sent already.
     let _ = stream.shutdown(Shutdown::Write);
     let _ = stream.set_read_timeout(Some(LAST_WORDS));
     let _ = (&stream).read(&mut [0; MAX_LINE]);
@@ -408,8 +410,8 @@ fn tick(timers: &[Sender<()>]) {
     loop {
         thread::sleep(TICK);
         for timer in timers {
-            // If a timer is late, its channel holds a tick already, which is enough. `send` would wait
-            // for it, and all others would be late as well.
+            // If a timer is late, its channel holds a tick already, which is enough. `send` would
+            // wait for it, and all others would be late as well.
             let _ = timer.try_send(());
         }
     }

@@ -94,7 +94,7 @@ struct ServerArguments {
     /// Maximum number of seats per client address [default: no limit]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..), help_heading = WHO)]
     max_per_ip: Option<u32>,
-    /// Maximum rate of one client's messages; faster ones are delayed [default: no limit]
+    /// Maximum message rate per client; messages beyond it are delayed [default: no limit]
     #[arg(long, value_name = "BURST/PER_SECOND", value_parser = rate, help_heading = WHO)]
     rate: Option<Rate>,
     /// Announce logins and logouts while at most N users are logged in

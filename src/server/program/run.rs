@@ -465,8 +465,8 @@ impl Console {
                     }
                     Ok(Typed::PassedOver | Typed::NoTerminal) => {}
                     Ok(Typed::End) => return Why::Operator,
-                    // The terminal is gone. The server continues without it. If the server is meant
-                    // to stop, a signal arrives.
+                    // The terminal is gone. The server continues without it. A signal arrives when
+                    // the server should stop.
                     Ok(Typed::Gone) | Err(_) => {
                         *self.printer.lock() = None;
                         if let Some(keyboard) = self.keyboard.take() {

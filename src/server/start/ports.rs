@@ -117,7 +117,8 @@ impl Wait {
             Some(PortUse::EndedConnection) => limits::TIME_WAIT,
             Some(PortUse::Connection) => limits::BIND_PATIENCE,
             Some(PortUse::Listener) => Duration::ZERO,
-            // The port became free between the attempt and the lookup, or the system has no lookup.
+            // The port became free between the attempt and the lookup, or the system does not
+            // support the lookup.
             None => limits::BIND_PAUSE,
         };
         if self.waited >= patience {

@@ -1,4 +1,4 @@
-//! No typed line and no command line makes the client panic.
+//! No input line or command line makes the client panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
