@@ -902,6 +902,7 @@ fn redis_password_comes_from_a_file() {
         ("default:a-long-word\nand a second line\n", Some(0)),
     ] {
         std::fs::write(&file, word).unwrap();
+        support::make_private(&file);
         let (code, output_text) = check_config(&secret);
         assert_eq!(code, expected, "{output_text}");
         assert!(

@@ -229,6 +229,7 @@ fn every_file_form_is_read_or_refused() {
         let failed = |form: &str, run: &Run| panic!("{}, {form}: {:?} {}", kind.name, run.1, run.0);
         for (form, bytes, expected) in forms(&kind.text) {
             std::fs::write(&file, bytes).unwrap();
+            support::make_private(&file);
             let run = (kind.start)(&file);
             let is_right = match expected {
                 Outcome::Same => (kind.is_understood)(&run),
@@ -250,6 +251,7 @@ fn every_file_form_is_read_or_refused() {
         std::fs::remove_dir(&file).unwrap();
         let made = Command::new("mkfifo").arg(&file).status();
         assert!(made.unwrap().success());
+        support::make_private(&file);
         let run = (kind.start)(&file);
         if !(is_refused(&run, &file, None) && run.0.contains("regular file")) {
             failed("a FIFO", &run);
@@ -624,6 +626,7 @@ fn fifo_as_event_file_needs_a_reader() {
             .unwrap()
             .success()
     );
+    support::make_private(&file);
     let options = [
         "0",
         "--no-passwords",

@@ -555,7 +555,16 @@ fn eavesdropper_reads_the_passcode_only_without_tls() {
 
 #[test]
 fn unusable_tls_files_are_reported() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates");
+    // In a checkout, all users may read these keys.
+    let folder = support::temporary_file("unusable");
+    std::fs::create_dir_all(&folder).unwrap();
+    let certificates = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates");
+    for file in std::fs::read_dir(certificates).unwrap() {
+        let file = file.unwrap().path();
+        let copy = folder.join(file.file_name().unwrap());
+        std::fs::copy(&file, &copy).unwrap();
+        support::make_private(&copy);
+    }
     for (certificate, key, reason) in [
         ("good-key.pem", "good-cert.pem", "swapped"),
         ("good-cert.pem", "encrypted-key.pem", "is encrypted"),
@@ -565,7 +574,7 @@ fn unusable_tls_files_are_reported() {
         ("good-cert.pem", "other-key.pem", "does not belong"),
         ("expired-cert.pem", "good-key.pem", "expired on"),
     ] {
-        let files = [certificate, key].map(|name| format!("{folder}/{name}"));
+        let files = [certificate, key].map(|name| folder.join(name));
         for check in [&[][..], &["--check"]] {
             let started = std::process::Command::new(env!("CARGO_BIN_EXE_chatserver"))
                 .args(["0", "--no-passwords"])
@@ -579,4 +588,5 @@ fn unusable_tls_files_are_reported() {
             assert!(text.contains(reason) && text.lines().count() == 1, "{text}");
         }
     }
+    std::fs::remove_dir_all(folder).unwrap();
 }

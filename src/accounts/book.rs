@@ -13,7 +13,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::lines::{Account, ByKey, CHANGED, Damage, read};
 use portal_cli::files::is_elsewhere;
-use portal_cli::text_file::{open_to_append, without_mark};
+use portal_cli::private::Privacy;
+use portal_cli::text_file::{open_private_to_append, without_mark};
 use portal_net::lock::{Condvar, Mutex, Rank};
 use portal_wire::Name;
 
@@ -111,16 +112,12 @@ impl Book {
     /// Returns `Ok(None)` if another server has locked it.
     ///
     /// # Errors
-    /// System errors, and `InvalidInput` for a symbolic link. A user with write access to the
-    /// folder could point the link at another user's file, and this server would then append to
-    /// that file.
+    /// The system's errors, and those of [`Privacy::Accounts`]. In particular, no symbolic link is
+    /// followed: a user with write access to the folder could point it at another user's file, to
+    /// which this server would then append.
     pub(super) fn open(path: &Path) -> io::Result<Option<OpenedFile>> {
-        if path.is_symlink() {
-            let reason = "it is a symbolic link; name the file itself";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-        }
         let is_new = !path.exists();
-        let mut file = open_to_append(path)?;
+        let mut file = open_private_to_append(path, Privacy::Accounts)?;
         let was_open_to_others = keep_to_owner(&file)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -245,7 +242,8 @@ impl Book {
 
     /// Switches to the new file at the path and adds the accounts that are missing from it.
     fn follow(&self, disk: &mut DiskFile) -> io::Result<()> {
-        let mut file = open_to_append(&disk.path)?;
+        let mut file = open_private_to_append(&disk.path, Privacy::Accounts)?;
+        keep_to_owner(&file)?;
         if let Err(error) = file.try_lock() {
             return Err(match error {
                 TryLockError::WouldBlock => io::Error::other("another server uses the new file"),

@@ -38,6 +38,7 @@ pub use book::Rescued;
 use book::{Book, OpenedFile, PendingEntry};
 use hasher::Hasher;
 pub use lines::{Account, Damage};
+use portal_cli::private::NotPrivate;
 pub use portal_core::accounts::{PasswordChange, PasswordCheck};
 use portal_net::lock::{Condvar, Mutex};
 use portal_wire::Name;
@@ -107,6 +108,9 @@ pub enum AccountError {
 impl fmt::Display for AccountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            AccountError::File(path, error) if NotPrivate::cause(error).is_some() => {
+                write!(f, "the accounts file {} can't be used: {error}", path.display())
+            }
             AccountError::File(path, error) if error.kind() == io::ErrorKind::PermissionDenied => write!(
                 f,
                 "the accounts file {} can't be used ({error}): give the user who runs this server \
@@ -628,6 +632,35 @@ mod tests {
         std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(Accounts::open(&file.0).unwrap().was_open_to_others && mode() == 0o600);
         assert!(!Accounts::open(&file.0).unwrap().was_open_to_others);
+        // What others could write may not be what the server wrote.
+        std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o660)).unwrap();
+        let error = Accounts::open(&file.0).err().unwrap().to_string();
+        let command = format!("run `chmod g-w,o= {}`", file.0.display());
+        assert!(error.contains(&command), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_of_another_user_is_refused_at_the_start_and_when_it_takes_the_files_place() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        let file = TempFile::new("other-owner");
+        let (accounts, _) = open(&file.0);
+        if chown(&file.0, Some(54321), None).is_err() {
+            eprintln!("not run: only root can give a file to another user");
+            return;
+        }
+        let error = Accounts::open(&file.0).err().unwrap().to_string();
+        assert!(error.contains("the user with id 54321"), "{error}");
+        std::fs::remove_file(&file.0).unwrap();
+        std::fs::write(&file.0, "").unwrap();
+        std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o600)).unwrap();
+        chown(&file.0, Some(54321), None).unwrap();
+        let name = Name::new("alice").unwrap();
+        let Err(error) = accounts.check(&name, "one", || false) else {
+            panic!("registered in another user's file")
+        };
+        assert!(error.to_string().contains("chown 0 "), "{error}");
+        assert_eq!(file.text(), "");
     }
 
     #[cfg(unix)]

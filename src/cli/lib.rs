@@ -8,6 +8,7 @@ pub mod invocation;
 pub mod limits;
 pub mod manual;
 pub mod output;
+pub mod private;
 pub mod signals;
 pub mod terminal;
 #[cfg(any(test, feature = "test-support"))]

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::files::{create_private, make_folder_of};
 use crate::limits::{PIPE_PATIENCE, PIPED_TEXT};
+use crate::private::{self, NotPrivate, Privacy};
 
 /// A text file that can't be used.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub enum Fault {
     Silent,
     /// It is not a regular file, and it contains more than this many bytes.
     Endless(usize),
+    /// Other users have access to it, or could have put it there.
+    NotPrivate(NotPrivate),
     /// It is UTF-16: it begins with a UTF-16 byte order mark, or contains NUL bytes.
     Utf16,
     /// A byte that is invalid UTF-8 at that position, as in Latin-1.
@@ -93,6 +96,7 @@ impl fmt::Display for Fault {
                 f,
                 "it contains more than {most} bytes and is not a regular file; name a text file"
             ),
+            Fault::NotPrivate(reason) => reason.fmt(f),
             Fault::Utf16 => f.write_str(
                 "it is UTF-16 or binary, not UTF-8; save it as UTF-8 (`iconv -f utf-16 -t utf-8` converts it)",
             ),
@@ -123,6 +127,7 @@ impl From<Fault> for io::Error {
     fn from(fault: Fault) -> io::Error {
         match fault {
             Fault::System(error) => error,
+            Fault::NotPrivate(reason) => reason.into(),
             other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
         }
     }
@@ -130,6 +135,9 @@ impl From<Fault> for io::Error {
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Fault {
+        if let Some(reason) = NotPrivate::cause(&error) {
+            return Fault::NotPrivate(reason.clone());
+        }
         match error.kind() {
             io::ErrorKind::IsADirectory => Fault::Directory,
             _ => Fault::System(error),
@@ -171,6 +179,12 @@ impl TextError {
             Fault::System(error) => Some(error),
             _ => None,
         }
+    }
+
+    /// Returns whether the file is exposed to other users, which only [`read_secret`] and
+    /// [`read_secret_line`] check.
+    pub fn is_not_private(&self) -> bool {
+        matches!(self.fault, Fault::NotPrivate(_))
     }
 }
 
@@ -215,7 +229,20 @@ pub fn read_own(path: &Path) -> Result<Option<String>, TextError> {
 ///
 /// See [`Fault`]; an empty line is [`Fault::EmptyFirstLine`].
 pub fn read_password(path: &Path) -> Result<String, TextError> {
-    let text = read(path)?;
+    first_line(path, &read(path)?)
+}
+
+/// Like [`read_password`], for a file to which no other user may have access.
+///
+/// # Errors
+///
+/// Those of [`read_password`], and [`Fault::NotPrivate`].
+pub fn read_secret_line(path: &Path) -> Result<String, TextError> {
+    let text = text_of(&read_secret(path)?).map_err(|(line, fault)| fault.at(path, line))?;
+    first_line(path, &text)
+}
+
+fn first_line(path: &Path, text: &str) -> Result<String, TextError> {
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
         _ => Err(Fault::EmptyFirstLine.at(path, 1)),
@@ -236,17 +263,31 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, TextError> {
 /// # Errors
 /// See [`Fault`].
 pub fn read_bytes_up_to(path: &Path, most: usize) -> Result<Vec<u8>, TextError> {
+    let read = || read_to_end(open(path)?, most);
+    read().map_err(|fault: Fault| fault.of(path))
+}
+
+/// Like [`read_bytes`], for a file to which no other user may have access: see
+/// [`Privacy::Secret`].
+///
+/// # Errors
+/// See [`Fault`]; in particular [`Fault::NotPrivate`].
+pub fn read_secret(path: &Path) -> Result<Vec<u8>, TextError> {
     let read = || {
-        let mut file = open(path)?;
-        let mut bytes = Vec::new();
-        if file.metadata()?.is_file() {
-            file.read_to_end(&mut bytes)?;
-        } else {
-            read_pipe(&mut file, &mut bytes, PIPE_PATIENCE, most)?;
-        }
-        without_mark(&bytes).map(<[u8]>::to_vec)
+        let opened = private::open(OpenOptions::new().read(true), path, Privacy::Secret);
+        read_to_end(opened_to_read(path, opened)?, PIPED_TEXT)
     };
     read().map_err(|fault: Fault| fault.of(path))
+}
+
+fn read_to_end(mut file: File, most: usize) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::new();
+    if file.metadata()?.is_file() {
+        file.read_to_end(&mut bytes)?;
+    } else {
+        read_pipe(&mut file, &mut bytes, PIPE_PATIENCE, most)?;
+    }
+    without_mark(&bytes).map(<[u8]>::to_vec)
 }
 
 /// Appends a line to one of the program's own files. Creates the file with mode 0600 if it does not
@@ -319,6 +360,20 @@ pub fn open_to_append(path: &Path) -> Result<File, Fault> {
     Ok(file)
 }
 
+/// Like [`open_to_append`], for a file with secrets.
+///
+/// # Errors
+/// See [`Fault`]; in particular [`Fault::NotPrivate`].
+pub fn open_private_to_append(path: &Path, privacy: Privacy) -> Result<File, Fault> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = private::open(&options, path, privacy)?;
+    check_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
 /// The line ending of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LineEnd {
@@ -362,7 +417,10 @@ fn ends_its_line(file: &mut File) -> Result<bool, Fault> {
 
 /// Opens a file for reading, without waiting for the other end of a FIFO.
 fn open(path: &Path) -> Result<File, Fault> {
-    let opened = at_once(OpenOptions::new().read(true)).open(path);
+    opened_to_read(path, at_once(OpenOptions::new().read(true)).open(path))
+}
+
+fn opened_to_read(path: &Path, opened: io::Result<File>) -> Result<File, Fault> {
     let file = opened.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound if path.is_symlink() => Fault::DanglingLink,
         _ => error.into(),

@@ -10,7 +10,8 @@ pub mod start;
 pub(crate) use portal_accounts as accounts;
 pub(crate) use portal_board as board;
 pub(crate) use portal_cli::{
-    command_line, files, interfaces, invocation, manual, output, signals, terminal, text_file,
+    command_line, files, interfaces, invocation, manual, output, private, signals, terminal,
+    text_file,
 };
 pub(crate) use portal_core::{chat, clock, seat};
 pub(crate) use portal_lesson as lesson;

@@ -68,33 +68,52 @@ impl fmt::Display for IdentityError {
     }
 }
 
+/// Converts an error about reading the file `path`.
+pub(super) fn explained(path: &Path, error: TextError) -> IdentityError {
+    let unusable = error
+        .system()
+        .and_then(|error| Unusable::unreadable(path, error));
+    unusable.map_or(IdentityError::Text(error), IdentityError::Unusable)
+}
+
 /// Validity, in days, of a certificate that the server creates. Browsers and Apple devices reject
 /// certificates with a longer validity.
 const DAYS: i64 = 800;
 
 impl Identity {
-    /// Reads a certificate chain and its key from two PEM files.
+    /// Reads a certificate chain and its key from two PEM files. No other user may have access to
+    /// the key: see [`portal_cli::private::Privacy::Secret`].
     pub fn read(certificate: &Path, key: &Path) -> Result<Identity, IdentityError> {
-        let text = |path: &Path| {
-            text_file::read_bytes(path).map_err(|error| {
-                let unusable = error
-                    .system()
-                    .and_then(|error| Unusable::unreadable(path, error));
-                unusable.map_or(IdentityError::Text(error), IdentityError::Unusable)
-            })
+        let text =
+            |path: &Path| text_file::read_bytes(path).map_err(|error| explained(path, error));
+        let certificate_text = text(certificate)?;
+        let key_text = match text_file::read_secret(key) {
+            // Only a key must be private. For anything else, the better advice is to name a key.
+            Err(exposed) if exposed.is_not_private() => match text(key) {
+                Ok(other) if PrivateKeyDer::from_pem_slice(&other).is_err() => other,
+                _ => return Err(IdentityError::Text(exposed)),
+            },
+            read => read.map_err(|error| explained(key, error))?,
         };
-        let (certificate_text, key_text) = (text(certificate)?, text(key)?);
+        Identity::parse((certificate, &certificate_text), (key, &key_text))
+    }
+
+    /// Parses the texts of two PEM files.
+    pub(super) fn parse(
+        (certificate, certificate_text): (&Path, &[u8]),
+        (key, key_text): (&Path, &[u8]),
+    ) -> Result<Identity, IdentityError> {
         let not_found = |key_is_missing| {
-            let certificate = (certificate, &*certificate_text);
-            let unusable = Unusable::not_found(certificate, (key, &key_text), key_is_missing);
+            let certificate = (certificate, certificate_text);
+            let unusable = Unusable::not_found(certificate, (key, key_text), key_is_missing);
             IdentityError::Unusable(unusable)
         };
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificate_text).collect();
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate_text).collect();
         let chain = chain.unwrap_or_default();
         if chain.is_empty() {
             return Err(not_found(false));
         }
-        let private = PrivateKeyDer::from_pem_slice(&key_text).map_err(|_| not_found(true))?;
+        let private = PrivateKeyDer::from_pem_slice(key_text).map_err(|_| not_found(true))?;
         match Unusable::in_pair((certificate, &chain), (key, &private)) {
             Some(unusable) => Err(IdentityError::Unusable(unusable)),
             None => Ok(Identity {
@@ -240,6 +259,45 @@ fn time_at(bytes: &[u8]) -> Option<(Timestamp, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_other_users_can_read_or_have_planted_is_refused() {
+        use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
+        let folder = std::env::temp_dir().join(format!("portal-chat-key-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        Identity::read_or_make(&certificate, &key, &[], &[]).unwrap();
+        let refused = |key: &Path| Identity::read(&certificate, key).err().unwrap().to_string();
+        let mode = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&key, mode).unwrap();
+        };
+        for open in [0o640, 0o604, 0o620] {
+            mode(open);
+            let reason = refused(&key);
+            assert!(reason.contains("key.pem: other users can"), "{reason}");
+            assert!(reason.contains("run `chmod "), "{reason}");
+        }
+        // Anything else in the key's place is explained as what it is.
+        let reason = refused(&certificate);
+        assert!(!reason.contains("chmod"), "{reason}");
+        mode(0o600);
+        // Programs that renew certificates link to the newest key.
+        let link = folder.join("link.pem");
+        symlink("key.pem", &link).unwrap();
+        Identity::read(&certificate, &link).unwrap();
+        if lchown(&link, Some(54321), None).is_ok() {
+            let reason = refused(&link);
+            assert!(reason.contains("run `chown -h 0 "), "{reason}");
+            chown(&key, Some(54321), None).unwrap();
+            let reason = refused(&key);
+            assert!(reason.contains("run `chown 0 "), "{reason}");
+        } else {
+            eprintln!("not run in part: only root can give a file to another user");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn a_certificate_is_made_once_and_its_key_is_its_owners_alone() {

@@ -256,6 +256,16 @@ pub fn temporary_file(name: &str) -> PathBuf {
     path
 }
 
+/// Removes other users' access to a file.
+#[cfg(unix)]
+pub fn make_private(file: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[cfg(not(unix))]
+pub fn make_private(_: &std::path::Path) {}
+
 pub fn login(name: &str) -> String {
     format!("<CLIENT><command>LOGIN</command><username>{name}</username></CLIENT>")
 }

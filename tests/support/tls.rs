@@ -33,6 +33,7 @@ pub fn in_files(folder: &Path) -> TlsClient {
     std::fs::create_dir_all(folder).unwrap();
     std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
     std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    super::make_private(&folder.join("key.pem"));
     trusting(made.cert.der().clone())
 }
 

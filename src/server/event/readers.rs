@@ -12,6 +12,7 @@ use crate::clock::Tick;
 use crate::files::is_elsewhere;
 use crate::limits;
 use crate::output::{self, LineWriter};
+use crate::private::{self, Privacy};
 
 /// A reader thread. It ends when every [`super::Events`] handle has been dropped.
 pub struct ReaderThread {
@@ -153,7 +154,9 @@ impl EventFile {
         // It may contain messages and, with --trace, passwords, so only its owner may read it.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path)?;
+        let mut file = private::open(&options, path, Privacy::Log)?;
+        #[cfg(unix)]
+        wait_for_readers(&file)?;
         let mut last = [b'\n'];
         if file.metadata()?.is_file() && file.seek(SeekFrom::End(-1)).is_ok() {
             file.read_exact(&mut last)?;
@@ -196,12 +199,10 @@ fn is_fifo(path: &Path) -> bool {
 /// Opens a FIFO for writing, without waiting for a reader.
 #[cfg(unix)]
 fn open_fifo(path: &Path) -> io::Result<File> {
-    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
     use rustix::io::Errno;
     let mut options = OpenOptions::new();
     options.write(true);
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
-    let file = options.open(path).map_err(|error| {
+    let file = private::open(&options, path, Privacy::Log).map_err(|error| {
         if Errno::from_io_error(&error) == Some(Errno::NXIO) {
             let reason = "no process reads this FIFO; start its reader first";
             io::Error::new(io::ErrorKind::NotConnected, reason)
@@ -209,9 +210,16 @@ fn open_fifo(path: &Path) -> io::Result<File> {
             error
         }
     })?;
-    // A slow reader delays only the thread `event-file`.
-    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    wait_for_readers(&file)?;
     Ok(file)
+}
+
+/// Lets writes wait: a slow reader delays only the thread `event-file`.
+#[cfg(unix)]
+fn wait_for_readers(file: &File) -> io::Result<()> {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    fcntl_setfl(file, fcntl_getfl(file)? - OFlags::NONBLOCK)?;
+    Ok(())
 }
 
 impl Write for EventFile {
@@ -285,6 +293,45 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    fn a_file_of_others_or_for_others_is_refused() {
+        use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+        let folder = std::env::temp_dir().join(format!("portal-chat-log-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (path, link) = (folder.join("events"), folder.join("link"));
+        EventFile::open(&path, None).unwrap();
+        let refused = |path: &Path| EventFile::open(path, None).err().unwrap().to_string();
+        let mode = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&path, mode).unwrap();
+        };
+        // The group may read it, as groups do that read logs.
+        mode(0o640);
+        EventFile::open(&path, None).unwrap();
+        for open in [0o644, 0o620, 0o602] {
+            mode(open);
+            let reason = refused(&path);
+            assert!(reason.contains("run `chmod "), "{reason}");
+        }
+        mode(0o600);
+        symlink("events", &link).unwrap();
+        let reason = refused(&link);
+        assert!(reason.contains("it is a symbolic link"), "{reason}");
+        // A link in a new file's place would create another file.
+        symlink("missing", folder.join("dangling")).unwrap();
+        let reason = refused(&folder.join("dangling"));
+        assert!(reason.contains("it is a symbolic link"), "{reason}");
+        assert!(!folder.join("missing").exists());
+        if chown(&path, Some(54321), None).is_ok() {
+            let reason = refused(&path);
+            assert!(reason.contains("run `chown 0 "), "{reason}");
+        } else {
+            eprintln!("not run in part: only root can give a file to another user");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn a_file_that_was_moved_away_is_followed_by_a_new_one() {
         let path = std::env::temp_dir().join(format!("portal-chat-events-{}", std::process::id()));
         let moved = path.with_extension("1");
@@ -319,7 +366,10 @@ mod tests {
     #[test]
     fn a_fifo_gets_events_if_it_has_a_reader() {
         let path = std::env::temp_dir().join(format!("portal-chat-fifo-{}", std::process::id()));
-        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        let made = std::process::Command::new("mkfifo")
+            .args(["-m", "600"])
+            .arg(&path)
+            .status();
         assert!(made.unwrap().success());
         let mut events = Events::new(Clock::new());
         let Err(refused) = start_event_file(events.add_reader(8), &path, None) else {
@@ -344,6 +394,12 @@ mod tests {
     fn after_a_torn_line_the_next_event_begins_on_its_own() {
         let path = std::env::temp_dir().join(format!("portal-chat-torn-{}", std::process::id()));
         std::fs::write(&path, "{\"time\":").unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&path, mode).unwrap();
+        }
         let mut events = Events::new(Clock::new());
         let thread = start_event_file(events.add_reader(8), &path, None).unwrap();
         events.emit(|| ChatEvent::ShuttingDown { why: None });

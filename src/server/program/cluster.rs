@@ -67,7 +67,7 @@ impl ClusterArguments {
 /// Reads the Redis password. It is not an option's value, because every user of the machine can
 /// read command lines.
 fn secret(file: &Path) -> Result<String, clap::Error> {
-    text_file::read_password(file).map_err(|error| bad_file(format!("--cluster-secret {error}")))
+    text_file::read_secret_line(file).map_err(|error| bad_file(format!("--cluster-secret {error}")))
 }
 
 fn cluster_id(text: &str) -> Result<String, &'static str> {
@@ -162,6 +162,42 @@ pub(super) fn elsewhere(server: &Server) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn the_redis_password_is_in_a_file_for_its_owner_alone() {
+        use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
+        let folder = std::env::temp_dir().join(format!("portal-chat-redis-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (file, link) = (folder.join("secret"), folder.join("link"));
+        std::fs::write(&file, "open sesame\n").unwrap();
+        let mode = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&file, mode).unwrap();
+        };
+        mode(0o600);
+        assert_eq!(secret(&file).unwrap(), "open sesame");
+        let refused = |file: &Path| secret(file).unwrap_err().to_string();
+        mode(0o640);
+        let reason = refused(&file);
+        assert!(
+            reason.contains("--cluster-secret ") && reason.contains("`chmod go= "),
+            "{reason}"
+        );
+        mode(0o600);
+        symlink("secret", &link).unwrap();
+        assert_eq!(secret(&link).unwrap(), "open sesame");
+        if lchown(&link, Some(54321), None).is_ok() {
+            let reason = refused(&link);
+            assert!(reason.contains("`chown -h 0 "), "{reason}");
+            chown(&file, Some(54321), None).unwrap();
+            let reason = refused(&file);
+            assert!(reason.contains("`chown 0 "), "{reason}");
+        } else {
+            eprintln!("not run in part: only root can give a file to another user");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn long_names_of_machines_that_differ_at_their_end_give_different_ids() {
