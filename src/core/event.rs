@@ -18,7 +18,7 @@ use portal_wire::{CloseReason, ErrorCode, Port, printable};
 use crate::tick::{Tick, Ticks};
 
 pub use chat_event::{ChatEvent, Place, SocketCall};
-pub use emit::{EventQueue, Events};
+pub use emit::{EventObserver, EventQueue, Events};
 pub use traffic_gate::TrafficGate;
 
 /// The reason in [`ChatEvent::LinesMissing`] if a reader's queue was full.
@@ -108,6 +108,10 @@ impl Event {
     /// An event of the current thread at the current time of day.
     pub fn new(tick: Tick, kind: impl EventKind) -> Event {
         let (kind, fields) = kind.into_parts();
+        Event::of_parts(tick, kind, fields)
+    }
+
+    fn of_parts(tick: Tick, kind: &'static str, fields: Vec<Field>) -> Event {
         Event {
             tick,
             time: SystemTime::now(),

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use portal_net::lock::Mutex;
 
 use super::traffic_gate::TrafficGate;
-use super::{ChatEvent, Event, EventKind, SocketCall};
+use super::{ChatEvent, Event, EventKind, Field, SocketCall};
 use crate::clock::Clock;
 use crate::seat::Passcode;
 use crate::tick::Tick;
@@ -21,6 +21,9 @@ pub struct Events {
     with_passcodes: bool,
     with_calls: bool,
     readers: Vec<Reader>,
+    observer: Option<Arc<dyn EventObserver>>,
+    /// Number of events that found a reader's queue full, for all readers together.
+    dropped: Arc<AtomicU64>,
     /// Recent failures, under a leaf lock that all handles share.
     failures: Arc<Mutex<HashMap<FailureKey, Repeats>>>,
 }
@@ -67,6 +70,14 @@ enum Volume {
     Call,
 }
 
+/// Observes each event when it is emitted, for example to count it. Unlike a reader, it misses no
+/// event.
+pub trait EventObserver: Send + Sync {
+    /// An event of that kind is being emitted. The emitting thread may hold any lock, so this must
+    /// not block or take a lock.
+    fn observe(&self, kind: &'static str, fields: &[Field]);
+}
+
 /// One reader's queue of events.
 pub struct EventQueue {
     events: Receiver<Event>,
@@ -95,6 +106,8 @@ impl Events {
             with_passcodes: false,
             with_calls: false,
             readers: Vec::new(),
+            observer: None,
+            dropped: Arc::default(),
             failures: Arc::default(),
         }
     }
@@ -130,6 +143,17 @@ impl Events {
     pub fn add_gated_reader(&mut self, capacity: usize) -> (EventQueue, TrafficGate) {
         let gate = TrafficGate::new();
         (self.add(capacity, Some(gate.clone())), gate)
+    }
+
+    /// Sets the observer of the events of this handle and of clones made later. Socket calls are not
+    /// observed.
+    pub fn observe_with(&mut self, observer: Arc<dyn EventObserver>) {
+        self.observer = Some(observer);
+    }
+
+    /// The number of events that found a reader's queue full, for all readers and handles together.
+    pub fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
     }
 
     fn add(&mut self, capacity: usize, gate: Option<TrafficGate>) -> EventQueue {
@@ -236,15 +260,28 @@ impl Events {
         };
         // Each gate is asked once, because asking it counts the event.
         let mut readers = self.readers.iter().filter(wants);
-        let Some(mut reader) = readers.next() else {
+        let first = readers.next();
+        let observer = self.observer.as_ref().filter(|_| volume != Volume::Call);
+        if first.is_none() && observer.is_none() {
             return;
-        };
-        let event = Event::new(self.clock.now(), kind());
+        }
+        let (kind, fields) = kind().into_parts();
+        if let Some(observer) = observer {
+            observer.observe(kind, &fields);
+        }
+        let Some(mut reader) = first else { return };
+        let event = Event::of_parts(self.clock.now(), kind, fields);
         for next in readers {
-            reader.queue(volume, event.clone());
+            self.queue(reader, volume, event.clone());
             reader = next;
         }
-        reader.queue(volume, event);
+        self.queue(reader, volume, event);
+    }
+
+    fn queue(&self, reader: &Reader, volume: Volume, event: Event) {
+        if !reader.queue(volume, event) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A passcode for an event, if passcodes are shown.
@@ -260,15 +297,18 @@ impl Events {
 
 impl Reader {
     /// Only changes may use the second half of the queue, so that traffic can't displace them.
-    fn queue(&self, volume: Volume, event: Event) {
+    /// Returns `false` if the event is dropped.
+    fn queue(&self, volume: Volume, event: Event) -> bool {
         let has_room = volume == Volume::Change
             || self
                 .events
                 .capacity()
                 .is_none_or(|most| self.events.len() < most.div_ceil(2));
-        if !has_room || self.events.try_send(event).is_err() {
+        let is_queued = has_room && self.events.try_send(event).is_ok();
+        if !is_queued {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        is_queued
     }
 }
 
@@ -322,6 +362,42 @@ mod tests {
             (1, 3, 0)
         );
         assert_eq!((quick.events().len(), quick.take_dropped()), (4, 0));
+    }
+
+    #[test]
+    fn an_observer_sees_every_event_but_socket_calls_also_without_readers() {
+        #[derive(Default)]
+        struct Kinds(Mutex<Vec<(&'static str, usize)>>);
+        impl EventObserver for Kinds {
+            fn observe(&self, kind: &'static str, fields: &[Field]) {
+                self.0.lock().push((kind, fields.len()));
+            }
+        }
+        let kinds = Arc::new(Kinds::default());
+        let mut events = Events::new(Clock::new());
+        events.observe_with(Arc::clone(&kinds) as _);
+        events.emit_traffic(|| ChatEvent::ShuttingDown { why: None });
+        let full = events.add_reader(1);
+        for _ in 0..3 {
+            events.emit(|| ChatEvent::Ticked { told: 7 });
+        }
+        let call = SocketCall {
+            call: "read",
+            address: None,
+            wanted: None,
+            got: None,
+            failed: None,
+            bytes: None,
+        };
+        events.show_calls();
+        events.emit_call(|| call);
+        let ticks = [("tick", 1); 3];
+        assert_eq!(
+            *kinds.0.lock(),
+            [&[("shutting-down", 0)][..], &ticks].concat()
+        );
+        assert_eq!(events.dropped().load(Ordering::Relaxed), 3);
+        assert_eq!(full.take_dropped(), 3);
     }
 
     #[test]
