@@ -22,8 +22,8 @@ pub use redactor::Redactor;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ use portal_net::{
 };
 use portal_web::event::{EntranceEvent, emit_refused};
 use portal_web::http::{self, Hosts, Refusal, RefusedRequest, Request, Rules};
+use portal_web::status::{self, Status};
 use viewers::{Viewers, Watching};
 
 /// Time without an update after which a viewer gets a keepalive comment.
@@ -83,6 +84,8 @@ struct BoardState {
     /// Connections that have not requested events yet.
     callers: Arc<PendingConnections>,
     viewers: Arc<Viewers>,
+    /// The state of the server, which the board answers besides its own paths. Set at most once.
+    status: OnceLock<Arc<dyn Status>>,
     port: Port,
     rules: Rules,
     /// Receives the events for refused requests. A replay has none.
@@ -155,6 +158,7 @@ impl Board {
             is_stopping: AtomicBool::new(false),
             callers: Arc::new(PendingConnections::new(PendingLimits::default())),
             viewers: Arc::new(Viewers::new(limits::VIEWERS)),
+            status: OnceLock::new(),
             port: listener.port(),
             rules: Rules {
                 hosts: Hosts::new(names),
@@ -191,6 +195,12 @@ impl Board {
     /// Returns the address of the page.
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
+    }
+
+    /// Also answers requests for the state of the server, from now on.
+    pub fn answer_status(&self, status: Arc<dyn Status>) {
+        // A second state would be that of the same server.
+        let _ = self.shared.status.set(status);
     }
 
     /// Returns the current number of viewers.
@@ -270,7 +280,12 @@ fn serve(shared: &BoardState, caller: Pending) -> io::Result<()> {
         }
         path => match PARTS.iter().find(|(there, ..)| *there == path) {
             Some((_, kind, part)) => http::answer(stream, &request, kind, part),
-            None => refuse(shared, stream, &request.refused(Refusal::NotFound)),
+            None => {
+                let status = shared.status.get();
+                let answer = status.and_then(|status| status::answer(stream, &request, &**status));
+                answer
+                    .unwrap_or_else(|| refuse(shared, stream, &request.refused(Refusal::NotFound)))
+            }
         },
     }
 }

@@ -385,7 +385,18 @@ fn head(status: &str, kind: &str, loads: &str) -> String {
 
 /// Answers with a complete document.
 pub fn answer(stream: &Stream, request: &Request, kind: &str, body: &str) -> io::Result<()> {
-    let head = head("200 OK", kind, OWN_PARTS);
+    answer_with(stream, request, "200 OK", kind, body)
+}
+
+/// Answers with a complete document and that status.
+pub(super) fn answer_with(
+    stream: &Stream,
+    request: &Request,
+    status: &str,
+    kind: &str,
+    body: &str,
+) -> io::Result<()> {
+    let head = head(status, kind, OWN_PARTS);
     send(
         stream,
         &(head + &length(body)),

@@ -1,5 +1,5 @@
-//! A minimal HTTP server with an upgrade to WebSocket, and the chat page. The board uses the same
-//! HTTP server for its own page.
+//! A minimal HTTP server with an upgrade to WebSocket, the chat page, and the state of the server
+//! for programs. The board uses the same HTTP server for its own page.
 
 pub mod event;
 mod fields;
@@ -8,6 +8,7 @@ mod hosts;
 pub mod http;
 mod page;
 mod refusal;
+pub mod status;
 mod upgrade;
 
 pub use hosts::Authority;
