@@ -22,7 +22,7 @@
 //! | `portal-backplane` ([`cluster`], with the feature `cluster`) | several servers as one chat, over Redis | sockets and sessions |
 //! | `portal-board` ([`board`]) | a web page that shows the inside of a running server, or of a recorded run | anything but events |
 //! | `portal-entrances` | browsers, the single port, callbacks, the TLS portal, and the protocols that clients speak there | the rules of a session |
-//! | `portal-web` | HTTP, as far as the chat page and the board need it, and the chat page | the chat protocol |
+//! | `portal-web` | HTTP, as far as the chat page and the board need it, the chat page, and the paths of `--metrics` | the chat protocol |
 //! | `portal-accounts` ([`accounts`]) | names and passwords in a file | who is connected |
 //! | `portal-tls` (with the feature `tls`) | certificates, fingerprints, and the servers that a client trusts | sockets |
 //! | `portal-cli` | command lines, text files that people edit, output that can fail, signals, the terminal | what the programs do |
@@ -70,6 +70,8 @@
 //! | `room-50005` | 1 per room | `accept` | accepts members; at the end joins the room's threads and frees the port |
 //! | `timer-50005` | 1 per room | its channel | expires reservations |
 //! | `member-1` …, `writer-50005` | 1 each per member; before the passcode, see `portal-tls-1` | `read`, its channel | works like a worker and its timer |
+//! | `metrics-9464` | 1, with `--metrics` | `accept` | accepts programs that ask for the state of the server |
+//! | `scrape-1` … | at most 64 | `read` | answers one of them |
 //! | `console`, `event-file` | 1 each | their queue of events | writes them, so that no other thread waits for a terminal or a disk |
 //! | `board-8050`, `board-feed` | 1 each, with `--board` | `accept`, its queue of events | accepts viewers; turns events into the board's state |
 //! | `cluster-out` | 1, with `--cluster` | its queue | sends this server's requests to Redis, and renews its lease |
@@ -169,7 +171,7 @@ pub use {
     portal_accounts as accounts, portal_board as board,
     portal_core::{self as core, chat, clock, notify, outbox, seat, tick},
     portal_net as net,
-    portal_server::{event, limits, program, start as server},
+    portal_server::{event, limits, metrics, program, start as server},
     portal_wire as wire,
 };
 

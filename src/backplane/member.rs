@@ -104,7 +104,7 @@ impl RedisBackplane {
     }
 
     /// Returns whether Redis is reachable.
-    pub(crate) fn is_up(&self) -> bool {
+    pub fn is_up(&self) -> bool {
         self.shared.is_up()
     }
 

@@ -4,6 +4,7 @@
 
 pub mod event;
 pub mod limits;
+pub mod metrics;
 pub mod program;
 pub mod start;
 

@@ -50,6 +50,9 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
         cluster,
         event_file,
         event_file_most,
+        metrics,
+        // No option sets it.
+        counters: _,
     } = settings;
     let mut lines = Lines::default();
     lines.add("PORT", port);
@@ -124,6 +127,7 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
         None => lines.add("--web", OFF),
     }
     lines.add("--board", or(*board, OFF));
+    lines.add("--metrics", or(*metrics, OFF));
     #[cfg(feature = "cluster")]
     match cluster {
         Some(ClusterSettings {

@@ -130,6 +130,10 @@ struct ServerArguments {
     /// messages unless --show-messages is given
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = socket_address, help_heading = WHAT)]
     board: Option<SocketAddr>,
+    /// Serve the state of the server to programs: /healthz, /readyz and, for Prometheus, /metrics
+    /// [default: 127.0.0.1:9464]; the board serves these paths, too
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = METRICS, value_parser = socket_address, help_heading = WHAT)]
+    metrics: Option<SocketAddr>,
     /// Require TLS on all TCP ports, with the certificate in the file CERT and its key in KEY (PEM)
     /// [default: a certificate that is generated once and kept in portal-chat-cert.pem]; closes the
     /// UDP portal
@@ -187,6 +191,10 @@ pub(super) const MORE: &str = "More than one server";
 
 /// The board's default address, on this machine only.
 const BOARD: &str = "127.0.0.1:8050";
+
+/// The default address for metrics, on this machine only. OpenTelemetry's exporters for Prometheus
+/// use the same port.
+const METRICS: &str = "127.0.0.1:9464";
 
 /// The browser entrance's default address, on this machine only.
 const WEB: &str = "127.0.0.1:8080";
@@ -278,6 +286,7 @@ pub(super) fn parse(
 fn with_joined_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
     let words = join_value(words, "--board", is_address);
+    let words = join_value(words, "--metrics", is_address);
     let words = join_value(words, "--web", |word| web_address(word).is_ok());
     join_files(words)
 }
@@ -387,6 +396,8 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
         board: arguments.board,
         event_file: arguments.events,
         event_file_most: arguments.events_max,
+        metrics: arguments.metrics,
+        counters: None,
     });
     if let Some(conflict) = port_conflict(&settings) {
         return Err(bad_options(conflict));
@@ -660,6 +671,20 @@ mod tests {
         assert_eq!(
             board("--board=[::1]:81").board,
             Some("[::1]:81".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn the_metrics_are_on_this_machine_alone_unless_an_address_is_given() {
+        let metrics = |line| parsed(line).unwrap().metrics;
+        assert_eq!(metrics(""), None);
+        assert!(metrics("--metrics 6000").unwrap().ip().is_loopback());
+        let elsewhere = Some("[::]:9100".parse().unwrap());
+        assert_eq!(metrics("--metrics [::]:9100"), elsewhere);
+        let error = parsed("--board --metrics 127.0.0.1:8050").unwrap_err();
+        assert!(
+            error.contains("--metrics 127.0.0.1:8050 both need port 8050"),
+            "{error}"
         );
     }
 

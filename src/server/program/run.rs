@@ -26,6 +26,7 @@ use crate::files::{could_be_made, make_usual_folder_of};
 use crate::interfaces::{address_for_others, default_route, interfaces, table};
 use crate::invocation::Invocation;
 use crate::limits;
+use crate::metrics::ServerStatus;
 use crate::net::Host;
 use crate::output::{self, Output, counted};
 use crate::signals::{self, Listening, Signal};
@@ -36,6 +37,7 @@ use crate::terminal::{
     TypeAhead, Typed, columns, has_terminal, is_in_foreground, is_interactive, unknown_time_zone,
 };
 use crate::threads;
+use crate::web::status::StatusServer;
 use crate::wire::printable_lines;
 
 /// Interval at which a program in the background checks whether it has moved to the foreground.
@@ -76,7 +78,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Err(reason) => return refuse(&reason),
         }
     }
-    match serve(&settings, tls.as_ref(), &about_tls) {
+    match serve(*settings, tls.as_ref(), &about_tls) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => refuse(&reason),
     }
@@ -125,12 +127,14 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
     let mut events = Events::new(clock.clone());
     let event_file = event_file(&settings, &mut events)?;
     let board = board(&settings, &mut events)?;
+    let (_, metrics) = status(&mut settings, &mut events, board.as_ref())?;
     let signal = events.add_reader(limits::EVENT_QUEUE);
     let in_time_wait = Server::check(&settings, clock, events.clone());
     let in_time_wait = in_time_wait.map_err(|error| error.to_string())?;
     print(&damaged_accounts(&signal))?;
     drop(events);
     drop(board);
+    drop(metrics);
     if let Some(event_file) = event_file {
         event_file.finish();
     }
@@ -199,7 +203,7 @@ fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
     ExitCode::from(REFUSED)
 }
 
-fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Result<(), String> {
+fn serve(mut settings: Settings, files: Option<&TlsFiles>, about_tls: &str) -> Result<(), String> {
     // Handle signals first, so that a Ctrl-C during startup also cleans up.
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     raise_descriptor_limit();
@@ -212,9 +216,10 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     if settings.show_messages {
         events.show_texts();
     }
-    let event_file = event_file(settings, &mut events)?;
+    let event_file = event_file(&settings, &mut events)?;
     let console_queue = (!settings.quiet).then(|| events.add_reader(limits::EVENT_QUEUE));
-    let board = board(settings, &mut events)?;
+    let board = board(&settings, &mut events)?;
+    let (status, metrics) = status(&mut settings, &mut events, board.as_ref())?;
 
     // Nothing needs to be cleaned up yet, and startup may wait for a port, so the first signal
     // exits at once.
@@ -223,7 +228,7 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
         make_usual_folder_of(accounts)
             .map_err(|error| AccountError::File(accounts.clone(), error).to_string())?;
     }
-    let server = Server::start(settings, clock.clone(), events.clone())
+    let server = Server::start(&settings, clock.clone(), events.clone())
         .map_err(|error| error.to_string())?;
     signals.ending.store(false, Ordering::Release);
     // Closing a terminal also sends SIGHUP, and in that case the server must stop. A service has no
@@ -235,10 +240,14 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     };
     signals.reads_anew.store(reads_anew, Ordering::Release);
     let server = Arc::new(server);
+    if let Some(status) = &status {
+        status.has_started(&server);
+    }
     // Set only here.
     let _ = asked.set(Arc::downgrade(&server));
     let shown_at = board.as_ref().map(Board::address);
-    let mut greeting = welcome(settings, about_tls, &server, shown_at);
+    let asked_at = metrics.as_ref().map(StatusServer::address);
+    let mut greeting = welcome(&settings, about_tls, &server, (shown_at, asked_at));
     if is_interactive()
         && let Some(sentence) = unknown_time_zone()
     {
@@ -262,6 +271,9 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     };
     let why = console.serve_until_stopped(&server, &signals, read_anew);
     signals.ending.store(true, Ordering::Release);
+    if let Some(status) = &status {
+        status.will_stop();
+    }
     server.will_stop(&why.to_string());
     let Console {
         printing,
@@ -283,6 +295,7 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     ticker.stop();
     drop(events);
     drop(board);
+    drop(metrics);
     for reader in std::iter::once(printing).chain(event_file) {
         reader.finish();
     }
@@ -547,6 +560,34 @@ fn board(settings: &Settings, events: &mut Events) -> Result<Option<Board>, Stri
     board.map(Some).map_err(|error| no_board(address, &error))
 }
 
+/// Starts the listener of `--metrics`, and counts if it or a board may be asked.
+fn status(
+    settings: &mut Settings,
+    events: &mut Events,
+    board: Option<&Board>,
+) -> Result<(Option<Arc<ServerStatus>>, Option<StatusServer>), String> {
+    if settings.metrics.is_none() && board.is_none() {
+        return Ok((None, None));
+    }
+    let (status, counters) = ServerStatus::new(settings, events);
+    settings.counters = Some(counters);
+    if let Some(board) = board {
+        board.answer_status(Arc::clone(&status) as _);
+    }
+    let Some(address) = settings.metrics else {
+        return Ok((Some(status), None));
+    };
+    let names = settings.web.as_ref().map_or(&[][..], |web| &web.names);
+    let answering = Arc::clone(&status) as _;
+    let server = StatusServer::start(address, answering, settings.tls.as_ref(), names);
+    let server = server.map_err(|error| {
+        format!(
+            "--metrics can't listen on {address} ({error}): choose another --metrics ADDRESS:PORT"
+        )
+    })?;
+    Ok((Some(status), Some(server)))
+}
+
 fn no_board(address: SocketAddr, error: &io::Error) -> String {
     format!("the board can't listen on {address} ({error}): choose another --board ADDRESS:PORT")
 }
@@ -642,7 +683,7 @@ fn welcome(
     settings: &Settings,
     about_tls: &str,
     server: &Server,
-    board: Option<SocketAddr>,
+    (board, metrics): (Option<SocketAddr>, Option<SocketAddr>),
 ) -> String {
     let is_secured = settings.tls.is_some();
     let portal = server.portal();
@@ -682,6 +723,10 @@ fn welcome(
     if let Some(board) = board {
         let page = page(board, is_secured);
         text += &format!("board    {page}  shows the inside of the server in a browser\n");
+    }
+    if let Some(metrics) = metrics {
+        let page = page(metrics, is_secured);
+        text += &format!("metrics  {page}metrics  numbers for Prometheus; /healthz and /readyz\n");
     }
     if let Some(web) = server.web() {
         let page = page(web, is_secured);

@@ -32,6 +32,7 @@ enum Whose {
     Worker { portal: u16, workers: usize },
     Web,
     Board,
+    Metrics,
 }
 
 impl Whose {
@@ -41,6 +42,7 @@ impl Whose {
             Whose::Portal | Whose::Worker { .. } => None,
             Whose::Web => Some("--web"),
             Whose::Board => Some("--board"),
+            Whose::Metrics => Some("--metrics"),
         }
     }
 }
@@ -56,7 +58,7 @@ impl fmt::Display for Needed {
                     "PORT {portal} with --workers {workers} (ports {portal} to {last})"
                 )
             }
-            Whose::Web | Whose::Board => {
+            Whose::Web | Whose::Board | Whose::Metrics => {
                 let option = self.whose.option().unwrap_or_default();
                 write!(f, "{option} {}", self.address)
             }
@@ -88,7 +90,8 @@ impl fmt::Display for PortConflict {
 pub(crate) fn port_conflict(settings: &Settings) -> Option<PortConflict> {
     let web = settings.web.as_ref().map(|web| (Whose::Web, web.address));
     let board = settings.board.map(|board| (Whose::Board, board));
-    let wanted: Vec<Needed> = [web, board]
+    let metrics = settings.metrics.map(|metrics| (Whose::Metrics, metrics));
+    let wanted: Vec<Needed> = [web, board, metrics]
         .into_iter()
         .flatten()
         .map(|(whose, address)| Needed { whose, address })

@@ -134,6 +134,8 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
         Some(_) => (limits::VIEWERS + limits::HANDSHAKES, 2),
         None => (0, 0),
     };
+    // The accept thread, and one per request.
+    let metrics = settings.metrics.map_or(0, |_| 1 + limits::HANDSHAKES);
     let (browsers, door) = match &settings.web {
         // A browser in a seat has its own thread, besides the seat's worker.
         Some(_) => (seats, 1),
@@ -144,27 +146,41 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
     // descriptors run out.
     let has_pending = settings.tls.is_some() || settings.web.is_some();
     let pending = usize::from(has_pending) * limits::HANDSHAKES;
-    let parked =
-        (usize::from(has_pending) + usize::from(settings.board.is_some())) * limits::PARKED;
+    let parked = [
+        has_pending,
+        settings.board.is_some(),
+        settings.metrics.is_some(),
+    ]
+    .map(|has_callers| if has_callers { limits::PARKED } else { 0 })
+    .iter()
+    .sum::<usize>();
     // Per seat, a timer and a worker, or a timer and a connection's thread. The other four are the
     // ticker, the portal's two threads, and `liveness`.
     let needs = Needs {
-        threads: 2 * seats + 4 + viewers + board + browsers + door + limits::HANDSHAKES,
-        sockets: listeners + seats + viewers + board + browsers + door + pending + parked,
+        threads: 2 * seats + 4 + viewers + board + metrics + browsers + door + limits::HANDSHAKES,
+        sockets: listeners + seats + viewers + board + metrics + browsers + door + pending + parked,
     };
     budget::check(needs).map_err(|limits| StartError::Limits { seats, limits })
 }
 
 /// Returns the tap for all of the server's sockets. Each socket call becomes an event if any event
-/// reader wants socket calls.
+/// reader wants socket calls, and its bytes are counted if the settings have counters.
 fn tap(settings: &Settings, events: &Events) -> Tap {
     let mut tap = Tap {
         chop: settings.chop,
         trace: None,
     };
-    if events.want_calls() {
+    let counters = settings.counters.clone();
+    let wants_calls = events.want_calls();
+    if wants_calls || counters.is_some() {
         let events = events.clone();
         tap.trace = Some(Arc::new(move |call: &Call<'_>| {
+            if let Some(counters) = &counters {
+                counters.count_call(call);
+            }
+            if !wants_calls {
+                return;
+            }
             events.emit_call(|| SocketCall {
                 call: call.name,
                 address: call.address,
@@ -355,6 +371,7 @@ impl Server {
         let other_ports = [
             Some(port.get()),
             settings.board.map(|board| board.port()),
+            settings.metrics.map(|metrics| metrics.port()),
             listeners.web.as_ref().map(|web| web.port().get()),
         ];
         let dialer = Arc::new(Callbacks {
@@ -516,6 +533,12 @@ impl Server {
     /// Returns the server's state, for an entrance that is not started here.
     pub fn state(&self) -> &Arc<ServerState> {
         &self.state
+    }
+
+    /// Returns a handle of the backplane, if this server is in a cluster.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn shared_cluster(&self) -> Option<&Arc<RedisBackplane>> {
+        self.cluster.as_ref()
     }
 
     /// Returns the backplane, if this server is in a cluster.

@@ -3,10 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Ticks;
 use crate::limits;
+use crate::metrics::Counters;
 use crate::net::{Host, Network, TlsServer};
 use crate::seat::Timeouts;
 use crate::wire::Revision;
@@ -126,6 +128,10 @@ pub struct Settings {
     pub event_file: Option<PathBuf>,
     /// The length at which that file is rotated, in bytes.
     pub event_file_most: Option<u64>,
+    /// The address at which programs ask for the state of the server.
+    pub metrics: Option<SocketAddr>,
+    /// Counts the bytes of all sockets. No option sets it.
+    pub counters: Option<Arc<Counters>>,
 }
 
 impl Settings {
@@ -188,6 +194,8 @@ impl Default for Settings {
             cluster: None,
             event_file: None,
             event_file_most: None,
+            metrics: None,
+            counters: None,
         }
     }
 }
