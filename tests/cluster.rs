@@ -501,6 +501,58 @@ fn long_outage_reports_missing_messages() {
     bob.line_with("number 4.");
 }
 
+/// The memory of a key, in bytes; 0 if it does not exist.
+fn memory_of(engine: &Engine, key: &str) -> u64 {
+    let answer = engine.ask(&format!("MEMORY USAGE portal-chat:{key} SAMPLES 0"));
+    answer.trim().trim_start_matches(':').parse().unwrap_or(0)
+}
+
+#[test]
+fn long_messages_fill_no_more_of_redis_than_a_stream_may_have() {
+    const MEBIBYTE: u64 = 1 << 20;
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let mut alice = person(&one, "alice");
+    let mut bob = person(&two, "bob");
+    for client in [&mut alice, &mut bob] {
+        join(client, "lobby");
+    }
+    let text = "x".repeat(8000);
+    let in_lobby = |text: &str| in_room("lobby", text);
+    // 16 MB each: more bytes than a stream may have, and far fewer entries than it may have.
+    for message in [&in_lobby as &dyn Fn(&str) -> String, &public] {
+        for number in 0..2000 {
+            alice.send_line(&message(&format!("{number}.{text}")));
+            alice.line_with("SENT");
+            // A server that reads in time misses nothing.
+            bob.line_with(&format!("<message>{number}.xxx"));
+        }
+    }
+    for stream in ["room:lobby", "all"] {
+        let memory = memory_of(&engine, stream);
+        assert!(
+            (3 * MEBIBYTE..10 * MEBIBYTE).contains(&memory),
+            "{stream}: {memory}"
+        );
+    }
+    // A room that has ended keeps none of it.
+    for client in [&mut alice, &mut bob] {
+        client.send_line(&command("LEAVE", "<room>lobby</room>"));
+        client.line_with("<command>LEFT</command>");
+    }
+    let until = std::time::Instant::now() + PATIENCE;
+    while memory_of(&engine, "room:lobby") > MEBIBYTE {
+        assert!(
+            std::time::Instant::now() < until,
+            "its messages are still there"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(memory_of(&engine, "room:lobby:bytes"), 0);
+}
+
 #[test]
 fn name_is_taken_over_from_another_server() {
     let Some(redis) = Redis::start() else {

@@ -11,4 +11,6 @@ if there then push('room:' .. room, 'k', 'left', 'w', spelled) end
 push('room:' .. room, 'k', 'joined', 'o', mine)
 redis.call('PERSIST', name)
 redis.call('PERSIST', name .. ':born')
+-- As long as there are messages from before the room last ended, they stay hidden.
+redis.call('PERSIST', name .. ':from')
 return { 'ok' }

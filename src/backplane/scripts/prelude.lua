@@ -3,6 +3,12 @@
 local p, id, incarnation = KEYS[1], ARGV[1], ARGV[2]
 -- Strings, because converting a number to one takes as long as a whole command.
 local KEEP, HOUR = '10000', '3600'
+-- Time after which the messages of a room that has ended are removed, in seconds.
+local SOON = '60'
+-- The number of entries alone would not limit the memory of a stream, because an entry may have the
+-- size of the longest message. So the bytes of LARGE entries are counted: a stream has at most
+-- 2 * HALF of them, and KEEP entries that are smaller.
+local LARGE, HALF = 512, 4 * 1024 * 1024
 
 -- Returns whether an owner's server holds its lease under that incarnation. An owner begins with a
 -- server's id and incarnation.
@@ -11,12 +17,30 @@ local function alive(owner)
   return redis.call('GET', p .. 'srv:' .. server) == its_boot
 end
 
+-- Counts a large entry. When HALF is reached, removes all entries up to the one at which it was
+-- reached before.
+local function limit_bytes(stream, entry, size)
+  local key = p .. stream .. ':bytes'
+  if redis.call('HINCRBY', key, 'new', size) > HALF then
+    local mark = redis.call('HGET', key, 'mark')
+    if mark then redis.call('XTRIM', p .. stream, 'MINID', mark) end
+    redis.call('HSET', key, 'mark', entry, 'new', 0)
+  end
+  redis.call('EXPIRE', key, 2 * HOUR)
+end
+
 -- Appends to a stream, and returns the new entry's id. The ids are 0-1, 0-2 and so on without a
 -- gap, so a reader detects missed entries.
 local function push(stream, ...)
   local entry = redis.call('XADD', p .. stream, 'MAXLEN', '~', KEEP, '0-*', ...)
   -- A stream that was deleted begins again at 1. This count lets its readers detect that.
-  if entry == '0-1' then redis.call('INCR', p .. stream .. ':born') end
+  if entry == '0-1' then
+    redis.call('INCR', p .. stream .. ':born')
+    redis.call('DEL', p .. stream .. ':bytes')
+  end
+  local size = 0
+  for i = 1, select('#', ...) do size = size + #select(i, ...) end
+  if size > LARGE then limit_bytes(stream, entry, size) end
   return entry
 end
 
@@ -43,14 +67,17 @@ local function forget_inbox(server)
 end
 
 -- Ends a room that has no members: removes it from the list, and hides its messages from the next
--- members.
+-- members. The messages are removed SOON, when every server has read them; large ones at once, so
+-- that a client that opens one room after another can't fill the memory. Then the stream begins
+-- again, and so does what is hidden.
 local function end_if_empty(room)
   local key = p .. 'room:' .. room
   if redis.call('HLEN', key .. ':members') > 0 then return end
   redis.call('HDEL', p .. 'rooms', room)
   redis.call('DEL', key .. ':topic')
-  redis.call('SET', key .. ':from', last('room:' .. room), 'EX', HOUR)
-  redis.call('EXPIRE', key, HOUR)
+  if redis.call('DEL', key .. ':bytes') == 1 then redis.call('XTRIM', key, 'MAXLEN', 1) end
+  redis.call('SET', key .. ':from', last('room:' .. room), 'EX', SOON)
+  redis.call('EXPIRE', key, SOON)
   redis.call('EXPIRE', key .. ':born', 2 * HOUR)
 end
 

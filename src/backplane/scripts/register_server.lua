@@ -2,7 +2,7 @@
 -- use if none exists.
 local lease, rules, info, fresh = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 -- Check the permission for each command now, because the error of a script would not name it.
-for command in string.gmatch('DEL EXISTS EXPIRE GET HDEL HGET HGETALL HKEYS HLEN HSET HSETNX HVALS INCR PERSIST PEXPIRE '
+for command in string.gmatch('DEL EXISTS EXPIRE GET HDEL HGET HGETALL HINCRBY HKEYS HLEN HSET HSETNX HVALS INCR PERSIST PEXPIRE '
     .. 'PTTL SET TIME XADD XINFO XRANGE XREAD XREVRANGE XTRIM', '%S+') do
   local known, allowed = pcall(redis.acl_check_cmd, command, command == 'XINFO' and 'STREAM' or p, p, p)
   if not known or not allowed then return { 'missing', command, known and '1' or '0' } end
