@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::chat::Connection;
 use crate::clock::{Alarm, Deadline, Tick};
@@ -23,7 +24,7 @@ pub struct Seats {
     seats: Vec<SharedSeat>,
     stack: Mutex<WorkloadStack>,
     passcodes: PasscodeKind,
-    per_address: Option<SeatsPerAddress>,
+    per_address: SeatsPerAddress,
     events: Events,
 }
 
@@ -116,7 +117,7 @@ impl SharedSeat {
 
 /// Number of seats that each address has reserved or taken (`--max-per-ip`).
 struct SeatsPerAddress {
-    most: usize,
+    most: AtomicUsize,
     /// The counts of addresses that have a seat, under a leaf lock.
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -126,7 +127,7 @@ impl SeatsPerAddress {
     fn count(&self, address: IpAddr) -> bool {
         let mut counts = self.counts.lock();
         let count = counts.entry(address).or_default();
-        let may = *count < self.most;
+        let may = *count < self.most.load(Ordering::Relaxed);
         *count += usize::from(may);
         may
     }
@@ -208,12 +209,18 @@ impl Seats {
             stack: Mutex::new(WorkloadStack::new(seats.iter().map(|seat| seat.port))),
             seats,
             passcodes,
-            per_address: most_per_address.map(|most| SeatsPerAddress {
-                most,
+            per_address: SeatsPerAddress {
+                most: AtomicUsize::new(most_per_address.unwrap_or(usize::MAX)),
                 counts: Mutex::default(),
-            }),
+            },
             events,
         }
+    }
+
+    /// Changes the limit on the seats of one address. Seats that are taken stay taken.
+    pub fn limit_per_address(&self, most: Option<usize>) {
+        let most = most.unwrap_or(usize::MAX);
+        self.per_address.most.store(most, Ordering::Relaxed);
     }
 
     /// Takes the seats without a listening worker (`missing`) off the stack.
@@ -263,9 +270,7 @@ impl Seats {
     /// [`NoSeat`], with the reason.
     pub fn take(&self, address: IpAddr) -> Result<HeldSeat<'_>, NoSeat> {
         let address = host_of(address);
-        if let Some(per_address) = &self.per_address
-            && !per_address.count(address)
-        {
+        if !self.per_address.count(address) {
             return Err(NoSeat::AddressHasItsShare);
         }
         // The stack's lock is released before the seat's is taken. In between, only this thread has
@@ -336,8 +341,7 @@ impl Seats {
     /// one, if passcodes are shown.
     pub(crate) fn put_back(&self, token: PortToken, passcode: Option<String>) {
         let port = token.port();
-        if self.per_address.is_some()
-            && let Some(shared) = self.seat(token.seat())
+        if let Some(shared) = self.seat(token.seat())
             && let Some(address) = shared.with_seat(|occupied| occupied.counted.take())
         {
             self.uncount(address);
@@ -350,9 +354,7 @@ impl Seats {
     }
 
     fn uncount(&self, address: IpAddr) {
-        if let Some(per_address) = &self.per_address {
-            per_address.uncount(address);
-        }
+        self.per_address.uncount(address);
     }
 }
 
@@ -402,6 +404,19 @@ mod tests {
             assert!(held.is_ok(), "the previous one was dropped");
             assert!(seats.take(HERE).is_err(), "one at a time");
         }
+        assert_eq!(seats.free_ports().len(), 4);
+    }
+
+    #[test]
+    fn a_new_limit_counts_the_seats_that_are_taken() {
+        let (seats, _) = seats(4, None);
+        let taken = (seats.take(HERE), seats.take(HERE));
+        seats.limit_per_address(Some(2));
+        assert!(seats.take(HERE).is_err(), "it has two");
+        seats.limit_per_address(Some(3));
+        assert!(seats.take(HERE).is_ok());
+        drop(taken);
+        seats.limit_per_address(None);
         assert_eq!(seats.free_ports().len(), 4);
     }
 

@@ -14,6 +14,7 @@ use crate::outbox::Queued;
 use crate::panics::Panics;
 use crate::room_manager::RoomManager;
 use crate::seats::{Seats, SharedSeat};
+use portal_net::lock::Mutex;
 use portal_wire::{CloseReason, ServerDoc};
 
 /// The state of a running server. Each field has its own lock.
@@ -36,8 +37,9 @@ pub struct ServerState {
     pub backplane: Arc<dyn Backplane>,
     /// The rules for names.
     pub logins: Logins,
-    /// The message rate that one client may reach, if it is limited, and the length of a tick.
-    pub rate: Option<(Rate, Duration)>,
+    /// The message rate that one client may reach, if it is limited, and the length of a tick. It
+    /// applies to the sessions that begin from now on. A leaf lock.
+    pub rate: Mutex<Option<(Rate, Duration)>>,
 }
 
 /// The rules for names.
@@ -46,8 +48,8 @@ pub struct Logins {
     pub accounts: Option<Arc<dyn Accounts>>,
     /// Delays logins after wrong passwords.
     pub guesses: LoginThrottle,
-    /// The notice for each client that logs in.
-    pub message_of_the_day: Option<String>,
+    /// The notice for each client that logs in. A leaf lock.
+    pub message_of_the_day: Mutex<Option<String>>,
 }
 
 impl ServerState {

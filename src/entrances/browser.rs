@@ -25,7 +25,7 @@ use portal_net::{
     Host, Listener, Pending, PendingConnections, Port, Stream, Tap, is_timeout, reachable,
 };
 use portal_web::event::{EntranceEvent, emit_refused};
-use portal_web::http::{self, Refusal, RefusedRequest, Rules};
+use portal_web::http::{self, Refusal, RefusedRequest, SharedRules};
 use portal_web::{Page, upgrade};
 use portal_wire::{CloseReason, ErrorCode, Handshake, ServerDoc};
 
@@ -43,7 +43,7 @@ pub struct BrowserEntrance {
     pub factory: ConnectionFactory,
     /// Browsers that do not have a seat yet.
     pub callers: Arc<PendingConnections>,
-    pub rules: Rules,
+    pub rules: SharedRules,
     pub page: Arc<Page>,
     pub port: Port,
     /// Idle time after which a browser is pinged.
@@ -63,7 +63,7 @@ impl BrowserEntrance {
             .accept_each(listener, is_over, |stream, _| {
                 self.state.panics.caught(|| {
                     let door = self.clone();
-                    let share = self.rules.share_of(stream.peer());
+                    let share = self.rules.get().share_of(stream.peer());
                     self.callers.admit(stream, share, "browser", move |caller| {
                         door.state.panics.caught(|| door.serve(caller));
                     });
@@ -96,13 +96,14 @@ impl BrowserEntrance {
             events.emit(|| EntranceEvent::TlsFailed { port, peer, error });
             return Ok(None);
         }
-        let request = match http::read_request(caller, &self.rules)? {
+        let rules = self.rules.get();
+        let request = match http::read_request(caller, &rules)? {
             Ok(request) => request,
             Err(refused) => return self.refuse(stream, &refused),
         };
         match request.path.as_str() {
             "/" => self.page.answer(stream, &request).map(|()| None),
-            "/chat" => match upgrade(stream, &request, &self.rules.hosts)? {
+            "/chat" => match upgrade(stream, &request, &rules.hosts)? {
                 Ok(()) => {
                     stream.set_read_timeout(None)?;
                     let stream = stream.on_behalf_of(request.client);

@@ -6,6 +6,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fields::Fields;
@@ -14,6 +15,7 @@ use super::hosts::Authority;
 pub use super::hosts::Hosts;
 pub use super::refusal::{Refusal, RefusedRequest};
 use portal_net::limits;
+use portal_net::lock::Mutex;
 use portal_net::{HandshakeError, Network, Opening, Pending, Share, Stream};
 
 /// Maximum length of a request's first line, in bytes. RFC 9112 recommends at least 8000.
@@ -107,6 +109,30 @@ impl Rules {
         } else {
             Share::default()
         }
+    }
+}
+
+/// Rules that can be replaced while the server runs.
+#[derive(Clone, Default, Debug)]
+pub struct SharedRules(Arc<Mutex<Arc<Rules>>>);
+
+impl SharedRules {
+    pub fn new(rules: Rules) -> SharedRules {
+        SharedRules(Arc::new(Mutex::new(Arc::new(rules))))
+    }
+
+    /// Returns the present rules.
+    pub fn get(&self) -> Arc<Rules> {
+        Arc::clone(&self.0.lock())
+    }
+
+    /// Replaces the proxies, for the requests that arrive from now on.
+    pub fn set_proxies(&self, proxies: &[Network]) {
+        let mut rules = self.0.lock();
+        *rules = Arc::new(Rules {
+            hosts: rules.hosts.clone(),
+            proxies: proxies.to_vec(),
+        });
     }
 }
 

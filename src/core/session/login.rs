@@ -226,9 +226,9 @@ impl Session<'_, AtWorker<'_>> {
             port,
             name: name.to_string(),
         });
-        if let Some(text) = &self.state.logins.message_of_the_day {
-            self.outgoing
-                .answer(&ServerDoc::Notice(text.as_str().into()));
+        let greeting = self.state.logins.message_of_the_day.lock().clone();
+        if let Some(text) = greeting {
+            self.outgoing.answer(&ServerDoc::Notice(text.into()));
         }
     }
 

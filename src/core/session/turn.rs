@@ -91,7 +91,7 @@ impl<'s, R: Role> Session<'s, R> {
             outgoing: Outgoing::new(state, connection, role.port()),
             role,
             refusals: 0,
-            pace: state.rate.map(pace),
+            pace: state.rate.lock().map(pace),
             is_pace_notified: false,
             replies: TokenBucket::new(burst, per_tick, now),
             waiting: None,

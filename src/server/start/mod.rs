@@ -35,7 +35,7 @@ use crate::net::{
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
 use crate::threads::ThreadBudget;
 use crate::web::Page;
-use crate::web::http::{self, Hosts, Refusal, Rules};
+use crate::web::http::{self, Hosts, Refusal, Rules, SharedRules};
 use crate::wire::{CloseReason, ServerDoc};
 use budget::Needs;
 use late::{LateWorkers, MissingPort};
@@ -211,6 +211,8 @@ pub struct Server {
     portal: SocketAddr,
     /// The address of the browser entrance.
     web: Option<SocketAddr>,
+    /// The rules of the browser entrance.
+    web_rules: SharedRules,
     tick: Duration,
     tls: Option<TlsServer>,
     /// The port of each seat.
@@ -430,10 +432,10 @@ impl Server {
                 logins: Logins {
                     accounts: accounts.clone().map(|there| there as _),
                     guesses: LoginThrottle::default(),
-                    message_of_the_day: settings.message_of_the_day.clone(),
+                    message_of_the_day: Mutex::new(settings.message_of_the_day.clone()),
                 },
                 backplane,
-                rate: settings.rate.map(|rate| (rate, settings.tick)),
+                rate: Mutex::new(settings.rate.map(|rate| (rate, settings.tick))),
                 clock,
                 events,
                 panics: panics.clone(),
@@ -451,6 +453,7 @@ impl Server {
             udp: None,
             portal: settings.bind.at(port.get()),
             web: listeners.web.as_ref().map(BoundPort::address),
+            web_rules: SharedRules::default(),
             tick: settings.tick,
             tls: settings.tls.clone(),
             workers,
@@ -664,6 +667,10 @@ impl Server {
         settings: &Settings,
         own_callers: OwnCallers,
     ) -> Result<(), StartError> {
+        self.web_rules = SharedRules::new(Rules {
+            hosts: Hosts::new(&web.names),
+            proxies: web.trusted_proxies.clone(),
+        });
         let web_socket = Arc::new(WebSocket::new(settings.max_message));
         let no_descriptor = http::refusal(Refusal::Unavailable);
         let door = BrowserEntrance {
@@ -675,10 +682,7 @@ impl Server {
                 clock: self.state.clock.clone(),
             },
             callers: Arc::clone(&self.callers),
-            rules: Rules {
-                hosts: Hosts::new(&web.names),
-                proxies: web.trusted_proxies.clone(),
-            },
+            rules: self.web_rules.clone(),
             port: port.port(),
             page: Arc::new(Page {
                 board: settings.board,
