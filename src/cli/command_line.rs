@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser};
 use clap_complete::Shell;
 
@@ -39,7 +39,16 @@ pub fn read<C: Parser>(
     manual: &Manual,
     about: impl Fn(&C) -> &About,
 ) -> Result<C, ExitCode> {
-    let command_line = C::try_parse_from(words).map_err(|error| refuse::<C>(&error))?;
+    described(C::try_parse_from(words), manual, about)
+}
+
+/// Like [`read`], for a command line that has been parsed.
+pub fn described<C: Parser>(
+    parsed: Result<C, clap::Error>,
+    manual: &Manual,
+    about: impl Fn(&C) -> &About,
+) -> Result<C, ExitCode> {
+    let command_line = parsed.map_err(|error| refuse::<C>(&error))?;
     let About { completions, man } = about(&command_line);
     let mut command = C::command();
     let name = command.get_name().to_owned();
@@ -83,6 +92,30 @@ pub fn bad_options(sentence: impl std::fmt::Display) -> clap::Error {
 /// omits the usage.
 pub fn bad_file(sentence: impl std::fmt::Display) -> clap::Error {
     clap::Error::raw(ErrorKind::Io, format!("{sentence}\n"))
+}
+
+/// Returns clap's message on one line, without the usage.
+pub fn sentence_of(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let paragraphs = text.split("\n\n");
+    let sentences = paragraphs.take_while(|paragraph| {
+        !["Usage:", "For more", "  tip:"]
+            .iter()
+            .any(|begin| paragraph.starts_with(begin))
+    });
+    let sentences: Vec<&str> = sentences.map(str::trim).collect();
+    sentences.join("; ").replace('\n', " ")
+}
+
+/// Returns the option with a name like `key`, as the command line parser suggests it.
+pub fn similar(key: &str, command: &clap::Command) -> Option<String> {
+    let words = [command.get_name().to_owned(), format!("--{key}")];
+    let error = command.clone().try_get_matches_from(words).err()?;
+    match error.get(ContextKind::SuggestedArg) {
+        Some(ContextValue::String(option)) => Some(option.trim_start_matches('-').to_owned()),
+        _ => None,
+    }
 }
 
 /// Prints `text` and returns the exit code, for a program that was started only to print it.

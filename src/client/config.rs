@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::error::{ContextKind, ContextValue};
-
+use portal_cli::command_line::similar;
 use portal_cli::files;
 
 /// The default path of the settings file (see `--config`). `None` without a home directory.
@@ -161,16 +160,6 @@ fn unknown(key: &str, value: &str, command: &clap::Command) -> String {
             "there is no setting {key}; the settings are server, port, name and the options that \
              `chatclient --help` lists, without their dashes"
         ),
-    }
-}
-
-/// Returns the option with a similar name that the command line parser suggests.
-fn similar(key: &str, command: &clap::Command) -> Option<String> {
-    let words = ["chatclient".to_owned(), format!("--{key}")];
-    let error = command.clone().try_get_matches_from(words).err()?;
-    match error.get(ContextKind::SuggestedArg) {
-        Some(ContextValue::String(option)) => Some(option.trim_start_matches('-').to_owned()),
-        _ => None,
     }
 }
 

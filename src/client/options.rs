@@ -14,7 +14,9 @@ use clap::{ArgAction, CommandFactory as _, Parser, Subcommand, ValueEnum, value_
 use super::config::{self, Setting};
 use super::manual::MANUAL;
 use super::trace::TraceOut;
-use portal_cli::command_line::{About, bad_file, bad_value, join_value, read, refuse, revision};
+use portal_cli::command_line::{
+    About, bad_file, bad_value, join_value, read, refuse, revision, sentence_of,
+};
 use portal_cli::terminal::{History, is_interactive};
 use portal_cli::text_file::{self, Fault};
 use portal_net::limits;
@@ -325,20 +327,6 @@ const FINGERPRINT: &str = "--tls-fingerprint";
 fn is_option(word: &OsStr, option: &str) -> bool {
     let rest = word.to_str().and_then(|word| word.strip_prefix(option));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-}
-
-/// Returns clap's message on one line, without the usage.
-fn sentence_of(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let paragraphs = text.split("\n\n");
-    let sentences = paragraphs.take_while(|paragraph| {
-        !["Usage:", "For more", "  tip:"]
-            .iter()
-            .any(|begin| paragraph.starts_with(begin))
-    });
-    let sentences: Vec<&str> = sentences.map(str::trim).collect();
-    sentences.join("; ").replace('\n', " ")
 }
 
 fn options(read: ClientArguments) -> Result<Options, clap::Error> {

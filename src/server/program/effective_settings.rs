@@ -14,6 +14,17 @@ use portal_backplane::ClusterSettings;
 
 /// Returns one line per setting: the option and its value.
 pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
+    let settings = settings_in_force(settings, tls).into_iter();
+    settings
+        .map(|(option, value)| format!("  {option:<20} {value}\n"))
+        .collect()
+}
+
+/// Returns each option with its value.
+pub(super) fn settings_in_force(
+    settings: &Settings,
+    tls: Option<&TlsFiles>,
+) -> Vec<(String, String)> {
     // Name every field, so that a new setting can't be forgotten here.
     let Settings {
         port,
@@ -170,11 +181,11 @@ const NONE: &str = "none";
 const NEVER: &str = "never";
 
 #[derive(Default)]
-struct Lines(String);
+struct Lines(Vec<(String, String)>);
 
 impl Lines {
     fn add(&mut self, option: &str, value: impl Display) {
-        self.0 += &format!("  {option:<20} {value}\n");
+        self.0.push((option.to_owned(), value.to_string()));
     }
 }
 

@@ -58,6 +58,10 @@ pub(super) const MANUAL: Manual = Manual {
                     "portal-chat-cert.pem, portal-chat-key.pem",
                     "The certificate and key that --tls creates if it is given none.",
                 ),
+                Text(
+                    "Keys, accounts, the file of --cluster-secret and event files must belong to \
+                     the user who runs chatserver, or to root, and be closed to other users.",
+                ),
                 Item(
                     "/etc/default/chatserver",
                     "Options for the system's systemd unit.",
@@ -77,7 +81,9 @@ pub(super) const MANUAL: Manual = Manual {
                 ),
                 Item(
                     "SIGHUP",
-                    "With --tls CERT KEY, reload both files. Otherwise, same as SIGTERM.",
+                    "With --tls or --config, or without a terminal, reload the certificate, the \
+                     configuration file and the message of the day, and report the settings that \
+                     need a restart. Otherwise, same as SIGTERM.",
                 ),
                 Item(
                     "SIGTSTP, SIGCONT",

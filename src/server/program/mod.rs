@@ -3,11 +3,13 @@
 
 #[cfg(feature = "cluster")]
 mod cluster;
+mod config;
 mod effective_settings;
 mod identity;
 mod manual;
 mod operator;
 mod options;
+mod reload;
 mod run;
 
 pub use run::main;

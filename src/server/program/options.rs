@@ -7,13 +7,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum, value_parser};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum, value_parser};
 
 #[cfg(feature = "cluster")]
 use super::cluster;
+use super::config;
 use super::identity::TlsFiles;
 use super::manual::MANUAL;
-use crate::command_line::{About, bad_file, bad_options, join_value, read, refuse, revision};
+use crate::command_line::{
+    About, bad_file, bad_options, described, join_value, refuse, revision, sentence_of,
+};
 use crate::files::server_folder;
 use crate::lesson;
 use crate::limits;
@@ -162,6 +165,15 @@ struct ServerArguments {
     #[cfg(not(feature = "cluster"))]
     #[arg(long, value_name = "URL", value_parser = no_cluster, hide = true)]
     cluster: Option<String>,
+    /// Read options from FILE, too, in TOML and by their long names (`workers = 30`); the command
+    /// line overrides them; SIGHUP reloads FILE
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "About it",
+        display_order = 898
+    )]
+    config: Option<PathBuf>,
     /// Print the effective settings and whether a server could start with them, then exit: with
     /// code 0 if it could, or with code 2 and the reason if not
     #[arg(long, help_heading = "About it", display_order = 899)]
@@ -259,6 +271,8 @@ pub(super) enum ServerCommand {
         settings: Box<Settings>,
         /// The files from which `settings.tls` will be loaded.
         tls: Option<TlsFiles>,
+        /// The configuration file.
+        config: Option<PathBuf>,
         /// True if the program should only report whether the server could start.
         only_checks: bool,
     },
@@ -273,12 +287,42 @@ pub(super) enum ServerCommand {
 pub(super) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ServerCommand, ExitCode> {
-    let program = OsString::from("chatserver");
-    let words = with_joined_values(std::iter::once(program).chain(arguments));
-    let arguments = read(words, &MANUAL, |arguments: &ServerArguments| {
+    let arguments = described(arguments_of(arguments), &MANUAL, |arguments| {
         &arguments.about
     })?;
     command(arguments).map_err(|error| refuse::<ServerArguments>(&error))
+}
+
+/// Reads the same command line again, while the server runs.
+///
+/// # Errors
+/// The reason why it is invalid now, on one line.
+pub(super) fn parse_again(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<ServerCommand, String> {
+    let again = arguments_of(arguments).and_then(command);
+    again.map_err(|error| sentence_of(&error))
+}
+
+/// Parses the command line, preceded by the settings of the configuration file if it names one.
+fn arguments_of(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<ServerArguments, clap::Error> {
+    let program = OsString::from("chatserver");
+    let words = with_joined_values(std::iter::once(program).chain(arguments));
+    // Only together with the file, the command line may be complete.
+    let alone = ServerArguments::command().ignore_errors(true);
+    let config = alone.try_get_matches_from(&words).ok().and_then(|given| {
+        let has_other = given.subcommand_name().is_some();
+        given
+            .get_one::<PathBuf>("config")
+            .filter(|_| !has_other)
+            .cloned()
+    });
+    match config {
+        Some(file) => config::parse_with(&file, &words),
+        None => ServerArguments::try_parse_from(words),
+    }
 }
 
 /// Joins each option that has an optional value with the next word, if that word can be its value.
@@ -405,6 +449,7 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
     Ok(ServerCommand::Serve {
         settings,
         tls,
+        config: arguments.config,
         only_checks: arguments.check,
     })
 }
@@ -516,13 +561,9 @@ fn bind_address(text: &str) -> Result<Host, &'static str> {
 mod tests {
     use super::*;
 
-    use clap::CommandFactory as _;
-
     /// Returns the settings from the command line, or the error message.
     fn parsed(line: &str) -> Result<Settings, String> {
-        let words = std::iter::once("chatserver").chain(line.split_whitespace());
-        let words = with_joined_values(words.map(OsString::from));
-        let arguments = ServerArguments::try_parse_from(words);
+        let arguments = arguments_of(line.split_whitespace().map(OsString::from));
         match arguments.and_then(command) {
             Ok(ServerCommand::Serve { settings, .. }) => Ok(*settings),
             Ok(other) => Err(format!("{other:?}")),

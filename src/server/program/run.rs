@@ -16,6 +16,7 @@ use super::effective_settings::{file, in_force};
 use super::identity::TlsFiles;
 use super::operator::{self, Obeyed};
 use super::options::{Replay, ServerCommand, parse};
+use super::reload::Running;
 use crate::accounts::AccountError;
 use crate::board::{Board, Redactor};
 use crate::clock::{Clock, Ticker, slowed};
@@ -47,14 +48,21 @@ const REFUSED: u8 = 2;
 
 /// Runs the server until a signal ends it. `arguments` excludes the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let (mut settings, tls) = match parse(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let (mut settings, tls, config) = match parse(arguments.iter().cloned()) {
         Ok(ServerCommand::Serve {
             settings,
             tls,
+            config,
             only_checks: false,
-        }) => (settings, tls),
-        Ok(ServerCommand::Serve { settings, tls, .. }) => {
-            return match could_start(*settings, tls.as_ref()) {
+        }) => (settings, tls, config),
+        Ok(ServerCommand::Serve {
+            settings,
+            tls,
+            config,
+            ..
+        }) => {
+            return match could_start(*settings, tls.as_ref(), config.as_deref()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(reason) => refuse(&reason),
             };
@@ -78,7 +86,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Err(reason) => return refuse(&reason),
         }
     }
-    match serve(*settings, tls.as_ref(), &about_tls) {
+    let running = Running {
+        arguments,
+        config,
+        settings: *settings,
+        files: tls,
+    };
+    match serve(running, &about_tls) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => refuse(&reason),
     }
@@ -87,8 +101,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Prints the settings, starts a server with them, and stops it without serving clients. Files that
 /// a first start would create (accounts, a certificate) are not created, because the user who
 /// checks may not be the user who runs the server.
-fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), String> {
-    let shown = in_force(&settings, tls);
+fn could_start(
+    mut settings: Settings,
+    tls: Option<&TlsFiles>,
+    config: Option<&Path>,
+) -> Result<(), String> {
+    let config = config.map_or_else(String::new, |config| {
+        format!("  {:<20} {}\n", "--config", file(config))
+    });
+    let shown = config + &in_force(&settings, tls);
     let mut notes = String::new();
     let scratch = Scratch::new();
     if let Some(accounts) = &mut settings.accounts
@@ -203,7 +224,8 @@ fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
     ExitCode::from(REFUSED)
 }
 
-fn serve(mut settings: Settings, files: Option<&TlsFiles>, about_tls: &str) -> Result<(), String> {
+fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
+    let mut settings = running.settings.clone();
     // Handle signals first, so that a Ctrl-C during startup also cleans up.
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     raise_descriptor_limit();
@@ -233,7 +255,7 @@ fn serve(mut settings: Settings, files: Option<&TlsFiles>, about_tls: &str) -> R
     signals.ending.store(false, Ordering::Release);
     // Closing a terminal also sends SIGHUP, and in that case the server must stop. A service has no
     // terminal, and a reload must not stop it, even if there is no file to reload.
-    let reads_anew = if files.is_some() {
+    let reads_anew = if running.files.is_some() || running.config.is_some() {
         !is_interactive()
     } else {
         !has_terminal()
@@ -260,13 +282,14 @@ fn serve(mut settings: Settings, files: Option<&TlsFiles>, about_tls: &str) -> R
     let ticker = Ticker::start(clock, slowed(settings.tick), beaten)
         .map_err(|error| format!("can't start the ticker's thread: {error}"))?;
 
-    let read_anew = || {
-        let (Some(files), Some(tls)) = (files, &settings.tls) else {
-            return report(&"SIGHUP reloads only the certificate, and this server has none");
-        };
-        match files.load_into(tls) {
-            Ok(said) => report(&format!("reloaded the certificate\n{}", said.trim_end())),
-            Err(reason) => report(&format!("the old certificate stays in use: {reason}")),
+    let reloaded = Arc::clone(&server);
+    let read_anew = move || {
+        if running.can_reload() {
+            report(&running.reload(&reloaded));
+        } else {
+            report(
+                &"SIGHUP reloads a certificate, --config and --motd, and this server has none of them",
+            );
         }
     };
     let why = console.serve_until_stopped(&server, &signals, read_anew);
@@ -415,7 +438,7 @@ impl Console {
         &mut self,
         server: &Arc<Server>,
         signals: &Listening,
-        read_anew: impl Fn(),
+        mut read_anew: impl FnMut(),
     ) -> Why {
         let nothing = never();
         let mut went_on = false;

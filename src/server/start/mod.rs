@@ -29,8 +29,8 @@ use crate::event::{ChatEvent, Events, SocketCall};
 use crate::limits;
 use crate::lock::Mutex;
 use crate::net::{
-    BoundPort, Call, Datagrams, Listener, PendingConnections, PendingLimits, Port, PortUse, Tap,
-    TlsServer,
+    BoundPort, Call, Datagrams, Listener, Network, PendingConnections, PendingLimits, Port,
+    PortUse, Tap, TlsServer,
 };
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
 use crate::threads::ThreadBudget;
@@ -846,6 +846,26 @@ impl Server {
             let outbox = &connected.connection.outbox;
             outbox.end_saying(CloseReason::Kicked, Some(&farewell))
         })
+    }
+
+    /// Replaces the notice for clients that log in from now on.
+    pub(crate) fn set_message_of_the_day(&self, text: Option<String>) {
+        *self.state.logins.message_of_the_day.lock() = text;
+    }
+
+    /// Replaces the limit on the documents of clients that are admitted from now on.
+    pub(crate) fn set_rate(&self, rate: Option<Rate>) {
+        *self.state.rate.lock() = rate.map(|rate| (rate, self.tick));
+    }
+
+    /// Replaces the limit on the seats of one address.
+    pub(crate) fn set_max_per_address(&self, most: Option<usize>) {
+        self.state.seats.limit_per_address(most);
+    }
+
+    /// Replaces the reverse proxies that are trusted to name their clients' addresses.
+    pub(crate) fn set_trusted_proxies(&self, proxies: &[Network]) {
+        self.web_rules.set_proxies(proxies);
     }
 
     pub(crate) fn now(&self) -> Tick {
