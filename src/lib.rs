@@ -142,11 +142,11 @@
 //! | `Tls` | one connection's TLS | |
 //! | `ClusterState` | whether the connections to Redis work | messages read so far are processed when they work again |
 //! | `AccountsFile` | the accounts file | an account is valid once it is on disk |
-//! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, identities, pending callers, the board's viewers, and all others | nothing |
+//! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, the settings that SIGHUP changes, identities, pending callers, the board's viewers, and all others | nothing |
 //!
 //! Only `Outbox`, `Tls` and `ReserveFd` may be held while a socket is read or written, and that
 //! call can't block; debug builds check this, too. No lock is held during a bind, a spawn, a join
-//! or a callback.
+//! or a callback, except that of [`core::event::EventObserver`], which takes no lock.
 //!
 //! # Where to start reading
 //!
