@@ -299,8 +299,9 @@ fn check_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost,
     alice.wait_for("the line's destination, and the next prompt", |alice| {
         destinations = server.received_with("secret");
         let contents = alice.contents();
-        let refused =
-            contents.contains("not sent") || contents.contains(sentences::ANSWER_YES_OR_NO);
+        let refused = contents.contains("not sent")
+            || contents.contains(sentences::MAY_HAVE_BEEN_LOST)
+            || contents.contains(sentences::ANSWER_YES_OR_NO);
         let line = alice.line();
         // The first of two consecutive questions has its answer.
         let is_next_question = line.starts_with(sentences::NEW_PASSWORD_FOR)

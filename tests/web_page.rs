@@ -110,9 +110,9 @@ fn pages_and_a_terminal_chat() {
     carol.type_line("carols password");
     carol.wait_for_prompt("repeat the password");
     carol.type_line("carols password");
-    carol.wait_for_text(sentences::YOU_ARE_CAROL_NOW);
+    carol.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_CAROL);
     carol.type_line("/join lobby");
-    carol.wait_for_text(sentences::YOU_ARE_IN_LOBBY);
+    carol.wait_for_text(sentences::YOU_JOINED_LOBBY);
     send_text(&browser, "/join lobby");
     wait_for_text(&browser, sentences::YOU_ARE_IN_LOBBY);
     browser.switch_to(&first);
