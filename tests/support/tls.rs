@@ -33,7 +33,13 @@ pub fn in_files(folder: &Path) -> TlsClient {
     std::fs::create_dir_all(folder).unwrap();
     std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
     std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    super::make_private(&folder.join("key.pem"));
+    // The server refuses a key that other users can read.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(folder.join("key.pem"), private).unwrap();
+    }
     trusting(made.cert.der().clone())
 }
 
