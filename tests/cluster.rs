@@ -502,20 +502,20 @@ fn long_outage_reports_missing_messages() {
 }
 
 /// The memory of a key, in bytes; 0 if it does not exist.
-fn memory_of(engine: &Engine, key: &str) -> u64 {
-    let answer = engine.ask(&format!("MEMORY USAGE portal-chat:{key} SAMPLES 0"));
+fn memory_of(redis: &Redis, key: &str) -> u64 {
+    let answer = redis.command(&format!("MEMORY USAGE portal-chat:{key} SAMPLES 0"));
     answer.trim().trim_start_matches(':').parse().unwrap_or(0)
 }
 
 #[test]
 fn long_messages_fill_no_more_of_redis_than_a_stream_may_have() {
     const MEBIBYTE: u64 = 1 << 20;
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
-    let mut alice = person(&one, "alice");
-    let mut bob = person(&two, "bob");
+    let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
+    let mut alice = log_in(&one, "alice");
+    let mut bob = log_in(&two, "bob");
     for client in [&mut alice, &mut bob] {
         join(client, "lobby");
     }
@@ -531,7 +531,7 @@ fn long_messages_fill_no_more_of_redis_than_a_stream_may_have() {
         }
     }
     for stream in ["room:lobby", "all"] {
-        let memory = memory_of(&engine, stream);
+        let memory = memory_of(&redis, stream);
         assert!(
             (3 * MEBIBYTE..10 * MEBIBYTE).contains(&memory),
             "{stream}: {memory}"
@@ -543,14 +543,14 @@ fn long_messages_fill_no_more_of_redis_than_a_stream_may_have() {
         client.line_with("<command>LEFT</command>");
     }
     let until = std::time::Instant::now() + PATIENCE;
-    while memory_of(&engine, "room:lobby") > MEBIBYTE {
+    while memory_of(&redis, "room:lobby") > MEBIBYTE {
         assert!(
             std::time::Instant::now() < until,
             "its messages are still there"
         );
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(memory_of(&engine, "room:lobby:bytes"), 0);
+    assert_eq!(memory_of(&redis, "room:lobby:bytes"), 0);
 }
 
 #[test]
