@@ -20,6 +20,41 @@ pub fn from_seconds(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
+/// Reads a time that [`rfc_3339`] has written.
+pub fn read_rfc_3339(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text).ok()
+}
+
+/// The longest duration that [`read_duration`] accepts, in seconds: about a hundred years.
+const LONGEST_DURATION: u64 = 100 * 365 * 24 * 60 * 60;
+
+/// Reads a duration such as `30s`, `10m`, `2h` or `7d`: a number of at least 1 with a unit.
+pub fn read_duration(text: &str) -> Option<Duration> {
+    let is_number_with_unit = text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let read = humantime::parse_duration(text).ok();
+    let read = read.map(|duration| Duration::from_secs(duration.as_secs()));
+    read.filter(|duration| {
+        is_number_with_unit && (1..=LONGEST_DURATION).contains(&duration.as_secs())
+    })
+}
+
+/// Formats a duration in its largest fitting unit, rounded up: `45 seconds`, `10 minutes`, `3 days`.
+pub fn duration_in_words(duration: Duration) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    let seconds = duration.as_secs();
+    let (count, unit) = match seconds {
+        0..120 => (seconds, "second"),
+        120..7200 => (seconds.div_ceil(MINUTE), "minute"),
+        7200..172_800 => (seconds.div_ceil(HOUR), "hour"),
+        _ => (seconds.div_ceil(DAY), "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +72,51 @@ mod tests {
         }
         let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
         assert_eq!(rfc_3339(before), "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_written_time_can_be_read() {
+        let time = from_seconds(1_796_000_000);
+        assert_eq!(read_rfc_3339(&rfc_3339(time)), Some(time));
+        assert_eq!(read_rfc_3339("tomorrow"), None);
+    }
+
+    #[test]
+    fn a_duration_is_a_number_with_a_unit() {
+        for (text, seconds) in [
+            ("30s", Some(30)),
+            ("10m", Some(600)),
+            ("10min", Some(600)),
+            ("2h", Some(7200)),
+            ("7d", Some(604_800)),
+            ("2w", Some(1_209_600)),
+            ("10", None),
+            ("0s", None),
+            ("m", None),
+            ("-1m", None),
+            ("1.5h", None),
+            ("101y", None),
+            ("99999999999999999999d", None),
+            ("spam", None),
+            ("", None),
+        ] {
+            let read = read_duration(text).map(|duration| duration.as_secs());
+            assert_eq!(read, seconds, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_in_words_is_rounded_up() {
+        for (seconds, words) in [
+            (1, "1 second"),
+            (119, "119 seconds"),
+            (121, "3 minutes"),
+            (600, "10 minutes"),
+            (7201, "3 hours"),
+            (86_400, "24 hours"),
+            (172_801, "3 days"),
+        ] {
+            assert_eq!(duration_in_words(Duration::from_secs(seconds)), words);
+        }
     }
 }
