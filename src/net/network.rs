@@ -29,6 +29,20 @@ impl Network {
         };
         differing >= self.bits.into()
     }
+
+    /// Returns whether the network is a single address.
+    pub fn is_host(self) -> bool {
+        self.bits == bits_of(self.address)
+    }
+
+    /// Returns the number of addresses in words: `256`, or `2^64` if that is shorter.
+    pub fn size(self) -> String {
+        let free = bits_of(self.address) - self.bits;
+        match free {
+            0..=24 => (1_u32 << free).to_string(),
+            free => format!("2^{free}"),
+        }
+    }
 }
 
 fn bits_of(address: IpAddr) -> u8 {
