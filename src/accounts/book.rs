@@ -5,16 +5,16 @@
 //! of six registrations would wait six times as long.
 
 use std::collections::HashSet;
-use std::fs::{File, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use super::disk_file::DiskFile;
+#[cfg(test)]
+use super::disk_file::Sync;
 use super::lines::{Account, ByKey, CHANGED, Damage, read};
-use portal_cli::files::is_elsewhere;
-use portal_cli::private::Privacy;
-use portal_cli::text_file::{open_private_to_append, without_mark};
+use portal_cli::text_file::without_mark;
 use portal_net::lock::{Condvar, Mutex, Rank};
 use portal_wire::Name;
 
@@ -86,18 +86,6 @@ fn lines_of(name: &Name, hash: &str, is_change: bool, count: u64) -> String {
 #[derive(Clone)]
 struct WriteFailure(io::ErrorKind, String);
 
-/// The open accounts file.
-struct DiskFile {
-    file: File,
-    path: PathBuf,
-    /// The length in bytes, without the remains of a failed write.
-    length: u64,
-    /// `fsync`; a test replaces it to simulate a slow disk.
-    sync: Sync,
-}
-
-type Sync = Box<dyn Fn(&File) -> io::Result<()> + Send + std::marker::Sync>;
-
 /// The result of [`Book::open`].
 pub(super) struct OpenedFile {
     pub(super) book: Book,
@@ -112,33 +100,14 @@ impl Book {
     /// Returns `Ok(None)` if another server has locked it.
     ///
     /// # Errors
-    /// The system's errors, and those of [`Privacy::Accounts`]. In particular, no symbolic link is
-    /// followed: a user with write access to the folder could point it at another user's file, to
-    /// which this server would then append.
+    /// System errors, and `InvalidInput` for a symbolic link. A user with write access to the
+    /// folder could point the link at another user's file, and this server would then append to
+    /// that file.
     pub(super) fn open(path: &Path) -> io::Result<Option<OpenedFile>> {
-        let is_new = !path.exists();
-        let mut file = open_private_to_append(path, Privacy::Accounts)?;
-        let was_open_to_others = keep_to_owner(&file)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        if is_new {
-            sync_folder_of(path)?;
-        }
-        let (bytes, by_key, damage) = read_file(&mut file)?;
-        if bytes.last().is_some_and(|&last| last != b'\n') {
-            // Keep a line torn by a crash, but start the next entry on a new line.
-            file.write_all(b"\n").and_then(|()| file.sync_all())?;
-        }
-        let length = file.metadata()?.len();
-        let disk = DiskFile {
-            file,
-            path: path.to_owned(),
-            length,
-            sync: Box::new(File::sync_data),
+        let Some((disk, bytes, was_open_to_others)) = DiskFile::open(path)? else {
+            return Ok(None);
         };
+        let (by_key, damage) = read(without_mark(&bytes)?);
         let book = Book {
             path: path.to_owned(),
             by_key: Mutex::new(by_key),
@@ -216,7 +185,7 @@ impl Book {
     /// Writes a batch to disk, then updates the accounts in memory.
     fn write(&self, entries: &[PendingEntry]) -> io::Result<()> {
         let mut disk = self.file.lock();
-        if is_elsewhere(&disk.file, &disk.path)? {
+        if disk.is_elsewhere()? {
             self.follow(&mut disk)?;
         }
         let line =
@@ -242,15 +211,8 @@ impl Book {
 
     /// Switches to the new file at the path and adds the accounts that are missing from it.
     fn follow(&self, disk: &mut DiskFile) -> io::Result<()> {
-        let mut file = open_private_to_append(&disk.path, Privacy::Accounts)?;
-        keep_to_owner(&file)?;
-        if let Err(error) = file.try_lock() {
-            return Err(match error {
-                TryLockError::WouldBlock => io::Error::other("another server uses the new file"),
-                TryLockError::Error(error) => error,
-            });
-        }
-        let (bytes, there, damage) = read_file(&mut file)?;
+        let (mut opened, bytes) = disk.reopen()?;
+        let (there, damage) = read(without_mark(&bytes)?);
         let known = self.by_key.lock().clone();
         let lacking = known.iter().filter(|(key, _)| !there.contains_key(*key));
         let lines: Vec<String> = lacking
@@ -258,16 +220,8 @@ impl Book {
             .collect();
         // If any of this fails, `disk` still refers to the old file, so the next registration tries
         // again. A line that is written twice counts only once.
-        let begin = if bytes.last().is_some_and(|&last| last != b'\n') {
-            "\n"
-        } else {
-            ""
-        };
-        file.write_all((begin.to_owned() + &lines.concat()).as_bytes())?;
-        file.sync_all()?;
-        sync_folder_of(&disk.path)?;
-        disk.length = file.metadata()?.len();
-        disk.file = file;
+        opened.append(&lines.concat())?;
+        *disk = opened;
         *self.reserved.lock() = names_in(&damage);
         let count = lines.len();
         *self.rescued.lock() = Some(Rescued { count, damage });
@@ -284,76 +238,11 @@ impl Book {
     /// Replaces `fsync`.
     #[cfg(test)]
     pub(super) fn sync_with(&self, sync: Sync) {
-        self.file.lock().sync = sync;
+        self.file.lock().sync_with(sync);
     }
-}
-
-impl DiskFile {
-    /// Appends lines and waits until they are on disk. A failed write is undone, so that the next
-    /// write does not continue a partial line.
-    fn append(&mut self, lines: &str) -> io::Result<()> {
-        // An editor may have changed the file, or part of a failed write may remain. In either
-        // case, start on a new line. Truncating to `length` never removes text that the server did
-        // not write.
-        let length = self.file.metadata()?.len();
-        let begin = if length == self.length { "" } else { "\n" };
-        self.length = length;
-        let text = begin.to_owned() + lines;
-        let written = self
-            .file
-            .write_all(text.as_bytes())
-            .and_then(|()| (self.sync)(&self.file));
-        match written {
-            Ok(()) => {
-                self.length += text.len() as u64;
-                Ok(())
-            }
-            Err(error) => {
-                // If this fails as well, the next append starts on a new line.
-                let _ = self.file.set_len(length);
-                Err(error)
-            }
-        }
-    }
-}
-
-/// Returns the file's bytes, accounts and damaged lines.
-fn read_file(file: &mut File) -> io::Result<(Vec<u8>, ByKey, Vec<Damage>)> {
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let (by_key, damage) = read(without_mark(&bytes)?);
-    Ok((bytes, by_key, damage))
 }
 
 fn names_in(damage: &[Damage]) -> HashSet<String> {
     let names = damage.iter().filter_map(|damage| damage.name.as_ref());
     names.map(Name::key).collect()
-}
-
-/// Syncs the folder of a new file. The file survives a power failure only if its directory entry is
-/// on disk.
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// Restricts the file to its owner. Returns whether other users had access to it.
-#[cfg(unix)]
-fn keep_to_owner(file: &File) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let mut permissions = file.metadata()?.permissions();
-    let is_open = file.metadata()?.is_file() && permissions.mode() & 0o077 != 0;
-    if is_open {
-        permissions.set_mode(0o600);
-        file.set_permissions(permissions)?;
-    }
-    Ok(is_open)
-}
-
-#[cfg(not(unix))]
-fn keep_to_owner(_: &File) -> io::Result<bool> {
-    Ok(false)
 }

@@ -21,6 +21,7 @@
 //! removed only while the server is stopped.
 
 mod book;
+mod disk_file;
 mod hasher;
 pub mod limits;
 mod lines;
