@@ -23,7 +23,7 @@
 //! | `portal-board` ([`board`]) | a web page that shows the inside of a running server, or of a recorded run | anything but events |
 //! | `portal-entrances` | browsers, the single port, callbacks, the TLS portal, and the protocols that clients speak there | the rules of a session |
 //! | `portal-web` | HTTP, as far as the chat page and the board need it, the chat page, and the paths of `--metrics` | the chat protocol |
-//! | `portal-accounts` ([`accounts`]) | names and passwords in a file | who is connected |
+//! | `portal-accounts` ([`accounts`]) | names and passwords in a file; bans, mutes, moderators and invitations in another | who is connected |
 //! | `portal-tls` (with the feature `tls`) | certificates, fingerprints, and the servers that a client trusts | sockets |
 //! | `portal-cli` | command lines, text files that people edit, output that can fail, signals, the terminal | what the programs do |
 //! | `portal-core` ([`core`]) | the server of the design card: see below | browsers, TLS, other servers, files, programs |
@@ -41,7 +41,8 @@
 //! | [`chat`], [`core::room_manager`], [`core::room_threads`] | the clients by pairs, names and rooms; a room's port and threads |
 //! | [`outbox`], [`notify`], [`core::timer`], [`core::liveness`] | output to a client's socket; the threads that flush full sockets and enforce deadlines |
 //! | [`clock`], [`tick`] | time in ticks |
-//! | [`core::accounts`], [`core::backplane`] | the interfaces to accounts and to other servers |
+//! | [`core::accounts`], [`core::policies`], [`core::backplane`] | the interfaces to accounts, to bans and mutes, and to other servers |
+//! | [`core::moderation`] | removing, banning and muting clients |
 //! | [`core::event`] | events, for the console, the event file, the board and the tests |
 //! | [`core::guard`], [`core::panics`], [`core::limits`] | protection of each client from the others |
 //!
@@ -141,7 +142,7 @@
 //! | `Outbox` | one client's outbox | output is encrypted and written to the socket in one order |
 //! | `Tls` | one connection's TLS | |
 //! | `ClusterState` | whether the connections to Redis work | messages read so far are processed when they work again |
-//! | `AccountsFile` | the accounts file | an account is valid once it is on disk |
+//! | `AccountsFile` | the accounts file, the policies file (never both) | an account or a rule is valid once it is on disk |
 //! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, the settings that SIGHUP changes, identities, pending callers, the board's viewers, and all others | nothing |
 //!
 //! Only `Outbox`, `Tls` and `ReserveFd` may be held while a socket is read or written, and that

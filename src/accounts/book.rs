@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use super::disk_file::DiskFile;
 #[cfg(test)]
 use super::disk_file::Sync;
-use super::lines::{Account, ByKey, CHANGED, Damage, read};
+use super::lines::{Account, ByKey, CHANGED, DELETED, Damage, read};
 use portal_cli::text_file::without_mark;
 use portal_net::lock::{Condvar, Mutex, Rank};
 use portal_wire::Name;
@@ -180,6 +180,20 @@ impl Book {
             waiting.is_writing = false;
             self.written.notify_all();
         }
+    }
+
+    /// Deletes an account. When this returns, the deletion is on disk.
+    ///
+    /// # Errors
+    /// System errors; then nothing has changed.
+    pub(super) fn delete(&self, name: &Name) -> io::Result<()> {
+        let mut disk = self.file.lock();
+        if disk.is_elsewhere()? {
+            self.follow(&mut disk)?;
+        }
+        disk.append(&format!("{name} {DELETED}\n"))?;
+        self.by_key.lock().remove(&name.key());
+        Ok(())
     }
 
     /// Writes a batch to disk, then updates the accounts in memory.

@@ -2,10 +2,10 @@
 //!
 //! The file has one line for each account: the name and the password's Argon2id hash as a PHC
 //! string. Empty lines and lines that begin with `#` are ignored. A line that ends in the word
-//! `changed` replaces the password of an account on an earlier line. The server only appends lines.
-//! Each is written in one piece, and is on disk before the registration is confirmed. A confirmed
-//! account therefore survives a crash, and a crash leaves at most one torn line, at the end of the
-//! file.
+//! `changed` replaces the password of an account on an earlier line; `alice deleted` deletes the
+//! account. The server only appends lines. Each is written in one piece, and is on disk before the
+//! registration is confirmed. A confirmed account therefore survives a crash, and a crash leaves at
+//! most one torn line, at the end of the file.
 //!
 //! A crash or an editor may damage a line. The name at its beginning stays reserved, because it may
 //! have an owner: no client can register it until the operator corrects the line. In a cluster, the
@@ -18,13 +18,16 @@
 //!
 //! If the file is deleted or replaced while the server is running, the next registration detects
 //! this and adds every account that is missing from the new file. An account can therefore be
-//! removed only while the server is stopped.
+//! removed with an editor only while the server is stopped; the console's command `delete` works at
+//! any time.
 
 mod book;
 mod disk_file;
 mod hasher;
 pub mod limits;
 mod lines;
+pub mod policies;
+mod policy_lines;
 mod prepared;
 mod service;
 
@@ -44,7 +47,7 @@ pub use portal_core::accounts::{PasswordChange, PasswordCheck};
 use portal_net::lock::{Condvar, Mutex};
 use portal_wire::Name;
 use prepared::prepared;
-pub use service::{AccountDirectory, AccountEvent, SharedAccounts};
+pub use service::{AccountDirectory, AccountEvent, Register, Registration, SharedAccounts};
 
 /// Maximum number of password changes by which another server's account may be ahead.
 const MOST_CHANGES: u64 = 10_000;
@@ -102,6 +105,10 @@ pub enum AccountError {
     Reserved(Name),
     /// The new password contains a forbidden character.
     Unprintable,
+    /// The name has no account.
+    Unknown(Name),
+    /// The account is shared with other servers.
+    Shared,
     /// Another server has a different password for the account, and neither is newer.
     Differs(Name),
 }
@@ -138,6 +145,11 @@ impl fmt::Display for AccountError {
             ),
             AccountError::Unprintable => f.write_str(
                 "a password must not contain control, invisible or unassigned characters; choose another",
+            ),
+            AccountError::Unknown(name) => write!(f, "{name} has no account; `accounts` lists them"),
+            AccountError::Shared => f.write_str(
+                "an account that several servers share can't be deleted, because another server would bring it back; \
+                 ban its name instead",
             ),
             AccountError::Undecided => f.write_str("the other servers can't be reached"),
             AccountError::Differs(name) => write!(
@@ -424,6 +436,64 @@ impl Accounts {
         Ok(PasswordChange::Changed)
     }
 
+    /// Replaces the password of an account, whatever it is now. Returns the name as it was
+    /// registered.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`], and those of [`Accounts::change_among`].
+    pub fn reset_among(
+        &self,
+        name: &Name,
+        password: &str,
+        decide: impl Fn(AccountRequest<'_>) -> Decided,
+    ) -> Result<Name, AccountError> {
+        let wanted = prepared(password).ok_or(AccountError::Unprintable)?;
+        let (_busy, account) = self.begin_change(name)?;
+        let hash = self.borrow_hasher().hasher.hash(&wanted);
+        let hash = hash.map_err(AccountError::Hash)?;
+        let wish = AccountRequest::Change {
+            account: &account,
+            hash: &hash,
+        };
+        match decide(wish) {
+            Decided::Ours => {}
+            Decided::Unknown => return Err(AccountError::Undecided),
+            Decided::Theirs(theirs) => {
+                self.adopt(&theirs)?;
+                return Err(AccountError::Undecided);
+            }
+        }
+        self.append(PendingEntry {
+            name: account.name.clone(),
+            hash,
+            is_change: true,
+            count: 1,
+        })?;
+        Ok(account.name)
+    }
+
+    /// Deletes an account. Returns the name as it was registered.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`] and [`AccountError::File`].
+    pub fn delete(&self, name: &Name) -> Result<Name, AccountError> {
+        let (_busy, account) = self.begin_change(name)?;
+        let deleted = self.book.delete(&account.name);
+        deleted.map_err(|error| AccountError::File(self.book.path().to_owned(), error))?;
+        Ok(account.name)
+    }
+
+    fn begin_change(&self, name: &Name) -> Result<(Busy<'_>, Account), AccountError> {
+        let busy = loop {
+            if let Some(busy) = self.begin(name) {
+                break busy;
+            }
+        };
+        let account = self.book.find(name);
+        let account = account.ok_or_else(|| AccountError::Unknown(name.clone()))?;
+        Ok((busy, account))
+    }
+
     /// Replaces the hash of a password as typed with a hash of its prepared form, on all servers
     /// that have the account. If this fails, the old hash stays valid and the next login tries
     /// again.
@@ -526,7 +596,7 @@ pub fn read_accounts(bytes: &[u8]) -> (usize, usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
@@ -537,10 +607,10 @@ mod tests {
         assert!(sentence.contains(advice), "{sentence}");
     }
 
-    struct TempFile(PathBuf);
+    pub(crate) struct TempFile(pub(crate) PathBuf);
 
     impl TempFile {
-        fn new(test: &str) -> TempFile {
+        pub(crate) fn new(test: &str) -> TempFile {
             let name = format!("portal-chat-{test}-{}.txt", std::process::id());
             let path = std::env::temp_dir().join(name);
             let _ = std::fs::remove_file(&path);
@@ -953,6 +1023,45 @@ mod tests {
         });
         drop(accounts);
         assert_eq!(open(&file.0).0.len(), 7);
+    }
+
+    #[test]
+    fn a_deleted_account_is_gone_after_a_restart_and_its_name_is_free() {
+        let file = TempFile::new("deleted");
+        let (accounts, _) = open(&file.0);
+        check(&accounts, "Alice", "one");
+        check(&accounts, "bob", "two");
+        assert_eq!(accounts.delete(&name("alice")).unwrap(), name("Alice"));
+        let unknown = accounts.delete(&name("alice"));
+        assert!(matches!(unknown, Err(AccountError::Unknown(_))));
+        let registered = PasswordCheck::Registered(name("alice"));
+        assert_eq!(check(&accounts, "alice", "three"), registered);
+        drop(accounts);
+        let (accounts, damage) = open(&file.0);
+        assert_eq!((accounts.len(), damage.len()), (2, 0));
+        let right = PasswordCheck::Right(name("alice"));
+        assert_eq!(check(&accounts, "alice", "three"), right);
+        drop(accounts);
+        // Cut short by a crash: the name stays reserved.
+        std::fs::write(&file.0, "carol delet").unwrap();
+        let (accounts, damage) = open(&file.0);
+        assert_eq!(damage.len(), 1);
+        assert!(accounts.is_reserved(&name("carol")));
+    }
+
+    #[test]
+    fn a_password_can_be_reset_without_the_old_one() {
+        let file = TempFile::new("reset");
+        let (accounts, _) = open(&file.0);
+        check(&accounts, "Alice", "one");
+        let reset = accounts.reset_among(&name("alice"), "two", |_| Decided::Ours);
+        assert_eq!(reset.unwrap(), name("Alice"));
+        assert_eq!(check(&accounts, "alice", "one"), PasswordCheck::Wrong);
+        let right = PasswordCheck::Right(name("Alice"));
+        assert_eq!(check(&accounts, "alice", "two"), right);
+        let refused = accounts.reset_among(&name("alice"), "three", |_| Decided::Unknown);
+        assert!(matches!(refused, Err(AccountError::Undecided)));
+        assert_eq!(check(&accounts, "alice", "two"), right);
     }
 
     #[test]

@@ -12,3 +12,14 @@ pub const HASH_WORK: u64 = 8 * 2 * 19 * 1024;
 
 /// Maximum number of lanes of a hash, for the same reason.
 pub const HASH_LANES: u32 = 4;
+
+/// Maximum number of bans, mutes and open invitations together. Each new connection is compared
+/// with every banned network, which takes a few nanoseconds each.
+pub const RULES: usize = 10_000;
+
+/// Time for which a client that was removed may not return: long enough to calm down, too short to
+/// need a list of its own.
+pub const REMOVED_FOR: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Maximum number of removed clients that are remembered. Beyond it, the oldest may return early.
+pub const REMOVED: usize = 1000;

@@ -25,7 +25,8 @@ pub(super) type ByKey = HashMap<String, Account>;
 
 /// Returns whether `hash` is valid and quick enough to check. It may come from another server.
 pub(super) fn is_hash(hash: &str) -> bool {
-    read_line(format!("somebody {hash}").as_bytes()).is_ok_and(|line| line.is_some())
+    let line = read_line(format!("somebody {hash}").as_bytes());
+    line.is_ok_and(|line| line.is_some_and(|(_, hash, _)| !hash.is_empty()))
 }
 
 /// A line of the file that is not a valid entry. It is left unchanged.
@@ -62,6 +63,9 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
         };
         match read_line(line) {
             Ok(None) => {}
+            Ok(Some((name, _, AccountLine::Deleted))) => {
+                by_key.remove(&name.key());
+            }
             Ok(Some((name, hash, AccountLine::Changed))) => match by_key.get_mut(&name.key()) {
                 // The name keeps its original spelling.
                 Some(account) => {
@@ -110,8 +114,13 @@ fn name_of(line: &[u8]) -> Option<Name> {
 /// The word at the end of a line that replaces a password.
 pub(super) const CHANGED: &str = "changed";
 
+/// The word after the name in a line that deletes an account.
+pub(super) const DELETED: &str = "deleted";
+
 /// The effect of a line in the file.
 enum AccountLine {
+    /// Deletes an account.
+    Deleted,
     /// Registers an account.
     Account,
     /// Replaces the password of an account.
@@ -135,6 +144,9 @@ fn read_line(line: &[u8]) -> Result<Option<(Name, String, AccountLine)>, &'stati
     let name = Name::new(name).ok_or("it does not begin with a name")?;
     if !name.is_for_a_person() {
         return Err("the name is a number, or `server`, and can't be used to log in");
+    }
+    if hash == DELETED {
+        return Ok(Some((name, String::new(), AccountLine::Deleted)));
     }
     let (hash, kind) = match hash.split_once(' ') {
         Some((hash, CHANGED)) => (hash, AccountLine::Changed),

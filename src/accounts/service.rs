@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use portal_core::accounts::{
-    Accounts as AccountService, LoginRefusal, PasswordChange, PasswordCheck,
-};
+use portal_core::accounts::{Accounts as AccountService, PasswordChange, PasswordCheck, Refusal};
 use portal_core::event::Events;
 use portal_wire::{ErrorCode, Name};
 
+use crate::policies::{PolicyError, SharedPolicies, random_code};
 use crate::{
     Account, AccountError, AccountRequest, Accounts, Damage, Decided, OpenAccounts, Rescued,
 };
@@ -32,10 +31,32 @@ pub trait AccountDirectory: Send + Sync {
     fn decide(&self, wish: AccountRequest<'_>) -> Decided;
 }
 
+/// Whether clients may register accounts.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Register {
+    /// Any client may.
+    #[default]
+    Open,
+    /// A client with an invitation may.
+    Invite,
+    /// No client may.
+    Closed,
+}
+
+/// The rules for registrations.
+pub struct Registration {
+    pub register: Register,
+    /// The least number of characters in a new password.
+    pub min_password: usize,
+    /// The invitations.
+    pub policies: Arc<SharedPolicies>,
+}
+
 /// The accounts in a file, shared with the other servers of the cluster, if there is one.
 pub struct SharedAccounts {
     file: Accounts,
     directory: Option<Arc<dyn AccountDirectory>>,
+    registration: Registration,
     events: Events,
 }
 
@@ -47,6 +68,7 @@ impl SharedAccounts {
     pub fn open(
         path: &Path,
         directory: Option<Arc<dyn AccountDirectory>>,
+        registration: Registration,
         events: &Events,
     ) -> Result<SharedAccounts, AccountError> {
         let OpenAccounts {
@@ -57,6 +79,7 @@ impl SharedAccounts {
         let shared = SharedAccounts {
             file,
             directory,
+            registration,
             events: events.clone(),
         };
         if was_open_to_others {
@@ -74,6 +97,63 @@ impl SharedAccounts {
 
     pub fn all(&self) -> Vec<Account> {
         self.file.all()
+    }
+
+    /// Replaces the password of an account by a random one, which it returns.
+    ///
+    /// # Errors
+    /// [`AccountError`]; then the old password remains.
+    pub fn reset_password(&self, name: &Name) -> Result<(Name, String), AccountError> {
+        let password = random_code().map_err(AccountError::Hash)?;
+        let decide = |wish: AccountRequest<'_>| self.decide(wish);
+        let name = self.file.reset_among(name, &password, decide)?;
+        self.report_rescued();
+        Ok((name, password))
+    }
+
+    /// Deletes an account. Its name can be registered again.
+    ///
+    /// # Errors
+    /// [`AccountError`]; then the account remains.
+    pub fn delete(&self, name: &Name) -> Result<Name, AccountError> {
+        if self.directory.is_some() {
+            return Err(AccountError::Shared);
+        }
+        self.file.delete(name)
+    }
+
+    /// Returns the refusal of a new password that is too short.
+    fn refuse_short(&self, password: &str) -> Option<Refusal> {
+        let least = self.registration.min_password;
+        (password.chars().count() < least).then(|| Refusal {
+            code: ErrorCode::BadPassword,
+            sentence: format!(
+                "a new password must have at least {least} characters; choose a longer one"
+            ),
+        })
+    }
+
+    /// Returns the refusal of a new account, if there must not be one.
+    fn refuse_registration(&self, invitation: Option<&str>) -> Option<Refusal> {
+        let policies = &self.registration.policies;
+        let (code, sentence) = match self.registration.register {
+            Register::Open => return None,
+            Register::Closed => (
+                ErrorCode::RegistrationClosed,
+                "that name has no account, and this server registers none; ask its operator for an account",
+            ),
+            Register::Invite => match invitation {
+                Some(code) if policies.is_invitation(code) => return None,
+                Some(_) => (ErrorCode::BadInvitation, USED),
+                None => (
+                    ErrorCode::InvitationNeeded,
+                    "that name has no account, and a new one needs an invitation; send its code with INVITATION, \
+                     then log in again",
+                ),
+            },
+        };
+        let sentence = sentence.to_owned();
+        Some(Refusal { code, sentence })
     }
 
     fn report_damage(&self, damage: Vec<Damage>) {
@@ -108,7 +188,7 @@ impl SharedAccounts {
         directory.map_or(Decided::Ours, |directory| directory.decide(wish))
     }
 
-    fn refuse(&self, doing: &'static str, error: &AccountError) -> LoginRefusal {
+    fn refuse(&self, doing: &'static str, error: &AccountError) -> Refusal {
         let (code, sentence) = match error {
             AccountError::Undecided => (
                 ErrorCode::Unreachable,
@@ -116,7 +196,7 @@ impl SharedAccounts {
             ),
             AccountError::Unprintable => {
                 let (code, sentence) = (ErrorCode::BadPassword, error.to_string());
-                return LoginRefusal { code, sentence };
+                return Refusal { code, sentence };
             }
             AccountError::Differs(_) => (
                 ErrorCode::NotSaved,
@@ -126,23 +206,45 @@ impl SharedAccounts {
                 ErrorCode::NotSaved,
                 "the account with that name is damaged on this server; tell the operator, or choose another name",
             ),
-            _ => (
-                ErrorCode::NotSaved,
-                "the server can't store the account at the moment; try again later",
-            ),
+            _ => (ErrorCode::NotSaved, NOT_SAVED),
         };
         if code == ErrorCode::NotSaved {
             self.events.emit_failure(doing, error.to_string());
         }
         let sentence = sentence.to_owned();
-        LoginRefusal { code, sentence }
+        Refusal { code, sentence }
+    }
+}
+
+const NOT_SAVED: &str = "the server can't store the account at the moment; try again later";
+
+const USED: &str =
+    "the invitation is not valid; each can be used once, so ask the operator for another";
+
+/// An invitation that is being used. Dropping it makes it valid again.
+struct UsedInvitation<'p> {
+    policies: &'p SharedPolicies,
+    code: Option<&'p str>,
+}
+
+impl UsedInvitation<'_> {
+    fn keep(mut self) {
+        self.code = None;
+    }
+}
+
+impl Drop for UsedInvitation<'_> {
+    fn drop(&mut self) {
+        if let Some(code) = self.code {
+            self.policies.return_invitation(code);
+        }
     }
 }
 
 impl AccountService for SharedAccounts {
     /// Updates the account from the other servers. If they are unreachable, the local account is
     /// used, so that its owner can still take over the name.
-    fn lookup(&self, name: &Name) -> Result<bool, LoginRefusal> {
+    fn lookup(&self, name: &Name, invitation: Option<&str>) -> Result<bool, Refusal> {
         let theirs = self.directory.as_ref().and_then(|there| there.find(name));
         let adopted = theirs.map_or(Ok(()), |theirs| self.file.adopt(&theirs));
         let usable = adopted.and_then(|()| match self.file.is_reserved(name) {
@@ -150,20 +252,67 @@ impl AccountService for SharedAccounts {
             false => Ok(()),
         });
         match usable {
-            Ok(()) => Ok(self.file.knows(name)),
+            Ok(()) if self.file.knows(name) => Ok(true),
+            Ok(()) => match self.refuse_registration(invitation) {
+                Some(refusal) => Err(refusal),
+                None => Ok(false),
+            },
             Err(error) => Err(self.refuse("look up an account", &error)),
         }
+    }
+
+    fn check_invitation(&self, code: &str) -> Result<(), Refusal> {
+        let (code, sentence) = match self.registration.register {
+            Register::Invite if self.registration.policies.is_invitation(code) => return Ok(()),
+            Register::Invite => (ErrorCode::BadInvitation, USED),
+            Register::Open | Register::Closed => (
+                ErrorCode::UnknownCommand,
+                "this server does not use invitations",
+            ),
+        };
+        let sentence = sentence.to_owned();
+        Err(Refusal { code, sentence })
     }
 
     fn check(
         &self,
         name: &Name,
         password: &str,
+        invitation: Option<&str>,
         given_up: &dyn Fn() -> bool,
-    ) -> Result<PasswordCheck, LoginRefusal> {
+    ) -> Result<PasswordCheck, Refusal> {
+        let mut used = None;
+        if !self.file.knows(name) {
+            let refusal = self.refuse_registration(invitation);
+            if let Some(refusal) = refusal.or_else(|| self.refuse_short(password)) {
+                return Err(refusal);
+            }
+            // Used before the account exists: a crash in between costs an invitation, but gives no
+            // second account.
+            if let (Register::Invite, Some(code)) = (self.registration.register, invitation) {
+                let policies = &*self.registration.policies;
+                policies.use_invitation(code, name).map_err(|error| {
+                    let (code, sentence) = match error {
+                        PolicyError::NoSuchRule(_) => (ErrorCode::BadInvitation, USED),
+                        error => {
+                            let doing = "store an invitation's use";
+                            self.events.emit_failure(doing, error.to_string());
+                            (ErrorCode::NotSaved, NOT_SAVED)
+                        }
+                    };
+                    let sentence = sentence.to_owned();
+                    Refusal { code, sentence }
+                })?;
+                let code = Some(code);
+                used = Some(UsedInvitation { policies, code });
+            }
+        }
         let decide = |wish: AccountRequest<'_>| self.decide(wish);
         let checked = self.file.check_among(name, password, given_up, decide);
         self.report_rescued();
+        if let (Some(used), Ok(PasswordCheck::Registered(_))) = (used, &checked) {
+            used.keep();
+        }
         checked.map_err(|error| self.refuse("store an account", &error))
     }
 
@@ -173,7 +322,10 @@ impl AccountService for SharedAccounts {
         old: &str,
         new: &str,
         given_up: &dyn Fn() -> bool,
-    ) -> Result<PasswordChange, LoginRefusal> {
+    ) -> Result<PasswordChange, Refusal> {
+        if let Some(refusal) = self.refuse_short(new) {
+            return Err(refusal);
+        }
         let decide = |wish: AccountRequest<'_>| self.decide(wish);
         let changed = self.file.change_among(name, old, new, given_up, decide);
         self.report_rescued();

@@ -40,6 +40,16 @@ impl Invocation {
         }
     }
 
+    /// The command that starts a server with TLS, in backquotes. `with_page` is set for a server
+    /// with a page for browsers.
+    pub fn server_with_tls(&self, with_page: bool) -> String {
+        match self {
+            Invocation::Make if with_page => "`make run-web ARGS=--tls`".to_owned(),
+            Invocation::Make => "`make run-server ARGS='… --tls'`".to_owned(),
+            Invocation::ByName { folder } => format!("`{folder}chatserver … --tls`"),
+        }
+    }
+
     /// The command that starts a server on `port`, in backquotes.
     pub fn server_at(&self, port: u16) -> String {
         match self {

@@ -227,6 +227,9 @@ fn follow(
             }
         }
         (ServerDoc::Full, _) => Err(SeekError::Full),
+        (ServerDoc::Error { sentence, .. }, _) => Err(SeekError::Refused {
+            sentence: sentence.into_owned(),
+        }),
         (ServerDoc::FullHere { there }, _) => Err(SeekError::FullHere(SocketAddr::new(
             there.address,
             there.port.get(),

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::backplane::Backplane;
+use crate::clock::Tick;
 use crate::event::{ChatEvent, Events};
 use crate::limits;
+use crate::policies::{Policies, Refusal};
 use crate::transport::Transport;
 use portal_net::{Listener, ReserveFd, Stream};
 use portal_wire::ServerDoc;
@@ -24,6 +26,7 @@ pub struct AcceptLoop {
     /// The bytes sent to a caller if no descriptor is left.
     no_descriptor: Arc<[u8]>,
     backplane: Arc<dyn Backplane>,
+    policies: Arc<dyn Policies>,
 }
 
 impl AcceptLoop {
@@ -32,6 +35,7 @@ impl AcceptLoop {
         events: Events,
         transport: Arc<dyn Transport>,
         backplane: Arc<dyn Backplane>,
+        policies: Arc<dyn Policies>,
     ) -> AcceptLoop {
         AcceptLoop {
             events,
@@ -39,6 +43,7 @@ impl AcceptLoop {
             no_descriptor: transport.last_word(&ServerDoc::Full).into(),
             transport,
             backplane,
+            policies,
         }
     }
 
@@ -48,6 +53,17 @@ impl AcceptLoop {
             Some(there) => ServerDoc::FullHere { there },
             None => ServerDoc::Full,
         }
+    }
+
+    /// Returns the reason for rejecting a caller whose address is banned, and emits the event.
+    pub fn refuse_banned(&self, peer: SocketAddr, now: Tick) -> Option<Refusal> {
+        let refusal = self.policies.refuse_address(peer.ip(), now)?;
+        self.events.emit(|| ChatEvent::Rejected {
+            peer,
+            name: None,
+            reason: refusal.sentence.clone(),
+        });
+        Some(refusal)
     }
 
     /// Returns a copy of this loop for callers that use another transport. They receive

@@ -5,40 +5,47 @@ use portal_wire::{ErrorCode, Name};
 /// Names that are protected by passwords. Methods block: they queue for the password hash, which
 /// takes 20 ms of CPU time, and wait for the disk.
 pub trait Accounts: Send + Sync {
-    /// Returns whether the name has an account.
+    /// Returns whether the name has an account. `invitation` is the client's, if it has one.
     ///
     /// # Errors
-    /// [`LoginRefusal`] if logins with that name are impossible now.
-    fn lookup(&self, name: &Name) -> Result<bool, LoginRefusal>;
+    /// [`Refusal`] if logins with that name are impossible now.
+    fn lookup(&self, name: &Name, invitation: Option<&str>) -> Result<bool, Refusal>;
+
+    /// Checks the code of an invitation. It stays valid until an account is registered with it.
+    ///
+    /// # Errors
+    /// [`Refusal`] if it is not valid, or none is needed.
+    fn check_invitation(&self, code: &str) -> Result<(), Refusal>;
 
     /// Checks the password of an account, or registers the account if it does not exist. A
     /// registered account has been written to disk. `given_up` is called before the work begins.
     ///
     /// # Errors
-    /// [`LoginRefusal`] if the account can't be stored; then it does not exist.
+    /// [`Refusal`] if the account can't be stored; then it does not exist.
     fn check(
         &self,
         name: &Name,
         password: &str,
+        invitation: Option<&str>,
         given_up: &dyn Fn() -> bool,
-    ) -> Result<PasswordCheck, LoginRefusal>;
+    ) -> Result<PasswordCheck, Refusal>;
 
     /// Replaces the password of an account if `old` is its current password.
     ///
     /// # Errors
-    /// [`LoginRefusal`] if the new password can't be stored; then the old one remains.
+    /// [`Refusal`] if the new password can't be stored; then the old one remains.
     fn change(
         &self,
         name: &Name,
         old: &str,
         new: &str,
         given_up: &dyn Fn() -> bool,
-    ) -> Result<PasswordChange, LoginRefusal>;
+    ) -> Result<PasswordChange, Refusal>;
 }
 
 /// The error sent to the client. An event contains the details for the operator.
-#[derive(Debug, PartialEq, Eq)]
-pub struct LoginRefusal {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
     /// Its code.
     pub code: ErrorCode,
     /// The reason and the fix.

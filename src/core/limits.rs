@@ -44,6 +44,12 @@ pub const REPLIES_PER_TICK: usize = HISTORY;
 /// and its replies never wait.
 pub const REPLY_FACTOR: usize = 4;
 
+/// The longest reason of a ban, a removal or a report, in bytes. A longer one is cut.
+pub const MAX_REASON_BYTES: usize = 200;
+
+/// Number of ticks between two reports of one client.
+pub const REPORT_EVERY: u64 = 10;
+
 /// The longest topic of a room, in bytes.
 pub const MAX_TOPIC_BYTES: usize = 500;
 

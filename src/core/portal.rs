@@ -16,11 +16,22 @@ use crate::event::ChatEvent;
 use crate::guard::udp_reply_limit::{UdpReply, UdpReplyLimit, longest_answer};
 use crate::limits;
 use crate::panics::Panics;
+use crate::policies::Refusal;
 use crate::seat::{Asker, SeatNumber, Ticket};
 use crate::seats::Seats;
 use crate::transport::Transport;
 use portal_net::{Datagrams, Listener, Port, Stream, host_of};
 use portal_wire::{ServerDoc, server_datagram};
+
+/// The portal's answer to a caller.
+pub enum Answer {
+    /// A seat is reserved.
+    Ticket(Ticket),
+    /// There is no free seat.
+    Full,
+    /// The caller's address is banned.
+    Banned(Refusal),
+}
 
 /// The state that the TCP and UDP portals share.
 #[derive(Clone)]
@@ -54,14 +65,14 @@ impl Portal {
                     let Some(stream) = self.accept_loop.transport.screen(stream, port) else {
                         return;
                     };
-                    let ticket = self.answer(Asker::by_connection(peer), peer);
+                    let answer = self.answer(Asker::by_connection(peer), peer);
                     self.panics.fail_point("portal-tcp");
-                    let answer = self.as_document(ticket.as_ref());
-                    let answer = self.accept_loop.transport.last_word(&answer);
-                    match ticket {
-                        None => stream.send_and_close(&answer),
-                        Some(ticket) => {
-                            let _ = stream.send_now(&answer);
+                    let document = self.as_document(&answer);
+                    let document = self.accept_loop.transport.last_word(&document);
+                    match answer {
+                        Answer::Full | Answer::Banned(_) => stream.send_and_close(&document),
+                        Answer::Ticket(ticket) => {
+                            let _ = stream.send_now(&document);
                             let _ = stream.shutdown(Shutdown::Write);
                             answered.add(ticket, stream);
                         }
@@ -101,11 +112,16 @@ impl Portal {
                 continue;
             }
             self.panics.caught(|| {
-                let Some(ticket) = self.answer_to(peer, &mut asked, &mut courtesy) else {
+                let Some(answer) = self.answer_to(peer, &mut asked, &mut courtesy) else {
                     return;
                 };
                 self.panics.fail_point("portal-udp");
-                let answer = server_datagram(&as_document(ticket.as_ref()));
+                let answer = match answer {
+                    // The original programs know no other refusal.
+                    Answer::Banned(_) if self.takes_short_datagrams => Answer::Full,
+                    answer => answer,
+                };
+                let answer = datagram_for(&answer);
                 if let Err(error) = socket.answer(&answer, &question) {
                     trouble(&self.accept_loop.events, "answer a datagram", &error);
                 }
@@ -113,14 +129,13 @@ impl Portal {
         }
     }
 
-    /// Returns the answer to a datagram: a ticket, or `Some(None)` if there is no seat. `None`
-    /// means no answer.
+    /// Returns the answer to a datagram, if it gets one.
     fn answer_to(
         &self,
         peer: SocketAddr,
         asked: &mut AskedBefore,
         courtesy: &mut UdpReplyLimit,
-    ) -> Option<Option<Ticket>> {
+    ) -> Option<Answer> {
         let now = self.clock.now();
         let mut allows = |answer| courtesy.allows(peer.ip(), answer, now);
         let before = asked.seats.get(&peer);
@@ -132,7 +147,7 @@ impl Portal {
                 port: ticket.port,
                 asker: peer,
             });
-            return Some(Some(ticket));
+            return Some(Answer::Ticket(ticket));
         }
         let host = host_of(peer.ip());
         let of_host = asked
@@ -146,23 +161,27 @@ impl Portal {
         if !allows(UdpReply::Ticket { unused }) {
             return None;
         }
-        let ticket = self.answer(Asker::by_datagram(peer), peer);
-        match &ticket {
-            Some(ticket) => {
+        let answer = self.answer(Asker::by_datagram(peer), peer);
+        match &answer {
+            Answer::Ticket(ticket) => {
                 let mut seats = self.seats.all().iter();
                 if let Some(seat) = seats.find(|seat| seat.port == ticket.port) {
                     asked.remember(peer, seat.number);
                 }
             }
-            None if !allows(UdpReply::Full) => return None,
-            None => {}
+            Answer::Full | Answer::Banned(_) if !allows(UdpReply::Full) => return None,
+            Answer::Full | Answer::Banned(_) => {}
         }
-        Some(ticket)
+        Some(answer)
     }
 
-    /// Reserves a seat for `asker`, or emits an event if there is none.
-    pub fn answer(&self, asker: Asker, peer: SocketAddr) -> Option<Ticket> {
+    /// Reserves a seat for `asker`, or emits an event with the reason why not.
+    pub fn answer(&self, asker: Asker, peer: SocketAddr) -> Answer {
         let events = &self.accept_loop.events;
+        let now = self.clock.now();
+        if let Some(refusal) = self.accept_loop.refuse_banned(peer, now) {
+            return Answer::Banned(refusal);
+        }
         let reply = |ticket: &Ticket| {
             events.emit(|| ChatEvent::Ticket {
                 port: ticket.port,
@@ -174,17 +193,21 @@ impl Portal {
         let held = self.seats.take(asker.address());
         let ticket = held.ok().and_then(|held| {
             self.panics.fail_point("portal");
-            self.seats.reserve(held, asker, self.clock.now(), reply)
+            self.seats.reserve(held, asker, now, reply)
         });
         if ticket.is_none() {
             events.emit(|| ChatEvent::Full { asker: peer });
         }
-        ticket
+        ticket.map_or(Answer::Full, Answer::Ticket)
     }
 
-    /// The document for a ticket, or for the lack of a seat.
-    pub fn as_document<'t>(&self, ticket: Option<&'t Ticket>) -> ServerDoc<'t> {
-        ticket.map_or_else(|| self.accept_loop.full(), as_ticket)
+    /// The document for an answer.
+    pub fn as_document<'t>(&self, answer: &'t Answer) -> ServerDoc<'t> {
+        match answer {
+            Answer::Ticket(ticket) => as_ticket(ticket),
+            Answer::Full => self.accept_loop.full(),
+            Answer::Banned(refusal) => refusal.doc(),
+        }
     }
 
     /// The unused ticket of `peer` for that seat.
@@ -208,10 +231,21 @@ fn is_this_portal(peer: SocketAddr, here: SocketAddr) -> bool {
     peer.port() == here.port() && (address.is_loopback() || address == here.ip().to_canonical())
 }
 
-/// The answer to a datagram. It never redirects to another server, because the sender's address may
-/// be forged.
-fn as_document(ticket: Option<&Ticket>) -> ServerDoc<'_> {
-    ticket.map_or(ServerDoc::Full, as_ticket)
+/// The datagram for an answer. It never redirects to another server, because the sender's address
+/// may be forged, and is never longer than a ticket, so that nobody can be flooded with it.
+fn datagram_for(answer: &Answer) -> Vec<u8> {
+    match answer {
+        Answer::Ticket(ticket) => server_datagram(&as_ticket(ticket)),
+        Answer::Full => server_datagram(&ServerDoc::Full),
+        Answer::Banned(refusal) => {
+            let mut refusal = refusal.clone();
+            let mut datagram = server_datagram(&refusal.doc());
+            while datagram.len() > longest_answer() && refusal.sentence.pop().is_some() {
+                datagram = server_datagram(&refusal.doc());
+            }
+            datagram
+        }
+    }
 }
 
 fn as_ticket(Ticket { port, passcode }: &Ticket) -> ServerDoc<'_> {

@@ -206,7 +206,7 @@ impl RunningRoom {
         let said = transport
             .establish(connection, pending.as_ref(), port, &mut established)
             .and_then(|()| first_frame(connection, pending.as_ref(), decoder));
-        let said = match said {
+        let said = match said.and_then(|said| self.state.reject_banned(connection).map(|()| said)) {
             Ok(said) => said,
             Err(end) => return end,
         };

@@ -12,6 +12,7 @@ use crate::guard::login_throttle::LoginThrottle;
 use crate::guard::pace::Rate;
 use crate::outbox::Queued;
 use crate::panics::Panics;
+use crate::policies::Policies;
 use crate::room_manager::RoomManager;
 use crate::seats::{Seats, SharedSeat};
 use portal_net::lock::Mutex;
@@ -35,6 +36,8 @@ pub struct ServerState {
     pub rooms: RoomManager,
     /// The other servers, if there are any.
     pub backplane: Arc<dyn Backplane>,
+    /// The rules of the operator and the moderators.
+    pub policies: Arc<dyn Policies>,
     /// The rules for names.
     pub logins: Logins,
     /// The message rate that one client may reach, if it is limited, and the length of a tick. It

@@ -89,6 +89,9 @@ impl<'v> Visit<'v> {
                 Ok(welcome) => welcome,
                 Err(end) => return end,
             };
+            if let Err(end) = state.reject_banned(&self.connection) {
+                return end;
+            }
             admitted = true;
             let (port, peer) = (seat.port, self.connection.peer);
             let via = entrance.name();

@@ -123,6 +123,10 @@ impl BrowserEntrance {
     /// Serves one browser, from the reservation until its seat is free again.
     fn visit(&self, caller: Pending, stream: Stream, begun: &[u8]) {
         let peer = stream.peer();
+        let now = self.state.clock.now();
+        if let Some(refusal) = self.accept_loop.refuse_banned(peer, now) {
+            return self.accept_loop.turn_away(stream, &refusal.doc());
+        }
         let (number, opened, ticket) = match self.take_a_seat(stream, peer, begun) {
             Ok(taken) => taken,
             Err(stream) => return self.accept_loop.send_full(stream, peer),

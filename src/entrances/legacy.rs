@@ -39,7 +39,7 @@ impl Transport for Legacy {
 /// Replaces a document that these programs do not understand.
 fn known<'d, 'a>(doc: &'d ServerDoc<'a>) -> &'d ServerDoc<'a> {
     match doc {
-        ServerDoc::FullHere { .. } => &ServerDoc::Full,
+        ServerDoc::FullHere { .. } | ServerDoc::Error { .. } => &ServerDoc::Full,
         doc => doc,
     }
 }

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use portal_core::accept_loop::{AcceptLoop, trouble};
 use portal_core::chat::Connection;
 use portal_core::clock::{Deadline, Tick, Ticks};
+use portal_core::policies::Refusal;
 use portal_core::seat::SeatNumber;
 use portal_core::seats::{NoSeat, SharedSeat};
 use portal_core::sockets::{ConnectionFactory, OpenedConnection};
@@ -44,11 +45,15 @@ impl SinglePort {
                 connections.retain(|thread: &JoinHandle<()>| !thread.is_finished());
                 state.panics.caught(|| {
                     state.panics.fail_point("single");
+                    let now = state.clock.now();
+                    if let Some(refusal) = self.accept_loop.refuse_banned(peer, now) {
+                        return self.send_last(stream, peer, LastWord::Banned(refusal));
+                    }
                     match self.claim_seat(stream, peer) {
                         Ok((number, opened)) => {
                             connections.extend(self.start(number, opened));
                         }
-                        Err(stream) => self.send_full(stream, peer),
+                        Err(stream) => self.send_last(stream, peer, LastWord::Full),
                     }
                 });
             });
@@ -58,16 +63,16 @@ impl SinglePort {
         }
     }
 
-    /// Sends FULL to a caller. Over TLS this needs a handshake, and therefore a thread.
-    fn send_full(&self, stream: Stream, peer: SocketAddr) {
+    /// Sends a last document to a caller. Over TLS this needs a handshake, and therefore a thread.
+    fn send_last(&self, stream: Stream, peer: SocketAddr, last_word: LastWord) {
         if !stream.is_secured() {
-            return self.accept_loop.send_full(stream, peer);
+            return last_word.send(&self.accept_loop, stream, peer);
         }
         let accepting = self.accept_loop.clone();
         self.callers
             .admit(stream, Share::default(), "full", move |caller| {
                 if caller.handshake_within(limits::TIME_FOR_FULL).is_ok() {
-                    accepting.send_full(caller.stream().share(), peer);
+                    last_word.send(&accepting, caller.stream().share(), peer);
                 }
             });
     }
@@ -164,6 +169,21 @@ impl SinglePort {
     fn entrance(&self) -> AnyClient {
         let transport = Arc::clone(&self.factory.transport);
         AnyClient { transport }
+    }
+}
+
+/// The reason why a caller gets no seat.
+enum LastWord {
+    Full,
+    Banned(Refusal),
+}
+
+impl LastWord {
+    fn send(&self, accept_loop: &AcceptLoop, stream: Stream, peer: SocketAddr) {
+        match self {
+            LastWord::Full => accept_loop.send_full(stream, peer),
+            LastWord::Banned(refusal) => accept_loop.turn_away(stream, &refusal.doc()),
+        }
     }
 }
 

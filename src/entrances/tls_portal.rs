@@ -32,9 +32,9 @@ fn answer(portal: &Portal, caller: &Pending, port: Port, peer: SocketAddr) {
         events.emit(|| EntranceEvent::TlsFailed { port, peer, error });
         return;
     }
-    let ticket = portal.answer(Asker::by_connection(peer), peer);
+    let answer = portal.answer(Asker::by_connection(peer), peer);
     portal.panics.fail_point("portal-tcp");
-    let answer = portal.as_document(ticket.as_ref());
+    let answer = portal.as_document(&answer);
     let stream = caller.stream().share();
     portal.accept_loop.turn_away(stream, &answer);
 }

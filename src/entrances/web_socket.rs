@@ -143,6 +143,7 @@ fn close_code(reason: CloseReason) -> CloseCode {
         | CloseReason::WrongPassword
         | CloseReason::TakenOver
         | CloseReason::Kicked
+        | CloseReason::Banned
         | CloseReason::Evicted
         | CloseReason::Entrance(_) => CloseCode::Refused,
     }

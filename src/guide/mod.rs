@@ -3,6 +3,7 @@
 //! - [`chatting`]: What to type in the client, at a terminal or through a pipe.
 //! - [`on_a_network`]: How to open the server to a network: addresses, browsers, TLS, running it as
 //!   a service, and using more than one machine.
+//! - [`keeping_order`]: How to ban and mute users, name moderators, and control registrations.
 //! - [`behind_a_proxy`]: How to serve the chat page behind nginx, Caddy or HAProxy.
 //! - [`chatserver`]: The server's options.
 //! - [`chatclient`]: The client's options.
@@ -29,6 +30,10 @@ pub mod chatting {}
 #[doc = include_str!("links.md")]
 #[doc = include_str!("on-a-network.md")]
 pub mod on_a_network {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("keeping-order.md")]
+pub mod keeping_order {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("behind-a-proxy.md")]

@@ -7,8 +7,8 @@ use roxmltree::Node;
 use super::doc::{CallbackRequest, DocError, Handshake, Secret};
 use super::documents::documents;
 use super::elements::{
-    Flag, Hidden, Me, Optional, Text, Trimmed, child, element, empty, is_yes, parse, rooted,
-    text_of, trimmed,
+    Flag, Hidden, Me, Optional, OrEmpty, Text, Trimmed, child, element, empty, is_yes, parse,
+    rooted, text_of, trimmed,
 };
 use crate::limits;
 
@@ -134,6 +134,51 @@ documents! {
         },
         /// `ROOMS`: requests the list of rooms.
         "ROOMS" => Rooms,
+        /// `INVITATION`: the code of an invitation, for the account that is registered next.
+        "INVITATION" => Invitation {
+            /// The code.
+            code: Secret<'a> = Hidden "code",
+        },
+        /// `KICK`: a moderator disconnects a client.
+        "KICK" => Kick {
+            /// The client's name, or the port of its seat.
+            username: Cow<'a, str> = Trimmed "username",
+            /// The reason for the client; may be empty.
+            reason: Cow<'a, str> = OrEmpty "reason",
+        },
+        /// `MUTE`: a moderator forbids a user to send messages.
+        "MUTE" => Mute {
+            /// The user's name.
+            username: Cow<'a, str> = Trimmed "username",
+            /// The duration, such as `10m`; `None` means until `UNMUTE`.
+            duration: Option<Cow<'a, str>> = Optional "duration",
+        },
+        /// `UNMUTE`: a moderator ends a mute.
+        "UNMUTE" => Unmute {
+            /// The user's name.
+            username: Cow<'a, str> = Trimmed "username",
+        },
+        /// `BAN`: a moderator bans a name.
+        "BAN" => Ban {
+            /// The name.
+            username: Cow<'a, str> = Trimmed "username",
+            /// The duration, such as `10m`; `None` means until `UNBAN`.
+            duration: Option<Cow<'a, str>> = Optional "duration",
+            /// The reason for the client; may be empty.
+            reason: Cow<'a, str> = OrEmpty "reason",
+        },
+        /// `UNBAN`: a moderator ends a ban.
+        "UNBAN" => Unban {
+            /// The name.
+            username: Cow<'a, str> = Trimmed "username",
+        },
+        /// `REPORT`: reports a user to the operator and the moderators.
+        "REPORT" => Report {
+            /// The user's name, or the port of a seat.
+            username: Cow<'a, str> = Trimmed "username",
+            /// The reason.
+            reason: Cow<'a, str> = Text "reason",
+        },
         /// `DM` with `<to>` and `<message>`: sends a direct message.
         "DM" => Direct {
             /// The recipient's name.

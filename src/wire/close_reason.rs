@@ -41,6 +41,8 @@ pub enum CloseReason {
     TakenOver,
     /// The operator removed the client.
     Kicked,
+    /// The client's address or name is banned, or was removed less than a minute ago.
+    Banned,
     /// The single port was full and needed the seat; the client had no partner and had sent
     /// nothing.
     Evicted,
@@ -81,6 +83,7 @@ impl CloseReason {
             CloseReason::WrongPassword => "wrong-password",
             CloseReason::TakenOver => "taken-over",
             CloseReason::Kicked => "kicked",
+            CloseReason::Banned => "banned",
             CloseReason::Evicted => "evicted",
             CloseReason::Shutdown => "shutdown",
             CloseReason::Panicked => "panicked",
@@ -111,6 +114,7 @@ impl CloseReason {
             | CloseReason::TooManyErrors
             | CloseReason::WrongPassword
             | CloseReason::Kicked
+            | CloseReason::Banned
             | CloseReason::Evicted
             | CloseReason::Panicked
             | CloseReason::Entrance(_) => None,

@@ -107,6 +107,20 @@ error_codes! {
     Unreachable "unreachable",
     /// The other servers did not answer in time. The request may or may not have been executed.
     Unsure "unsure",
+    /// A ban, or a removal less than a minute ago; the connection is closed.
+    Banned "banned",
+    /// The name has no account, and this server registers none.
+    RegistrationClosed "registration-closed",
+    /// The name has no account, and a new one needs an invitation.
+    InvitationNeeded "invitation-needed",
+    /// The invitation does not exist, or was used.
+    BadInvitation "bad-invitation",
+    /// The user may not send messages now.
+    Muted "muted",
+    /// The command is for moderators, or moderators may not do this.
+    NotAllowed "not-allowed",
+    /// The duration of a ban or a mute is not a number with a unit.
+    BadDuration "bad-duration",
     /// A frame over the limit; the connection is closed.
     TooLong "too-long",
     /// Too many rejected documents in a row; the connection is closed.

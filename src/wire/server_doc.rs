@@ -8,8 +8,9 @@ use roxmltree::Node;
 use super::doc::{DocError, ErrorCode};
 use super::documents::documents;
 use super::elements::{
-    Elsewhere, IsNew, List, NeighbourElement, Number, OrEmpty, PortNumber, RoomList, Text, Trimmed,
-    attribute, child, element, empty, is_yes, parse, port_from, rooted, text_of, trimmed,
+    Elsewhere, IsNew, List, NeighbourElement, Number, Optional, OrEmpty, PortNumber, RoomList,
+    Text, Trimmed, attribute, child, element, empty, is_yes, parse, port_from, rooted, text_of,
+    trimmed,
 };
 use super::text::escape_into;
 use crate::Port;
@@ -164,10 +165,12 @@ documents! {
         "TOO SLOW" => TooSlow,
         /// Farewell: the server is shutting down.
         "SHUTDOWN" => Shutdown,
-        /// Farewell: the operator removed the client.
+        /// Farewell: the operator or a moderator removed the client.
         "KICKED" => Kicked {
-            /// The operator's reason; may be empty.
+            /// The reason; may be empty.
             reason: Cow<'a, str> = OrEmpty "reason",
+            /// The moderator; `None` is the operator.
+            by: Option<Cow<'a, str>> = Optional "by",
         },
         /// Farewell: the same user has logged in on another connection.
         "TAKEN OVER" => TakenOver,

@@ -110,6 +110,10 @@ impl Chat {
             }
             ServerDoc::Rooms { rooms } => self.list_rooms(&rooms, screen),
             ServerDoc::Notice(text) => screen.notice(&text),
+            ServerDoc::Error {
+                code: ErrorCode::Banned,
+                sentence,
+            } => return dismissed(&sentence),
             ServerDoc::Error { code, sentence } => {
                 if code == ErrorCode::UnknownCommand {
                     // This may be the reply to our silent `WHO`, so stop waiting for one.
@@ -140,11 +144,13 @@ impl Chat {
                 return dismissed("you were idle for too long").or(Err(SessionEnd::Idle));
             }
             ServerDoc::TotalTimeTimeout => return dismissed("you reached the time limit"),
-            ServerDoc::Kicked { reason } if reason.is_empty() => {
-                return dismissed("the operator removed you");
-            }
-            ServerDoc::Kicked { reason } => {
-                return dismissed(&format!("the operator removed you: {reason}"));
+            ServerDoc::Kicked { reason, by } => {
+                let by = by.map_or("the operator".to_owned(), |by| by.to_string());
+                let reason = match &*reason {
+                    "" => String::new(),
+                    reason => format!(": {reason}"),
+                };
+                return dismissed(&format!("{by} removed you{reason}"));
             }
             ServerDoc::TakenOver => return dismissed("you logged in elsewhere"),
             ServerDoc::TooSlow => return lost("your client did not read fast enough"),

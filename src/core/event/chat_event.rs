@@ -92,6 +92,21 @@ crate::event_kinds! {
         RoomSaid = "room-said" {
             port: Port, room: String, name: String, count: usize, text: Option<String>
         },
+        /// The operator or the moderator `by` disconnected a client.
+        Kicked = "kicked" { name: String, by: String, reason: String },
+        /// The operator or a moderator banned a name or a network. Without `seconds`, the ban has
+        /// no end.
+        Banned = "banned" { whom: String, by: String, seconds: Option<u64>, reason: String },
+        /// A ban was lifted.
+        Unbanned = "unbanned" { whom: String, by: String },
+        /// The operator or a moderator muted a user. Without `seconds`, the mute has no end.
+        Muted = "muted" { name: String, by: String, seconds: Option<u64> },
+        /// A mute was lifted.
+        Unmuted = "unmuted" { name: String, by: String },
+        /// A user has reported another one.
+        Reported = "reported" { name: String, by: String, reason: String },
+        /// A client was rejected because of a ban, or because it was removed a moment ago.
+        Rejected = "rejected" { peer: SocketAddr, name: Option<String>, reason: String },
         /// A client's document was answered with an error.
         Refused = "refused" { port: Port, code: ErrorCode },
         /// A session has ended.

@@ -20,6 +20,10 @@ pub struct AtWorker<'s> {
     /// The name that the client claims with its next password.
     pub(super) claimed: Option<Name>,
     pub(super) wrong_passwords: u32,
+    /// The code of a valid invitation, for the account that the client registers next.
+    pub(super) invitation: Option<String>,
+    /// The tick of the client's last report.
+    pub(super) reported_at: Option<Tick>,
     /// The client has sent `PM` without a message, so its next message is public.
     next_is_public: bool,
 }
@@ -31,6 +35,8 @@ impl<'s> AtWorker<'s> {
             seat,
             claimed: None,
             wrong_passwords: 0,
+            invitation: None,
+            reported_at: None,
             next_is_public: false,
         }
     }
@@ -75,11 +81,9 @@ impl Role for AtWorker<'_> {
         match command {
             // `STAY` only counts as activity.
             ClientCommand::Stay => Ok(()),
-            ClientCommand::Login { username } => {
-                session.login(&username);
-                Ok(())
-            }
+            ClientCommand::Login { username } => session.login(&username),
             ClientCommand::Password { password } => session.password(&password),
+            ClientCommand::Invitation { code: Secret(code) } => session.invitation(code.trim()),
             command => match session.connection().name() {
                 Some(name) => session.obey_somebody(&name, command),
                 None if matches!(command, ClientCommand::Port) => session.refuse(&not_here()),
@@ -166,7 +170,10 @@ impl Session<'_, AtWorker<'_>> {
                 }
             }
             ClientCommand::Leave { room } => self.leave(&room),
-            _ => return self.refuse(&not_here()),
+            command => match self.moderate(who, &command) {
+                Some(()) => {}
+                None => return self.refuse(&not_here()),
+            },
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use crossbeam_channel::bounded;
 
 use super::at_worker::AtWorker;
 use super::turn::Session;
-use crate::accounts::{LoginRefusal, PasswordChange, PasswordCheck};
+use crate::accounts::{PasswordChange, PasswordCheck, Refusal};
 use crate::backplane::{Claim, Sender};
 use crate::chat::NameClaim;
 use crate::event::ChatEvent;
@@ -16,26 +16,33 @@ use portal_wire::{CloseReason, ErrorCode, Name, Secret, ServerDoc};
 impl Session<'_, AtWorker<'_>> {
     /// Handles a claim to a name. Asks for the password or, if names have no passwords, logs the
     /// client in if the name is free.
-    pub(super) fn login(&mut self, username: &str) {
+    ///
+    /// # Errors
+    /// The reason why the session ends: the client is banned.
+    pub(super) fn login(&mut self, username: &str) -> Result<(), CloseReason> {
         if self.connection().name().is_some() {
-            return self.already_logged_in();
+            self.already_logged_in();
+            return Ok(());
         }
         let Some(name) = Name::new(username) else {
             let sentence = format!(
                 "a name must be 1 to {} letters (a to z), digits, _ . or -; choose another",
                 limits::MAX_NAME_BYTES
             );
-            return self.outgoing.error(ErrorCode::BadName, &sentence);
+            self.outgoing.error(ErrorCode::BadName, &sentence);
+            return Ok(());
         };
         if !name.is_for_a_person() {
             let sentence = "a name can't be a number or the word server; choose another";
-            return self.outgoing.error(ErrorCode::BadName, sentence);
+            self.outgoing.error(ErrorCode::BadName, sentence);
+            return Ok(());
         }
+        self.reject_banned_name(&name)?;
         match &self.state.logins.accounts {
             Some(accounts) => {
                 // The lookup may take a while.
                 self.outgoing.send_answers();
-                match accounts.lookup(&name) {
+                match accounts.lookup(&name, self.role.invitation.as_deref()) {
                     Ok(exists) => {
                         self.role.claimed = Some(name);
                         let new_account = !exists;
@@ -43,6 +50,7 @@ impl Session<'_, AtWorker<'_>> {
                     }
                     Err(refusal) => self.refused(&refusal),
                 }
+                Ok(())
             }
             None => self.enter(&name, false),
         }
@@ -68,7 +76,8 @@ impl Session<'_, AtWorker<'_>> {
         }
         let over = || self.connection().outbox.has_ended() || self.state.clock.is_stopped();
         let port = self.outgoing.port;
-        let check = accounts.check(&name, password, &over);
+        let invitation = self.role.invitation.as_deref();
+        let check = accounts.check(&name, password, invitation, &over);
         if over() {
             // A connection that ended meanwhile must not take the name from a live one.
             return Err(CloseReason::PeerClosed);
@@ -82,14 +91,34 @@ impl Session<'_, AtWorker<'_>> {
                     port,
                     name: name.to_string(),
                 });
-                self.enter(&name, true);
+                self.enter(&name, true)?;
             }
             Ok(PasswordCheck::Right(name)) => {
                 self.right_password(&name);
-                self.enter(&name, true);
+                self.enter(&name, true)?;
             }
             Err(refusal) => self.refused(&refusal),
         }
+        Ok(())
+    }
+
+    /// Keeps the code of an invitation for the account that the client registers next. A wrong code
+    /// counts as an invalid request, so guessing ends the session.
+    pub(super) fn invitation(&mut self, code: &str) -> Result<(), CloseReason> {
+        let checked = match &self.state.logins.accounts {
+            Some(accounts) => accounts.check_invitation(code),
+            None => Err(Refusal {
+                code: ErrorCode::UnknownCommand,
+                sentence: "this server does not use passwords, so it needs no invitations"
+                    .to_owned(),
+            }),
+        };
+        if let Err(refusal) = checked {
+            return self.refuse_as(refusal.code, &refusal.sentence);
+        }
+        self.role.invitation = Some(code.to_owned());
+        let sentence = "the invitation is valid; log in with the name that you want";
+        self.outgoing.answer(&ServerDoc::Notice(sentence.into()));
         Ok(())
     }
 
@@ -191,24 +220,26 @@ impl Session<'_, AtWorker<'_>> {
         Ok(())
     }
 
-    fn refused(&mut self, refusal: &LoginRefusal) {
+    fn refused(&mut self, refusal: &Refusal) {
         self.outgoing.error(refusal.code, &refusal.sentence);
     }
 
-    fn enter(&mut self, name: &Name, take_over: bool) {
+    fn enter(&mut self, name: &Name, take_over: bool) -> Result<(), CloseReason> {
         self.outgoing.wait_for_pending();
         let entry = match self.entry(name, take_over) {
             Ok(entry) => entry,
             Err(Claim::Unreachable) => {
                 let sentence = "the other servers are unreachable, and the name may be in use on one of them; try again in a minute";
-                return self.outgoing.error(ErrorCode::Unreachable, sentence);
+                self.outgoing.error(ErrorCode::Unreachable, sentence);
+                return Ok(());
             }
             Err(Claim::InUse | Claim::Granted) => NameClaim::InUse,
         };
         match entry {
             NameClaim::InUse => {
                 let sentence = format!("the name {name} is already in use; choose another");
-                return self.outgoing.error(ErrorCode::NameInUse, &sentence);
+                self.outgoing.error(ErrorCode::NameInUse, &sentence);
+                return Ok(());
             }
             // A dropped connection must not lock the account's owner out: the password gives access
             // to the name.
@@ -230,6 +261,11 @@ impl Session<'_, AtWorker<'_>> {
         if let Some(text) = greeting {
             self.outgoing.answer(&ServerDoc::Notice(text.into()));
         }
+        if self.state.policies.is_moderator(name) {
+            let text = "you are a moderator: you can remove, mute and ban users";
+            self.outgoing.answer(&ServerDoc::Notice(text.into()));
+        }
+        self.reject_banned_name(name)
     }
 
     /// Claims the name on all servers.

@@ -4,6 +4,7 @@ mod at_worker;
 mod handshake;
 mod in_room;
 mod login;
+mod moderate;
 mod outgoing;
 mod pending_replies;
 mod turn;

@@ -221,7 +221,7 @@ impl<'s> Outgoing<'s> {
     }
 
     /// The client's name. On a room's own connection, the label is the name.
-    fn name(&self) -> Option<Name> {
+    pub(super) fn name(&self) -> Option<Name> {
         self.connection.name().or_else(|| Name::new(&self.label))
     }
 

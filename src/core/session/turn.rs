@@ -13,6 +13,7 @@ use crate::clock::{Subscription, Tick};
 use crate::event::ChatEvent;
 use crate::guard::pace::{Rate, TokenBucket};
 use crate::limits;
+use crate::policies::Refusal;
 use crate::state::ServerState;
 use crate::transport::{Decoder, Input};
 use portal_net::Port;
@@ -306,6 +307,13 @@ impl<'s, R: Role> Session<'s, R> {
         is_verbatim: bool,
     ) -> Result<(), CloseReason> {
         let refusals = self.refusals;
+        if self.state.policies.has_mutes()
+            && is_speech(&read)
+            && let Some(refusal) = self.refuse_speech()
+        {
+            self.outgoing.error(refusal.code, &refusal.sentence);
+            return Ok(());
+        }
         match read {
             Ok(ClientDoc::Message { text, me }) => {
                 let text = &text;
@@ -333,6 +341,12 @@ impl<'s, R: Role> Session<'s, R> {
         Ok(())
     }
 
+    /// Returns the reason for refusing the client's messages, if it is muted.
+    fn refuse_speech(&self) -> Option<Refusal> {
+        let (name, now) = (self.outgoing.name()?, self.state.clock.now());
+        self.state.policies.refuse_message(&name, now)
+    }
+
     /// Refuses an invalid document. Too many in a row end the session.
     pub(super) fn refuse(&mut self, error: &DocError) -> Result<(), CloseReason> {
         self.refuse_as(error.code(), &error.to_string())
@@ -352,6 +366,22 @@ impl<'s, R: Role> Session<'s, R> {
 
 fn tokens(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Returns whether a document has a text for other users.
+fn is_speech(read: &Result<ClientDoc<'_>, DocError>) -> bool {
+    use ClientCommand::{Direct, Public, Report, Say, Topic};
+    matches!(
+        read,
+        Ok(ClientDoc::Message { .. }
+            | ClientDoc::Command(
+                Public { .. }
+                    | Direct { .. }
+                    | Say { .. }
+                    | Report { .. }
+                    | Topic { topic: Some(_), .. }
+            ))
+    )
 }
 
 /// Returns whether a document ends the session. Such a document is never delayed.

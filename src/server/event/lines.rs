@@ -185,6 +185,62 @@ fn every() -> Vec<Event> {
             fix: "delete it",
             name: Some(name()),
         }),
+        event(PolicyEvent::DamagedPolicy {
+            file: "policies.txt".to_owned(),
+            line: 7,
+            reason: "its code is not whole",
+            fix: "delete it",
+        }),
+        event(PolicyEvent::Moderator {
+            name: name(),
+            is_one: true,
+        }),
+        event(PolicyEvent::Invite { open: 2 }),
+        event(ChatEvent::Kicked {
+            name: name(),
+            by: "(operator)".to_owned(),
+            reason: "loud".to_owned(),
+        }),
+        event(ChatEvent::Banned {
+            whom: "192.0.2.0/24".to_owned(),
+            by: "bob".to_owned(),
+            seconds: Some(600),
+            reason: "loud".to_owned(),
+        }),
+        event(ChatEvent::Banned {
+            whom: name(),
+            by: "bob".to_owned(),
+            seconds: None,
+            reason: String::new(),
+        }),
+        event(ChatEvent::Unbanned {
+            whom: name(),
+            by: "bob".to_owned(),
+        }),
+        event(ChatEvent::Muted {
+            name: name(),
+            by: "bob".to_owned(),
+            seconds: Some(600),
+        }),
+        event(ChatEvent::Unmuted {
+            name: name(),
+            by: "bob".to_owned(),
+        }),
+        event(ChatEvent::Reported {
+            name: name(),
+            by: "bob".to_owned(),
+            reason: "loud".to_owned(),
+        }),
+        event(ChatEvent::Rejected {
+            peer,
+            name: Some(name()),
+            reason: "you are banned".to_owned(),
+        }),
+        event(ChatEvent::Rejected {
+            peer,
+            name: None,
+            reason: "you are banned".to_owned(),
+        }),
         event(ChatEvent::Refused {
             port,
             code: ErrorCode::BadName,

@@ -8,6 +8,8 @@ mod recording;
 
 pub(crate) use json::{from_json, to_json};
 pub use portal_accounts::AccountEvent;
+#[cfg(test)]
+pub use portal_accounts::policies::PolicyEvent;
 pub use portal_core::event::*;
 pub use portal_web::event::EntranceEvent;
 pub(crate) use readers::start_console;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::identity::TlsFiles;
+use crate::accounts::Register;
 use crate::net::Network;
 use crate::output::counted;
 use crate::start::{Portals, Settings, WebEntrance};
@@ -42,6 +43,11 @@ pub(super) fn settings_in_force(
         unacknowledged: _,
         max_message,
         accounts,
+        register,
+        min_password,
+        // It follows from --accounts.
+        moderators: _,
+        policies,
         max_per_address,
         rate,
         announce_up_to,
@@ -96,6 +102,20 @@ pub(super) fn settings_in_force(
         or(
             accounts.as_deref().map(file),
             "none: any client may use a free name",
+        ),
+    );
+    let register = match register {
+        Register::Open => "open",
+        Register::Invite => "invite",
+        Register::Closed => "closed",
+    };
+    lines.add("--register", register);
+    lines.add("--min-password", min_password);
+    lines.add(
+        "--policies",
+        or(
+            policies.as_deref().map(file),
+            "none: bans end with the server",
         ),
     );
     lines.add("--max-per-ip", or(*max_per_address, "no limit"));

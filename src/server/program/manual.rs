@@ -55,6 +55,10 @@ pub(super) const MANUAL: Manual = Manual {
                 ),
                 Item("accounts.txt", "Names and password hashes (--accounts)."),
                 Item(
+                    "policies.txt",
+                    "Bans, mutes, moderators and invitations (--policies).",
+                ),
+                Item(
                     "portal-chat-cert.pem, portal-chat-key.pem",
                     "The certificate and key that --tls creates if it is given none.",
                 ),

@@ -4,18 +4,67 @@ use std::time::Duration;
 
 #[cfg(feature = "cluster")]
 use super::cluster;
+use crate::accounts::SharedAccounts;
+use crate::accounts::policies::read_subject;
 use crate::output::counted;
 use crate::start::{Connected, Server};
-use crate::wire::printable;
+use crate::wire::time::{duration_in_words, read_duration};
+use crate::wire::{Name, printable};
+use portal_core::policies::{Banned, Rule};
 
 const HELP: &str = "  who                  list the clients, with addresses, times and traffic
   servers              list the servers of the cluster
   say TEXT             send a notice to every client
-  kick NAME [REASON]   disconnect a client, by name or by the port of its seat
+  kick NAME [REASON]   disconnect a client, by name or by the port of its seat, for a minute
+  ban NAME [DURATION] [REASON]
+                       disconnect a user and reject later logins; DURATION is 30s, 10m, 2h or 7d
+  ban ADDRESS[/PREFIX] [DURATION] [REASON]
+                       the same for all clients from an address or a network
+  unban NAME|ADDRESS[/PREFIX]
+                       end a ban
+  mute NAME [DURATION] reject a user's messages
+  unmute NAME          end a mute
+  bans                 list the bans and mutes
+  accounts             list the accounts
+  passwd NAME          give an account a new random password, and show it
+  delete NAME          delete an account; its name can be registered again
+  invite               make an invitation for one registration, and show its code
+  moderator NAME [off] let a user kick, mute and ban others, or end that
+  moderators           list the moderators
   stop                 notify every client and shut down (so do Ctrl-C and Ctrl-D)
   help                 show this list";
 
-const COMMANDS: [&str; 6] = ["who", "servers", "say", "kick", "stop", "help"];
+const COMMANDS: [&str; 17] = [
+    "who",
+    "servers",
+    "say",
+    "kick",
+    "ban",
+    "unban",
+    "mute",
+    "unmute",
+    "bans",
+    "accounts",
+    "passwd",
+    "delete",
+    "invite",
+    "moderator",
+    "moderators",
+    "stop",
+    "help",
+];
+
+/// Commands whose first argument is a name.
+const WITH_NAME: [&str; 8] = [
+    "kick",
+    "ban",
+    "unban",
+    "mute",
+    "unmute",
+    "moderator",
+    "passwd",
+    "delete",
+];
 
 /// The outcome of a command.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,43 +75,298 @@ pub(super) enum Obeyed {
     Stop,
 }
 
-/// Runs a command.
-pub(super) fn obey(server: &Server, line: &str) -> Obeyed {
-    let (command, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
-    let rest = rest.trim();
-    Obeyed::Show(match command {
-        "" => String::new(),
-        "stop" => return Obeyed::Stop,
-        "help" => HELP.to_owned(),
-        "who" => who(server),
-        #[cfg(feature = "cluster")]
-        "servers" => cluster::servers(server),
-        #[cfg(not(feature = "cluster"))]
-        "servers" => "  this server is not in a cluster".to_owned(),
-        "say" if rest.is_empty() => "  usage: say TEXT".to_owned(),
-        "say" => format!(
-            "  sent to {}",
-            counted(server.broadcast(rest), "client", "clients")
-        ),
-        "kick" if rest.is_empty() => "  usage: kick NAME [REASON]".to_owned(),
-        "kick" => {
-            let (name, reason) = rest.split_once(' ').unwrap_or((rest, ""));
-            if server.kick(name, reason.trim()) {
-                format!("  disconnected {}", printable(name))
-            } else {
-                let name = printable(name);
-                format!("  no client is called {name}; `who` lists the clients")
+/// The operator's commands, and the command that waits for a confirmation.
+#[derive(Default)]
+pub(super) struct Operator {
+    unconfirmed: Option<Rule>,
+}
+
+impl Operator {
+    /// Runs a command.
+    pub(super) fn obey(&mut self, server: &Server, line: &str) -> Obeyed {
+        let line = line.trim();
+        let unconfirmed = self.unconfirmed.take();
+        if let Some(rule) = unconfirmed {
+            if line == "yes" {
+                return Obeyed::Show(change(server, rule));
+            }
+            if line.is_empty() || line == "no" {
+                return Obeyed::Show("  nothing was banned".to_owned());
             }
         }
-        other => format!(
-            "  unknown command {}; `help` lists the commands",
-            printable(other)
-        ),
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let rest = rest.trim();
+        Obeyed::Show(match command {
+            "" => String::new(),
+            "stop" => return Obeyed::Stop,
+            "help" => HELP.to_owned(),
+            "who" => who(server),
+            #[cfg(feature = "cluster")]
+            "servers" => cluster::servers(server),
+            #[cfg(not(feature = "cluster"))]
+            "servers" => "  this server is not in a cluster".to_owned(),
+            "say" if rest.is_empty() => "  usage: say TEXT".to_owned(),
+            "say" => format!(
+                "  sent to {}",
+                counted(server.broadcast(rest), "client", "clients")
+            ),
+            "kick" if rest.is_empty() => "  usage: kick NAME [REASON]".to_owned(),
+            "kick" => {
+                let (name, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+                if server.kick(name, reason.trim()) {
+                    format!("  disconnected {}", printable(name))
+                } else {
+                    let name = printable(name);
+                    format!("  no client is called {name}; `who` lists the clients")
+                }
+            }
+            "ban" => self.ban(server, rest),
+            "unban" => match read_subject(rest) {
+                Some(whom) => change(server, Rule::Unban(whom)),
+                None => "  usage: unban NAME|ADDRESS[/PREFIX]".to_owned(),
+            },
+            "mute" => mute(server, rest),
+            "unmute" => match name(rest) {
+                Some(name) => change(server, Rule::Unmute(name)),
+                None => "  usage: unmute NAME".to_owned(),
+            },
+            "bans" => bans(server),
+            "accounts" => with_accounts(server, accounts),
+            "passwd" => with_accounts(server, |accounts| passwd(accounts, rest)),
+            "delete" => with_accounts(server, |accounts| delete(server, accounts, rest)),
+            "invite" => with_accounts(server, |_| match server.policies().invite() {
+                Ok(code) if server.needs_invitations() => {
+                    format!("  {code} is valid for one registration")
+                }
+                Ok(code) => format!(
+                    "  {code} is valid for one registration, once the server is started with --register invite"
+                ),
+                Err(error) => format!("  {error}"),
+            }),
+            "moderator" => moderator(server, rest),
+            "moderators" => moderators(server),
+            other => format!(
+                "  unknown command {}; `help` lists the commands",
+                printable(other)
+            ),
+        })
+    }
+
+    /// Sets a ban. If it covers an address with clients, or a whole network, asks first.
+    fn ban(&mut self, server: &Server, rest: &str) -> String {
+        const USAGE: &str = "  usage: ban NAME|ADDRESS[/PREFIX] [DURATION] [REASON]";
+        let (whom, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let Some(whom) = read_subject(whom) else {
+            return USAGE.to_owned();
+        };
+        let (duration, reason) = split_duration(rest);
+        let covered = server.state().covered(&whom);
+        let rule = Rule::Ban(whom.clone(), duration, reason);
+        let Banned::Network(network) = whom else {
+            return change(server, rule);
+        };
+        if network.is_host() && covered.is_empty() {
+            return change(server, rule);
+        }
+        const SHOWN: usize = 10;
+        let clients: Vec<String> = covered
+            .iter()
+            .take(SHOWN)
+            .map(|there| format!("{} ({})", printable(&there.label()), there.peer.ip()))
+            .collect();
+        let more = if covered.len() > SHOWN { ", …" } else { "" };
+        let clients = match covered.len() {
+            0 => "no connected client".to_owned(),
+            count => format!(
+                "{}: {}{more}",
+                counted(count, "connected client", "connected clients"),
+                clients.join(", ")
+            ),
+        };
+        self.unconfirmed = Some(rule);
+        let addresses = match network.is_host() {
+            true => String::new(),
+            false => format!("all {} addresses and ", network.size()),
+        };
+        format!(
+            "  {network} covers {addresses}{clients}\n  type `yes` to ban it, anything else not to"
+        )
+    }
+}
+
+/// Changes a rule, and returns the reply.
+fn change(server: &Server, rule: Rule) -> String {
+    let done = match &rule {
+        Rule::Ban(whom, duration, _) => format!("{whom} is banned{}", until(*duration)),
+        Rule::Unban(whom) => format!("{whom} is no longer banned"),
+        Rule::Mute(name, duration) => format!("{name} may not send messages{}", until(*duration)),
+        Rule::Unmute(name) => format!("{name} may send messages again"),
+    };
+    match server.state().change_rule(None, rule) {
+        Ok(ended) if ended.is_empty() => format!("  {done}"),
+        Ok(ended) => {
+            let ended = ended.iter().map(|label| printable(label).to_string());
+            let ended: Vec<String> = ended.collect();
+            format!("  {done}; disconnected {}", ended.join(", "))
+        }
+        Err(refusal) => format!("  {}", refusal.sentence),
+    }
+}
+
+fn until(duration: Option<Duration>) -> String {
+    duration.map_or(String::new(), |duration| {
+        format!(" for {}", duration_in_words(duration))
     })
 }
 
-/// Returns the completions of the operator's line (a command, or the name after `kick`) and the
-/// offset at which they begin.
+fn name(text: &str) -> Option<Name> {
+    Name::new(text).filter(Name::is_for_a_person)
+}
+
+/// Splits `[DURATION] [REASON]`. A first word that is not a duration belongs to the reason.
+fn split_duration(text: &str) -> (Option<Duration>, String) {
+    let text = text.trim();
+    let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+    match read_duration(first) {
+        Some(duration) => (Some(duration), printable(rest.trim()).to_string()),
+        None => (None, printable(text).to_string()),
+    }
+}
+
+fn mute(server: &Server, rest: &str) -> String {
+    let (first, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    let rest = rest.trim();
+    let duration = read_duration(rest);
+    match name(first) {
+        Some(name) if rest.is_empty() || duration.is_some() => {
+            change(server, Rule::Mute(name, duration))
+        }
+        _ => "  usage: mute NAME [DURATION], where DURATION is 30s, 10m, 2h or 7d".to_owned(),
+    }
+}
+
+/// Returns a table of the bans and mutes.
+fn bans(server: &Server) -> String {
+    let rules = server.policies().list();
+    if rules.is_empty() {
+        return "  no bans and no mutes".to_owned();
+    }
+    let row = |kind: &str, whom: &str, remaining: &str, by: &str, reason: &str| {
+        let row = format!("  {kind:<5} {whom:<20} {remaining:<12} {by:<12} {reason}");
+        row.trim_end().to_owned()
+    };
+    let header = row("kind", "whom", "ends in", "by", "reason");
+    let rows = rules.iter().map(|rule| {
+        row(
+            rule.kind,
+            &printable(&rule.whom),
+            rule.remaining.as_deref().unwrap_or("never"),
+            rule.by.as_ref().map_or("operator", Name::as_str),
+            &printable(&rule.reason),
+        )
+    });
+    let lines: Vec<String> = std::iter::once(header).chain(rows).collect();
+    lines.join("\n")
+}
+
+fn moderator(server: &Server, rest: &str) -> String {
+    let (first, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    let is_one = match rest.trim() {
+        "" => true,
+        "off" => false,
+        _ => return MODERATOR_USAGE.to_owned(),
+    };
+    let Some(name) = name(first) else {
+        return MODERATOR_USAGE.to_owned();
+    };
+    if is_one && server.accounts().is_none() {
+        return "  this server has no passwords, so any client could take the moderator's name; start it without \
+                --no-passwords"
+            .to_owned();
+    }
+    match server.policies().set_moderator(&name, is_one) {
+        Ok(()) if is_one => format!("  {name} is a moderator"),
+        Ok(()) => format!("  {name} is no longer a moderator"),
+        Err(error) => format!("  {error}"),
+    }
+}
+
+fn with_accounts(server: &Server, action: impl FnOnce(&SharedAccounts) -> String) -> String {
+    match server.accounts() {
+        Some(accounts) => action(accounts),
+        None => "  this server has no accounts".to_owned(),
+    }
+}
+
+fn accounts(accounts: &SharedAccounts) -> String {
+    let mut names: Vec<String> = accounts
+        .all()
+        .iter()
+        .map(|there| there.name.key())
+        .collect();
+    names.sort_unstable();
+    match names.len() {
+        0 => "  no accounts yet".to_owned(),
+        count => format!(
+            "  {}: {}",
+            counted(count, "account", "accounts"),
+            names.join(", ")
+        ),
+    }
+}
+
+fn passwd(accounts: &SharedAccounts, rest: &str) -> String {
+    let Some(name) = name(rest) else {
+        return "  usage: passwd NAME".to_owned();
+    };
+    match accounts.reset_password(&name) {
+        Ok((name, password)) => {
+            format!("  the new password of {name} is {password}; PASSWD changes it")
+        }
+        Err(error) => format!("  {error}"),
+    }
+}
+
+/// Deletes an account, and everything that its name may do.
+fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
+    let Some(name) = name(rest) else {
+        return "  usage: delete NAME".to_owned();
+    };
+    // First, so that the next owner of the name is not a moderator in any case.
+    let policies = server.policies();
+    if policies
+        .moderators()
+        .iter()
+        .any(|there| there.key() == name.key())
+        && let Err(error) = policies.set_moderator(&name, false)
+    {
+        return format!("  {error}");
+    }
+    match accounts.delete(&name) {
+        Ok(name) => {
+            let is_here = server.state().users.find(&name).is_some();
+            if is_here && server.kick(name.as_str(), "your account was deleted") {
+                return format!("  deleted the account of {name}, and disconnected its user");
+            }
+            format!("  deleted the account of {name}")
+        }
+        Err(error) => format!("  {error}"),
+    }
+}
+
+const MODERATOR_USAGE: &str = "  usage: moderator NAME [off]";
+
+fn moderators(server: &Server) -> String {
+    let names = server.policies().moderators();
+    let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+    match names.is_empty() {
+        true => "  no moderators; `moderator NAME` makes one".to_owned(),
+        false => format!("  {}", names.join(", ")),
+    }
+}
+
+/// Returns the completions of the operator's line (a command, or the name after it) and the offset
+/// at which they begin.
 pub(super) fn completions(before: &str, names: &[String]) -> (usize, Vec<String>) {
     let begins = |words: &mut dyn Iterator<Item = String>, start: &str| -> Vec<String> {
         words
@@ -77,7 +381,9 @@ pub(super) fn completions(before: &str, names: &[String]) -> (usize, Vec<String>
             0,
             begins(&mut COMMANDS.iter().map(|word| (*word).to_owned()), before),
         ),
-        Some(("kick", start)) => ("kick ".len(), begins(&mut names.iter().cloned(), start)),
+        Some((command, start)) if WITH_NAME.contains(&command) => {
+            (command.len() + 1, begins(&mut names.iter().cloned(), start))
+        }
         Some(_) => (before.len(), Vec::new()),
     }
 }

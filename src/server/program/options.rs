@@ -14,6 +14,7 @@ use super::cluster;
 use super::config;
 use super::identity::TlsFiles;
 use super::manual::MANUAL;
+use crate::accounts::Register;
 use crate::command_line::{
     About, bad_file, bad_options, described, join_value, refuse, revision, sentence_of,
 };
@@ -91,13 +92,27 @@ struct ServerArguments {
     /// ~/.local/state/portal-chat/accounts.txt, or accounts.txt in the current folder if it exists]
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     accounts: Option<PathBuf>,
+    /// Who may register a name: everyone (open), clients with a code from the console's command
+    /// invite (invite), or nobody (closed)
+    #[arg(long, value_name = "WHO", value_enum, default_value = "open", conflicts_with = "no_passwords", help_heading = WHO)]
+    register: RegisterChoice,
+    /// Minimum number of characters in a new password [default: 1, or 8 if --bind or --web is open to the
+    /// network]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=128), help_heading = WHO)]
+    min_password: Option<u8>,
+    /// File of bans, mutes, moderators and invitations [default: policies.txt beside the accounts;
+    /// without accounts, they end with the server]
+    #[arg(long, value_name = "FILE", help_heading = WHO)]
+    policies: Option<PathBuf>,
     /// Use no accounts: a client may use any free name while it is connected
     #[arg(long, help_heading = WHO)]
     no_passwords: bool,
-    /// Maximum number of seats per client address [default: no limit]
+    /// Maximum number of seats per client address [default: no limit, or 100 if --bind or --web is
+    /// open to the network]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..), help_heading = WHO)]
     max_per_ip: Option<u32>,
-    /// Maximum message rate per client; messages beyond it are delayed [default: no limit]
+    /// Maximum message rate per client; messages beyond it are delayed [default: no limit, or 50/20
+    /// if --bind or --web is open to the network]
     #[arg(long, value_name = "BURST/PER_SECOND", value_parser = rate, help_heading = WHO)]
     rate: Option<Rate>,
     /// Announce logins and logouts while at most N users are logged in
@@ -223,6 +238,9 @@ const LEGACY_TOTAL: u32 = 600;
 /// The default name of the accounts file.
 const ACCOUNTS: &str = "accounts.txt";
 
+/// The default name of the policies file.
+const POLICIES: &str = "policies.txt";
+
 const DEFAULT_CLIENTS: u16 = 100;
 const MOST_CLIENTS: i64 = 10_000;
 const MOST_ROOMS: i64 = 10_000;
@@ -261,6 +279,28 @@ enum PortalChoice {
     Tcp,
     Udp,
     Both,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum RegisterChoice {
+    Open,
+    Invite,
+    Closed,
+}
+
+/// The default of `--min-password` beyond this machine.
+const MIN_PASSWORD_BEYOND: usize = 8;
+/// The default of `--max-per-ip` beyond this machine: a class of 40 behind one router, with two
+/// clients each and some reconnecting, does not reach it.
+const MAX_PER_IP_BEYOND: usize = 100;
+/// The default of `--rate` beyond this machine. Nobody types that fast, and a paste of 50 lines
+/// passes at once.
+const RATE_BEYOND: &str = "50/20";
+
+/// Returns whether clients of other machines can connect.
+fn is_open_to_network(bind: &Host, web: Option<SocketAddr>) -> bool {
+    let is_beyond = |address: std::net::IpAddr| !address.to_canonical().is_loopback();
+    is_beyond(bind.ip()) || web.is_some_and(|web| is_beyond(web.ip()))
 }
 
 /// The command given on the command line.
@@ -386,6 +426,12 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
     };
     let usual = || server_folder(&[ACCOUNTS]).join(ACCOUNTS);
     let accounts = Some(arguments.accounts.unwrap_or_else(usual));
+    let accounts = accounts.filter(|_| !arguments.no_passwords && compat.is_none());
+    let policies = arguments.policies.or_else(|| {
+        let beside = |accounts: &PathBuf| accounts.with_file_name(POLICIES);
+        accounts.as_ref().map(beside)
+    });
+    let moderators = accounts.is_some();
     let single_port = arguments
         .single_port
         .then_some(arguments.max_clients.unwrap_or(DEFAULT_CLIENTS).into());
@@ -398,6 +444,13 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
         .unwrap_or(defaults.port);
     #[cfg(feature = "cluster")]
     let cluster = arguments.cluster.settings(&arguments.bind, port)?;
+    let is_open = is_open_to_network(&arguments.bind, arguments.web) && compat.is_none();
+    let min_password = arguments.min_password.map(usize::from);
+    let min_password = min_password.unwrap_or(match is_open {
+        true => MIN_PASSWORD_BEYOND,
+        false => defaults.min_password,
+    });
+    let max_per_address = arguments.max_per_ip.map(|most| most as usize);
     let settings = Box::new(Settings {
         port,
         #[cfg(feature = "cluster")]
@@ -414,9 +467,19 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
         total_timeout: total.map_or(defaults.total_timeout, or_never),
         unacknowledged: defaults.unacknowledged,
         max_message: arguments.max_message.into(),
-        accounts: accounts.filter(|_| !arguments.no_passwords && compat.is_none()),
-        max_per_address: arguments.max_per_ip.map(|most| most as usize),
-        rate: arguments.rate,
+        accounts,
+        register: match arguments.register {
+            RegisterChoice::Open => Register::Open,
+            RegisterChoice::Invite => Register::Invite,
+            RegisterChoice::Closed => Register::Closed,
+        },
+        min_password,
+        moderators,
+        policies,
+        max_per_address: max_per_address.or(is_open.then_some(MAX_PER_IP_BEYOND)),
+        rate: arguments
+            .rate
+            .or(rate(RATE_BEYOND).ok().filter(|_| is_open)),
         announce_up_to: arguments.announce as usize,
         rooms: arguments.rooms.into(),
         history: arguments.history.into(),
@@ -581,8 +644,10 @@ mod tests {
         let settings = parsed("").unwrap();
         let accounts = settings.accounts.clone();
         assert!(accounts.as_ref().unwrap().ends_with(ACCOUNTS));
+        assert!(settings.policies.as_ref().unwrap().ends_with(POLICIES));
         let defaults = Settings {
             accounts,
+            policies: settings.policies.clone(),
             ..Settings::default()
         };
         assert_eq!(format!("{settings:?}"), format!("{defaults:?}"));
@@ -653,6 +718,60 @@ mod tests {
             parsed("--compat 1 --single-port")
                 .unwrap_err()
                 .contains("--single-port")
+        );
+    }
+
+    #[test]
+    fn open_to_the_network_some_defaults_are_safer() {
+        for (line, is_open) in [
+            ("", false),
+            ("--bind 127.0.0.2", false),
+            ("--bind ::1", false),
+            ("--web", false),
+            ("--bind 0.0.0.0", true),
+            ("--bind ::", true),
+            ("--bind 192.0.2.1", true),
+            ("--web 0.0.0.0", true),
+            ("--bind 0.0.0.0 --compat 1", false),
+        ] {
+            let settings = parsed(line).unwrap();
+            let Settings {
+                min_password,
+                max_per_address,
+                rate,
+                ..
+            } = settings;
+            let is_safer = (min_password, max_per_address, rate.is_some());
+            let expected = match is_open {
+                true => (8, Some(100), true),
+                false => (1, None, false),
+            };
+            assert_eq!(is_safer, expected, "{line}");
+        }
+        let chosen = "--bind 0.0.0.0 --min-password 1 --max-per-ip 3 --rate 2/1";
+        let settings = parsed(chosen).unwrap();
+        assert_eq!(
+            (settings.min_password, settings.max_per_address),
+            (1, Some(3))
+        );
+        assert_eq!(settings.rate.unwrap().burst.get(), 2);
+    }
+
+    #[test]
+    fn registration_is_for_servers_with_passwords() {
+        assert_eq!(
+            parsed("--register closed").unwrap().register,
+            Register::Closed
+        );
+        let error = parsed("--register invite --no-passwords").unwrap_err();
+        assert!(error.contains("--no-passwords"), "{error}");
+        let policies = |line| parsed(line).unwrap().policies;
+        assert_eq!(policies("--no-passwords"), None);
+        assert!(!parsed("--no-passwords --policies p").unwrap().moderators);
+        assert_eq!(policies("--no-passwords --policies p"), Some("p".into()));
+        assert_eq!(
+            policies("--accounts a/b.txt"),
+            Some("a/policies.txt".into())
         );
     }
 

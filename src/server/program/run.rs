@@ -14,7 +14,7 @@ use crossbeam_channel::{Sender, after, bounded, never, select};
 
 use super::effective_settings::{file, in_force};
 use super::identity::TlsFiles;
-use super::operator::{self, Obeyed};
+use super::operator::{self, Obeyed, Operator};
 use super::options::{Replay, ServerCommand, parse};
 use super::reload::Running;
 use crate::accounts::AccountError;
@@ -175,10 +175,15 @@ fn ports_in_time_wait(ports: &[u16]) -> String {
     )
 }
 
-/// Returns a line for each damaged line of the accounts file, from the events `damaged-account`.
+/// Returns a line for each damaged line of the accounts file and the policies file, from their
+/// events.
 fn damaged_accounts(signal: &EventQueue) -> String {
     let sentence = |event: Event| {
-        let text = |name| event.text(name).filter(|_| event.kind == "damaged-account");
+        let text = |name| {
+            event
+                .text(name)
+                .filter(|_| matches!(&*event.kind, "damaged-account" | "damaged-policy"))
+        };
         let (file, reason, fix) = (text("file")?, text("reason")?, text("fix")?);
         let line = event.number("line")?;
         let about = text("name").map_or_else(String::new, |name| format!(" (of {name})"));
@@ -441,6 +446,7 @@ impl Console {
         mut read_anew: impl FnMut(),
     ) -> Why {
         let nothing = never();
+        let mut operator = Operator::default();
         let mut went_on = false;
         loop {
             // A shell does not notify a running job when it moves to the foreground, so a
@@ -483,7 +489,7 @@ impl Console {
                     Ok(Typed::Line { text, .. }) => {
                         // A paste may contain several commands, one per line.
                         for line in text.lines() {
-                            match operator::obey(server, line) {
+                            match operator.obey(server, line) {
                                 Obeyed::Show(text) if text.is_empty() => {}
                                 Obeyed::Show(text) => self.show(text),
                                 Obeyed::Stop => return Why::Operator,
@@ -800,6 +806,16 @@ fn welcome(
                 text += &picture_of(&page);
             }
         }
+    }
+    let is_beyond = |ip: IpAddr| !ip.to_canonical().is_loopback();
+    let is_open =
+        is_beyond(settings.bind.ip()) || server.web().is_some_and(|web| is_beyond(web.ip()));
+    if is_open && !is_secured {
+        let command = Invocation::of_this_process().server_with_tls(server.web().is_some());
+        text += &format!(
+            "\nPasswords and messages travel in the clear: everyone on the network path can read them.\n\
+             {command} encrypts them.\n"
+        );
     }
     let here = crate::net::reachable(portal);
     text += &format!(

@@ -8,6 +8,7 @@ use super::budget::{Limit, raise_descriptors};
 use super::ports::{Binder, bind_patiently, bind_workers};
 use super::settings::{Portals, Settings};
 use crate::accounts::AccountError;
+use crate::accounts::policies::PolicyError;
 use crate::invocation::Invocation;
 use crate::net::{BoundPort, Datagrams, Port, PortOwner, PortProtocol, PortUse, Tap};
 #[cfg(feature = "cluster")]
@@ -51,6 +52,8 @@ pub enum StartError {
     },
     /// The accounts can't be used.
     Accounts(AccountError),
+    /// The bans and moderators can't be read.
+    Policies(PolicyError),
     /// The server can't join the cluster.
     #[cfg(feature = "cluster")]
     Cluster(ClusterError),
@@ -99,6 +102,7 @@ impl fmt::Display for StartError {
                 raise_descriptors(wanted * 2 + 64)
             ),
             StartError::Accounts(error) => error.fmt(f),
+            StartError::Policies(error) => error.fmt(f),
             #[cfg(feature = "cluster")]
             StartError::Cluster(error) => error.fmt(f),
             StartError::NoRandomness(reason) => write!(

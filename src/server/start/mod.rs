@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 
-use crate::accounts::{AccountDirectory, SharedAccounts};
+use crate::accounts::policies::SharedPolicies;
+use crate::accounts::{AccountDirectory, Register, Registration, SharedAccounts};
 use crate::chat::{Connection, Pairs, Rooms, Users};
 use crate::clock::{Clock, Tick, Ticks, TimerSubscription};
 use crate::event::{ChatEvent, Events, SocketCall};
@@ -108,16 +109,36 @@ fn cluster(settings: &Settings) -> Cluster {
     cluster.map(|cluster| Arc::new(RedisBackplane::new(cluster, passwords, tls)))
 }
 
+fn open_policies(
+    settings: &Settings,
+    clock: &Clock,
+    events: &Events,
+) -> Result<Arc<SharedPolicies>, StartError> {
+    let path = settings.policies.as_deref();
+    let policies = SharedPolicies::open(path, settings.tick, clock, events);
+    let policies = policies.map_err(StartError::Policies)?;
+    Ok(Arc::new(match settings.moderators {
+        true => policies,
+        false => policies.without_moderators(),
+    }))
+}
+
 fn open_accounts(
     settings: &Settings,
     directory: Option<Arc<dyn AccountDirectory>>,
+    policies: &Arc<SharedPolicies>,
     events: &Events,
 ) -> Result<Option<Arc<SharedAccounts>>, StartError> {
     let Some(path) = &settings.accounts else {
         return Ok(None);
     };
-    let accounts = SharedAccounts::open(path, directory, events).map_err(StartError::Accounts)?;
-    Ok(Some(Arc::new(accounts)))
+    let registration = Registration {
+        register: settings.register,
+        min_password: settings.min_password,
+        policies: Arc::clone(policies),
+    };
+    let accounts = SharedAccounts::open(path, directory, registration, events);
+    Ok(Some(Arc::new(accounts.map_err(StartError::Accounts)?)))
 }
 
 /// Refuses settings that exceed the limits of this machine, before anything starts.
@@ -197,6 +218,9 @@ fn tap(settings: &Settings, events: &Events) -> Tap {
 /// A running server.
 pub struct Server {
     state: Arc<ServerState>,
+    policies: Arc<SharedPolicies>,
+    accounts: Option<Arc<SharedAccounts>>,
+    register: Register,
     #[cfg(feature = "cluster")]
     cluster: Cluster,
     #[cfg(test)]
@@ -295,7 +319,8 @@ impl Server {
         });
         #[cfg(not(feature = "cluster"))]
         let (backplane, directory) = alone();
-        let accounts = open_accounts(settings, directory, &events)?;
+        let policies = open_policies(settings, &clock, &events)?;
+        let accounts = open_accounts(settings, directory, &policies, &events)?;
         let port = listeners.port;
         // In single-port mode, every seat has the same port.
         let workers: Vec<Port> = match settings.single_port {
@@ -351,6 +376,7 @@ impl Server {
             events.clone(),
             Arc::clone(&transport),
             Arc::clone(&backplane),
+            Arc::clone(&policies) as _,
         );
         let factory = ConnectionFactory {
             transport,
@@ -394,6 +420,7 @@ impl Server {
                 events.clone(),
                 Arc::clone(&transport_of_rooms),
                 Arc::clone(&backplane),
+                Arc::clone(&policies) as _,
             );
             let factory = ConnectionFactory {
                 transport: transport_of_rooms,
@@ -429,6 +456,7 @@ impl Server {
                     settings.max_per_address,
                     events.clone(),
                 )),
+                policies: Arc::clone(&policies) as _,
                 logins: Logins {
                     accounts: accounts.clone().map(|there| there as _),
                     guesses: LoginThrottle::default(),
@@ -443,6 +471,9 @@ impl Server {
         });
         let mut server = Server {
             state,
+            policies,
+            accounts: accounts.clone(),
+            register: settings.register,
             #[cfg(feature = "cluster")]
             cluster: None,
             #[cfg(test)]
@@ -830,22 +861,22 @@ impl Server {
     /// Disconnects the client with that name, or in the seat with that port, and sends it `reason`.
     /// Returns whether there was one.
     pub fn kick(&self, name: &str, reason: &str) -> bool {
-        let farewell = ServerDoc::Kicked {
-            reason: reason.into(),
-        };
-        let connected = self.connected();
-        // The port takes precedence, because a client may have chosen another client's port as its
-        // name.
-        let by_port = connected
-            .iter()
-            .find(|there| there.port.to_string() == name);
-        let by_name = |there: &&Connected| there.connection.label().eq_ignore_ascii_case(name);
-        let by_port = by_port.filter(|_| !self.is_single());
-        let found = by_port.or_else(|| connected.iter().find(by_name));
-        found.is_some_and(|connected| {
-            let outbox = &connected.connection.outbox;
-            outbox.end_saying(CloseReason::Kicked, Some(&farewell))
-        })
+        self.state.remove(None, name, reason).is_ok()
+    }
+
+    /// Returns the accounts; `None` if names are not protected by passwords.
+    pub fn accounts(&self) -> Option<&Arc<SharedAccounts>> {
+        self.accounts.as_ref()
+    }
+
+    /// Returns whether a registration needs an invitation.
+    pub(crate) fn needs_invitations(&self) -> bool {
+        self.register == Register::Invite
+    }
+
+    /// Returns the rules of the operator and the moderators.
+    pub fn policies(&self) -> &Arc<SharedPolicies> {
+        &self.policies
     }
 
     /// Replaces the notice for clients that log in from now on.

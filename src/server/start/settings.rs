@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::accounts::Register;
 use crate::clock::Ticks;
 use crate::limits;
 use crate::metrics::Counters;
@@ -93,6 +94,15 @@ pub struct Settings {
     pub max_message: usize,
     /// The accounts file; `None` if any client may use a free name without a password.
     pub accounts: Option<PathBuf>,
+    /// Whether clients may register accounts.
+    pub register: Register,
+    /// The least number of characters in a new password.
+    pub min_password: usize,
+    /// Whether the moderators in the policies have their commands. Without passwords, any client
+    /// could take a moderator's name.
+    pub moderators: bool,
+    /// The file of bans, mutes, moderators and invitations; `None` if they end with the server.
+    pub policies: Option<PathBuf>,
     /// Maximum number of seats that one address may have reserved or taken.
     pub max_per_address: Option<usize>,
     /// The rate limit for one client's documents.
@@ -176,6 +186,10 @@ impl Default for Settings {
             unacknowledged: limits::UNACKNOWLEDGED,
             max_message: limits::MAX_FRAME,
             accounts: None,
+            register: Register::Open,
+            min_password: 1,
+            moderators: true,
+            policies: None,
             max_per_address: None,
             rate: None,
             announce_up_to: 100,

@@ -1,0 +1,925 @@
+//! Bans, mutes, moderators and invitations, in a file beside the accounts.
+//!
+//! The file has one line for each change of a rule; `policy_lines.rs` has the format. The server
+//! only appends lines, each in one write that is on the disk before the change is confirmed. The
+//! file is created with the first rule. Without a file, the rules end with the server.
+//!
+//! A rule with an end is over when the system's clock or the ticks have reached it, whichever is
+//! first: the ticks stand still while the server is suspended, and the clock may be set back.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use portal_cli::text_file::without_mark;
+use portal_core::clock::{Clock, Tick, Ticks};
+use portal_core::event::Events;
+use portal_core::policies::{Banned, Change, Policies, Refusal, Rule};
+use portal_net::Network;
+use portal_net::host_of;
+use portal_net::lock::{Mutex, Rank};
+use portal_wire::time::duration_in_words;
+use portal_wire::{ErrorCode, Name};
+
+use crate::disk_file::DiskFile;
+use crate::limits;
+pub use crate::policy_lines::read_subject;
+use crate::policy_lines::{CODE_LENGTH, CODE_LETTERS, PolicyLine, Term};
+
+portal_core::event_kinds! {
+    /// An event of the policies file.
+    pub enum PolicyEvent {
+        /// A line of the policies file is not a rule. It stays.
+        DamagedPolicy = "damaged-policy" {
+            line: usize, reason: &'static str, fix: &'static str, file: String
+        },
+        /// The operator made a user a moderator, or ended that.
+        Moderator = "moderator" { name: String, is_one: bool },
+        /// The operator made an invitation.
+        Invite = "invite" { open: usize },
+    }
+}
+
+/// An error of the policies file, or of a change of the rules.
+#[derive(Debug)]
+pub enum PolicyError {
+    /// The file can't be opened, read or written.
+    File(PathBuf, io::Error),
+    /// Another server uses the file.
+    InUse(PathBuf),
+    /// There are as many rules as there may be.
+    TooMany,
+    /// There is no such rule.
+    NoSuchRule(String),
+    /// The system has no random numbers.
+    NoRandomness(String),
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PolicyError::File(path, error) => write!(
+                f,
+                "the policies file {} can't be used ({error}): give the user who runs this server permission to read \
+                 and write it and its folder, or choose another with --policies FILE",
+                path.display()
+            ),
+            PolicyError::InUse(path) => write!(
+                f,
+                "another server uses the policies file {}: stop that server, or choose another file with \
+                 --policies FILE",
+                path.display()
+            ),
+            PolicyError::TooMany => write!(
+                f,
+                "there are {} bans, mutes and invitations, which is the limit: end some of them first",
+                limits::RULES
+            ),
+            PolicyError::NoSuchRule(sentence) => f.write_str(sentence),
+            PolicyError::NoRandomness(reason) => {
+                write!(
+                    f,
+                    "the system provides no random numbers ({reason}): try again later"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+/// The rules of one server.
+pub struct SharedPolicies {
+    /// Locked by the thread that changes a rule.
+    disk: Mutex<Disk>,
+    /// A leaf lock, never held during disk access.
+    state: Mutex<State>,
+    /// Whether any user is muted, so that messages need no lock if not.
+    has_mutes: AtomicBool,
+    /// Whether any address may be refused.
+    has_addresses: AtomicBool,
+    /// The length of a tick.
+    tick: Duration,
+    clock: Clock,
+    /// Whether moderators have their commands.
+    moderators: bool,
+    events: Events,
+}
+
+/// The policies file. It does not exist before the first rule.
+struct Disk {
+    path: Option<PathBuf>,
+    file: Option<DiskFile>,
+}
+
+#[derive(Default)]
+struct State {
+    rules: Rules,
+    removed: Vec<Removed>,
+}
+
+/// A client that was removed and may not return yet.
+struct Removed {
+    host: IpAddr,
+    /// The key of its name; `None` for a client that had not logged in.
+    name: Option<String>,
+    until: Tick,
+}
+
+/// The rules that are in force.
+#[derive(Clone, Default)]
+struct Rules {
+    networks: Vec<(Network, Active)>,
+    names: HashMap<String, (Name, Active)>,
+    mutes: HashMap<String, (Name, Active)>,
+    moderators: BTreeMap<String, Name>,
+    invites: BTreeSet<String>,
+}
+
+/// A rule's term, with its end in ticks, too.
+#[derive(Clone)]
+struct Active {
+    term: Term,
+    /// The first tick at which it is over.
+    until: Option<Tick>,
+}
+
+impl Active {
+    fn is_over(&self, now: Tick) -> bool {
+        let by_tick = self.until.is_some_and(|until| now >= until);
+        by_tick || self.term.end.is_some_and(|end| SystemTime::now() >= end)
+    }
+
+    /// Words such as ` for another 10 minutes`; empty for a rule without end.
+    fn remaining(&self, now: Tick, tick: Duration) -> String {
+        self.until.map_or(String::new(), |until| {
+            format!(" for another {}", ticks_in_words(until, now, tick))
+        })
+    }
+
+    fn reason(&self) -> String {
+        match self.term.reason.as_str() {
+            "" => String::new(),
+            reason => format!(": {reason}"),
+        }
+    }
+}
+
+fn ticks_in_words(until: Tick, now: Tick, tick: Duration) -> String {
+    let ticks = until.0.saturating_sub(now.0);
+    let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
+    duration_in_words(tick.saturating_mul(ticks))
+}
+
+/// A ban or a mute, for a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedRule {
+    /// `ban` or `mute`.
+    pub kind: &'static str,
+    /// The name or the network.
+    pub whom: String,
+    /// The remaining time in words; `None` if the rule has no end.
+    pub remaining: Option<String>,
+    /// The moderator; `None` is the operator.
+    pub by: Option<Name>,
+    /// May be empty.
+    pub reason: String,
+}
+
+impl Rules {
+    fn apply(&mut self, line: PolicyLine, until: impl Fn(&Term) -> Option<Tick>) {
+        let active = |term: Term| Active {
+            until: until(&term),
+            term,
+        };
+        match line {
+            PolicyLine::Ban(Banned::Network(network), term) => {
+                self.networks.retain(|(there, _)| *there != network);
+                self.networks.push((network, active(term)));
+            }
+            PolicyLine::Ban(Banned::Name(name), term) => {
+                self.names.insert(name.key(), (name, active(term)));
+            }
+            PolicyLine::Unban(Banned::Network(network), _) => {
+                self.networks.retain(|(there, _)| *there != network);
+            }
+            PolicyLine::Unban(Banned::Name(name), _) => {
+                self.names.remove(&name.key());
+            }
+            PolicyLine::Mute(name, term) => {
+                self.mutes.insert(name.key(), (name, active(term)));
+            }
+            PolicyLine::Unmute(name, _) => {
+                self.mutes.remove(&name.key());
+            }
+            PolicyLine::Moderator(name, true) => {
+                self.moderators.insert(name.key(), name);
+            }
+            PolicyLine::Moderator(name, false) => {
+                self.moderators.remove(&name.key());
+            }
+            PolicyLine::Invite(code) => {
+                self.invites.insert(code);
+            }
+            PolicyLine::Invited(code, _) => {
+                self.invites.remove(&code);
+            }
+        }
+    }
+
+    fn drop_expired(&mut self, now: Tick) {
+        self.networks.retain(|(_, active)| !active.is_over(now));
+        self.names.retain(|_, (_, active)| !active.is_over(now));
+        self.mutes.retain(|_, (_, active)| !active.is_over(now));
+    }
+
+    fn len(&self) -> usize {
+        self.networks.len() + self.names.len() + self.mutes.len() + self.invites.len()
+    }
+
+    /// The lines that create these rules.
+    fn lines(&self) -> Vec<PolicyLine> {
+        let networks = self.networks.iter();
+        let networks = networks.map(|(network, active)| {
+            PolicyLine::Ban(Banned::Network(*network), active.term.clone())
+        });
+        let names = self.names.values();
+        let names = names
+            .map(|(name, active)| PolicyLine::Ban(Banned::Name(name.clone()), active.term.clone()));
+        let mutes = self.mutes.values();
+        let mutes = mutes.map(|(name, active)| PolicyLine::Mute(name.clone(), active.term.clone()));
+        let moderators = self.moderators.values();
+        let moderators = moderators.map(|name| PolicyLine::Moderator(name.clone(), true));
+        let invites = self.invites.iter().cloned().map(PolicyLine::Invite);
+        let lines = networks.chain(names).chain(mutes);
+        lines.chain(moderators).chain(invites).collect()
+    }
+}
+
+impl SharedPolicies {
+    /// Reads the rules in the file at `path`, and locks it against other servers. A file that does
+    /// not exist is created with the first rule; without a path, rules end with the server.
+    ///
+    /// # Errors
+    /// [`PolicyError::File`] and [`PolicyError::InUse`].
+    pub fn open(
+        path: Option<&Path>,
+        tick: Duration,
+        clock: &Clock,
+        events: &Events,
+    ) -> Result<SharedPolicies, PolicyError> {
+        let policies = SharedPolicies {
+            disk: Mutex::ranked(
+                Rank::AccountsFile,
+                Disk {
+                    path: path.map(Path::to_owned),
+                    file: None,
+                },
+            ),
+            state: Mutex::default(),
+            has_mutes: AtomicBool::new(false),
+            has_addresses: AtomicBool::new(false),
+            tick,
+            clock: clock.clone(),
+            moderators: true,
+            events: events.clone(),
+        };
+        if let Some(path) = path
+            && path.symlink_metadata().is_ok()
+        {
+            policies.open_file(&mut policies.disk.lock(), clock.now())?;
+        }
+        Ok(policies)
+    }
+
+    /// Gives the moderators no commands, because names are not protected by passwords.
+    #[must_use]
+    pub fn without_moderators(self) -> SharedPolicies {
+        SharedPolicies {
+            moderators: false,
+            ..self
+        }
+    }
+
+    /// Opens the file at the path, adds its rules, and appends those that it lacks.
+    fn open_file(&self, disk: &mut Disk, now: Tick) -> Result<(), PolicyError> {
+        let Some(path) = disk.path.clone() else {
+            return Ok(());
+        };
+        let failed = |error| PolicyError::File(path.clone(), error);
+        let opened = DiskFile::open(&path).map_err(failed)?;
+        let (mut file, bytes, was_open) = opened.ok_or_else(|| PolicyError::InUse(path.clone()))?;
+        if was_open {
+            let text = format!(
+                "other users had access to {}; it is restricted to its owner now (mode 0600)",
+                path.display()
+            );
+            self.events.emit_failure("protect the policies file", text);
+        }
+        let bytes = without_mark(&bytes).map_err(|fault| failed(fault.into()))?;
+        let mut rules = Rules::default();
+        for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1..) {
+            match PolicyLine::read(line) {
+                Ok(None) => {}
+                Ok(Some(line)) => rules.apply(line, |term| self.tick_of(term, now)),
+                Err(reason) => self.events.emit(|| PolicyEvent::DamagedPolicy {
+                    line: number,
+                    reason,
+                    fix: "correct the line, or delete it",
+                    file: path.display().to_string(),
+                }),
+            }
+        }
+        let known = self.state.lock().rules.lines();
+        let there: Vec<PolicyLine> = rules.lines();
+        let lacking: Vec<PolicyLine> = known
+            .into_iter()
+            .filter(|line| !there.contains(line))
+            .collect();
+        let text: String = lacking.iter().map(|line| format!("{line}\n")).collect();
+        if !text.is_empty() {
+            file.append(&text).map_err(failed)?;
+        }
+        for line in lacking {
+            rules.apply(line, |term| self.tick_of(term, now));
+        }
+        rules.drop_expired(now);
+        disk.file = Some(file);
+        let mut state = self.state.lock();
+        state.rules = rules;
+        self.note(&state);
+        Ok(())
+    }
+
+    /// The first tick at which a rule is over.
+    fn tick_of(&self, term: &Term, now: Tick) -> Option<Tick> {
+        let left = term.end?.duration_since(SystemTime::now());
+        Some(self.tick_in(left.unwrap_or_default(), now))
+    }
+
+    fn tick_in(&self, duration: Duration, now: Tick) -> Tick {
+        Tick(
+            now.0
+                .saturating_add(Ticks::covering(duration, self.tick).get()),
+        )
+    }
+
+    /// Updates the flags that spare most callers the lock.
+    fn note(&self, state: &State) {
+        let has_mutes = !state.rules.mutes.is_empty();
+        let has_addresses = !state.rules.networks.is_empty()
+            || state.removed.iter().any(|removed| removed.name.is_none());
+        self.has_mutes.store(has_mutes, Ordering::Release);
+        self.has_addresses.store(has_addresses, Ordering::Release);
+    }
+
+    /// Stores a line, and applies it once it is on the disk. `check` is called before that, under
+    /// the lock that excludes other changes.
+    fn store(
+        &self,
+        line: PolicyLine,
+        duration: Option<Duration>,
+        now: Tick,
+        check: impl FnOnce(&Rules) -> Result<(), PolicyError>,
+    ) -> Result<(), PolicyError> {
+        let mut disk = self.disk.lock();
+        let is_elsewhere = disk.file.as_ref().map_or(Ok(true), DiskFile::is_elsewhere);
+        if let Some(path) = disk.path.clone()
+            && is_elsewhere.map_err(|error| PolicyError::File(path, error))?
+        {
+            self.open_file(&mut disk, now)?;
+        }
+        {
+            let mut state = self.state.lock();
+            state.rules.drop_expired(now);
+            check(&state.rules)?;
+            let adds = matches!(
+                line,
+                PolicyLine::Ban(..) | PolicyLine::Mute(..) | PolicyLine::Invite(_)
+            );
+            if adds && state.rules.len() >= limits::RULES {
+                return Err(PolicyError::TooMany);
+            }
+        }
+        if let Disk {
+            path: Some(path),
+            file: Some(file),
+        } = &mut *disk
+        {
+            let written = file.append(&format!("{line}\n"));
+            written.map_err(|error| PolicyError::File(path.clone(), error))?;
+        }
+        let mut state = self.state.lock();
+        state.rules.apply(line, |_| {
+            duration.map(|duration| self.tick_in(duration, now))
+        });
+        self.note(&state);
+        Ok(())
+    }
+
+    fn change_rule(&self, change: &Change<'_>, now: Tick) -> Result<(), PolicyError> {
+        let term = |duration: Option<Duration>, reason: &str| Term {
+            end: duration.and_then(|duration| SystemTime::now().checked_add(duration)),
+            by: change.by.cloned(),
+            reason: reason.to_owned(),
+        };
+        let missing = |is_there: bool, sentence: String| match is_there {
+            true => Ok(()),
+            false => Err(PolicyError::NoSuchRule(sentence)),
+        };
+        match &change.rule {
+            Rule::Ban(whom, duration, reason) => {
+                let line = PolicyLine::Ban(whom.clone(), term(*duration, reason));
+                self.store(line, *duration, now, |_| Ok(()))
+            }
+            Rule::Unban(whom) => self.store(
+                PolicyLine::Unban(whom.clone(), change.by.cloned()),
+                None,
+                now,
+                |rules| {
+                    let is_there = match whom {
+                        Banned::Name(name) => rules.names.contains_key(&name.key()),
+                        Banned::Network(network) => {
+                            rules.networks.iter().any(|(there, _)| there == network)
+                        }
+                    };
+                    missing(is_there, format!("{whom} is not banned"))
+                },
+            ),
+            Rule::Mute(name, duration) => {
+                let line = PolicyLine::Mute(name.clone(), term(*duration, ""));
+                self.store(line, *duration, now, |_| Ok(()))
+            }
+            Rule::Unmute(name) => self.store(
+                PolicyLine::Unmute(name.clone(), change.by.cloned()),
+                None,
+                now,
+                |rules| {
+                    let is_there = rules.mutes.contains_key(&name.key());
+                    missing(is_there, format!("{name} is not muted"))
+                },
+            ),
+        }
+    }
+
+    /// Makes a user a moderator, or ends that.
+    ///
+    /// # Errors
+    /// [`PolicyError`] if that can't be stored, or the user is not a moderator.
+    pub fn set_moderator(&self, name: &Name, is_one: bool) -> Result<(), PolicyError> {
+        let line = PolicyLine::Moderator(name.clone(), is_one);
+        self.store(line, None, self.clock.now(), |rules| {
+            match is_one || rules.moderators.contains_key(&name.key()) {
+                true => Ok(()),
+                false => Err(PolicyError::NoSuchRule(format!(
+                    "{name} is not a moderator"
+                ))),
+            }
+        })?;
+        self.events.emit(|| PolicyEvent::Moderator {
+            name: name.to_string(),
+            is_one,
+        });
+        Ok(())
+    }
+
+    /// Makes an invitation, and returns its code.
+    ///
+    /// # Errors
+    /// [`PolicyError`] if it can't be stored.
+    pub fn invite(&self) -> Result<String, PolicyError> {
+        let code = random_code().map_err(PolicyError::NoRandomness)?;
+        self.store(
+            PolicyLine::Invite(code.clone()),
+            None,
+            self.clock.now(),
+            |_| Ok(()),
+        )?;
+        let open = self.invitations().len();
+        self.events.emit(|| PolicyEvent::Invite { open });
+        Ok(code)
+    }
+
+    /// The codes of the invitations that are not used yet.
+    pub fn invitations(&self) -> Vec<String> {
+        self.state.lock().rules.invites.iter().cloned().collect()
+    }
+
+    /// Returns whether the invitation exists and is not used yet.
+    pub(crate) fn is_invitation(&self, code: &str) -> bool {
+        self.state.lock().rules.invites.contains(code)
+    }
+
+    /// Uses an invitation. Of several clients that use it at once, one succeeds.
+    ///
+    /// # Errors
+    /// [`PolicyError::NoSuchRule`] if it is used already; [`PolicyError::File`].
+    pub(crate) fn use_invitation(&self, code: &str, name: &Name) -> Result<(), PolicyError> {
+        let line = PolicyLine::Invited(code.to_owned(), name.clone());
+        self.store(line, None, self.clock.now(), |rules| {
+            match rules.invites.contains(code) {
+                true => Ok(()),
+                false => Err(PolicyError::NoSuchRule(
+                    "the invitation was used".to_owned(),
+                )),
+            }
+        })
+    }
+
+    /// Makes a used invitation valid again, because the registration failed.
+    pub(crate) fn return_invitation(&self, code: &str) {
+        let line = PolicyLine::Invite(code.to_owned());
+        if let Err(error) = self.store(line, None, self.clock.now(), |_| Ok(())) {
+            let doing = "make an invitation valid again";
+            self.events.emit_failure(doing, error.to_string());
+        }
+    }
+
+    /// The names of the moderators, in alphabetical order.
+    pub fn moderators(&self) -> Vec<Name> {
+        self.state
+            .lock()
+            .rules
+            .moderators
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// The bans and mutes, bans first.
+    pub fn list(&self) -> Vec<ListedRule> {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        state.rules.drop_expired(now);
+        let rules = &state.rules;
+        let listed = |kind, whom: String, active: &Active| ListedRule {
+            kind,
+            whom,
+            remaining: active
+                .until
+                .map(|until| ticks_in_words(until, now, self.tick)),
+            by: active.term.by.clone(),
+            reason: active.term.reason.clone(),
+        };
+        let networks = rules.networks.iter();
+        let networks = networks.map(|(network, active)| listed("ban", network.to_string(), active));
+        let sorted = |map: &HashMap<String, (Name, Active)>, kind| {
+            let mut list: Vec<ListedRule> = map
+                .values()
+                .map(|(name, active)| listed(kind, name.to_string(), active))
+                .collect();
+            list.sort_by(|one, other| one.whom.cmp(&other.whom));
+            list
+        };
+        let names = sorted(&rules.names, "ban");
+        let mutes = sorted(&rules.mutes, "mute");
+        networks.chain(names).chain(mutes).collect()
+    }
+}
+
+/// Returns a random code such as `4kqm-7xtd-w2fn`, for an invitation or a new password.
+///
+/// # Errors
+/// The system's reason if it has no random numbers.
+pub(crate) fn random_code() -> Result<String, String> {
+    let mut bytes = [0; CODE_LENGTH];
+    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
+    // There are 32 letters, so every byte stands for one with equal probability.
+    let letter = |byte: u8| char::from(CODE_LETTERS[usize::from(byte) % CODE_LETTERS.len()]);
+    let code = bytes.iter().enumerate().map(|(at, &byte)| match at {
+        4 | 9 => '-',
+        _ => letter(byte),
+    });
+    Ok(code.collect())
+}
+
+fn banned(sentence: String) -> Refusal {
+    Refusal {
+        code: ErrorCode::Banned,
+        sentence,
+    }
+}
+
+impl Policies for SharedPolicies {
+    fn refuse_address(&self, address: IpAddr, now: Tick) -> Option<Refusal> {
+        if !self.has_addresses.load(Ordering::Acquire) {
+            return None;
+        }
+        let state = self.state.lock();
+        let networks = state.rules.networks.iter();
+        let mut covering = networks.filter(|(network, _)| network.contains(address));
+        if let Some((_, ban)) = covering.find(|(_, ban)| !ban.is_over(now)) {
+            return Some(self.ban(ban, now));
+        }
+        self.still_removed(&state, None, address, now)
+    }
+
+    fn refuse_name(&self, name: &Name, address: IpAddr, now: Tick) -> Option<Refusal> {
+        let state = self.state.lock();
+        let ban = state.rules.names.get(&name.key());
+        match ban.filter(|(_, ban)| !ban.is_over(now)) {
+            Some((_, ban)) => Some(self.ban(ban, now)),
+            None => self.still_removed(&state, Some(name), address, now),
+        }
+    }
+
+    fn has_mutes(&self) -> bool {
+        self.has_mutes.load(Ordering::Acquire)
+    }
+
+    fn refuse_message(&self, name: &Name, now: Tick) -> Option<Refusal> {
+        let state = self.state.lock();
+        let (_, mute) = state.rules.mutes.get(&name.key())?;
+        (!mute.is_over(now)).then(|| Refusal {
+            code: ErrorCode::Muted,
+            sentence: format!(
+                "you may not send messages{}",
+                mute.remaining(now, self.tick)
+            ),
+        })
+    }
+
+    fn is_moderator(&self, name: &Name) -> bool {
+        self.moderators && self.state.lock().rules.moderators.contains_key(&name.key())
+    }
+
+    fn removed(&self, name: Option<&Name>, address: IpAddr, now: Tick) {
+        let mut state = self.state.lock();
+        state.removed.retain(|there| there.until > now);
+        if state.removed.len() >= limits::REMOVED {
+            state.removed.remove(0);
+        }
+        state.removed.push(Removed {
+            host: host_of(address),
+            name: name.map(Name::key),
+            until: self.tick_in(limits::REMOVED_FOR, now),
+        });
+        self.note(&state);
+    }
+
+    fn change(&self, change: &Change<'_>, now: Tick) -> Result<(), Refusal> {
+        self.change_rule(change, now).map_err(|error| {
+            let (code, mut sentence) = match error {
+                PolicyError::NoSuchRule(_) => (ErrorCode::NoSuchUser, error.to_string()),
+                _ => (ErrorCode::NotSaved, error.to_string()),
+            };
+            if code == ErrorCode::NotSaved {
+                self.events.emit_failure("store a rule", sentence.clone());
+                // The operator gets the details, a moderator does not.
+                if change.by.is_some() {
+                    "the server can't store that now; tell the operator".clone_into(&mut sentence);
+                }
+            }
+            Refusal { code, sentence }
+        })
+    }
+}
+
+impl SharedPolicies {
+    fn ban(&self, ban: &Active, now: Tick) -> Refusal {
+        banned(format!(
+            "you are banned{}{}",
+            ban.remaining(now, self.tick),
+            ban.reason()
+        ))
+    }
+
+    /// Returns the refusal of a client that was removed less than a minute ago.
+    fn still_removed(
+        &self,
+        state: &State,
+        name: Option<&Name>,
+        address: IpAddr,
+        now: Tick,
+    ) -> Option<Refusal> {
+        let (host, name) = (host_of(address), name.map(Name::key));
+        let mut there = state.removed.iter();
+        let there = there
+            .find(|removed| removed.host == host && removed.name == name && removed.until > now)?;
+        Some(banned(format!(
+            "you were removed; you can come back in {}",
+            ticks_in_words(there.until, now, self.tick)
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::TempFile;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+    const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 3, 7));
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn open(path: Option<&Path>) -> Result<SharedPolicies, PolicyError> {
+        let clock = Clock::new();
+        let events = Events::new(clock.clone());
+        SharedPolicies::open(path, Duration::from_secs(1), &clock, &events)
+    }
+
+    fn minutes(count: u64) -> Option<Duration> {
+        Some(Duration::from_secs(60 * count))
+    }
+
+    fn change(policies: &SharedPolicies, rule: Rule) -> Result<(), Refusal> {
+        policies.change(&Change { by: None, rule }, Tick(0))
+    }
+
+    fn ban(whom: &str, duration: Option<Duration>) -> Rule {
+        Rule::Ban(read_subject(whom).unwrap(), duration, String::new())
+    }
+
+    #[test]
+    fn rules_are_there_after_a_restart_and_those_that_ended_are_not() {
+        let file = TempFile::new("policies-restart");
+        let policies = open(Some(&file.0)).unwrap();
+        assert!(!file.0.exists(), "no file before the first rule");
+        change(&policies, ban("alice", minutes(10))).unwrap();
+        change(&policies, ban("192.0.2.0/24", None)).unwrap();
+        change(&policies, ban("bob", None)).unwrap();
+        change(&policies, Rule::Unban(read_subject("bob").unwrap())).unwrap();
+        change(&policies, Rule::Mute(name("carol"), minutes(10))).unwrap();
+        policies.set_moderator(&name("dave"), true).unwrap();
+        policies.set_moderator(&name("erin"), true).unwrap();
+        policies.set_moderator(&name("Erin"), false).unwrap();
+        let code = policies.invite().unwrap();
+        let before = policies.list();
+        drop(policies);
+        let policies = open(Some(&file.0)).unwrap();
+        assert_eq!(policies.list(), before);
+        assert_eq!(policies.moderators(), [name("dave")]);
+        assert_eq!(policies.invitations(), [code]);
+        let refusal = policies.refuse_address(HERE, Tick(0)).unwrap();
+        assert_eq!(refusal.sentence, "you are banned");
+        assert!(policies.refuse_address(THERE, Tick(0)).is_none());
+        assert!(
+            policies
+                .refuse_name(&name("Alice"), THERE, Tick(599))
+                .is_some()
+        );
+        assert!(
+            policies
+                .refuse_name(&name("alice"), THERE, Tick(600))
+                .is_none()
+        );
+        assert!(policies.refuse_name(&name("bob"), THERE, Tick(0)).is_none());
+        assert!(policies.has_mutes());
+        assert!(policies.refuse_message(&name("carol"), Tick(0)).is_some());
+        drop(policies);
+        // An end in the past, as after a long stop.
+        std::fs::write(&file.0, "ban alice 2020-01-01T00:00:00Z (operator)\n").unwrap();
+        assert_eq!(open(Some(&file.0)).unwrap().list(), []);
+    }
+
+    #[test]
+    fn a_second_server_can_not_use_the_file() {
+        let file = TempFile::new("policies-locked");
+        let first = open(Some(&file.0)).unwrap();
+        change(&first, ban("alice", None)).unwrap();
+        let second = open(Some(&file.0));
+        assert!(matches!(second, Err(PolicyError::InUse(_))));
+    }
+
+    #[test]
+    fn a_damaged_line_costs_only_itself() {
+        let file = TempFile::new("policies-damaged");
+        std::fs::write(
+            &file.0,
+            "ban alice forever (operator)\nnonsense\nban bob forever",
+        )
+        .unwrap();
+        let policies = open(Some(&file.0)).unwrap();
+        assert_eq!(policies.list().len(), 1);
+        change(&policies, ban("carol", None)).unwrap();
+        drop(policies);
+        let text = std::fs::read_to_string(&file.0).unwrap();
+        assert!(
+            text.ends_with("ban bob forever\nban carol forever (operator)\n"),
+            "{text}"
+        );
+        assert_eq!(open(Some(&file.0)).unwrap().list().len(), 2);
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_gets_the_rules_that_it_lacks() {
+        let file = TempFile::new("policies-replaced");
+        let policies = open(Some(&file.0)).unwrap();
+        change(&policies, ban("alice", None)).unwrap();
+        std::fs::remove_file(&file.0).unwrap();
+        std::fs::write(&file.0, "ban bob forever (operator)\n").unwrap();
+        change(&policies, ban("carol", None)).unwrap();
+        let whom = |policies: &SharedPolicies| -> Vec<String> {
+            policies.list().into_iter().map(|rule| rule.whom).collect()
+        };
+        assert_eq!(whom(&policies), ["alice", "bob", "carol"]);
+        drop(policies);
+        assert_eq!(
+            whom(&open(Some(&file.0)).unwrap()),
+            ["alice", "bob", "carol"]
+        );
+    }
+
+    #[test]
+    fn a_disk_that_fails_sets_no_rule_and_leaves_no_line() {
+        let file = TempFile::new("policies-failing");
+        let policies = open(Some(&file.0)).unwrap();
+        change(&policies, ban("alice", None)).unwrap();
+        let before = std::fs::read_to_string(&file.0).unwrap();
+        let failing = Box::new(|_: &std::fs::File| Err(io::Error::other("no")));
+        policies
+            .disk
+            .lock()
+            .file
+            .as_mut()
+            .unwrap()
+            .sync_with(failing);
+        let refused = change(&policies, ban("bob", None)).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NotSaved);
+        let refused = change(&policies, Rule::Unban(read_subject("alice").unwrap()));
+        assert!(refused.is_err());
+        assert_eq!(std::fs::read_to_string(&file.0).unwrap(), before);
+        assert_eq!(policies.list().len(), 1);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_file_is_for_its_owner_alone_and_not_a_link() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = TempFile::new("policies-mode");
+        let policies = open(Some(&file.0)).unwrap();
+        change(&policies, ban("alice", None)).unwrap();
+        let mode = std::fs::metadata(&file.0).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let link = file.0.with_extension("link");
+        std::os::unix::fs::symlink(&file.0, &link).unwrap();
+        let opened = open(Some(&link));
+        std::fs::remove_file(&link).unwrap();
+        assert!(matches!(opened, Err(PolicyError::File(..))));
+    }
+
+    #[test]
+    fn an_invitation_is_used_by_one_of_many() {
+        let policies = open(None).unwrap();
+        let code = policies.invite().unwrap();
+        let used = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|number| {
+                    let (policies, code) = (&policies, &code);
+                    let who = name(&format!("n{number}"));
+                    scope.spawn(move || policies.use_invitation(code, &who).is_ok())
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .filter(|used| *used)
+                .count()
+        });
+        assert_eq!(used, 1);
+        policies.return_invitation(&code);
+        assert!(policies.is_invitation(&code));
+    }
+
+    #[test]
+    fn a_removed_client_is_known_by_name_and_address_for_a_minute() {
+        let policies = open(None).unwrap();
+        policies.removed(Some(&name("alice")), HERE, Tick(5));
+        let refused = |who: &str, address, tick| {
+            policies
+                .refuse_name(&name(who), address, Tick(tick))
+                .is_some()
+        };
+        assert!(refused("ALICE", HERE, 5) && refused("alice", HERE, 64));
+        assert!(
+            !refused("alice", HERE, 65) && !refused("alice", THERE, 5) && !refused("bob", HERE, 5)
+        );
+        assert!(policies.refuse_address(HERE, Tick(5)).is_none());
+        policies.removed(None, HERE, Tick(5));
+        assert!(policies.refuse_address(HERE, Tick(64)).is_some());
+        assert!(policies.refuse_address(HERE, Tick(65)).is_none());
+        assert!(policies.refuse_address(THERE, Tick(5)).is_none());
+    }
+
+    #[test]
+    fn there_is_a_most_of_rules() {
+        let policies = open(None).unwrap();
+        for number in 0..limits::RULES {
+            change(&policies, ban(&format!("n{number}"), None)).unwrap();
+        }
+        assert!(change(&policies, ban("alice", None)).is_err());
+        change(&policies, Rule::Unban(read_subject("n0").unwrap())).unwrap();
+        change(&policies, ban("alice", None)).unwrap();
+        for _ in 0..2 * limits::REMOVED {
+            policies.removed(None, HERE, Tick(0));
+        }
+        assert_eq!(policies.state.lock().removed.len(), limits::REMOVED);
+    }
+}

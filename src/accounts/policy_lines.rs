@@ -1,0 +1,263 @@
+//! Reads and writes the lines of the policies file.
+//!
+//! ```text
+//! ban alice 2026-11-30T12:00:00Z bob too loud
+//! ban 192.0.2.0/24 forever (operator)
+//! unban alice bob
+//! mute carol 2026-11-30T12:00:00Z (operator)
+//! unmute carol (operator)
+//! moderator bob on
+//! moderator bob off
+//! invite 4kqm-7xtd-w2fn
+//! invited 4kqm-7xtd-w2fn dave
+//! ```
+//!
+//! A crash may cut the last line short. The words are in such an order that the rest of a line is
+//! never a rule about another name.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use portal_core::policies::Banned;
+use portal_net::Network;
+use portal_wire::time::{read_rfc_3339, rfc_3339};
+use portal_wire::{Name, printable};
+
+/// The author of the operator's rules. It is not a valid name.
+const OPERATOR: &str = "(operator)";
+/// The end of a rule without end.
+const FOREVER: &str = "forever";
+const ON: &str = "on";
+const OFF: &str = "off";
+
+/// A change of the rules, as one line of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PolicyLine {
+    Ban(Banned, Term),
+    /// A ban was ended by a moderator; `None` is the operator.
+    Unban(Banned, Option<Name>),
+    Mute(Name, Term),
+    /// A mute was ended by a moderator; `None` is the operator.
+    Unmute(Name, Option<Name>),
+    /// Whether the user is a moderator from now on.
+    Moderator(Name, bool),
+    /// An invitation, valid for one registration.
+    Invite(String),
+    /// The invitation was used by that name.
+    Invited(String, Name),
+}
+
+/// The end, the author and the reason of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Term {
+    /// `None` is no end.
+    pub(super) end: Option<SystemTime>,
+    /// The moderator; `None` is the operator.
+    pub(super) by: Option<Name>,
+    /// May be empty.
+    pub(super) reason: String,
+}
+
+fn shown(by: Option<&Name>) -> &str {
+    by.map_or(OPERATOR, Name::as_str)
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.end.map_or(FOREVER.to_owned(), rfc_3339))?;
+        f.write_str(" ")?;
+        f.write_str(shown(self.by.as_ref()))?;
+        if !self.reason.is_empty() {
+            write!(f, " {}", printable(&self.reason))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PolicyLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PolicyLine::Ban(whom, term) => write!(f, "ban {whom} {term}"),
+            PolicyLine::Unban(whom, by) => write!(f, "unban {whom} {}", shown(by.as_ref())),
+            PolicyLine::Mute(name, term) => write!(f, "mute {name} {term}"),
+            PolicyLine::Unmute(name, by) => write!(f, "unmute {name} {}", shown(by.as_ref())),
+            PolicyLine::Moderator(name, true) => write!(f, "moderator {name} {ON}"),
+            PolicyLine::Moderator(name, false) => write!(f, "moderator {name} {OFF}"),
+            PolicyLine::Invite(code) => write!(f, "invite {code}"),
+            PolicyLine::Invited(code, name) => write!(f, "invited {code} {name}"),
+        }
+    }
+}
+
+/// Reads the subject of a ban: an address, a network or a name. An address takes precedence, because
+/// a name may look like one. An IPv6 address stands for its /64, because a single host may own all
+/// of it.
+pub fn read_subject(text: &str) -> Option<Banned> {
+    if let Ok(network) = text.parse::<Network>() {
+        let is_one_v6 =
+            text.contains(':') && !text.contains('/') && !network.to_string().contains('.');
+        let wider = is_one_v6
+            .then(|| format!("{text}/64").parse().ok())
+            .flatten();
+        return Some(Banned::Network(wider.unwrap_or(network)));
+    }
+    let name = Name::new(text).filter(Name::is_for_a_person);
+    name.map(Banned::Name)
+}
+
+impl PolicyLine {
+    /// Reads one line. `Ok(None)` is an empty line or a comment.
+    pub(super) fn read(line: &[u8]) -> Result<Option<PolicyLine>, &'static str> {
+        // A comment may be in any encoding.
+        if line.starts_with(b"#") {
+            return Ok(None);
+        }
+        let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
+        let text = text.trim_end();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let (kind, rest) = text.split_once(' ').ok_or("it has only one word")?;
+        let (first, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let subject = || read_subject(first).ok_or("the second word is not a name or an address");
+        let name = |text| {
+            let name = Name::new(text).filter(Name::is_for_a_person);
+            name.ok_or("it does not have a name where it should")
+        };
+        let line = match kind {
+            "ban" => PolicyLine::Ban(subject()?, read_term(rest)?),
+            "unban" => PolicyLine::Unban(subject()?, read_author(rest)?),
+            "mute" => PolicyLine::Mute(name(first)?, read_term(rest)?),
+            "unmute" => PolicyLine::Unmute(name(first)?, read_author(rest)?),
+            "moderator" if rest == ON => PolicyLine::Moderator(name(first)?, true),
+            "moderator" if rest == OFF => PolicyLine::Moderator(name(first)?, false),
+            "moderator" => return Err("its last word is neither `on` nor `off`"),
+            "invite" if !is_code(first) => return Err("its code is not whole"),
+            "invite" if !rest.is_empty() => return Err("it has too many words"),
+            "invite" => PolicyLine::Invite(first.to_owned()),
+            "invited" => PolicyLine::Invited(first.to_owned(), name(rest)?),
+            _ => return Err("its first word is unknown"),
+        };
+        Ok(Some(line))
+    }
+}
+
+fn read_author(by: &str) -> Result<Option<Name>, &'static str> {
+    match by {
+        OPERATOR => Ok(None),
+        by => Name::new(by).map(Some).ok_or("its author is not a name"),
+    }
+}
+
+/// The characters of an invitation's code: no two of them look alike.
+pub(super) const CODE_LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
+/// The length of an invitation's code: three groups of four letters with a hyphen between them. It
+/// has 60 bits, so guessing one is hopeless.
+pub(super) const CODE_LENGTH: usize = 14;
+
+/// Returns whether a text has the form of an invitation's code.
+pub(super) fn is_code(text: &str) -> bool {
+    let is_right = |(at, byte): (usize, u8)| match at {
+        4 | 9 => byte == b'-',
+        _ => CODE_LETTERS.contains(&byte),
+    };
+    text.len() == CODE_LENGTH && text.bytes().enumerate().all(is_right)
+}
+
+fn read_term(text: &str) -> Result<Term, &'static str> {
+    let (end, rest) = text
+        .split_once(' ')
+        .ok_or("its end or its author is missing")?;
+    let (by, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+    let end = match end {
+        FOREVER => None,
+        end => Some(read_rfc_3339(end).ok_or("its end is neither a time nor `forever`")?),
+    };
+    let by = read_author(by)?;
+    let reason = printable(reason).to_string();
+    Ok(Term { end, by, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINES: &str = "ban alice 2026-11-30T12:00:00Z bob too  loud
+ban 192.0.2.0/24 forever (operator)
+ban 2001:db8::/64 forever (operator) a reason
+unban alice bob
+unban 192.0.2.0/24 (operator)
+mute carol 2026-11-30T12:00:00Z (operator)
+unmute carol (operator)
+moderator bob on
+moderator bob off
+invite 4kqm-7xtd-w2fn
+invited 4kqm-7xtd-w2fn dave";
+
+    #[test]
+    fn every_line_is_written_as_it_was_read() {
+        for line in LINES.lines() {
+            let read = PolicyLine::read(line.as_bytes()).unwrap().unwrap();
+            assert_eq!(read.to_string(), line);
+        }
+    }
+
+    #[test]
+    fn a_line_cut_short_by_a_crash_is_no_rule_about_another_name() {
+        for line in LINES.lines() {
+            let subject = line.split(' ').nth(1).unwrap();
+            for end in 0..line.len() {
+                if let Ok(Some(read)) = PolicyLine::read(&line.as_bytes()[..end]) {
+                    assert_eq!(read.to_string().split(' ').nth(1), Some(subject));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_says_nothing_is_damaged() {
+        for line in [
+            "ban",
+            "ban alice",
+            "ban alice tomorrow bob",
+            "ban alice forever",
+            "ban alice forever b!b",
+            "ban al!ce forever bob",
+            "ban 192.0.2.0/33 forever bob",
+            "mute 192.0.2.1! forever bob",
+            "mute server forever bob",
+            "unban alice",
+            "unmute alice",
+            "moderator bob",
+            "invite 4kqm-7xtd-w2f",
+            "invited code",
+            "exile bob",
+        ] {
+            assert!(PolicyLine::read(line.as_bytes()).is_err(), "{line}");
+        }
+        assert!(PolicyLine::read(b"ban \xff forever bob").is_err());
+        for nothing in ["", "\r", "# ban alice"] {
+            assert_eq!(PolicyLine::read(nothing.as_bytes()), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_subject_that_is_an_address_is_not_a_name() {
+        for (text, shown) in [
+            ("192.0.2.7", Some("192.0.2.7")),
+            ("::ffff:192.0.2.7", Some("192.0.2.7")),
+            ("192.0.2.0/24", Some("192.0.2.0/24")),
+            ("2001:db8::7", Some("2001:db8::7/64")),
+            ("2001:db8::7/128", Some("2001:db8::7")),
+            ("alice", Some("alice")),
+            ("192.0.2", Some("192.0.2")),
+            ("50001", None),
+            ("server", None),
+            ("a b", None),
+            ("", None),
+        ] {
+            let subject = read_subject(text).map(|subject| subject.to_string());
+            assert_eq!(subject.as_deref(), shown, "{text}");
+        }
+    }
+}

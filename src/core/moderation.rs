@@ -1,0 +1,212 @@
+//! Moderation: the operator and the moderators remove, ban and mute clients.
+//!
+//! A rule is stored before the clients that it covers are looked up, and a client looks the rules
+//! up after it is registered. So a client that arrives at the same moment can't slip through.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use portal_net::host_of;
+use portal_wire::{CloseReason, ErrorCode, Name, ServerDoc};
+
+use crate::chat::Connection;
+use crate::event::{ChatEvent, Place};
+use crate::policies::{Banned, Change, Refusal, Rule};
+use crate::seats::SharedSeat;
+use crate::state::ServerState;
+
+/// The value of `by` in an event about an action of the operator. It is not a valid name.
+const OPERATOR: &str = "(operator)";
+
+fn shown(by: Option<&Name>) -> String {
+    by.map_or(OPERATOR.to_owned(), Name::to_string)
+}
+
+impl ServerState {
+    /// Disconnects the client with that name, or in the seat with that port, and sends it
+    /// `reason`. It may not return for a minute. Returns its label.
+    ///
+    /// # Errors
+    /// [`Refusal`] if there is no such client, or a moderator may not remove it.
+    pub fn remove(&self, by: Option<&Name>, whom: &str, reason: &str) -> Result<String, Refusal> {
+        let there = self.find(whom).ok_or_else(|| not_here(whom))?;
+        self.may_act_on(by, there.name().as_ref())?;
+        let label = there.label().to_string();
+        let name = there.name();
+        if there.outbox.has_ended() {
+            return Err(not_here(whom));
+        }
+        // Before the event for the end of its session.
+        self.events.emit(|| ChatEvent::Kicked {
+            name: label.clone(),
+            by: shown(by),
+            reason: reason.to_owned(),
+        });
+        // Ended first: otherwise a client that is logging in is rejected without the reason.
+        end(&there, by, reason);
+        // All clients behind a router have one address, so it is barred only for the last of them.
+        if name.is_some() || self.is_alone_at(there.peer.ip(), &there) {
+            let now = self.clock.now();
+            self.policies.removed(name.as_ref(), there.peer.ip(), now);
+        }
+        Ok(label)
+    }
+
+    /// Stores a rule, emits an event, and disconnects the clients that a ban covers. Returns their
+    /// labels.
+    ///
+    /// # Errors
+    /// [`Refusal`] if a moderator may not do that, or the rule can't be stored.
+    pub fn change_rule(&self, by: Option<&Name>, rule: Rule) -> Result<Vec<String>, Refusal> {
+        match &rule {
+            Rule::Ban(Banned::Name(name), ..) | Rule::Mute(name, _) => {
+                self.may_act_on(by, Some(name))?;
+            }
+            Rule::Ban(Banned::Network(_), ..) | Rule::Unban(_) | Rule::Unmute(_) => {
+                self.may_act_on(by, None)?;
+            }
+        }
+        let now = self.clock.now();
+        let change = Change { by, rule };
+        self.policies.change(&change, now)?;
+        let (by_text, rule) = (shown(by), change.rule);
+        let event = match rule.clone() {
+            Rule::Ban(whom, duration, reason) => ChatEvent::Banned {
+                whom: whom.to_string(),
+                by: by_text,
+                seconds: duration.map(|duration| duration.as_secs()),
+                reason,
+            },
+            Rule::Unban(whom) => ChatEvent::Unbanned {
+                whom: whom.to_string(),
+                by: by_text,
+            },
+            Rule::Mute(name, duration) => ChatEvent::Muted {
+                name: name.to_string(),
+                by: by_text,
+                seconds: duration.map(|duration| duration.as_secs()),
+            },
+            Rule::Unmute(name) => ChatEvent::Unmuted {
+                name: name.to_string(),
+                by: by_text,
+            },
+        };
+        self.events.emit(|| event);
+        let Rule::Ban(whom, ..) = &rule else {
+            return Ok(Vec::new());
+        };
+        let ended = self.covered(whom).into_iter().filter(|there| {
+            let refusal = match whom {
+                Banned::Name(name) => self.policies.refuse_name(name, there.peer.ip(), now),
+                Banned::Network(_) => self.policies.refuse_address(there.peer.ip(), now),
+            };
+            refusal.is_some_and(|refusal| end(there, by, &refusal.sentence))
+        });
+        Ok(ended.map(|there| there.label().to_string()).collect())
+    }
+
+    /// Emits a report about a user, and sends it to the moderators that are logged in.
+    pub fn report(&self, by: &Name, whom: &str, reason: &str) {
+        self.events.emit(|| ChatEvent::Reported {
+            name: whom.to_owned(),
+            by: by.to_string(),
+            reason: reason.to_owned(),
+        });
+        let text = format!("{by} reports {whom}: {reason}");
+        let notice = ServerDoc::Notice(text.into());
+        for (session, name) in self.users.sessions() {
+            if self.policies.is_moderator(&name)
+                && let Some(moderator) = self.users.with_session(session)
+            {
+                moderator.outbox.send_doc(&notice);
+            }
+        }
+    }
+
+    /// The connected clients that a ban covers, welcomed or not.
+    pub fn covered(&self, whom: &Banned) -> Vec<Arc<Connection>> {
+        match whom {
+            Banned::Name(name) => self.users.find(name).into_iter().collect(),
+            Banned::Network(network) => {
+                let connections = self.seats.all().iter().filter_map(|seat| seat.connection());
+                connections
+                    .filter(|there| network.contains(there.peer.ip()))
+                    .collect()
+            }
+        }
+    }
+
+    /// Rejects a client that has been admitted, if a ban covers its address.
+    pub(crate) fn reject_banned(&self, connection: &Connection) -> Result<(), CloseReason> {
+        let (peer, now) = (connection.peer, self.clock.now());
+        let Some(refusal) = self.policies.refuse_address(peer.ip(), now) else {
+            return Ok(());
+        };
+        self.events.emit(|| ChatEvent::Rejected {
+            peer,
+            name: None,
+            reason: refusal.sentence.clone(),
+        });
+        connection.outbox.send_doc(&refusal.doc());
+        Err(CloseReason::Banned)
+    }
+
+    /// Returns whether `client` is the only one with that address.
+    fn is_alone_at(&self, address: IpAddr, client: &Arc<Connection>) -> bool {
+        let host = host_of(address);
+        let mut others = self.seats.all().iter().filter_map(SharedSeat::connection);
+        !others.any(|there| !Arc::ptr_eq(&there, client) && host_of(there.peer.ip()) == host)
+    }
+
+    /// The client in the seat with that port, or with that label. The port takes precedence,
+    /// because a client may have chosen another client's port as its name.
+    fn find(&self, whom: &str) -> Option<Arc<Connection>> {
+        let connection = |seat: &SharedSeat| self.pairs.connection(seat.number);
+        let is_port = |seat: &&SharedSeat| match self.seats.place(seat.number) {
+            Place::Port(port) => port.to_string() == whom,
+            Place::Seat(_) => false,
+        };
+        let mut seats = self.seats.all().iter();
+        let by_port = seats.find(is_port).and_then(connection);
+        by_port.or_else(|| {
+            let mut clients = self.seats.all().iter().filter_map(connection);
+            clients.find(|there| there.label().eq_ignore_ascii_case(whom))
+        })
+    }
+
+    /// Checks whether `by` may act on a user. Only the operator may act on moderators.
+    fn may_act_on(&self, by: Option<&Name>, whom: Option<&Name>) -> Result<(), Refusal> {
+        let Some(by) = by else { return Ok(()) };
+        let refuse = |sentence: String| Refusal {
+            code: ErrorCode::NotAllowed,
+            sentence,
+        };
+        if !self.policies.is_moderator(by) {
+            let sentence = "this command is for moderators; REPORT reports a user to them";
+            return Err(refuse(sentence.to_owned()));
+        }
+        match whom {
+            Some(whom) if self.policies.is_moderator(whom) => Err(refuse(format!(
+                "{whom} is a moderator; only the operator can do that"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Ends a session with the farewell `KICKED`. Returns whether it had not ended before.
+fn end(connection: &Connection, by: Option<&Name>, reason: &str) -> bool {
+    let farewell = ServerDoc::Kicked {
+        reason: reason.into(),
+        by: by.map(|by| by.as_str().into()),
+    };
+    let outbox = &connection.outbox;
+    outbox.end_saying(CloseReason::Kicked, Some(&farewell))
+}
+
+fn not_here(whom: &str) -> Refusal {
+    Refusal {
+        code: ErrorCode::NoSuchUser,
+        sentence: format!("no client of this server is called {whom}; WHO lists the users"),
+    }
+}
