@@ -1,6 +1,6 @@
 //! The commands that a user can type. Their table also provides the help and the completions.
 
-use portal_wire::ClientCommand;
+use portal_wire::{ClientCommand, time};
 
 /// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub(super) enum TypedLine<'l> {
     /// `/query NAME` makes that user the recipient of typed lines.
     Query(&'l str),
     Login(&'l str),
+    /// `/invitation CODE`.
+    Invitation(&'l str),
     Passwd,
     /// `/ignore NAME`, or `/ignore` alone, which lists the ignored names.
     Ignore(Option<&'l str>),
@@ -272,6 +274,94 @@ const COMMANDS: &[CommandHelp] = &[
         read: |_| Some(TypedLine::Passwd),
     },
     CommandHelp {
+        names: &["invitation"],
+        arguments: "CODE",
+        help: "use an invitation, which some servers need for a new name; /login comes after it",
+        takes: Takes::Nothing,
+        has_text: false,
+        read: |code| given(code).map(TypedLine::Invitation),
+    },
+    CommandHelp {
+        names: &["report"],
+        arguments: "NAME REASON",
+        help: "report a user to the operator and the moderators",
+        takes: Takes::Name,
+        has_text: true,
+        read: |rest| {
+            let (name, reason) = rest.split_once(char::is_whitespace)?;
+            let (username, reason) = (name.into(), given(reason.trim_start())?.into());
+            Some(TypedLine::Ask(ClientCommand::Report { username, reason }))
+        },
+    },
+    CommandHelp {
+        names: &["kick"],
+        arguments: "NAME [REASON]",
+        help: "as a moderator: disconnect a user, who can't come back for a minute",
+        takes: Takes::Name,
+        has_text: true,
+        read: |rest| {
+            let (username, reason) = split_word(rest)?;
+            let (username, reason) = (username.into(), reason.into());
+            Some(TypedLine::Ask(ClientCommand::Kick { username, reason }))
+        },
+    },
+    CommandHelp {
+        names: &["mute"],
+        arguments: "NAME [DURATION]",
+        help: "as a moderator: reject a user's messages, for 30s, 10m, 2h or 7d",
+        takes: Takes::Name,
+        has_text: false,
+        read: |rest| {
+            let (username, duration) = split_word(rest)?;
+            let (username, duration) = (username.into(), given(duration).map(Into::into));
+            Some(TypedLine::Ask(ClientCommand::Mute { username, duration }))
+        },
+    },
+    CommandHelp {
+        names: &["unmute"],
+        arguments: "NAME",
+        help: "as a moderator: end a mute",
+        takes: Takes::Name,
+        has_text: false,
+        read: |name| {
+            let username = given(name)?.into();
+            Some(TypedLine::Ask(ClientCommand::Unmute { username }))
+        },
+    },
+    CommandHelp {
+        names: &["ban"],
+        arguments: "NAME [DURATION] [REASON]",
+        help: "as a moderator: disconnect a user and reject later logins, for 30s, 10m, 2h or 7d",
+        takes: Takes::Name,
+        has_text: true,
+        read: |rest| {
+            let (username, rest) = split_word(rest)?;
+            // A first word that is not a duration belongs to the reason.
+            let (duration, reason) = match split_word(rest) {
+                Some((duration, reason)) if time::read_duration(duration).is_some() => {
+                    (Some(duration.into()), reason)
+                }
+                _ => (None, rest),
+            };
+            Some(TypedLine::Ask(ClientCommand::Ban {
+                username: username.into(),
+                duration,
+                reason: reason.into(),
+            }))
+        },
+    },
+    CommandHelp {
+        names: &["unban"],
+        arguments: "NAME",
+        help: "as a moderator: end a ban",
+        takes: Takes::Name,
+        has_text: false,
+        read: |name| {
+            let username = given(name)?.into();
+            Some(TypedLine::Ask(ClientCommand::Unban { username }))
+        },
+    },
+    CommandHelp {
         names: &["timestamp"],
         arguments: "off|time|datetime",
         help: "set the timestamp before each line",
@@ -346,6 +436,12 @@ const WHENS: &[&str] = &["off", "dm", "all"];
 
 fn given(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
+}
+
+/// Splits a text after its first word; `None` if there is none.
+fn split_word(text: &str) -> Option<(&str, &str)> {
+    let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    given(first).map(|first| (first, rest.trim_start()))
 }
 
 /// Parses a typed line. A line that begins with two slashes is chat text that begins with one

@@ -35,6 +35,10 @@ impl Chat {
             Dialog::Password { .. } => {
                 Some((format!("password for {}", username()), PromptKind::Hidden))
             }
+            Dialog::Invitation => Some((
+                format!("invitation code for {}", username()),
+                PromptKind::Hidden,
+            )),
             Dialog::Passwd { old: None, .. } => {
                 Some((format!("current password of {me}"), PromptKind::Hidden))
             }
@@ -96,6 +100,18 @@ impl Chat {
             Dialog::Password { new_account, first } => {
                 self.password(line, new_account, first, link, screen)
             }
+            Dialog::Invitation => {
+                let code = Secret(line.trim().into());
+                self.command(ClientCommand::Invitation { code }, link, screen)?;
+                match self
+                    .credentials
+                    .as_ref()
+                    .map(|known| known.username.clone())
+                {
+                    Some(username) => self.log_in(&username, link, screen),
+                    None => Ok(()),
+                }
+            }
             Dialog::Passwd { old, new } => self.passwd(line, old, new, link, screen),
             Dialog::PublicText => self.send_after_pm(line, link, screen),
             Dialog::DirectWho => {
@@ -150,7 +166,7 @@ impl Chat {
                 self.silent_sents += 1;
                 self.command(ClientCommand::PublicCancel, link, screen)?;
             }
-            Dialog::Password { .. } => {
+            Dialog::Password { .. } | Dialog::Invitation => {
                 self.credentials = None;
             }
             Dialog::Passwd { .. }
@@ -374,7 +390,20 @@ impl Chat {
                 let first = None;
                 self.ask(Dialog::Password { new_account, first });
             }
-            (Awaiting::Login, ErrorCode::BadName | ErrorCode::NameInUse | ErrorCode::NotSaved) => {
+            (Awaiting::Login, ErrorCode::InvitationNeeded | ErrorCode::BadInvitation)
+                if self.has_prompts =>
+            {
+                self.ask(Dialog::Invitation);
+            }
+            (
+                Awaiting::Login,
+                ErrorCode::BadName
+                | ErrorCode::NameInUse
+                | ErrorCode::NotSaved
+                | ErrorCode::RegistrationClosed
+                | ErrorCode::InvitationNeeded
+                | ErrorCode::BadInvitation,
+            ) => {
                 self.credentials = None;
                 self.lose_way("login");
             }

@@ -15,6 +15,8 @@ pub(super) enum Dialog {
         new_account: bool,
         first: Option<String>,
     },
+    /// The code of an invitation, which the server needs for the new name.
+    Invitation,
     /// A password change: the old password, the new one, and the new one again.
     Passwd {
         old: Option<String>,
@@ -57,6 +59,9 @@ impl Awaiting {
                     | E::BadName
                     | E::NameInUse
                     | E::NotSaved
+                    | E::RegistrationClosed
+                    | E::InvitationNeeded
+                    | E::BadInvitation
                     | E::AlreadyLoggedIn
                     | E::LoginFirst
             ),

@@ -6,7 +6,7 @@ use crate::commands::{self, TypedLine, Typist};
 use crate::link::Link;
 use crate::screen::Screen;
 use crate::target::{Focus, Target};
-use portal_wire::{Addressed, ClientCommand, ClientDoc};
+use portal_wire::{Addressed, ClientCommand, ClientDoc, Secret};
 
 impl Chat {
     /// Handles a typed line. `under` is the prompt's target when the line was begun; without
@@ -187,6 +187,10 @@ impl Chat {
                 self.not_sent(sentence, screen);
             }
             TypedLine::Login(username) => return self.be(username, link, screen),
+            TypedLine::Invitation(code) => {
+                let code = Secret(code.into());
+                return self.command(ClientCommand::Invitation { code }, link, screen);
+            }
             // The following commands need a login.
             line if self.me.is_none() => {
                 let chooses = matches!(

@@ -2,7 +2,9 @@
 
 /// Replaces the server's command names in a sentence with those that the user types.
 pub(super) fn in_our_words(sentence: &str) -> String {
-    const WORDS: [(&str, &str); 6] = [
+    const WORDS: [(&str, &str); 8] = [
+        ("INVITATION", "/invitation CODE"),
+        ("REPORT", "/report"),
         ("WHO", "/names"),
         ("LOGIN and a username", "/login NAME"),
         ("LOGIN", "/login"),
