@@ -4,7 +4,7 @@ const screen_ = new Screen();
 const session = new Session({
   state(text, isThere, comeBack, elsewhere) {
     const state = $('state');
-    state.textContent = text;
+    state.textContent = shown(text);
     document.body.classList.toggle('lost', !isThere);
     if (comeBack) {
       const button = element('button', '', comeBack);
@@ -23,6 +23,7 @@ const session = new Session({
   travelled(way, text, said) { showStep(way, text, said); },
   whoAreYou(why) { askName(why); },
   passwordWanted(name, isNew, why) { askPassword(name, isNew, why); },
+  invitationWanted(name, isWrong) { askInvitation(name, isWrong); },
   loggedIn(name) {
     $('login').hidden = true;
     for (const id of ['password', 'again']) $(id).value = '';
@@ -97,9 +98,11 @@ if (document.body.dataset.board) {
 // --- the login form
 
 let asksPassword = false;
+let asksInvitation = false;
 
 function askName(why) {
   asksPassword = false;
+  asksInvitation = false;
   $('login').hidden = false;
   $('name-part').hidden = false;
   $('password-part').hidden = true;
@@ -108,8 +111,16 @@ function askName(why) {
   if (why) $('login-question').textContent = `${why}.`;
 }
 
+function askInvitation(name, isWrong) {
+  askPassword(name, false);
+  asksInvitation = true;
+  const question = `The name ${name} is new, and this server needs an invitation for it. Enter its code.`;
+  $('login-question').textContent = isWrong ? `That invitation is not valid; each can be used once. ${question}` : question;
+}
+
 function askPassword(name, isNew, why) {
   asksPassword = true;
+  asksInvitation = false;
   $('login').hidden = false;
   $('name-part').hidden = true;
   $('password-part').hidden = false;
@@ -125,6 +136,13 @@ function askPassword(name, isNew, why) {
 
 $('login').addEventListener('submit', (event) => {
   event.preventDefault();
+  if (asksInvitation) {
+    const code = $('password').value.trim();
+    asksInvitation = false;
+    if (code) session.invite(code);
+    else askInvitation(session.wanted, false);
+    return;
+  }
   if (!asksPassword) {
     const name = $('name').value.trim();
     if (name) session.login(name);
@@ -304,6 +322,8 @@ function say(conversation, text, me) {
 const HELP = [
   '/login NAME: log in', '/names: list the people', '/all TEXT: send to everyone', '/msg NAME TEXT: send to one person',
   '/me TEXT: send as an action, in this conversation', '/join ROOM, /leave [ROOM], /rooms', '/topic [TEXT]: show or set the topic of this room',
+  '/report NAME REASON: report a person to the operator and the moderators',
+  'For moderators: /kick NAME [REASON], /mute NAME [DURATION], /unmute NAME, /ban NAME [DURATION] [REASON], /unban NAME; a duration is 30s, 10m, 2h or 7d',
   '/to NAME, /to all, /to partner, /to ROOM: switch to another conversation', '/quit: leave', 'To send a text that begins with /, begin it with //.',
 ];
 
@@ -332,6 +352,9 @@ function obey(line) {
       if (session.isIn) session.leaveRoom(name);
       return true;
     }
+    case 'report': case 'kick': case 'mute': case 'unmute': case 'ban': case 'unban':
+      if (needsName() === false) return false;
+      return moderate(word.toLowerCase(), rest, note);
     case 'rooms': session.refresh(); showPeople(true); return true;
     case 'topic': {
       if (!screen_.chosen.key.startsWith('room:')) return note('/topic works only in a room', 'trouble');
@@ -347,6 +370,23 @@ function obey(line) {
     }
     default: return note(`Unknown command /${word}; /help lists the commands. To send the line as a message, begin it with //.`, 'trouble');
   }
+}
+
+const DURATION = /^[0-9]+[a-z]+$/i;
+
+/** Sends a command of a moderator, or a report. Returns whether it was sent. */
+function moderate(word, rest, note) {
+  const [username, ...words] = rest.filter((there) => there);
+  const usage = {
+    report: 'NAME REASON', kick: 'NAME [REASON]', mute: 'NAME [DURATION]', unmute: 'NAME', ban: 'NAME [DURATION] [REASON]', unban: 'NAME',
+  };
+  if (!username || (word === 'report' && !words.length)) return note(`Usage: /${word} ${usage[word]}`, 'trouble');
+  const parts = { username };
+  if (word === 'mute' && words.length) parts.duration = words.join(' ');
+  if (word === 'ban' && words.length && DURATION.test(words[0])) parts.duration = words.shift();
+  if (['report', 'kick', 'ban'].includes(word)) parts.reason = words.join(' ');
+  session.moderate(word.toUpperCase(), parts);
+  return true;
 }
 
 // --- notifications, if the browser allows them

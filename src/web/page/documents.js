@@ -29,7 +29,7 @@ const documents = {
     const command = (part('command') || '').trim();
     if (command) {
       return {
-        kind: command, username: part('username'), room: part('room'), partner: part('partner'), reason: part('reason'),
+        kind: command, username: part('username'), room: part('room'), partner: part('partner'), reason: part('reason'), by: part('by'),
         count: Number(part('count')), seconds: Number(part('seconds')), topic: part('topic'), isNew: part('account') === 'new',
         isHere: Boolean(child('here')), users: all('user').map((user) => user.textContent),
         elsewhere: page(child('elsewhere')),

@@ -14,7 +14,7 @@ const ENDS = {
   'TOTAL TIME TIMEOUT': 'The server disconnected you because you reached its maximum connection time.',
   'TOO SLOW': 'The server disconnected you because your browser received its messages too slowly.',
   'TAKEN OVER': 'You logged in with this name on another connection.',
-  'KICKED': 'The operator removed you.',
+  'KICKED': 'You were removed.',
   'SHUTDOWN': 'The server is shutting down.',
 };
 
@@ -198,7 +198,10 @@ class Session {
         this.listener.said(said);
         break;
       case 'notice': this.listener.notice(said.text); break;
-      case 'KICKED': this.end = 'KICKED'; if (said.reason) this.listener.notice(`The operator’s reason: ${said.reason}`); break;
+      case 'KICKED':
+        this.end = said.by ? `The moderator ${said.by} removed you.` : 'The operator removed you.';
+        if (said.reason) this.end += ` Reason: ${said.reason}`;
+        break;
       case 'error': this.refused(said); break;
       default:
         if (Object.hasOwn(ENDS, said.kind)) this.end = said.kind;
@@ -233,6 +236,18 @@ class Session {
     // A password for a new account must be typed twice, so a stored one is not used.
     if (this.password !== null && !isNew) this.prove(this.password);
     else this.listener.passwordWanted(this.wanted, isNew);
+  }
+
+  /** Uses an invitation for the name that was wanted. */
+  invite(code) {
+    if (!this.isIn) return;
+    this.write(documents.command('INVITATION', { code }));
+    if (this.wanted) this.login(this.wanted);
+  }
+
+  /** Sends a command of a moderator, or a report. The server answers with a notice or an error. */
+  moderate(command, parts) {
+    this.write(documents.command(command, parts));
   }
 
   prove(password) {
@@ -320,11 +335,14 @@ class Session {
   }
 
   refused(said) {
+    // The server closes the connection.
+    if (said.code === 'banned') { this.end = sentenceOf(said.sentence); return; }
     const kinds = {
       'no-such-user': ['SENT'], 'login-first': ['SENT', 'JOIN', 'LEAVE', 'TOPIC', 'WHO', 'ROOMS'], 'not-a-member': ['SENT', 'LEAVE', 'TOPIC'],
       'no-such-room': ['SENT', 'LEAVE', 'TOPIC'], 'already-member': ['JOIN'], 'no-room-left': ['JOIN'],
       'bad-name': ['LOGIN', 'JOIN'], 'bad-topic': ['TOPIC'], 'name-in-use': ['LOGIN'], 'wrong-password': ['PASSWORD'], 'bad-password': ['PASSWORD'],
-      'not-saved': ['PASSWORD'], 'already-logged-in': ['LOGIN'],
+      'not-saved': ['PASSWORD'], 'already-logged-in': ['LOGIN'], 'muted': ['CHAT', 'SENT', 'TOPIC'],
+      'registration-closed': ['LOGIN', 'PASSWORD'], 'invitation-needed': ['LOGIN', 'PASSWORD'], 'bad-invitation': ['LOGIN', 'PASSWORD'],
     };
     const found = Object.hasOwn(kinds, said.code) ? this.answered(kinds[said.code], 'failed', said.sentence) : null;
     if (said.code === 'name-in-use' && this.hadName === this.wanted && this.nameTries < NAME_TRIES) {
@@ -335,7 +353,8 @@ class Session {
       return;
     }
     if (found && found.kind === 'JOIN') this.rooms.delete(found.room);
-    if (['bad-name', 'name-in-use'].includes(said.code) && (!found || found.kind === 'LOGIN')) {
+    if (['invitation-needed', 'bad-invitation'].includes(said.code)) { this.listener.invitationWanted(this.wanted, said.code === 'bad-invitation'); return; }
+    if (['bad-name', 'name-in-use', 'registration-closed'].includes(said.code) && (!found || found.kind === 'LOGIN')) {
       this.wanted = null;
       this.listener.whoAreYou(said.sentence);
       return;
@@ -347,6 +366,10 @@ class Session {
     }
     if (!found || !found.fate) this.listener.trouble(said.sentence);
   }
+}
+
+function sentenceOf(text) {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
 function reached(count) {
