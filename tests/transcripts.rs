@@ -81,6 +81,15 @@ transcripts! {
     rooms_and_their_errors: "rooms-errors",
     rooms_and_their_timeouts: "rooms-timeouts",
     names_announce_limit: "names-announce",
+    names_are_not_registered: "names-closed",
+    names_are_registered_by_invitation: "names-invitation",
+    names_have_passwords_of_a_least_length: "names-min-password",
+    order_bans: "order-bans",
+    order_bans_of_addresses: "order-addresses",
+    order_bans_of_datagrams: "order-datagrams",
+    order_kicks: "order-kicks",
+    order_mutes: "order-mutes",
+    order_moderators: "order-moderators",
 }
 
 /// The transcripts that work on a single port: those that do not contain the portal, passcodes or
@@ -114,6 +123,13 @@ on_a_single_port! {
     single_port_rooms_are_left: "rooms-leave",
     single_port_rooms_and_their_errors: "rooms-errors",
     single_port_rooms_and_their_timeouts: "rooms-timeouts",
+    single_port_names_are_not_registered: "names-closed",
+    single_port_names_are_registered_by_invitation: "names-invitation",
+    single_port_names_have_passwords_of_a_least_length: "names-min-password",
+    single_port_order_bans: "order-bans",
+    single_port_order_kicks: "order-kicks",
+    single_port_order_mutes: "order-mutes",
+    single_port_order_moderators: "order-moderators",
 }
 
 #[test]

@@ -17,6 +17,9 @@
 //! alice resets                         resets the connection
 //! tick 3                               the clock ticks three times
 //! event no-show 50001                  waits for the event
+//! operator bans bob 10m too loud       (also an address or a network; `unbans`, `kicks`, `mutes`,
+//!                                      `unmutes`, and `appoints` a moderator)
+//! operator invites {code}              makes an invitation
 //! free 50001 50002                     the workload stack; the first port is assigned next
 //! code differs from other
 //! ```
@@ -28,8 +31,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use portal_chat::accounts::Register;
+use portal_chat::accounts::policies::read_subject;
+use portal_chat::core::policies::Rule;
 use portal_chat::net::Port;
 use portal_chat::server::{Portals, Settings};
+use portal_chat::wire::Name;
+use portal_chat::wire::time::read_duration;
 
 use super::{Client, TestServer, UdpClient, temporary_file};
 
@@ -131,6 +139,9 @@ fn settings_from(line: &str) -> Settings {
             "idle-timeout" => settings.idle_timeout = Some(seconds()),
             "total-timeout" => settings.total_timeout = Some(seconds()),
             "accounts" => settings.accounts = Some(temporary_file(value)),
+            "register" if value == "closed" => settings.register = Register::Closed,
+            "register" => settings.register = Register::Invite,
+            "min-password" => settings.min_password = value.parse().unwrap(),
             "announce" => settings.announce_up_to = value.parse().unwrap(),
             "rooms" => settings.rooms = value.parse().unwrap(),
             "history" => settings.history = value.parse().unwrap(),
@@ -168,6 +179,7 @@ impl Player {
             "tick" => return self.server.tick(action.parse().unwrap()),
             "event" => return self.event(action),
             "free" => return self.free(action),
+            "operator" => return self.operate(action),
             _ => {}
         }
         if let Some(other) = action.strip_prefix("differs from ") {
@@ -293,6 +305,36 @@ impl Player {
             .map(|port| self.real_port(port))
             .collect();
         assert_eq!(self.server.server.free_ports(), expected, "{}", self.line);
+    }
+
+    fn operate(&mut self, action: &str) {
+        let (verb, rest) = action.split_once(' ').unwrap();
+        let (whom, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let (first, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+        let duration = read_duration(first);
+        let reason = if duration.is_some() { reason } else { rest };
+        let name = || Name::new(whom).unwrap();
+        let banned = || read_subject(whom).unwrap();
+        let server = &self.server.server;
+        let rule = match verb {
+            "invites" => {
+                let name = whom.trim_matches(['{', '}']).to_owned();
+                let code = server.policies().invite().unwrap();
+                self.names.insert(name, code);
+                return;
+            }
+            "kicks" => return assert!(server.kick(whom, rest), "{}", self.line),
+            "appoints" => {
+                let policies = server.policies();
+                return policies.set_moderator(&name(), true).unwrap();
+            }
+            "bans" => Rule::Ban(banned(), duration, reason.to_owned()),
+            "unbans" => Rule::Unban(banned()),
+            "mutes" => Rule::Mute(name(), duration),
+            "unmutes" => Rule::Unmute(name()),
+            _ => panic!("{}\n  is not something that the operator does", self.line),
+        };
+        server.state().change_rule(None, rule).unwrap();
     }
 
     fn real_port(&self, player: &str) -> Port {
