@@ -31,6 +31,7 @@ const PARTS: [(&str, &[&str]); 3] = [
             "README.md",
             "src/guide/chatting.md",
             "src/guide/on-a-network.md",
+            "src/guide/keeping-order.md",
             "src/guide/behind-a-proxy.md",
             "src/guide/security.md",
             "src/guide/seeds.md",
