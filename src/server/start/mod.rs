@@ -37,7 +37,6 @@ use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
 use crate::threads::ThreadBudget;
 use crate::web::Page;
 use crate::web::http::{self, Hosts, Refusal, Rules, SharedRules};
-use crate::wire::{CloseReason, ServerDoc};
 use budget::Needs;
 use late::{LateWorkers, MissingPort};
 use listeners::{Listeners, PORTAL, WEB, explain};
