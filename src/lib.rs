@@ -43,6 +43,7 @@
 //! | [`clock`], [`tick`] | time in ticks |
 //! | [`core::accounts`], [`core::policies`], [`core::backplane`] | the interfaces to accounts, to bans and mutes, and to other servers |
 //! | [`core::moderation`] | removing, banning and muting clients |
+//! | [`core::journal`] | ids of messages, the interface to the journal that keeps them, and the journal in memory |
 //! | [`core::event`] | events, for the console, the event file, the board and the tests |
 //! | [`core::guard`], [`core::panics`], [`core::limits`] | protection of each client from the others |
 //!

@@ -90,6 +90,8 @@ transcripts! {
     order_kicks: "order-kicks",
     order_mutes: "order-mutes",
     order_moderators: "order-moderators",
+    history_of_rooms_and_public_messages: "history",
+    history_of_direct_messages: "history-direct",
 }
 
 /// The transcripts that work on a single port: those that do not contain the portal, passcodes or
@@ -130,6 +132,8 @@ on_a_single_port! {
     single_port_order_kicks: "order-kicks",
     single_port_order_mutes: "order-mutes",
     single_port_order_moderators: "order-moderators",
+    single_port_history: "history",
+    single_port_history_of_direct_messages: "history-direct",
 }
 
 #[test]

@@ -7,13 +7,12 @@ use crossbeam_channel::Sender;
 
 use portal_core::backplane::{BackplaneEvent, Outcome, RemoteMessage};
 use portal_core::chat::Unwritten;
-use portal_wire::time;
 
 use crate::engine::{
     CONNECT_WITHIN, Op, READ_WAIT, Reading, ScriptCall, StreamEntry, flag, reason,
 };
 use crate::limits;
-use crate::out::{ScriptRequest, Task};
+use crate::out::{ScriptRequest, Task, stamp};
 use crate::shared::{Checked, SharedState, Side};
 
 /// Reads until the server stops, reconnecting whenever the connection breaks.
@@ -163,8 +162,8 @@ fn deliver(
         text: entry.field("t"),
         me: kind == "acted" || entry.field("m") == "1",
         here,
+        stamp: stamp(entry.field("i"), entry.field("at")),
     };
-    let sent_at = time::from_seconds(entry.field("at").parse().unwrap_or(0));
     let number = |name| entry.field(name).parse::<u64>().ok();
     match (kind, room) {
         ("joined", None) => hear(BackplaneEvent::Joined { name: who, here }),
@@ -176,11 +175,7 @@ fn deliver(
             here,
         }),
         ("left", Some(room)) => hear(BackplaneEvent::RoomLeft { room, name: who }),
-        ("said" | "acted", Some(room)) => hear(BackplaneEvent::Room {
-            room,
-            message,
-            sent_at,
-        }),
+        ("said" | "acted", Some(room)) => hear(BackplaneEvent::Room { room, message }),
         ("topic", Some(room)) => hear(BackplaneEvent::Topic { room, message }),
         ("taken", None) => {
             if let Some(session) = number("s") {
@@ -189,7 +184,7 @@ fn deliver(
         }
         ("ack", None) => {
             let outcome = match entry.field("d") {
-                "1" => Outcome::Sent(1),
+                "1" => Outcome::Sent(1, message.stamp),
                 _ => Outcome::NoSuchUser,
             };
             shared.receipt(number("a").unwrap_or(0), outcome, unwritten);
@@ -204,7 +199,7 @@ fn deliver(
                 });
             }
             let asked = |name: &str| entry.field(name).to_owned();
-            let args = vec![asked("r"), asked("a"), flag(queued)];
+            let args = vec![asked("r"), asked("a"), flag(queued), asked("i")];
             // If the queue is full, the sender gets "unsure" after its timeout.
             let _ = asks.try_send(Task::Script(ScriptRequest {
                 call: ScriptCall { op: Op::Ack, args },

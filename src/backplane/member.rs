@@ -235,7 +235,7 @@ impl RedisBackplane {
                 Ok([ok, count, id]) if ok == "ok" => {
                     let number = number_of(id);
                     shared.places.count_sent(&stream, session, Ok(number));
-                    return done(Outcome::Sent(count.parse().unwrap_or(0)), unwritten);
+                    return done(Outcome::Sent(count.parse().unwrap_or(0), None), unwritten);
                 }
                 Ok(_) => Outcome::NotYours,
                 Err(outcome) => *outcome,
@@ -274,7 +274,7 @@ impl Backplane for RedisBackplane {
         sender: Option<Sender<'_>>,
         to: Recipients<'_>,
         messages: &mut dyn Iterator<Item = (&str, bool)>,
-        reply: &mut dyn FnMut(&str) -> Reply,
+        reply: &mut dyn FnMut((&str, bool)) -> Reply,
     ) -> Route {
         let (room, direct) = match to {
             Recipients::Everyone => (None, None),
@@ -288,7 +288,7 @@ impl Backplane for RedisBackplane {
             };
         };
         for message in messages {
-            let reply = reply(message.0);
+            let reply = reply(message);
             match direct {
                 Some(name) => self.direct(sender, name, message, reply),
                 None => self.publish_message(sender, room, message, reply),
@@ -302,7 +302,7 @@ impl Backplane for RedisBackplane {
         sender: Option<Sender<'_>>,
         room: &Name,
         topic: &str,
-        reply: &mut dyn FnMut(&str) -> Reply,
+        reply: &mut dyn FnMut((&str, bool)) -> Reply,
     ) -> Route {
         let Some(sender) = sender.filter(|_| self.is_up()) else {
             return self.route_alone(sender, Some(room));
@@ -310,7 +310,7 @@ impl Backplane for RedisBackplane {
         let mut args = args_of(sender);
         args.push(room.key());
         args.push(topic.to_owned());
-        self.append(Op::Topic, args, sender, Some(room), reply(topic));
+        self.append(Op::Topic, args, sender, Some(room), reply((topic, false)));
         Route::Pending
     }
 
@@ -488,7 +488,7 @@ mod tests {
         let (session, name) = (7, &alice);
         let routes = || {
             let sender = Some(Sender { session, name });
-            let mut reply = |_: &str| -> Reply { unreachable!("nothing is sent") };
+            let mut reply = |_: (&str, bool)| -> Reply { unreachable!("nothing is sent") };
             let mut messages = [("hello", false)].into_iter();
             let to = Recipients::Room(&lobby);
             [

@@ -8,9 +8,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::RedisError;
 
 use portal_accounts::{Account, AccountError};
-use portal_core::backplane::{Attached, HistoryEntry, Outcome};
+use portal_core::backplane::{Attached, Outcome};
 use portal_core::chat::Unwritten;
-use portal_wire::{Name, time};
+use portal_core::journal::{HistoryEntry, Stamp};
+use portal_wire::Name;
 
 use crate::engine::{ANSWER_WITHIN, Asking, Op, START_WITHIN, ScriptCall, StreamEnd, reason};
 use crate::limits;
@@ -241,11 +242,19 @@ fn register(shared: &SharedState, link: &mut Asking) -> Result<Registered, Redis
 /// Returns a call that appends to this server's own inbox. The entry wakes `cluster-in`, which then
 /// also reads the streams that were added in the meantime.
 pub(super) fn wake(shared: &SharedState) -> ScriptCall {
-    let to_nobody = ["0", "0"].map(str::to_owned);
+    let to_nobody = ["0", "0", ""].map(str::to_owned);
     ScriptCall {
         op: Op::Ack,
         args: [vec![shared.caller_id.clone()], to_nobody.to_vec()].concat(),
     }
+}
+
+/// Returns a message's stamp from its id, or, if it is from an older server, from its time in
+/// seconds.
+pub(super) fn stamp(id: &str, at: &str) -> Option<Stamp> {
+    let id = id.parse().ok();
+    let at = || Some(at.parse::<u64>().ok()?.saturating_mul(1_000_000));
+    id.or_else(at).map(Stamp::of)
 }
 
 /// Parses the reply of `attach.lua`, and registers the room's stream for reading. `cluster-in`
@@ -259,11 +268,12 @@ pub(super) fn attached(shared: &SharedState, room: &Name, words: &[String]) -> O
     }
     let stream = format!("room:{}", room.key());
     let token = shared.places.set(&stream, StreamEnd::read(place));
-    let old = |four: &[String]| HistoryEntry {
-        sent_at: time::from_seconds(four[0].parse().unwrap_or(0)),
-        from: four[1].clone(),
-        me: four[2] == "1",
-        text: four[3].clone(),
+    let old = |words: &[String]| HistoryEntry {
+        stamp: stamp(&words[0], &words[1]).unwrap_or_else(|| Stamp::of(0)),
+        from: words[2].as_str().into(),
+        to: None,
+        me: words[3] == "1",
+        text: words[4].as_str().into(),
     };
     Some(Attached {
         token,
@@ -271,7 +281,7 @@ pub(super) fn attached(shared: &SharedState, room: &Name, words: &[String]) -> O
         topic: topic
             .split_once(' ')
             .map(|(who, text)| (who.to_owned(), text.to_owned())),
-        history: history.chunks_exact(4).map(old).collect(),
+        history: history.chunks_exact(5).map(old).collect(),
     })
 }
 

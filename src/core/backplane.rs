@@ -4,11 +4,10 @@
 //! backplane shared with other servers delivers later, in the same order on all servers: it calls
 //! [`BackplaneEvents`] on its own threads, never while a core lock is held.
 
-use std::time::SystemTime;
-
 use portal_wire::{Elsewhere, Name};
 
 use crate::chat::Unwritten;
+use crate::journal::{HistoryEntry, Stamp};
 
 /// The client that sends or changes something: a session and its name.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +32,9 @@ pub enum Recipients<'r> {
 /// The result of a request to the other servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Accepted for that many recipients besides the sender.
-    Sent(usize),
+    /// Accepted for that many recipients besides the sender. A direct message has the stamp on
+    /// which the servers have agreed, if they have.
+    Sent(usize, Option<Stamp>),
     /// No client has that name.
     NoSuchUser,
     /// The sender has lost its name, or is not a member of the room.
@@ -84,19 +84,6 @@ pub struct Attached {
     pub history: Vec<HistoryEntry>,
 }
 
-/// A message in a room's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryEntry {
-    /// The sender's name.
-    pub from: String,
-    /// The text.
-    pub text: String,
-    /// An action, as in "alice waves".
-    pub me: bool,
-    /// The time of sending.
-    pub sent_at: SystemTime,
-}
-
 /// Decisions and deliveries shared among several servers. The default methods are those of a single
 /// server, [`Alone`].
 ///
@@ -105,14 +92,14 @@ pub struct HistoryEntry {
 pub trait Backplane: Send + Sync {
     /// Publishes messages, each a text and a flag for actions. With [`Route::Pending`], the
     /// recipients receive them through [`BackplaneEvents`]. In that case, `reply` was called with
-    /// each text, and the [`Reply`] that it returned will be called with the outcome. A message
+    /// each message, and the [`Reply`] that it returned will be called with the outcome. A message
     /// without a sender can't be published.
     fn publish(
         &self,
         sender: Option<Sender<'_>>,
         to: Recipients<'_>,
         messages: &mut dyn Iterator<Item = (&str, bool)>,
-        reply: &mut dyn FnMut(&str) -> Reply,
+        reply: &mut dyn FnMut((&str, bool)) -> Reply,
     ) -> Route {
         let _ = (sender, to, messages, reply);
         Route::Local
@@ -124,7 +111,7 @@ pub trait Backplane: Send + Sync {
         sender: Option<Sender<'_>>,
         room: &Name,
         topic: &str,
-        reply: &mut dyn FnMut(&str) -> Reply,
+        reply: &mut dyn FnMut((&str, bool)) -> Reply,
     ) -> Route {
         let _ = (sender, room, topic, reply);
         Route::Local
@@ -258,8 +245,6 @@ pub enum BackplaneEvent<'e> {
         room: &'e str,
         /// The message.
         message: RemoteMessage<'e>,
-        /// The time of sending.
-        sent_at: SystemTime,
     },
     /// A room's topic; an empty text removes it.
     Topic {
@@ -294,4 +279,6 @@ pub struct RemoteMessage<'e> {
     pub me: bool,
     /// The sender's session, if it is here.
     pub here: Option<u64>,
+    /// Its stamp, unless it is from a server that has none.
+    pub stamp: Option<Stamp>,
 }

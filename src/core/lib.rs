@@ -14,6 +14,7 @@ pub mod event;
 #[cfg(any(test, feature = "test-support"))]
 pub mod exhaustive;
 pub mod guard;
+pub mod journal;
 pub mod limits;
 pub mod liveness;
 pub mod local_delivery;

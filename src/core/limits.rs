@@ -29,6 +29,16 @@ pub const MAX_ROOMS_PER_USER: usize = 8;
 /// `--history`. The oldest messages are dropped first.
 pub const HISTORY: usize = 256 * 1024;
 
+/// Maximum number of messages in one reply to `HISTORY`. The reply has at most [`HISTORY`] bytes.
+pub const HISTORY_PAGE: usize = 100;
+
+/// Number of messages of one conversation that the journal keeps in memory: two replies to
+/// `HISTORY`. Their texts have at most [`HISTORY`] bytes.
+pub const MEMORY_LINES: usize = 2 * HISTORY_PAGE;
+
+/// Limit on the memory of all these messages, in bytes: 64 KiB for each of 128 conversations.
+pub const MEMORY_BYTES: usize = 8 * 1024 * 1024;
+
 /// Bytes of replayed history that may be queued for one connection in addition to
 /// [`MAX_OUTBOX_BYTES`]: the histories of all the rooms that one user may be in. Joining more often
 /// does not raise it.

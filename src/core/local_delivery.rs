@@ -2,8 +2,9 @@
 
 use std::sync::Weak;
 
-use crate::backplane::{BackplaneEvent, BackplaneEvents, HistoryEntry, RemoteMessage};
+use crate::backplane::{BackplaneEvent, BackplaneEvents, RemoteMessage};
 use crate::chat::{MessageBatch, Unwritten, flush_all, send_to_each};
+use crate::journal::{Conversation, Stamp};
 use crate::outbox::Queued;
 use crate::state::ServerState;
 use portal_wire::{CloseReason, Name, Scope, ServerDoc};
@@ -49,7 +50,10 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
             users.announce_remote(&ServerDoc::UserLeft { username }, session_of(state, name));
         }
         BackplaneEvent::Public(message) => {
-            let mut batch = batch_of(Scope::Public, &message);
+            let stamp = state.history.agreed(message.stamp);
+            let mut batch = batch_of(Scope::Public, &message, stamp);
+            let journal = state.history.journal();
+            journal.append(&Conversation::Public, batch.entries());
             users.deliver_remote(&mut batch, message.here, unwritten);
         }
         BackplaneEvent::RoomJoined { room, name, here } => {
@@ -64,28 +68,31 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
             let rooms = &state.rooms;
             flush_all(&rooms.with(|rooms| rooms.announce_remote(room, name, false, own)));
         }
-        BackplaneEvent::Room {
-            room,
-            message,
-            sent_at,
-        } => {
-            let entry = HistoryEntry {
-                from: message.from.to_owned(),
-                text: message.text.to_owned(),
-                me: message.me,
-                sent_at,
-            };
-            let there = state.rooms.with(|rooms| rooms.record_remote(room, entry));
+        BackplaneEvent::Room { room, message } => {
+            let stamp = state.history.agreed(message.stamp);
+            let entries = batch_of(Scope::default(), &message, stamp).entries();
+            let there = state.rooms.with(|rooms| {
+                let there = rooms.record_remote(room, &entries)?;
+                let conversation = Conversation::room(&there.0);
+                state.history.journal().append(&conversation, entries);
+                Some(there)
+            });
             if let Some((name, _, members)) = there {
                 let scope = Scope::Room(name.to_string().into());
-                let mut batch = batch_of(scope, &message);
+                let mut batch = batch_of(scope, &message, stamp);
                 send_to_each(&members, &mut batch, message.here, unwritten);
             }
         }
         BackplaneEvent::Topic { room, message } => {
             let batch = (message.from, message.text);
             let rooms = &state.rooms;
-            flush_all(&rooms.with(|rooms| rooms.set_topic_remote(room, batch, message.here)));
+            flush_all(&rooms.with(|rooms| {
+                if let Some(room) = Name::new(room) {
+                    let journal = state.history.journal();
+                    journal.set_topic(&room, message.text, message.from);
+                }
+                rooms.set_topic_remote(room, batch, message.here)
+            }));
         }
         BackplaneEvent::Direct {
             to,
@@ -93,8 +100,14 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
             queued,
         } => {
             if let Some(connection) = users.with_session(to) {
-                let mut batch = batch_of(Scope::Direct, &message);
+                let stamp = state.history.agreed(message.stamp);
+                let mut batch = batch_of(Scope::Direct, &message, stamp);
                 *queued = batch.append_to(&connection, unwritten) == Queued::Yes;
+                let names = Name::new(message.from).zip(connection.name());
+                if let Some((from, to)) = names.filter(|_| *queued) {
+                    let history = &state.history;
+                    history.keep_direct((&from, &to), message.text, message.me, stamp);
+                }
             }
         }
         BackplaneEvent::TakenOver(session) => {
@@ -116,9 +129,10 @@ fn session_of(state: &ServerState, name: &str) -> Option<u64> {
     Some(client.session())
 }
 
-fn batch_of(scope: Scope<'static>, message: &RemoteMessage<'_>) -> MessageBatch {
+fn batch_of(scope: Scope<'static>, message: &RemoteMessage<'_>, stamp: Stamp) -> MessageBatch {
     let mut batch = MessageBatch::default();
     batch.begin(scope, &message.from.into());
     batch.push(message.text, message.me);
+    batch.stamp(stamp);
     batch
 }

@@ -20,6 +20,7 @@ use crate::backplane::{Backplane, Sender};
 use crate::chat::{Connection, Departure, Joiner, RoomError, RoomHandle, Rooms, flush_all};
 use crate::clock::{Clock, TimerSubscription};
 use crate::event::{ChatEvent, Events};
+use crate::journal::History;
 use crate::seat::{PortToken, Ticket, WorkloadStack};
 use portal_net::lock::{Condvar, Mutex, Rank};
 use portal_net::threads::{ThreadBudget, ThreadToken, spawn, take};
@@ -113,6 +114,7 @@ pub struct RoomManager {
     clock: Clock,
     events: Events,
     backplane: Arc<dyn Backplane>,
+    history: Arc<History>,
     /// The maximum number of members of a room.
     places: usize,
 }
@@ -156,7 +158,7 @@ impl RoomManager {
         budget: ThreadBudget,
         serve: ServeRoom,
         (clock, events): (Clock, Events),
-        backplane: Arc<dyn Backplane>,
+        (backplane, history): (Arc<dyn Backplane>, Arc<History>),
         places: usize,
     ) -> RoomManager {
         RoomManager {
@@ -175,6 +177,7 @@ impl RoomManager {
             clock,
             events,
             backplane,
+            history,
             places,
         }
     }
@@ -272,8 +275,9 @@ impl RoomManager {
             key: Some(name.key()),
         };
         let (mut held, handle) = self.begin(name).ok_or(RoomError::Full)?;
-        let history = self.with(|rooms| rooms.history());
-        let elsewhere = self.backplane.attach(name, history);
+        let most = self.with(|rooms| rooms.history());
+        let kept = self.history.journal().begin_room(name, most);
+        let elsewhere = self.backplane.attach(name, most);
         // The name as the room's creator spelled it.
         let spelled = elsewhere
             .as_ref()
@@ -293,10 +297,18 @@ impl RoomManager {
         directory
             .rooms
             .open(name, (token, port), self.places, Arc::clone(&handle));
-        if let Some(there) = elsewhere {
-            handle.attachment.store(there.token, Ordering::Release);
-            directory.rooms.remember(name, there.topic, there.history);
+        let (topic, mut history) = match elsewhere {
+            Some(there) => {
+                handle.attachment.store(there.token, Ordering::Release);
+                (there.topic, there.history)
+            }
+            None => (kept.topic, Vec::new()),
+        };
+        // The room is empty on the other servers, so the journal may know more.
+        if history.is_empty() {
+            history = kept.history;
         }
+        directory.rooms.remember(name, topic, history);
         self.events.emit(|| ChatEvent::RoomOpened {
             port,
             room: name.to_string(),
@@ -415,6 +427,7 @@ impl RoomManager {
         if let Some(ended) = &departure.ended {
             let token = ended.handle.attachment.load(Ordering::Acquire);
             self.backplane.detach(room, token);
+            self.history.journal().end_room(room);
         }
     }
 

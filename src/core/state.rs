@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::event::Events;
 use crate::guard::login_throttle::LoginThrottle;
 use crate::guard::pace::Rate;
+use crate::journal::History;
 use crate::outbox::Queued;
 use crate::panics::Panics;
 use crate::policies::Policies;
@@ -38,6 +39,8 @@ pub struct ServerState {
     pub backplane: Arc<dyn Backplane>,
     /// The rules of the operator and the moderators.
     pub policies: Arc<dyn Policies>,
+    /// The ids of messages, and the journal.
+    pub history: Arc<History>,
     /// The rules for names.
     pub logins: Logins,
     /// The message rate that one client may reach, if it is limited, and the length of a tick. It

@@ -7,8 +7,8 @@ use roxmltree::Node;
 use super::doc::{CallbackRequest, DocError, Handshake, Secret};
 use super::documents::documents;
 use super::elements::{
-    Flag, Hidden, Me, Optional, OrEmpty, Text, Trimmed, child, element, empty, is_yes, parse,
-    rooted, text_of, trimmed,
+    Flag, Hidden, Me, Optional, OptionalNumber, OrEmpty, Text, Trimmed, child, element, empty,
+    is_yes, parse, rooted, text_of, trimmed,
 };
 use crate::limits;
 
@@ -178,6 +178,21 @@ documents! {
             username: Cow<'a, str> = Trimmed "username",
             /// The reason.
             reason: Cow<'a, str> = Text "reason",
+        },
+        /// `HISTORY`: requests old messages of a conversation: a room's, those with another user,
+        /// or, without `<room>` and `<with>`, the public ones.
+        "HISTORY" => History {
+            /// The room's name, not checked yet.
+            room: Option<Cow<'a, str>> = Optional "room",
+            /// The other user's name, not checked yet.
+            with: Option<Cow<'a, str>> = Optional "with",
+            /// Only messages with smaller ids.
+            before: Option<u64> = OptionalNumber "before",
+            /// Only messages with greater ids. The oldest of them are returned, otherwise the
+            /// newest.
+            after: Option<u64> = OptionalNumber "after",
+            /// The maximum number of messages.
+            count: Option<usize> = OptionalNumber "count",
         },
         /// `DM` with `<to>` and `<message>`: sends a direct message.
         "DM" => Direct {

@@ -103,6 +103,8 @@ error_codes! {
     NoSuchRoom "no-such-room",
     /// The client is not a member of that room.
     NotAMember "not-a-member",
+    /// The server can't read the messages, or does not keep them.
+    NoHistory "no-history",
     /// The request needs the other servers, which can't be reached now. Nothing was done.
     Unreachable "unreachable",
     /// The other servers did not answer in time. The request may or may not have been executed.

@@ -249,6 +249,26 @@ impl Me {
     pub(super) fn write(_: &bool, _: &str, _: &mut Vec<u8>) {}
 }
 
+/// An optional number.
+pub(super) struct OptionalNumber;
+
+impl OptionalNumber {
+    pub(super) fn read<T: FromStr>(
+        root: Node<'_, '_>,
+        name: &'static str,
+    ) -> Result<Option<T>, DocError> {
+        child(root, name)
+            .map(|_| Number::read(root, name))
+            .transpose()
+    }
+
+    pub(super) fn write<T: Display>(number: &Option<T>, name: &str, out: &mut Vec<u8>) {
+        if let Some(number) = number {
+            Number::write(number, name, out);
+        }
+    }
+}
+
 /// A number, or an address.
 pub(super) struct Number;
 

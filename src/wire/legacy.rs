@@ -150,9 +150,7 @@ pub(super) fn read_server(frame: &[u8], plain: bool) -> ServerDoc<'_> {
         scope: Scope::Partner,
         from: "partner".into(),
         text,
-        me: false,
-        old: false,
-        time: None,
+        ..Relay::default()
     })
 }
 

@@ -8,9 +8,9 @@ use roxmltree::Node;
 use super::doc::{DocError, ErrorCode};
 use super::documents::documents;
 use super::elements::{
-    Elsewhere, IsNew, List, NeighbourElement, Number, Optional, OrEmpty, PortNumber, RoomList,
-    Text, Trimmed, attribute, child, element, empty, is_yes, parse, port_from, rooted, text_of,
-    trimmed,
+    Elsewhere, Flag, IsNew, List, NeighbourElement, Number, Optional, OrEmpty, PortNumber,
+    RoomList, Text, Trimmed, attribute, child, element, empty, is_yes, parse, port_from, rooted,
+    text_of, trimmed,
 };
 use super::text::escape_into;
 use crate::Port;
@@ -123,6 +123,17 @@ documents! {
         "ROOMS" => Rooms {
             /// Each room's name and number of members.
             rooms: Vec<(Cow<'a, str>, usize)> = RoomList "room",
+        },
+        /// Answers `HISTORY`. The old messages follow.
+        "HISTORY" => History {
+            /// The room's name, if they are a room's.
+            room: Option<Cow<'a, str>> = Optional "room",
+            /// The other user's name, if they are direct messages.
+            with: Option<Cow<'a, str>> = Optional "with",
+            /// The number of messages that follow.
+            count: usize = Number "count",
+            /// Set if there are more messages in the range.
+            more: bool = Flag "more",
         },
         /// Another user has joined one of the client's rooms.
         "ROOM JOINED" => RoomJoined {
@@ -274,7 +285,7 @@ impl Scope<'_> {
 }
 
 /// A message that the server relays to another client.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Default, Debug, Clone, PartialEq, Eq)]
 pub struct Relay<'a> {
     /// The audience.
     pub scope: Scope<'a>,
@@ -286,8 +297,13 @@ pub struct Relay<'a> {
     pub me: bool,
     /// Set if the message was sent before the recipient joined.
     pub old: bool,
-    /// The time at which an old message was sent (RFC 3339, UTC).
+    /// The recipient, in an old direct message.
+    pub to: Option<Cow<'a, str>>,
+    /// The time at which it was sent (RFC 3339, UTC). Partners' messages have none.
     pub time: Option<Cow<'a, str>>,
+    /// Its number in the conversation; a later message has a greater one. Partners' messages have
+    /// none.
+    pub id: Option<u64>,
 }
 
 pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
@@ -299,6 +315,8 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
         let me = is_yes(root, "me");
         let old = is_yes(root, "old");
         let time = attribute(root, "time").ok();
+        let to = attribute(root, "to").ok();
+        let id = root.attribute("id").and_then(|id| id.parse().ok());
         let scope = match root.attribute("scope") {
             Some("public") => Scope::Public,
             Some("direct") => Scope::Direct,
@@ -311,7 +329,9 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
             text: text_of(message),
             me,
             old,
+            to,
             time,
+            id,
         }));
     }
     let root = rooted(&document, "SERVER")?;
@@ -435,6 +455,11 @@ fn write_relay(relay: &Relay<'_>, out: &mut Vec<u8>) {
             out.push(b'\'');
         }
     }
+    if let Some(to) = &relay.to {
+        out.extend_from_slice(b" to='");
+        escape_into(to, out);
+        out.push(b'\'');
+    }
     if relay.me {
         out.extend_from_slice(b" me='yes'");
     }
@@ -445,6 +470,9 @@ fn write_relay(relay: &Relay<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b" time='");
         escape_into(time, out);
         out.push(b'\'');
+    }
+    if let Some(id) = relay.id {
+        out.extend_from_slice(format!(" id='{id}'").as_bytes());
     }
     out.push(b'>');
     element("message", &relay.text, out);

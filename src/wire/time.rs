@@ -5,12 +5,28 @@ use std::time::{Duration, SystemTime};
 /// The first second of the year 10000, in seconds since 1970.
 const YEAR_10000: u64 = 253_402_300_800;
 
-/// Formats a time as in RFC 3339, in UTC and to the second: `2026-11-29T12:34:56Z`. A time before
-/// 1970 or after 9999 becomes the beginning of 1970.
+/// Formats a time as in RFC 3339, in UTC and to the millisecond: `2026-11-29T12:34:56.789Z`. A time
+/// before 1970 or after 9999 becomes the beginning of 1970.
 pub fn rfc_3339(time: SystemTime) -> String {
+    let is_writable =
+        |time: &SystemTime| *time < SystemTime::UNIX_EPOCH + Duration::from_secs(YEAR_10000);
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok();
+    let time = since.map(|_| time).filter(is_writable);
+    humantime::format_rfc3339_millis(time.unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
+}
+
+/// Returns the number of microseconds from the beginning of 1970 to `time`; 0 for an earlier time.
+pub fn microseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    let seconds = since.map_or(0, |since| since.as_secs());
-    humantime::format_rfc3339_seconds(from_seconds(seconds)).to_string()
+    since.map_or(0, |since| {
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    })
+}
+
+/// Returns the time this many microseconds after the beginning of 1970. A number that [`rfc_3339`]
+/// can't write becomes the beginning of 1970.
+pub fn from_microseconds(microseconds: u64) -> SystemTime {
+    from_seconds(microseconds / 1_000_000) + Duration::from_micros(microseconds % 1_000_000)
 }
 
 /// Returns the time this many seconds after the beginning of 1970. A number that [`rfc_3339`] can't
@@ -62,16 +78,22 @@ mod tests {
     #[test]
     fn every_time_can_be_written() {
         for (seconds, written) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (1_796_000_000, "2026-11-30T00:53:20Z"),
-            (YEAR_10000 - 1, "9999-12-31T23:59:59Z"),
-            (YEAR_10000, "1970-01-01T00:00:00Z"),
-            (u64::MAX, "1970-01-01T00:00:00Z"),
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_796_000_000, "2026-11-30T00:53:20.000Z"),
+            (YEAR_10000 - 1, "9999-12-31T23:59:59.000Z"),
+            (YEAR_10000, "1970-01-01T00:00:00.000Z"),
+            (u64::MAX, "1970-01-01T00:00:00.000Z"),
         ] {
             assert_eq!(rfc_3339(from_seconds(seconds)), written);
         }
         let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
-        assert_eq!(rfc_3339(before), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc_3339(before), "1970-01-01T00:00:00.000Z");
+        let after = SystemTime::UNIX_EPOCH + Duration::from_secs(YEAR_10000);
+        assert_eq!(rfc_3339(after), "1970-01-01T00:00:00.000Z");
+        let then = from_microseconds(1_796_000_000_123_456);
+        assert_eq!(rfc_3339(then), "2026-11-30T00:53:20.123Z");
+        assert_eq!(microseconds(then), 1_796_000_000_123_456);
+        assert_eq!(microseconds(before), 0);
     }
 
     #[test]

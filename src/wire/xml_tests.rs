@@ -38,9 +38,7 @@ fn the_fixed_strings_are_those_of_the_protocol() {
         scope: Scope::Partner,
         from: "50001".into(),
         text: "it's".into(),
-        me: false,
-        old: false,
-        time: None,
+        ..Relay::default()
     };
     for (doc, bytes) in [
         (
@@ -262,9 +260,7 @@ proptest! {
             scope: Scope::Partner,
             from: from.into(),
             text: text.into(),
-            me: false,
-            old: false,
-            time: None,
+            ..Relay::default()
         };
         let bytes = server(&ServerDoc::Relay(relay));
         prop_assert!(!bytes.contains('\n'));

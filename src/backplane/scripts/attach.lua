@@ -1,6 +1,6 @@
 -- A room begins on this server. ARGV: the room's key and name, the maximum number of old messages.
 -- Returns its name, its stream's position, its topic ('', or the name of the client that set it, a
--- space and the text), and for each old message: time, sender, '1' if it is an action, text.
+-- space and the text), and for each old message: id, time, sender, '1' if it is an action, text.
 local room, spelled, most = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local key = p .. 'room:' .. room
 local answer = {
@@ -20,6 +20,6 @@ end
 for i = #old, 1, -1 do
   local f = old[i]
   local who, me = string.match(f.o, '%S+$'), f.k == 'acted' and '1' or '0'
-  for _, word in ipairs({ f.at, who, me, f.t }) do table.insert(answer, word) end
+  for _, word in ipairs({ f.i or '', f.at, who, me, f.t }) do table.insert(answer, word) end
 end
 return answer

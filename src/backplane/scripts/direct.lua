@@ -6,5 +6,5 @@ if redis.call('HGET', p .. 'names', key) ~= mine then return { 'not-yours' } end
 local holder = redis.call('HGET', p .. 'names', to)
 if not holder or not alive(holder) then return { 'nobody' } end
 local server, _, their_session = string.match(holder, '^(%S+) (%S+) (%S+)')
-push('inbox:' .. server, 'k', 'direct', 's', their_session, 'a', ask, 'r', id, 'w', spelled, 't', text, 'm', me)
+push('inbox:' .. server, 'k', 'direct', 's', their_session, 'a', ask, 'r', id, 'w', spelled, 't', text, 'm', me, 'i', (next_message()))
 return { 'passed-on' }

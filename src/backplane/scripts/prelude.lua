@@ -44,6 +44,17 @@ local function push(stream, ...)
   return entry
 end
 
+-- Returns a new message's id, and the time in seconds. The id is the time in microseconds, but
+-- greater than all ids before it. It has 16 digits, so texts compare like numbers.
+local function next_message()
+  local now = redis.call('TIME')
+  local id = now[1] .. string.format('%06d', now[2])
+  local before = redis.call('GET', p .. 'last-message')
+  if before and before >= id then id = string.format('%.0f', tonumber(before) + 1) end
+  redis.call('SET', p .. 'last-message', id)
+  return id, now[1]
+end
+
 -- Returns a stream's last id, even if that entry has been removed.
 local function last(stream)
   if redis.call('EXISTS', p .. stream) == 0 then return '0-0' end

@@ -5,9 +5,10 @@ local mine = id .. ' ' .. incarnation .. ' ' .. session .. ' ' .. spelled
 local stream, among = 'all', p .. 'names'
 if room ~= '' then stream, among = 'room:' .. room, p .. 'room:' .. room .. ':members' end
 if redis.call('HGET', among, key) ~= mine then return { 'not-yours' } end
--- Only a room's history needs the time. Each field has a cost for every server that reads it.
+-- Older servers need a room's time in seconds. Each field has a cost for every server that reads it.
 local kind = me == '1' and 'acted' or 'said'
+local number, at = next_message()
 local entry
-if room == '' then entry = push(stream, 'k', kind, 'o', mine, 't', text)
-else entry = push(stream, 'k', kind, 'o', mine, 't', text, 'at', redis.call('TIME')[1]) end
+if room == '' then entry = push(stream, 'k', kind, 'o', mine, 't', text, 'i', number)
+else entry = push(stream, 'k', kind, 'o', mine, 't', text, 'i', number, 'at', at) end
 return { 'ok', redis.call('HLEN', among) - 1, entry }

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::{Connection, Unwritten};
+use crate::journal::{HistoryEntry, Stamp};
 use crate::outbox::Queued;
 use crate::transport::{Encoder, Encoding, RequestId};
-use portal_wire::{Frames, Relay, Scope, ServerDoc};
+use portal_wire::{Frames, Relay, Scope, ServerDoc, time};
 
 /// Messages of one sender to the same recipients. They are encoded once per encoding, for the first
 /// recipient that uses it.
@@ -17,6 +18,8 @@ pub struct MessageBatch {
     /// All texts, concatenated, and an entry for each.
     texts: String,
     messages: Vec<BatchEntry>,
+    /// The stamp of the first message, and its time in words. The ids of the others follow.
+    stamp: Option<(Stamp, String)>,
     /// The messages as frames, for each encoding used so far. Only the first `encodings` are valid.
     /// The others are kept for their allocated memory.
     written: Vec<(Encoding, Frames)>,
@@ -45,6 +48,32 @@ impl MessageBatch {
         self.encodings = 0;
     }
 
+    /// Gives the messages ids and a time. `stamp` is that of the first one.
+    pub(crate) fn stamp(&mut self, stamp: Stamp) {
+        self.stamp = Some((stamp, time::rfc_3339(stamp.sent_at)));
+        self.encodings = 0;
+    }
+
+    /// The stamps of the messages, if they have been stamped.
+    fn stamps(&self) -> impl Iterator<Item = Stamp> + use<> {
+        let first = self.stamp.as_ref().map(|(stamp, _)| *stamp);
+        first
+            .into_iter()
+            .flat_map(|Stamp { id, sent_at }| (id..).map(move |id| Stamp { id, sent_at }))
+    }
+
+    /// The messages for a journal, if they have been stamped.
+    pub(crate) fn entries(&self) -> Vec<HistoryEntry> {
+        let entry = |((text, me), stamp): ((&str, bool), Stamp)| HistoryEntry {
+            stamp,
+            from: Arc::clone(&self.from),
+            to: None,
+            text: text.into(),
+            me,
+        };
+        self.texts().zip(self.stamps()).map(entry).collect()
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.messages.len()
     }
@@ -68,6 +97,7 @@ impl MessageBatch {
     pub(crate) fn clear(&mut self) {
         self.texts.clear();
         self.messages.clear();
+        self.stamp = None;
         self.encodings = 0;
     }
 
@@ -111,14 +141,16 @@ impl MessageBatch {
         }
         let mut frames = std::mem::take(&mut self.written[self.encodings].1);
         frames.clear();
+        let mut ids = self.stamps().map(|stamp| stamp.id);
         for (text, me) in self.texts() {
             let relay = ServerDoc::Relay(Relay {
                 scope: self.scope.as_borrowed(),
                 from: (&*self.from).into(),
                 text: text.into(),
                 me,
-                old: false,
-                time: None,
+                time: self.stamp.as_ref().map(|(_, time)| time.as_str().into()),
+                id: ids.next(),
+                ..Relay::default()
             });
             frames.push(|out| encoder.encode(&relay, RequestId::default(), out));
         }

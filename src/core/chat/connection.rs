@@ -211,7 +211,7 @@ impl Connection {
     }
 
     /// Charges the client for `bytes` of a reply to its own request.
-    pub(super) fn charge_reply(&self, bytes: usize) {
+    pub(crate) fn charge_reply(&self, bytes: usize) {
         self.uncharged.fetch_add(bytes, Ordering::Relaxed);
     }
 

@@ -5,15 +5,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::{Connection, Group, RoomHandle};
 use crate::clock::Deadline;
+use crate::journal::HistoryEntry;
 use crate::limits;
 use crate::outbox::Queued;
 use crate::seat::{Passcode, Phase, PortToken, Seat, SeatNumber, WorkloadStack};
 use portal_net::Port;
-use portal_wire::{Name, Relay, Scope, ServerDoc, escaped_bytes, time};
+use portal_wire::{Name, Scope, ServerDoc};
 
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Room {
@@ -36,7 +36,7 @@ pub(super) struct Room {
 #[derive(Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Remembered {
-    pub(super) history: VecDeque<Old>,
+    pub(super) history: VecDeque<HistoryEntry>,
     /// The topic, and the name of the member that set it.
     pub(super) topic: Option<(String, Arc<str>)>,
 }
@@ -58,38 +58,6 @@ pub(super) struct Member {
 pub(super) struct PendingMember {
     pub(super) connection: Arc<Connection>,
     pub(super) until: Deadline,
-}
-
-#[cfg_attr(test, derive(Clone))]
-pub(super) struct Old {
-    pub(super) from: Arc<str>,
-    pub(super) text: String,
-    pub(super) me: bool,
-    pub(super) sent_at: SystemTime,
-}
-
-/// Maximum length of an old message's frame without its text and names, in bytes: the document
-/// around it, the mark of an action, the time, and the framing.
-const OLD_FRAME_BYTES: usize = 160;
-
-impl Old {
-    /// The maximum length of its frame for a new member of `room`, in bytes.
-    fn written_bytes(&self, room: &Name) -> usize {
-        let names = escaped_bytes(&self.from) + room.as_str().len();
-        OLD_FRAME_BYTES + names + escaped_bytes(&self.text)
-    }
-
-    /// The document that replays it.
-    fn doc(&self, room: &Name) -> ServerDoc<'_> {
-        ServerDoc::Relay(Relay {
-            scope: Scope::Room(room.to_string().into()),
-            from: (&*self.from).into(),
-            text: self.text.as_str().into(),
-            me: self.me,
-            old: true,
-            time: Some(time::rfc_3339(self.sent_at).into()),
-        })
-    }
 }
 
 /// The result of a removal from a room.
@@ -161,8 +129,14 @@ impl Room {
             .find(|member| Arc::ptr_eq(&member.main, main))
     }
 
+    /// The scope of its messages.
+    fn scope(&self) -> Scope<'static> {
+        Scope::Room(self.name.to_string().into())
+    }
+
     /// Keeps the last `most` messages, and at most [`limits::HISTORY`] bytes.
     pub(super) fn forget(&mut self, most: usize) {
+        let scope = self.scope();
         let mut bytes = 0;
         let fits = self
             .remembered
@@ -171,7 +145,7 @@ impl Room {
             .rev()
             .take(most)
             .take_while(|old| {
-                bytes += old.written_bytes(&self.name);
+                bytes += old.written_bytes(&scope);
                 bytes <= limits::HISTORY
             });
         let surplus = self.remembered.history.len() - fits.count();
@@ -181,7 +155,7 @@ impl Room {
     /// Replays the history to a new member. Returns the number of bytes appended.
     pub(super) fn append_history(&self, member: &Connection) -> usize {
         let history = self.remembered.history.iter();
-        let replayed = history.map(|old| member.outbox.append_history(&old.doc(&self.name)));
+        let replayed = history.map(|old| member.outbox.append_history(&old.doc(self.scope())));
         replayed.sum()
     }
 
@@ -267,26 +241,6 @@ impl Room {
             left: left.map(|_| (member.main.session(), member.name.clone())),
             connection: member.connection,
             notified,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use portal_wire::Codec;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn an_old_message_is_never_longer_than_it_is_counted(text in any::<String>(), me: bool) {
-            let (room, longest) = (Name::new(&"r".repeat(portal_wire::limits::MAX_NAME_BYTES)).unwrap(), "n".repeat(portal_wire::limits::MAX_NAME_BYTES));
-            let old = Old { from: longest.as_str().into(), text, me, sent_at: SystemTime::now() };
-            for codec in [Codec::xml(8192), Codec::web(8192)] {
-                let mut frame = Vec::new();
-                codec.write_server(&old.doc(&room), &mut frame);
-                prop_assert!(frame.len() <= old.written_bytes(&room), "{}", frame.len());
-            }
         }
     }
 }

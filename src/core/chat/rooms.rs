@@ -6,12 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use super::room::{Gone, Joiner, Member, Old, PendingMember, Remembered, Room, RoomError};
-use super::{Connection, Group, MessageBatch, RoomHandle};
-use crate::backplane::HistoryEntry;
+use super::room::{Gone, Joiner, Member, PendingMember, Remembered, Room, RoomError};
+use super::{Connection, Group, RoomHandle};
 use crate::clock::{Deadline, Tick};
+use crate::journal::HistoryEntry;
 use crate::limits;
 use crate::outbox::Queued;
 use crate::seat::{
@@ -87,7 +86,8 @@ impl Rooms {
         self.history
     }
 
-    /// Initializes a new room with the topic and the history that it has on the other servers.
+    /// Initializes a new room with the topic and the history that it has on the other servers or in
+    /// the journal.
     pub fn remember(
         &mut self,
         name: &Name,
@@ -99,7 +99,7 @@ impl Rooms {
             if let Some((who, text)) = topic {
                 room.set_topic(&text, &who);
             }
-            room.remembered.history.extend(history.into_iter().map(old));
+            room.remembered.history.extend(history);
             room.forget(most);
         }
     }
@@ -108,11 +108,11 @@ impl Rooms {
     pub(crate) fn record_remote(
         &mut self,
         key: &str,
-        entry: HistoryEntry,
+        entries: &[HistoryEntry],
     ) -> Option<(Name, Port, Vec<Arc<Connection>>)> {
         let most = self.history;
         let room = self.by_key.get_mut(key)?;
-        room.remembered.history.push_back(old(entry));
+        room.remembered.history.extend(entries.iter().cloned());
         room.forget(most);
         let members = room.connections().cloned().collect();
         Some((room.name.clone(), room.port, members))
@@ -443,8 +443,8 @@ impl Rooms {
         }
     }
 
-    /// Records a member's batch, sent at `now` from its main connection or its room connection.
-    /// Returns the recipients.
+    /// Records a member's messages, sent from its main connection or its room connection. Returns
+    /// the recipients.
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], and [`RoomError::NotAMember`] if the sender is not a member or
@@ -453,8 +453,7 @@ impl Rooms {
         &mut self,
         name: &Name,
         speaker: &Arc<Connection>,
-        batch: &MessageBatch,
-        now: SystemTime,
+        entries: &[HistoryEntry],
     ) -> Result<RoomAudience, RoomError> {
         let history = self.history;
         let room = self
@@ -473,14 +472,7 @@ impl Rooms {
         if !is_member {
             return Err(RoomError::NotAMember);
         }
-        for (text, me) in batch.texts() {
-            room.remembered.history.push_back(Old {
-                from: speaker.label(),
-                text: text.to_owned(),
-                me,
-                sent_at: now,
-            });
-        }
+        room.remembered.history.extend(entries.iter().cloned());
         room.forget(history);
         Ok(RoomAudience {
             group: Arc::clone(&room.group),
@@ -649,15 +641,6 @@ impl Rooms {
             notified,
             ended,
         }
-    }
-}
-
-fn old(entry: HistoryEntry) -> Old {
-    Old {
-        from: entry.from.as_str().into(),
-        text: entry.text,
-        me: entry.me,
-        sent_at: entry.sent_at,
     }
 }
 

@@ -7,11 +7,12 @@ use super::outgoing::Audience;
 use super::turn::{Message, Role, Session};
 use crate::chat::{Connection, Joiner, RoomError, flush_all};
 use crate::clock::Tick;
+use crate::journal::{Conversation, Range};
 use crate::limits;
 use crate::seats::SharedSeat;
 use portal_net::Port;
 use portal_wire::{
-    Addressed, ClientCommand, CloseReason, DocError, ErrorCode, Name, Secret, ServerDoc,
+    Addressed, ClientCommand, CloseReason, DocError, ErrorCode, Name, Scope, Secret, ServerDoc,
 };
 
 /// A client in a seat, and the state of its login.
@@ -162,14 +163,37 @@ impl Session<'_, AtWorker<'_>> {
                     return Ok(());
                 }
                 self.outgoing.wait_for_pending();
-                let set_topic =
-                    |name| rooms.with(|rooms| rooms.topic(&name, main, topic.as_deref()));
+                let set_topic = |name: Name| {
+                    rooms.with(|rooms| {
+                        let notified = rooms.topic(&name, main, topic.as_deref())?;
+                        if let Some(topic) = &topic {
+                            let journal = self.state.history.journal();
+                            journal.set_topic(&name, topic, &main.label());
+                        }
+                        Ok(notified)
+                    })
+                };
                 match name.and_then(set_topic) {
                     Ok(notified) => flush_all(&notified),
                     Err(error) => self.not_in_room(&room, &error),
                 }
             }
             ClientCommand::Leave { room } => self.leave(&room),
+            ClientCommand::History {
+                room,
+                with,
+                before,
+                after,
+                count,
+            } => {
+                let most = count.unwrap_or(limits::HISTORY_PAGE);
+                let range = Range {
+                    before,
+                    after,
+                    most: most.min(limits::HISTORY_PAGE),
+                };
+                self.history(who, (room.as_deref(), with.as_deref()), range);
+            }
             command => match self.moderate(who, &command) {
                 Some(()) => {}
                 None => return self.refuse(&not_here()),
@@ -263,6 +287,67 @@ impl Session<'_, AtWorker<'_>> {
             }),
             Err(error) => self.not_in_room(name.as_str(), &error),
         }
+    }
+
+    /// Sends a part of a room's history, of the direct messages with another user, or of the public
+    /// messages.
+    fn history(&mut self, who: &Name, of: (Option<&str>, Option<&str>), range: Range) {
+        // The messages that precede the request are part of the history, and the replies to them
+        // precede it.
+        self.outgoing.wait_for_pending();
+        let main = self.connection();
+        let (conversation, scope, with) = match of {
+            (Some(_), Some(_)) => {
+                let sentence = "HISTORY takes <room> or <with>, not both";
+                return self.outgoing.error(ErrorCode::Malformed, sentence);
+            }
+            (Some(room), None) => {
+                let name = Name::new(room.trim()).ok_or(RoomError::NoSuchRoom);
+                let rooms = &self.state.rooms;
+                match name.and_then(|name| rooms.with(|rooms| rooms.name_for(&name, main))) {
+                    Ok(name) => {
+                        let scope = Scope::Room(name.to_string().into());
+                        (Conversation::room(&name), scope, None)
+                    }
+                    Err(error) => return self.not_in_room(room, &error),
+                }
+            }
+            (None, Some(with)) => {
+                if !self.state.history.keeps_direct() {
+                    let sentence = "this server does not keep direct messages, because names have no passwords here";
+                    return self.outgoing.error(ErrorCode::NoHistory, sentence);
+                }
+                let Some(with) = Name::new(with.trim()) else {
+                    let sentence = format!("not a valid name: {with}");
+                    return self.outgoing.error(ErrorCode::BadName, &sentence);
+                };
+                let conversation = Conversation::direct(who, &with);
+                (conversation, Scope::Direct, Some(with))
+            }
+            (None, None) => (Conversation::Public, Scope::Public, None),
+        };
+        let page = match self.state.history.journal().page(&conversation, range) {
+            Ok(page) => page.within(limits::HISTORY, &scope, range),
+            Err(error) => {
+                let sentence = error.to_string();
+                return self.outgoing.error(ErrorCode::NoHistory, &sentence);
+            }
+        };
+        let room = match &scope {
+            Scope::Room(name) => Some(name.clone()),
+            _ => None,
+        };
+        self.outgoing.answer(&ServerDoc::History {
+            room,
+            with: with.as_ref().map(|with| with.as_str().into()),
+            count: page.entries.len(),
+            more: page.more,
+        });
+        self.outgoing.send_answers();
+        let docs = page.entries.iter().map(|entry| entry.doc(scope.clone()));
+        let bytes = docs.map(|doc| main.outbox.append_history(&doc)).sum();
+        main.charge_reply(bytes);
+        main.outbox.flush();
     }
 
     fn not_in_room(&mut self, room: &str, error: &RoomError) {

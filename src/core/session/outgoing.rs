@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
-use std::time::SystemTime;
-
 use super::pending_replies::PendingReplies;
 use crate::backplane::{Outcome, Recipients, Reply, Route, Sender};
-use crate::chat::{Connection, MessageBatch};
+use crate::chat::{Connection, MessageBatch, RoomError, Unwritten};
 use crate::event::{ChatEvent, Events};
+use crate::journal::{Conversation, History, Stamp};
 use crate::limits;
 use crate::outbox::Queued;
 use crate::seat::SeatNumber;
@@ -180,13 +179,13 @@ impl<'s> Outgoing<'s> {
         });
         let backplane = Arc::clone(&self.state.backplane);
         let conclusion = self.conclusion(to);
-        let mut reply = |text: &str| self.reply_later(text, conclusion.clone());
+        let mut reply = |message: (&str, bool)| self.reply_later(message, conclusion.clone());
         match backplane.publish(sender, to, &mut batch.texts(), &mut reply) {
             Route::Local => return true,
             Route::Pending => {}
             Route::Refused(outcome) => {
-                for (text, _) in batch.texts() {
-                    let doc = conclusion.conclude(outcome, text);
+                for message in batch.texts() {
+                    let doc = conclusion.conclude(outcome, message);
                     self.write_answer(&doc);
                 }
             }
@@ -208,12 +207,12 @@ impl<'s> Outgoing<'s> {
             is_topic: true,
             ..self.conclusion(Recipients::Room(room))
         };
-        let mut reply = |text: &str| self.reply_later(text, conclusion.clone());
+        let mut reply = |topic: (&str, bool)| self.reply_later(topic, conclusion.clone());
         match backplane.set_topic(sender, room, topic, &mut reply) {
             Route::Local => return true,
             Route::Pending => {}
             Route::Refused(outcome) => {
-                let doc = conclusion.conclude(outcome, topic);
+                let doc = conclusion.conclude(outcome, (topic, false));
                 self.write_answer(&doc);
             }
         }
@@ -233,6 +232,7 @@ impl<'s> Outgoing<'s> {
         };
         Conclusion {
             events: self.state.events.clone(),
+            history: Arc::clone(&self.state.history),
             port: self.port,
             name: Arc::clone(&self.label),
             to,
@@ -242,7 +242,7 @@ impl<'s> Outgoing<'s> {
     }
 
     /// Reserves a place for a later reply, after sending the replies so far.
-    fn reply_later(&mut self, text: &str, conclusion: Conclusion) -> Reply {
+    fn reply_later(&mut self, (text, me): (&str, bool), conclusion: Conclusion) -> Reply {
         if !self.answers.is_empty() {
             self.connection.outbox.send(&self.answers);
             self.answers.clear();
@@ -254,7 +254,7 @@ impl<'s> Outgoing<'s> {
         let (pending, slot) = (Arc::clone(pending), pending.reserve(self.request));
         let text = text.to_owned();
         Box::new(move |outcome, unwritten| {
-            let doc = conclusion.conclude(outcome, &text);
+            let doc = conclusion.conclude(outcome, (&text, me));
             pending.fulfil(slot, &doc, unwritten);
         })
     }
@@ -263,11 +263,16 @@ impl<'s> Outgoing<'s> {
         if !self.publish(Recipients::Room(name), batch) {
             return;
         }
-        let now = SystemTime::now();
-        let recipients = self
-            .state
-            .rooms
-            .with(|rooms| rooms.send(name, self.connection, batch, now));
+        let history = &self.state.history;
+        // Stamped under the lock, so that the order of a room's ids is that of its history.
+        let recipients = self.state.rooms.with(|rooms| {
+            batch.stamp(history.stamp(batch.count()));
+            let entries = batch.entries();
+            let recipients = rooms.send(name, self.connection, &entries)?;
+            let journal = history.journal();
+            journal.append(&Conversation::room(name), entries);
+            Ok::<_, RoomError>(recipients)
+        });
         let Ok(audience) = recipients else {
             for _ in 0..batch.count() {
                 self.write_answer(&ServerDoc::Error {
@@ -297,8 +302,12 @@ impl<'s> Outgoing<'s> {
         if !self.publish(Recipients::Everyone, batch) {
             return;
         }
+        let history = &self.state.history;
+        batch.stamp(history.stamp(batch.count()));
+        let journal = history.journal();
+        journal.append(&Conversation::Public, batch.entries());
         let count = self.state.users.send_to_all(self.connection, batch);
-        self.conclude(Recipients::Everyone, Outcome::Sent(count), batch);
+        self.conclude(Recipients::Everyone, Outcome::Sent(count, None), batch);
     }
 
     fn deliver_to_one(&mut self, to: &Name, batch: &mut MessageBatch) {
@@ -306,19 +315,27 @@ impl<'s> Outgoing<'s> {
         if recipient.is_none() && !self.publish(Recipients::One(to), batch) {
             return;
         }
-        let queued = recipient.map_or(Queued::Closed, |there| batch.send_to(&there, false));
+        let stamp = self.state.history.stamp(batch.count());
+        batch.stamp(stamp);
+        // Written after the message is kept, so that its recipient finds it in the history.
+        let mut unwritten = Unwritten::default();
+        let append = |there: Arc<Connection>| batch.append_to(&there, &mut unwritten);
+        let queued = recipient.map_or(Queued::Closed, append);
         let outcome = match queued {
-            Queued::Yes => Outcome::Sent(1),
+            Queued::Yes => Outcome::Sent(1, Some(stamp)),
             Queued::Closed => Outcome::NoSuchUser,
         };
         self.conclude(Recipients::One(to), outcome, batch);
     }
 
-    /// Answers each message of a batch with the same outcome.
-    fn conclude(&mut self, to: Recipients<'_>, outcome: Outcome, batch: &MessageBatch) {
+    /// Answers each message of a batch with the same outcome. Its stamp is that of the first one.
+    fn conclude(&mut self, to: Recipients<'_>, mut outcome: Outcome, batch: &MessageBatch) {
         let conclusion = self.conclusion(to);
-        for (text, _) in batch.texts() {
-            self.write_answer(&conclusion.conclude(outcome, text));
+        for message in batch.texts() {
+            self.write_answer(&conclusion.conclude(outcome, message));
+            if let Outcome::Sent(_, Some(stamp)) = &mut outcome {
+                stamp.id += 1;
+            }
         }
     }
 
@@ -405,6 +422,7 @@ fn no_such_user(to: &str) -> ServerDoc<'static> {
 #[derive(Clone)]
 struct Conclusion {
     events: Events,
+    history: Arc<History>,
     port: Port,
     /// The sender's name.
     name: Arc<str>,
@@ -422,17 +440,20 @@ enum To {
 }
 
 impl Conclusion {
-    fn conclude(&self, outcome: Outcome, text: &str) -> ServerDoc<'static> {
+    fn conclude(&self, outcome: Outcome, (text, me): (&str, bool)) -> ServerDoc<'static> {
         let recipient = || self.recipient.to_string();
         let (code, sentence) = match outcome {
-            Outcome::Sent(_) if self.is_topic => {
+            Outcome::Sent(..) if self.is_topic => {
                 return ServerDoc::Topic {
                     room: recipient().into(),
                     topic: text.to_owned().into(),
                     username: self.name.to_string().into(),
                 };
             }
-            Outcome::Sent(count) => {
+            Outcome::Sent(count, stamp) => {
+                if self.to == To::One {
+                    self.keep_direct(stamp, text, me);
+                }
                 self.emit_sent(count, text);
                 return ServerDoc::Sent { count };
             }
@@ -465,6 +486,16 @@ impl Conclusion {
         };
         let sentence = sentence.into();
         ServerDoc::Error { code, sentence }
+    }
+
+    /// Keeps a direct message that was delivered. On several servers, the recipient's keeps it,
+    /// too.
+    fn keep_direct(&self, stamp: Option<Stamp>, text: &str, me: bool) {
+        let names = Name::new(&self.name).zip(Name::new(&self.recipient));
+        if let Some((from, to)) = names {
+            let stamp = self.history.agreed(stamp);
+            self.history.keep_direct((&from, &to), text, me, stamp);
+        }
     }
 
     fn emit_sent(&self, count: usize, text: &str) {

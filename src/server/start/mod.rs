@@ -46,6 +46,7 @@ use portal_core::accept_loop::AcceptLoop;
 use portal_core::backplane::{Alone, Backplane};
 use portal_core::guard::login_throttle::LoginThrottle;
 use portal_core::guard::per_address_limit::PerAddressLimit;
+use portal_core::journal::{History, MemoryJournal};
 use portal_core::liveness::Liveness;
 #[cfg(feature = "cluster")]
 use portal_core::local_delivery::LocalDelivery;
@@ -413,6 +414,8 @@ impl Server {
         if backplane.announces_presence() {
             (users, rooms) = (users.without_announcements(), rooms.without_announcements());
         }
+        let journal = Arc::new(MemoryJournal::default());
+        let history = Arc::new(History::new(journal, accounts.is_some()));
         let state = Arc::new_cyclic(|state: &Weak<ServerState>| {
             let state = state.clone();
             let accept_loop = AcceptLoop::new(
@@ -446,7 +449,7 @@ impl Server {
                     thread_budget,
                     serve_room,
                     (clock.clone(), events.clone()),
-                    Arc::clone(&backplane),
+                    (Arc::clone(&backplane), Arc::clone(&history)),
                     seats.len(),
                 ),
                 seats: Arc::new(Seats::new(
@@ -456,6 +459,7 @@ impl Server {
                     events.clone(),
                 )),
                 policies: Arc::clone(&policies) as _,
+                history,
                 logins: Logins {
                     accounts: accounts.clone().map(|there| there as _),
                     guesses: LoginThrottle::default(),
