@@ -33,6 +33,8 @@ pub(super) enum TypedLine<'l> {
     },
     /// A request that the server answers: `/topic`, `/rooms`, `/names`.
     Ask(ClientCommand<'l>),
+    /// `/history N`: the last N messages of the conversation in the prompt.
+    History(usize),
     /// `/to WHOM` makes WHOM the recipient of typed lines; `/to` alone returns to the partner.
     To(Option<&'l str>),
     /// `/query NAME` makes that user the recipient of typed lines.
@@ -248,6 +250,19 @@ const COMMANDS: &[CommandHelp] = &[
         takes: Takes::Nothing,
         has_text: false,
         read: |_| Some(TypedLine::Ask(ClientCommand::Who)),
+    },
+    CommandHelp {
+        names: &["history"],
+        arguments: "[N]",
+        help: "show the last N messages (20, at most 100) of the room or user in the prompt, or of everyone",
+        takes: Takes::Nothing,
+        has_text: false,
+        read: |count| {
+            let count = given(count).map_or(Some(20), |count| count.parse().ok())?;
+            (1..=100)
+                .contains(&count)
+                .then_some(TypedLine::History(count))
+        },
     },
     CommandHelp {
         names: &["me"],
@@ -623,6 +638,8 @@ mod tests {
             ("/Disconnect", TypedLine::Quit),
             ("/login bob", TypedLine::Login("bob")),
             ("/passwd", TypedLine::Passwd),
+            ("/history", TypedLine::History(20)),
+            ("/history 100", TypedLine::History(100)),
             ("/me waves", TypedLine::Act("waves")),
             ("/ignore bob", TypedLine::Ignore(Some("bob"))),
             ("/bell dm", TypedLine::Bell(When::Direct)),
@@ -640,6 +657,9 @@ mod tests {
             ("/me", "/me TEXT"),
             ("/msg bob", "/msg NAME TEXT"),
             ("/bell loud", "off|dm|all"),
+            ("/history 0", "/history [N]"),
+            ("/history 101", "/history [N]"),
+            ("/history all", "/history [N]"),
             ("/frob", "/frob"),
         ] {
             assert!(

@@ -253,10 +253,12 @@ impl Screen {
         let name = self
             .palette
             .name(&from, self.colours.borrow_mut().of(&relay.from));
-        let to = match relay.scope {
-            Scope::Partner | Scope::Room(_) => "",
-            Scope::Public => " to all",
-            Scope::Direct => " to you",
+        let is_me = |name: &str| me.is_some_and(|me| me.eq_ignore_ascii_case(name));
+        let to = match (&relay.scope, &relay.to) {
+            (Scope::Partner | Scope::Room(_), _) => String::new(),
+            (Scope::Public, _) => " to all".to_owned(),
+            (Scope::Direct, Some(to)) if !is_me(to) => format!(" to {}", printable(to)),
+            (Scope::Direct, _) => " to you".to_owned(),
         };
         let room = match &relay.scope {
             Scope::Room(room) => Some(printable(room)),

@@ -109,6 +109,20 @@ impl Chat {
                 self.left_room(&room, screen);
             }
             ServerDoc::Rooms { rooms } => self.list_rooms(&rooms, screen),
+            ServerDoc::History {
+                room, with, count, ..
+            } => {
+                let of = match (&room, &with) {
+                    (Some(room), _) => format!("in {room}"),
+                    (None, Some(with)) => format!("with {with}"),
+                    (None, None) => "to everyone".to_owned(),
+                };
+                screen.notice(&match count {
+                    0 => format!("the server has no old messages {of}"),
+                    1 => format!("the last message {of}:"),
+                    count => format!("the last {count} messages {of}:"),
+                });
+            }
             ServerDoc::Notice(text) => screen.notice(&text),
             ServerDoc::Error {
                 code: ErrorCode::Banned,
@@ -175,7 +189,7 @@ impl Chat {
             return;
         }
         let is_direct = relay.scope == Scope::Direct;
-        if is_direct {
+        if is_direct && !relay.old {
             self.last_direct = Some(relay.from.to_string());
         }
         // A partner who has logged in since then goes by that name.

@@ -267,6 +267,7 @@ impl Chat {
                 return self.leave_room(room, link, screen);
             }
             TypedLine::Ask(command) => return self.command(command, link, screen),
+            TypedLine::History(count) => return self.ask_history(count, link, screen),
             TypedLine::Send { room, text } => return self.send_to_room(room, text, false, screen),
             TypedLine::To(Some(whom)) => self.turn_to(whom, screen),
             TypedLine::Query(name) => self.focus = Focus::Person(name.to_owned()),
@@ -284,6 +285,34 @@ impl Chat {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Requests the last messages of the conversation in the prompt. Those of partners are not
+    /// kept, so without a chosen recipient, requests the public messages.
+    fn ask_history(
+        &mut self,
+        count: usize,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let (room, with) = match self.focus.clone() {
+            Focus::Room(room) => (Some(room.into()), None),
+            Focus::Person(name) => (None, Some(name.into())),
+            Focus::Everyone | Focus::Partner => (None, None),
+            Focus::Lost(why) => {
+                let sentence = format!("no history: {why}; choose a recipient with /to");
+                self.not_sent(&sentence, screen);
+                return Ok(());
+            }
+        };
+        let history = ClientCommand::History {
+            room,
+            with,
+            before: None,
+            after: None,
+            count: Some(count),
+        };
+        self.command(history, link, screen)
     }
 
     /// Sends a message to the recipient in the prompt.
