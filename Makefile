@@ -49,7 +49,7 @@ help: # the targets, by the group before the colon in their `##` comments
 
 # The options that need a cargo feature, OPTION:FEATURE; a test compares them with the programs' own. The programs are
 # built with the features that ARGS needs, and no others: that halves the first build.
-SERVER_FEATURES = --tls:tls --cluster:cluster
+SERVER_FEATURES = --tls:tls --cluster:cluster --journal:journal
 CLIENT_FEATURES = --tls:tls
 needed = $(foreach row,$(1),$(if $(findstring $(firstword $(subst :, ,$(row))),$(ARGS)),$(lastword $(subst :, ,$(row)))))
 SERVER_BUILD = --no-default-features --features "$(strip server $(call needed,$(SERVER_FEATURES)))" --bin chatserver

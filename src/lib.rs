@@ -20,6 +20,7 @@
 //! | `portal-lesson` ([`lesson`]) | the echo servers of the first rungs; [the ladder](lesson::ladder) leads from them to this server | everything else |
 //! | `portal-rungs` | seven small servers, one file for each of the first seven rungs | everything else |
 //! | `portal-backplane` ([`cluster`], with the feature `cluster`) | several servers as one chat, over Redis | sockets and sessions |
+//! | `portal-journal` ([`journal`], with the feature `journal`) | messages and topics that survive a restart, in an SQLite database | who may read them |
 //! | `portal-board` ([`board`]) | a web page that shows the inside of a running server, or of a recorded run | anything but events |
 //! | `portal-entrances` | browsers, the single port, callbacks, the TLS portal, and the protocols that clients speak there | the rules of a session |
 //! | `portal-web` | HTTP, as far as the chat page and the board need it, the chat page, and the paths of `--metrics` | the chat protocol |
@@ -78,6 +79,7 @@
 //! | `board-8050`, `board-feed` | 1 each, with `--board` | `accept`, its queue of events | accepts viewers; turns events into the board's state |
 //! | `cluster-out` | 1, with `--cluster` | its queue | sends this server's requests to Redis, and renews its lease |
 //! | `cluster-in` | 1, with `--cluster` | the streams in Redis | delivers what other servers have published |
+//! | `journal` | 1, with `--journal` | its queue of messages | writes them into the database, and deletes what is too old |
 //! | `viewer-1` … | at most 100 that watch the board, and 64 that have not sent a request yet | its queue of updates | writes them into the browser's socket |
 //! | `keys` | 1, at a terminal | the terminal | removes the keys that would end the editor, and passes the rest on line by line |
 //! | `keyboard` | 1, at a terminal | the output of `keys` | edits a line, and sends it to `main` |
@@ -104,6 +106,7 @@
 //! | entrance | a way to a seat: the portal, a browser, the single port, a callback |
 //! | outbox | the output queue of one client's socket; it spills if the socket is full |
 //! | backplane | the connection to the other servers of a cluster |
+//! | journal | the messages and topics that are kept: the last lines of each conversation in memory, more of them in a file |
 //!
 //! # The path of a message
 //!
@@ -144,7 +147,7 @@
 //! | `Tls` | one connection's TLS | |
 //! | `ClusterState` | whether the connections to Redis work | messages read so far are processed when they work again |
 //! | `AccountsFile` | the accounts file, the policies file (never both) | an account or a rule is valid once it is on disk |
-//! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, the settings that SIGHUP changes, identities, pending callers, the board's viewers, and all others | nothing |
+//! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, the settings that SIGHUP changes, identities, pending callers, the board's viewers, the journal in memory, the queue of `journal`, and all others | nothing |
 //!
 //! Only `Outbox`, `Tls` and `ReserveFd` may be held while a socket is read or written, and that
 //! call can't block; debug builds check this, too. No lock is held during a bind, a spawn, a join
@@ -168,6 +171,8 @@ pub use portal_backplane as cluster;
 pub use portal_check as check;
 #[cfg(feature = "client")]
 pub use portal_client as client;
+#[cfg(feature = "journal")]
+pub use portal_journal as journal;
 #[cfg(feature = "server")]
 pub use {
     portal_accounts as accounts, portal_board as board,

@@ -3,12 +3,12 @@
 
 use std::process::Command;
 
-/// Returns a program's options for TLS and clusters, which the table must contain.
+/// Returns a program's options for TLS, clusters and the journal, which the table must contain.
 fn options(program: &str) -> Vec<String> {
     let help = Command::new(program).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-    let features = ["--tls", "--cluster"];
+    let features = ["--tls", "--cluster", "--journal"];
     let needs_one = |word: &&str| features.iter().any(|feature| word.starts_with(feature));
     let mut options: Vec<String> = words.filter(needs_one).map(str::to_owned).collect();
     options.sort();

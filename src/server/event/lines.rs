@@ -5,6 +5,7 @@
 use std::time::SystemTime;
 
 use portal_backplane::ClusterEvent;
+use portal_journal::JournalEvent;
 
 use super::*;
 use crate::clock::{Tick, Ticks};
@@ -54,6 +55,28 @@ fn every() -> Vec<Event> {
             room: None,
             count: None,
         }),
+        event(JournalEvent::JournalOpen {
+            file: "journal.db".to_owned(),
+            bytes: 4096,
+        }),
+        event(JournalEvent::JournalFailing {
+            file: "journal.db".to_owned(),
+            reason: "a reason".to_owned(),
+        }),
+        event(JournalEvent::JournalWorks {
+            file: "journal.db".to_owned(),
+        }),
+        event(JournalEvent::JournalDamaged {
+            file: "journal.db".to_owned(),
+            kept: "journal.db.damaged-1".to_owned(),
+            reason: "a reason".to_owned(),
+        }),
+        event(JournalEvent::JournalOff {
+            file: "journal.db".to_owned(),
+            reason: "a reason".to_owned(),
+            fix: "a fix".to_owned(),
+        }),
+        event(JournalEvent::JournalMissed { count: 3 }),
         event(ChatEvent::Started {
             ports: vec![port, other],
             period: 1,

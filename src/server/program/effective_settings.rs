@@ -12,6 +12,8 @@ use crate::start::{Portals, Settings, WebEntrance};
 use crate::wire::printable;
 #[cfg(feature = "cluster")]
 use portal_backplane::ClusterSettings;
+#[cfg(feature = "journal")]
+use portal_journal::JournalSettings;
 
 /// Returns one line per setting: the option and its value.
 pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
@@ -65,6 +67,8 @@ pub(super) fn settings_in_force(
         tls: _,
         #[cfg(feature = "cluster")]
         cluster,
+        #[cfg(feature = "journal")]
+        journal,
         event_file,
         event_file_most,
         metrics,
@@ -178,6 +182,24 @@ pub(super) fn settings_in_force(
     }
     #[cfg(not(feature = "cluster"))]
     lines.add("--cluster", OFF);
+    #[cfg(feature = "journal")]
+    match journal {
+        Some(JournalSettings {
+            file: path,
+            keep,
+            max_bytes,
+            direct,
+        }) => {
+            lines.add("--journal", file(path));
+            let days = keep.as_secs() / (24 * 60 * 60);
+            lines.add("--journal-keep", format!("{days} days"));
+            lines.add("--journal-max", format!("{max_bytes} bytes"));
+            lines.add("--journal-direct", if *direct { ON } else { OFF });
+        }
+        None => lines.add("--journal", OFF),
+    }
+    #[cfg(not(feature = "journal"))]
+    lines.add("--journal", OFF);
     lines.add("--events", or(event_file.as_deref().map(file), OFF));
     lines.add(
         "--events-max",

@@ -7,6 +7,7 @@ pub(super) const MANUAL: Manual = Manual {
     synopsis: &[
         "chatserver [OPTIONS] [PORT]",
         "chatserver replay [OPTIONS] FILE",
+        "chatserver journal [OPTIONS] FILE",
         "chatserver echo [OPTIONS] [PORT]",
     ],
     description: &[
@@ -21,8 +22,9 @@ pub(super) const MANUAL: Manual = Manual {
              Without a terminal it prints events to standard output.",
         ),
         Text(
-            "chatserver replay shows, on the board, a recording made with --events. chatserver echo is \
-             the server of the first two lessons. Each lists its options with --help.",
+            "chatserver replay shows, on the board, a recording made with --events. chatserver journal \
+             prints the messages in the file of --journal. chatserver echo is the server of the \
+             first two lessons. Each lists its options with --help.",
         ),
     ],
     sections: &[
@@ -65,6 +67,11 @@ pub(super) const MANUAL: Manual = Manual {
                 Text(
                     "Keys, accounts, the file of --cluster-secret and event files must belong to \
                      the user who runs chatserver, or to root, and be closed to other users.",
+                ),
+                Item(
+                    "FILE, FILE-wal, FILE-shm",
+                    "The database of --journal FILE. Its messages are in the view history. A \
+                     damaged one is renamed to FILE.damaged-TIME.",
                 ),
                 Item(
                     "/etc/default/chatserver",

@@ -6,6 +6,8 @@ mod cluster;
 mod config;
 mod effective_settings;
 mod identity;
+#[cfg(feature = "journal")]
+mod journal;
 mod manual;
 mod operator;
 mod options;

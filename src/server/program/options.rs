@@ -13,6 +13,8 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum, value_parser};
 use super::cluster;
 use super::config;
 use super::identity::TlsFiles;
+#[cfg(feature = "journal")]
+use super::journal;
 use super::manual::MANUAL;
 use crate::accounts::Register;
 use crate::command_line::{
@@ -180,6 +182,13 @@ struct ServerArguments {
     #[cfg(not(feature = "cluster"))]
     #[arg(long, value_name = "URL", value_parser = no_cluster, hide = true)]
     cluster: Option<String>,
+    #[cfg(feature = "journal")]
+    #[command(flatten)]
+    journal: journal::JournalArguments,
+    /// Keep messages in a file; this build can't
+    #[cfg(not(feature = "journal"))]
+    #[arg(long, value_name = "FILE", value_parser = no_journal, hide = true)]
+    journal: Option<String>,
     /// Read options from FILE, too, in TOML and by their long names (`workers = 30`); the command
     /// line overrides them; SIGHUP reloads FILE
     #[arg(
@@ -244,7 +253,7 @@ const POLICIES: &str = "policies.txt";
 const DEFAULT_CLIENTS: u16 = 100;
 const MOST_CLIENTS: i64 = 10_000;
 const MOST_ROOMS: i64 = 10_000;
-const DAY: i64 = 24 * 60 * 60;
+pub(super) const DAY: i64 = 24 * 60 * 60;
 const YEAR: i64 = 365 * DAY;
 const LEAST_MESSAGE: i64 = limits::MAX_FRAME_FLOOR as i64;
 const MOST_MESSAGE: i64 = limits::MAX_FRAME_CEILING as i64;
@@ -254,6 +263,9 @@ enum ServerSubcommand {
     /// Show, on the board, a run that was recorded with --events FILE; if it was recorded with
     /// --trace, the board also shows the bytes
     Replay(Replay),
+    /// Print the messages in the file of --journal
+    #[cfg(feature = "journal")]
+    Journal(journal::Export),
     /// The lessons' server, which echoes every line
     Echo(lesson::EchoServer),
 }
@@ -318,6 +330,9 @@ pub(super) enum ServerCommand {
     },
     /// Show a recorded run.
     Replay(Replay),
+    /// Print the messages in a journal.
+    #[cfg(feature = "journal")]
+    Journal(journal::Export),
     /// Run the lessons' server.
     Echo(lesson::EchoServer),
 }
@@ -402,6 +417,8 @@ fn join_files(words: Vec<OsString>) -> Vec<OsString> {
 fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
     match arguments.other {
         Some(ServerSubcommand::Replay(replay)) => return Ok(ServerCommand::Replay(replay)),
+        #[cfg(feature = "journal")]
+        Some(ServerSubcommand::Journal(export)) => return Ok(ServerCommand::Journal(export)),
         Some(ServerSubcommand::Echo(echo)) => return Ok(ServerCommand::Echo(echo)),
         None => {}
     }
@@ -455,6 +472,8 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
         port,
         #[cfg(feature = "cluster")]
         cluster,
+        #[cfg(feature = "journal")]
+        journal: arguments.journal.settings(),
         bind: arguments.bind,
         workers: arguments.workers,
         compat,
@@ -540,6 +559,13 @@ fn no_cluster(_: &str) -> Result<String, &'static str> {
     )
 }
 
+#[cfg(not(feature = "journal"))]
+fn no_journal(_: &str) -> Result<String, &'static str> {
+    Err(
+        "this program was built without SQLite; `make run-server ARGS='--journal …'` builds it with SQLite, and so does `cargo build --release`",
+    )
+}
+
 fn even(text: &str) -> Result<usize, String> {
     let most = usize::from(u16::MAX) - 1;
     match text.parse() {
@@ -551,7 +577,7 @@ fn even(text: &str) -> Result<usize, String> {
 }
 
 /// Parses a number of bytes, with an optional unit K, M or G.
-fn size(text: &str) -> Result<u64, &'static str> {
+pub(super) fn size(text: &str) -> Result<u64, &'static str> {
     let (number, unit) = match text.as_bytes().last() {
         Some(b'K') => (&text[..text.len() - 1], 1 << 10),
         Some(b'M') => (&text[..text.len() - 1], 1 << 20),
@@ -798,6 +824,12 @@ mod tests {
             ("--worker 4", "'--workers'"),
             ("--events", "--events"),
             ("--board localhost", "'localhost'"),
+            #[cfg(feature = "journal")]
+            ("--journal-keep 3", "--journal"),
+            #[cfg(feature = "journal")]
+            ("--journal x --journal-max 3K", "at least 1M"),
+            #[cfg(feature = "journal")]
+            ("--journal x --compat 1", "--compat"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(

@@ -14,6 +14,8 @@ use crossbeam_channel::{Sender, after, bounded, never, select};
 
 use super::effective_settings::{file, in_force};
 use super::identity::TlsFiles;
+#[cfg(feature = "journal")]
+use super::journal;
 use super::operator::{self, Obeyed, Operator};
 use super::options::{Replay, ServerCommand, parse};
 use super::reload::Running;
@@ -69,6 +71,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Ok(ServerCommand::Replay(replay)) => {
             return match show_again(&replay) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => refuse(&reason),
+            };
+        }
+        #[cfg(feature = "journal")]
+        Ok(ServerCommand::Journal(export)) => {
+            return match journal::export(&export) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(reason) => refuse(&reason),
             };
@@ -134,6 +143,11 @@ fn could_start(
     {
         could_be_made(events).map_err(|error| no_event_file(events, &error))?;
         settings.event_file = None;
+    }
+    // A start would rename a damaged journal, so the check does not open it as a server does.
+    #[cfg(feature = "journal")]
+    if let Some(journal) = settings.journal.take() {
+        notes += &journal::about(&journal.file)?;
     }
     #[cfg(feature = "cluster")]
     if let Some(cluster) = &mut settings.cluster {
@@ -772,6 +786,13 @@ fn welcome(
         text += &format!(
             "accounts {}  stores names and password hashes\n",
             file(accounts)
+        );
+    }
+    #[cfg(feature = "journal")]
+    if let Some(journal) = &settings.journal {
+        text += &format!(
+            "journal  {}  keeps messages and topics\n",
+            file(&journal.file)
         );
     }
     text += &printable_lines(about_tls);

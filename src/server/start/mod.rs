@@ -46,7 +46,7 @@ use portal_core::accept_loop::AcceptLoop;
 use portal_core::backplane::{Alone, Backplane};
 use portal_core::guard::login_throttle::LoginThrottle;
 use portal_core::guard::per_address_limit::PerAddressLimit;
-use portal_core::journal::{History, MemoryJournal};
+use portal_core::journal::{History, Journal, MemoryJournal};
 use portal_core::liveness::Liveness;
 #[cfg(feature = "cluster")]
 use portal_core::local_delivery::LocalDelivery;
@@ -65,6 +65,8 @@ use portal_entrances::callback::Callbacks;
 use portal_entrances::single_port::SinglePort;
 use portal_entrances::{Legacy, Screened, WebSocket};
 use portal_entrances::{OwnCallers, tls_portal};
+#[cfg(feature = "journal")]
+use portal_journal::FileJournal;
 use ports::Binder;
 
 pub use budget::Limit;
@@ -74,6 +76,10 @@ pub(crate) use conflict::port_conflict;
 pub use listeners::StartError;
 pub use portal_core::guard::pace::Rate;
 pub use settings::{Portals, Settings, WebEntrance};
+
+/// Number of files that the journal has open: three for the writer, and three for each of four
+/// readers.
+const JOURNAL_FILES: usize = 15;
 
 /// Returns the rooms' ports, which follow the last worker's. If the system chooses ports, these
 /// numbers serve only to distinguish the rooms.
@@ -141,6 +147,13 @@ fn open_accounts(
     Ok(Some(Arc::new(accounts.map_err(StartError::Accounts)?)))
 }
 
+/// Opens the file that keeps messages.
+#[cfg(feature = "journal")]
+fn open_journal(settings: &Settings, events: &Events) -> Option<Arc<FileJournal>> {
+    let settings = settings.journal.as_ref()?;
+    Some(Arc::new(FileJournal::open(settings, events)))
+}
+
 /// Refuses settings that exceed the limits of this machine, before anything starts.
 fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
     let seats = settings.single_port.unwrap_or(settings.workers);
@@ -175,11 +188,33 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
     .map(|has_callers| if has_callers { limits::PARKED } else { 0 })
     .iter()
     .sum::<usize>();
+    #[cfg(feature = "journal")]
+    let journal = usize::from(settings.journal.is_some());
+    #[cfg(not(feature = "journal"))]
+    let journal = 0;
     // Per seat, a timer and a worker, or a timer and a connection's thread. The other four are the
     // ticker, the portal's two threads, and `liveness`.
     let needs = Needs {
-        threads: 2 * seats + 4 + viewers + board + metrics + browsers + door + limits::HANDSHAKES,
-        sockets: listeners + seats + viewers + board + metrics + browsers + door + pending + parked,
+        threads: 2 * seats
+            + 4
+            + journal
+            + viewers
+            + board
+            + metrics
+            + browsers
+            + door
+            + limits::HANDSHAKES,
+        // The database, its log and its index, for the writer and the readers.
+        sockets: JOURNAL_FILES * journal
+            + listeners
+            + seats
+            + viewers
+            + board
+            + metrics
+            + browsers
+            + door
+            + pending
+            + parked,
     };
     budget::check(needs).map_err(|limits| StartError::Limits { seats, limits })
 }
@@ -223,6 +258,9 @@ pub struct Server {
     register: Register,
     #[cfg(feature = "cluster")]
     cluster: Cluster,
+    /// The file that keeps messages, and its thread.
+    #[cfg(feature = "journal")]
+    journal: Option<(Arc<FileJournal>, JoinHandle<()>)>,
     #[cfg(test)]
     panics: Panics,
     threads: Vec<JoinHandle<()>>,
@@ -414,7 +452,13 @@ impl Server {
         if backplane.announces_presence() {
             (users, rooms) = (users.without_announcements(), rooms.without_announcements());
         }
-        let journal = Arc::new(MemoryJournal::default());
+        #[cfg(feature = "journal")]
+        let file = open_journal(settings, &events);
+        #[cfg(feature = "journal")]
+        let kept = file.clone().map(|file| file as Arc<dyn Journal>);
+        #[cfg(not(feature = "journal"))]
+        let kept: Option<Arc<dyn Journal>> = None;
+        let journal = kept.unwrap_or_else(|| Arc::new(MemoryJournal::default()));
         let history = Arc::new(History::new(journal, accounts.is_some()));
         let state = Arc::new_cyclic(|state: &Weak<ServerState>| {
             let state = state.clone();
@@ -479,6 +523,8 @@ impl Server {
             register: settings.register,
             #[cfg(feature = "cluster")]
             cluster: None,
+            #[cfg(feature = "journal")]
+            journal: None,
             #[cfg(test)]
             panics,
             threads: Vec::new(),
@@ -495,6 +541,11 @@ impl Server {
             why: Mutex::default(),
         };
         // From here on, a failure drops the server, which stops the threads started so far.
+        #[cfg(feature = "journal")]
+        if let Some(file) = file {
+            let thread = file.start().map_err(StartError::NoThread)?;
+            server.journal = thread.map(|thread| (file, thread));
+        }
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &cluster {
             server.join_cluster(cluster, accounts)?;
@@ -947,6 +998,12 @@ impl Drop for Server {
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {
             cluster.stop();
+        }
+        // Last, because the others may still send messages.
+        #[cfg(feature = "journal")]
+        if let Some((journal, thread)) = self.journal.take() {
+            journal.stop();
+            let _ = thread.join();
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::wire::Revision;
 #[cfg(feature = "cluster")]
 use portal_backplane::ClusterSettings;
 use portal_core::guard::pace::Rate;
+#[cfg(feature = "journal")]
+use portal_journal::JournalSettings;
 
 /// The open portals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,6 +136,9 @@ pub struct Settings {
     /// The settings for joining a cluster.
     #[cfg(feature = "cluster")]
     pub cluster: Option<ClusterSettings>,
+    /// The file that keeps messages and topics.
+    #[cfg(feature = "journal")]
+    pub journal: Option<JournalSettings>,
     /// The file to which events are appended as JSON lines.
     pub event_file: Option<PathBuf>,
     /// The length at which that file is rotated, in bytes.
@@ -206,6 +211,8 @@ impl Default for Settings {
             tls: None,
             #[cfg(feature = "cluster")]
             cluster: None,
+            #[cfg(feature = "journal")]
+            journal: None,
             event_file: None,
             event_file_most: None,
             metrics: None,

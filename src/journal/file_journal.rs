@@ -1,0 +1,509 @@
+//! The journal that the core calls.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use portal_core::event::Events;
+use portal_core::journal::{
+    Conversation, HistoryEntry, Journal, MemoryJournal, Page, Range, RoomRecord, Unreadable,
+};
+use portal_net::lock::Mutex;
+use portal_net::threads;
+use portal_wire::Name;
+
+use crate::limits;
+use crate::queue::{Item, Queue};
+use crate::store::{Reader, Store, StoreError};
+use crate::writer::{self, Writer};
+
+/// The operator's choices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalSettings {
+    /// The database.
+    pub file: PathBuf,
+    /// The time for which messages are kept.
+    pub keep: Duration,
+    /// Limit on the length of the file, in bytes, after which the oldest messages are deleted.
+    pub max_bytes: u64,
+    /// False if direct messages are only kept in memory.
+    pub direct: bool,
+}
+
+impl JournalSettings {
+    /// The default settings for that file.
+    pub fn new(file: impl Into<PathBuf>) -> JournalSettings {
+        JournalSettings {
+            file: file.into(),
+            keep: Duration::from_secs(u64::from(limits::KEEP_DAYS) * 24 * 60 * 60),
+            max_bytes: limits::MAX_BYTES,
+            direct: true,
+        }
+    }
+}
+
+/// State that the thread `journal` shares with the sessions' threads. Each field has its own lock,
+/// and each of these is a leaf lock.
+pub(crate) struct Shared {
+    pub(crate) settings: JournalSettings,
+    pub(crate) events: Events,
+    pub(crate) queue: Queue,
+    pub(crate) readers: Readers,
+}
+
+/// The connections of readers. No lock is held while one is used.
+#[derive(Default)]
+pub(crate) struct Readers(Mutex<ReaderPool>);
+
+#[derive(Default)]
+struct ReaderPool {
+    /// Set while there is a file to read.
+    is_open: bool,
+    /// The number of the file: a connection to a renamed file is not used again.
+    generation: u64,
+    idle: Vec<Reader>,
+}
+
+impl Readers {
+    /// Notes that there is a new file, or none.
+    pub(crate) fn change(&self, is_open: bool) {
+        let mut pool = self.0.lock();
+        pool.is_open = is_open;
+        pool.generation += 1;
+        let old = std::mem::take(&mut pool.idle);
+        drop(pool);
+        drop(old);
+    }
+
+    /// Calls `read` with a connection. `None` if there is no file.
+    fn with<T>(
+        &self,
+        file: &std::path::Path,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let (generation, idle) = {
+            let mut pool = self.0.lock();
+            if !pool.is_open {
+                return Ok(None);
+            }
+            (pool.generation, pool.idle.pop())
+        };
+        let reader = match idle {
+            Some(reader) => reader,
+            None => Reader::open(file)?,
+        };
+        let result = read(&reader)?;
+        let mut pool = self.0.lock();
+        let is_of_use = pool.generation == generation && pool.idle.len() < limits::READERS;
+        let surplus = if is_of_use {
+            pool.idle.push(reader);
+            None
+        } else {
+            Some(reader)
+        };
+        // Closing a connection may access the file.
+        drop(pool);
+        drop(surplus);
+        Ok(Some(result))
+    }
+}
+
+/// Keeps messages and topics in a file, and the last lines of each conversation in memory, for the
+/// time in which the file can't be used.
+pub struct FileJournal {
+    shared: Arc<Shared>,
+    memory: MemoryJournal,
+    last_id: u64,
+    /// The writer until its thread starts.
+    writer: Mutex<Option<Writer>>,
+}
+
+impl FileJournal {
+    /// Opens the file, and creates it if it does not exist. If that fails, an event has the reason,
+    /// and the journal works in memory.
+    pub fn open(settings: &JournalSettings, events: &Events) -> FileJournal {
+        FileJournal::with_rows(settings, events, limits::QUEUE_ROWS)
+    }
+
+    /// Like [`FileJournal::open`], with a queue of that many messages.
+    pub(crate) fn with_rows(
+        settings: &JournalSettings,
+        events: &Events,
+        rows: usize,
+    ) -> FileJournal {
+        let shared = Arc::new(Shared {
+            settings: settings.clone(),
+            events: events.clone(),
+            queue: Queue::new(rows),
+            readers: Readers::default(),
+        });
+        let mut writer = Writer::new(Arc::clone(&shared));
+        let last_id = writer
+            .open()
+            .map_or(0, |store| store.last_id().unwrap_or(0));
+        FileJournal {
+            shared,
+            memory: MemoryJournal::default(),
+            last_id,
+            writer: Mutex::new(Some(writer)),
+        }
+    }
+
+    /// Starts the thread `journal`. [`FileJournal::stop`] ends it.
+    ///
+    /// # Errors
+    /// The system can't create a thread.
+    pub fn start(&self) -> io::Result<Option<JoinHandle<()>>> {
+        let writer = self.writer.lock().take();
+        let thread = writer.map(|writer| threads::start("journal", move || writer::run(writer)));
+        thread.transpose()
+    }
+
+    /// Lets the thread write what is left, and end.
+    pub fn stop(&self) {
+        self.shared.queue.stop();
+    }
+
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, Unreadable> {
+        let result = self.shared.readers.with(&self.shared.settings.file, read);
+        result.map_err(|error| {
+            let reason = error.to_string();
+            self.shared
+                .events
+                .emit_failure("read the journal", reason.clone());
+            if let StoreError::Damaged(_) = error {
+                self.shared.queue.report_damage(reason);
+            }
+            Unreadable
+        })
+    }
+
+    fn goes_to_the_file(&self, conversation: &Conversation) -> bool {
+        self.shared.settings.direct || !matches!(conversation, Conversation::Direct(..))
+    }
+}
+
+impl Journal for FileJournal {
+    fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    fn append(&self, conversation: &Conversation, entries: Vec<HistoryEntry>) {
+        if self.goes_to_the_file(conversation) {
+            let item = |entry: &HistoryEntry| Item::Message(conversation.clone(), entry.clone());
+            self.shared.queue.push(entries.iter().map(item));
+        }
+        self.memory.append(conversation, entries);
+    }
+
+    fn page(&self, conversation: &Conversation, range: Range) -> Result<Page, Unreadable> {
+        // In this order, because a message moves from the queue to the file.
+        let mut entries = self.memory.entries(conversation, range);
+        entries.extend(self.shared.queue.pending(conversation, &range));
+        if self.goes_to_the_file(conversation) {
+            let kept = self.read(|reader| reader.page(conversation, &range))?;
+            entries.extend(kept.into_iter().flatten());
+        }
+        entries.sort_by_key(|entry| entry.stamp.id);
+        entries.dedup_by_key(|entry| entry.stamp.id);
+        Ok(range.page(entries))
+    }
+
+    fn set_topic(&self, room: &Name, topic: &str, username: &str) {
+        self.shared.queue.push([Item::Topic {
+            room: room.key(),
+            topic: topic.to_owned(),
+            username: username.to_owned(),
+        }]);
+    }
+
+    fn begin_room(&self, room: &Name, most: usize) -> RoomRecord {
+        let pending = self.shared.queue.pending_topic(&room.key());
+        let topic = match pending {
+            Some(topic) => Some(topic),
+            None => {
+                let topic = self.read(|reader| reader.topic(&room.key()));
+                topic.ok().flatten().flatten()
+            }
+        };
+        let history = self.page(&Conversation::room(room), Range::last(most));
+        RoomRecord {
+            topic: topic
+                .filter(|(topic, _)| !topic.is_empty())
+                .map(|(topic, by)| (by, topic)),
+            history: history.map(|page| page.entries).unwrap_or_default(),
+        }
+    }
+
+    fn end_room(&self, room: &Name) {
+        self.memory.end_room(room);
+    }
+}
+
+impl Writer {
+    /// Opens the file, or a new one if it is damaged. If that is impossible, an event has the
+    /// reason.
+    pub(crate) fn open(&mut self) -> Option<&Store> {
+        self.reopen(SystemTime::now());
+        self.store()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::queue::tests::message;
+    use crate::test_support::{Folder, events, so_far};
+    use portal_core::event::{Event, EventQueue};
+
+    fn ids(journal: &FileJournal, conversation: &Conversation, range: Range) -> Vec<u64> {
+        let page = journal.page(conversation, range).unwrap();
+        page.entries.iter().map(|entry| entry.stamp.id).collect()
+    }
+
+    fn lobby() -> Name {
+        Name::new("Lobby").unwrap()
+    }
+
+    fn append(journal: &FileJournal, conversation: &Conversation, id: u64) {
+        journal.append(conversation, vec![message(id, "hello")]);
+    }
+
+    /// Lets the thread write all that is queued, and end.
+    fn finish(journal: &FileJournal) {
+        let thread = journal.start().unwrap();
+        journal.stop();
+        if let Some(thread) = thread {
+            thread.join().unwrap();
+        }
+    }
+
+    /// The ids in these tests are times in 1970, so everything is kept.
+    fn settings(file: PathBuf) -> JournalSettings {
+        JournalSettings {
+            keep: Duration::MAX,
+            ..JournalSettings::new(file)
+        }
+    }
+
+    fn open(folder: &Folder) -> (FileJournal, EventQueue) {
+        let (events, queue) = events();
+        let settings = settings(folder.file());
+        (FileJournal::open(&settings, &events), queue)
+    }
+
+    fn found<'e>(events: &'e [Event], kind: &str) -> &'e Event {
+        let found = events.iter().find(|event| event.kind == kind);
+        found.unwrap_or_else(|| panic!("no {kind} in {events:?}"))
+    }
+
+    #[test]
+    fn messages_and_topics_are_there_after_a_restart() {
+        let folder = Folder::new("restart");
+        let (journal, _) = open(&folder);
+        let room = Conversation::room(&lobby());
+        for id in 1..=500 {
+            append(&journal, &room, id);
+        }
+        journal.set_topic(&lobby(), "cats", "alice");
+        // Before the writer has begun, and after it has ended.
+        let last = (491..=500).collect::<Vec<u64>>();
+        assert_eq!(ids(&journal, &room, Range::last(10)), last);
+        assert_eq!(journal.begin_room(&lobby(), 1).topic.unwrap().1, "cats");
+        finish(&journal);
+        drop(journal);
+        let (journal, queue) = open(&folder);
+        assert_eq!(journal.last_id(), 500);
+        let begun = journal.begin_room(&lobby(), 3);
+        assert_eq!(begun.topic, Some(("alice".to_owned(), "cats".to_owned())));
+        let begun = begun.history.iter().map(|entry| entry.stamp.id);
+        assert_eq!(begun.collect::<Vec<_>>(), [498, 499, 500]);
+        // What is on the disk, in the queue and in memory is one history.
+        append(&journal, &room, 501);
+        journal.end_room(&lobby());
+        append(&journal, &room, 502);
+        assert_eq!(ids(&journal, &room, Range::last(4)), [499, 500, 501, 502]);
+        let after = Range {
+            after: Some(499),
+            ..Range::last(2)
+        };
+        assert_eq!(ids(&journal, &room, after), [500, 501]);
+        assert!(journal.page(&room, after).unwrap().more);
+        let events = so_far(&queue);
+        assert!(
+            events.iter().all(|event| event.kind == "journal-open"),
+            "{events:?}"
+        );
+    }
+
+    #[test]
+    fn direct_messages_stay_in_memory_if_the_operator_wants_that() {
+        let folder = Folder::new("direct");
+        let settings = JournalSettings {
+            direct: false,
+            ..settings(folder.file())
+        };
+        let (events, _queue) = events();
+        let direct = Conversation::Direct("alice".to_owned(), "bob".to_owned());
+        let journal = FileJournal::open(&settings, &events);
+        append(&journal, &direct, 1);
+        append(&journal, &Conversation::Public, 2);
+        assert_eq!(ids(&journal, &direct, Range::last(9)), [1]);
+        finish(&journal);
+        let journal = FileJournal::open(&settings, &events);
+        assert!(ids(&journal, &direct, Range::last(9)).is_empty());
+        assert_eq!(ids(&journal, &Conversation::Public, Range::last(9)), [2]);
+    }
+
+    #[test]
+    fn messages_that_find_the_queue_full_are_counted_and_the_last_ones_are_in_memory() {
+        let folder = Folder::new("full");
+        let (events, queue) = events();
+        let settings = settings(folder.file());
+        let journal = FileJournal::with_rows(&settings, &events, 3);
+        for id in 1..=5 {
+            append(&journal, &Conversation::Public, id);
+        }
+        let all = |journal: &FileJournal| ids(journal, &Conversation::Public, Range::last(9));
+        assert_eq!(all(&journal), [1, 2, 3, 4, 5]);
+        finish(&journal);
+        let events = so_far(&queue);
+        assert_eq!(found(&events, "journal-missed").number("count"), Some(2));
+        drop(journal);
+        assert_eq!(all(&open(&folder).0), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_damaged_file_is_set_aside_and_reported_and_nothing_new_is_lost() {
+        let folder = Folder::new("damaged");
+        let content = b"not a database, but something that must not be lost".repeat(100);
+        std::fs::write(folder.file(), &content).unwrap();
+        let (journal, queue) = open(&folder);
+        append(&journal, &Conversation::Public, 1);
+        finish(&journal);
+        let events = so_far(&queue);
+        let damaged = found(&events, "journal-damaged");
+        let kept = PathBuf::from(damaged.text("kept").unwrap());
+        assert_eq!(std::fs::read(kept).unwrap(), content);
+        assert_eq!(
+            ids(&open(&folder).0, &Conversation::Public, Range::last(9)),
+            [1]
+        );
+    }
+
+    /// A page in the middle of the file is overwritten, which is found out only when it is read.
+    #[test]
+    fn a_reader_that_meets_a_corrupted_page_has_the_file_set_aside() {
+        let folder = Folder::new("page");
+        let (journal, _) = open(&folder);
+        for id in 1..=5_000 {
+            append(&journal, &Conversation::Public, id);
+        }
+        finish(&journal);
+        drop(journal);
+        let mut bytes = std::fs::read(folder.file()).unwrap();
+        let (begin, end) = (bytes.len() / 8, bytes.len() - bytes.len() / 8);
+        bytes[begin..end].fill(0x5a);
+        std::fs::write(folder.file(), &bytes).unwrap();
+        let (journal, queue) = open(&folder);
+        append(&journal, &Conversation::Public, 5_001);
+        let mut readings = (0..50).map(|page| {
+            let before = Some(page * 100 + 1);
+            let range = Range {
+                before,
+                ..Range::last(100)
+            };
+            journal.page(&Conversation::Public, range)
+        });
+        assert!(readings.any(|page| page == Err(Unreadable)));
+        finish(&journal);
+        let events = so_far(&queue);
+        let kept = found(&events, "journal-damaged").text("kept").unwrap();
+        assert_eq!(std::fs::read(kept).unwrap().len(), bytes.len());
+        assert!(ids(&open(&folder).0, &Conversation::Public, Range::last(9)).ends_with(&[5_001]));
+    }
+
+    #[test]
+    fn a_file_of_a_newer_version_is_left_alone_and_the_server_goes_on_in_memory() {
+        let folder = Folder::new("newer");
+        let (journal, _) = open(&folder);
+        append(&journal, &Conversation::Public, 1);
+        finish(&journal);
+        drop(journal);
+        let newer = rusqlite::Connection::open(folder.file()).unwrap();
+        newer.pragma_update(None, "user_version", 99).unwrap();
+        drop(newer);
+        let before = std::fs::read(folder.file()).unwrap();
+        let (journal, queue) = open(&folder);
+        append(&journal, &Conversation::Public, 2);
+        assert_eq!(ids(&journal, &Conversation::Public, Range::last(9)), [2]);
+        finish(&journal);
+        let events = so_far(&queue);
+        let off = found(&events, "journal-off");
+        assert!(
+            off.text("reason").unwrap().contains("newer version"),
+            "{off:?}"
+        );
+        assert!(off.text("fix").unwrap().contains("--journal"), "{off:?}");
+        assert_eq!(std::fs::read(folder.file()).unwrap(), before);
+    }
+
+    #[test]
+    fn a_file_that_cant_be_made_is_reported_and_the_messages_are_counted() {
+        let folder = Folder::new("nowhere");
+        let (events, queue) = events();
+        let settings = settings(folder.path("nowhere/journal.db"));
+        let journal = FileJournal::open(&settings, &events);
+        append(&journal, &Conversation::Public, 1);
+        assert_eq!(ids(&journal, &Conversation::Public, Range::last(9)), [1]);
+        finish(&journal);
+        let events = so_far(&queue);
+        assert!(found(&events, "journal-failing").text("reason").is_some());
+        assert_eq!(found(&events, "journal-missed").number("count"), Some(1));
+    }
+
+    /// The folder appears while the server runs, as a disk that is mounted late.
+    #[test]
+    fn messages_wait_until_the_file_can_be_made() {
+        let folder = Folder::new("late");
+        let (events, queue) = events();
+        let settings = settings(folder.path("late/journal.db"));
+        let journal = FileJournal::open(&settings, &events);
+        append(&journal, &Conversation::Public, 1);
+        std::fs::create_dir(folder.path("late")).unwrap();
+        finish(&journal);
+        let events = so_far(&queue);
+        found(&events, "journal-failing");
+        found(&events, "journal-works");
+        let journal = FileJournal::open(&settings, &crate::test_support::events().0);
+        assert_eq!(ids(&journal, &Conversation::Public, Range::last(9)), [1]);
+    }
+
+    /// SQLite refuses to grow the file beyond that number of pages, as on a full disk.
+    #[test]
+    fn a_full_disk_is_reported_and_what_was_committed_is_still_there() {
+        let folder = Folder::new("disk");
+        let (journal, queue) = open(&folder);
+        append(&journal, &Conversation::Public, 1);
+        let mut writer = journal.writer.lock().take().unwrap();
+        writer.limit_pages(12);
+        let thread = std::thread::spawn(move || writer::run(writer));
+        for id in 2..=2_000 {
+            append(&journal, &Conversation::Public, id);
+        }
+        journal.stop();
+        thread.join().unwrap();
+        let events = so_far(&queue);
+        let reason = found(&events, "journal-failing").text("reason").unwrap();
+        assert!(reason.contains("full"), "{reason}");
+        let missed = found(&events, "journal-missed").number("count").unwrap();
+        let kept = ids(&open(&folder).0, &Conversation::Public, Range::last(9_999));
+        assert_eq!(kept.len() as u64 + missed, 2_000);
+    }
+}

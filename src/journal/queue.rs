@@ -1,0 +1,286 @@
+//! The queue between the threads that deliver messages and the thread `journal`.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use portal_core::journal::{Conversation, HistoryEntry, Range};
+use portal_net::lock::{Condvar, Mutex};
+
+use crate::limits;
+
+/// Something to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    Message(Conversation, HistoryEntry),
+    /// The topic of a room; an empty text removes it.
+    Topic {
+        room: String,
+        topic: String,
+        username: String,
+    },
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Item::Message(_, entry) => size_of::<Item>() + entry.text.len() + entry.from.len(),
+            Item::Topic { topic, .. } => size_of::<Item>() + topic.len(),
+        }
+    }
+}
+
+/// What the writer does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Write these items, which stay in the queue until [`Queue::written`].
+    Write(Vec<Item>),
+    /// Nothing was to be written for a while.
+    Idle,
+    /// The server has stopped, and nothing is left.
+    Stop,
+}
+
+/// A bounded queue. An item stays in it until it is on the disk, so readers find it either here or
+/// there.
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    /// Notified when the writer has something to do.
+    changed: Condvar,
+    rows: usize,
+}
+
+#[derive(Default)]
+struct State {
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// Number of items that were dropped since the last report.
+    missed: u64,
+    /// Set once the file can't be used any more: all items are dropped.
+    is_closed: bool,
+    is_stopped: bool,
+    /// The reason why a reader believes that the file is damaged.
+    damage: Option<String>,
+}
+
+impl Queue {
+    /// Creates a queue of at most `rows` items.
+    pub(crate) fn new(rows: usize) -> Queue {
+        Queue {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            rows,
+        }
+    }
+
+    /// Appends items. Those for which there is no space are dropped and counted.
+    pub(crate) fn push(&self, items: impl IntoIterator<Item = Item>) {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return;
+        }
+        let before = state.items.len();
+        for item in items {
+            let bytes = state.bytes + item.bytes();
+            if state.items.len() >= self.rows || bytes > limits::QUEUE_BYTES {
+                state.missed += 1;
+                continue;
+            }
+            state.bytes = bytes;
+            state.items.push_back(item);
+        }
+        let now = state.items.len();
+        // The writer is waiting for the first item, or collects until there are enough.
+        if before == 0 || (before < limits::BATCH_ROWS && now >= limits::BATCH_ROWS) {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for items, at most for `idle`, and then collects more for `collect`.
+    pub(crate) fn next(&self, idle: Duration, collect: Duration) -> Next {
+        let mut state = self.state.lock();
+        let until = Instant::now() + idle;
+        while state.items.is_empty() && !state.is_stopped && state.damage.is_none() {
+            if self.changed.wait_until(&mut state, until).timed_out() {
+                return Next::Idle;
+            }
+        }
+        if state.items.is_empty() {
+            return if state.is_stopped {
+                Next::Stop
+            } else {
+                Next::Idle
+            };
+        }
+        let until = Instant::now() + collect;
+        while state.items.len() < limits::BATCH_ROWS && !state.is_stopped {
+            if self.changed.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        let items = state.items.iter().take(limits::BATCH_ROWS);
+        Next::Write(items.cloned().collect())
+    }
+
+    /// Removes the first `count` items, which are on the disk.
+    pub(crate) fn written(&self, count: usize) {
+        let mut state = self.state.lock();
+        let items: Vec<Item> = state.items.drain(..count).collect();
+        state.bytes -= items.iter().map(Item::bytes).sum::<usize>();
+    }
+
+    /// Returns the number of items that were dropped since the last call.
+    pub(crate) fn take_missed(&self) -> u64 {
+        std::mem::take(&mut self.state.lock().missed)
+    }
+
+    /// Drops all items, and those that follow. Returns the number of items that are not on the disk.
+    pub(crate) fn close(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        state.bytes = 0;
+        let items = std::mem::take(&mut state.items);
+        items.len() as u64 + std::mem::take(&mut state.missed)
+    }
+
+    /// Lets the writer write what is left, and end.
+    pub(crate) fn stop(&self) {
+        self.state.lock().is_stopped = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state.lock().is_stopped
+    }
+
+    /// Waits for `time`, or until the server stops.
+    pub(crate) fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = self.state.lock();
+        while !state.is_stopped {
+            if self.changed.wait_until(&mut state, until).timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// Lets the writer know that a reader has found the file damaged.
+    pub(crate) fn report_damage(&self, reason: String) {
+        self.state.lock().damage.get_or_insert(reason);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn take_damage(&self) -> Option<String> {
+        self.state.lock().damage.take()
+    }
+
+    /// The messages of a conversation that are not on the disk yet.
+    pub(crate) fn pending(&self, conversation: &Conversation, range: &Range) -> Vec<HistoryEntry> {
+        let state = self.state.lock();
+        let entry = |item: &Item| match item {
+            Item::Message(there, entry)
+                if there == conversation && range.contains(entry.stamp.id) =>
+            {
+                Some(entry.clone())
+            }
+            _ => None,
+        };
+        state.items.iter().filter_map(entry).collect()
+    }
+
+    /// The last topic of a room that is not on the disk yet, and the user who set it.
+    pub(crate) fn pending_topic(&self, wanted: &str) -> Option<(String, String)> {
+        let state = self.state.lock();
+        state.items.iter().rev().find_map(|item| match item {
+            Item::Topic {
+                room,
+                topic,
+                username,
+            } if room == wanted => Some((topic.clone(), username.clone())),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests {
+    use super::*;
+    use portal_core::journal::Stamp;
+
+    pub(crate) fn message(id: u64, text: &str) -> HistoryEntry {
+        HistoryEntry {
+            stamp: Stamp::of(id),
+            from: "alice".into(),
+            to: None,
+            text: text.into(),
+            me: false,
+        }
+    }
+
+    fn item(id: u64) -> Item {
+        Item::Message(Conversation::Public, message(id, "x"))
+    }
+
+    const NOW: Duration = Duration::ZERO;
+
+    #[test]
+    fn an_item_stays_until_it_is_written_and_a_full_queue_counts_the_rest() {
+        let queue = Queue::new(3);
+        queue.push((1..=5).map(item));
+        assert_eq!((queue.take_missed(), queue.take_missed()), (2, 0));
+        let written = Next::Write((1..=3).map(item).collect());
+        assert_eq!(queue.next(NOW, NOW), written);
+        assert_eq!(queue.next(NOW, NOW), written);
+        queue.written(2);
+        let range = Range::last(9);
+        assert_eq!(queue.pending(&Conversation::Public, &range).len(), 1);
+        assert!(
+            queue
+                .pending(&Conversation::Room("lobby".to_owned()), &range)
+                .is_empty()
+        );
+        queue.push([item(6)]);
+        queue.written(2);
+        assert_eq!(queue.state.lock().bytes, 0);
+        assert_eq!(queue.next(NOW, NOW), Next::Idle);
+        queue.stop();
+        assert_eq!(queue.next(NOW, NOW), Next::Stop);
+    }
+
+    #[test]
+    fn a_batch_has_at_most_its_number_of_rows_and_waits_for_no_more() {
+        let queue = Queue::new(limits::QUEUE_ROWS);
+        queue.push((1..=limits::BATCH_ROWS as u64 + 1).map(item));
+        // A long wait, which does not happen.
+        let Next::Write(items) = queue.next(NOW, Duration::from_secs(600)) else {
+            panic!("there is something to write");
+        };
+        assert_eq!(items.len(), limits::BATCH_ROWS);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_by_bytes_too() {
+        let queue = Queue::new(limits::QUEUE_ROWS);
+        let long = "x".repeat(limits::QUEUE_BYTES / 4);
+        let long = Item::Message(Conversation::Public, message(1, &long));
+        queue.push(std::iter::repeat_n(long, 5));
+        assert_eq!(queue.take_missed(), 2);
+        assert_eq!(queue.close(), 3);
+        queue.push([item(1)]);
+        assert_eq!((queue.close(), queue.next(NOW, NOW)), (0, Next::Idle));
+    }
+
+    #[test]
+    fn the_last_topic_counts() {
+        let queue = Queue::new(9);
+        let topic = |topic: &str| Item::Topic {
+            room: "lobby".to_owned(),
+            topic: topic.to_owned(),
+            username: "alice".to_owned(),
+        };
+        queue.push([topic("cats"), topic(""), item(1)]);
+        let last = Some((String::new(), "alice".to_owned()));
+        assert_eq!(queue.pending_topic("lobby"), last);
+        assert_eq!(queue.pending_topic("attic"), None);
+    }
+}

@@ -1,0 +1,47 @@
+//! Folders and events for tests.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+
+use portal_core::clock::Clock;
+use portal_core::event::{Event, EventQueue, Events};
+
+/// A folder that is deleted at the end.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Folder {
+        let name = format!("portal-journal-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    /// The journal in it.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.path("journal.db")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Events, and their reader.
+pub(crate) fn events() -> (Events, EventQueue) {
+    let mut events = Events::new(Clock::new());
+    let queue = events.add_reader(1000);
+    (events, queue)
+}
+
+/// The events so far.
+pub(crate) fn so_far(queue: &EventQueue) -> Vec<Event> {
+    queue.events().try_iter().collect()
+}

@@ -1,0 +1,224 @@
+//! The thread `journal`: writes batches, and deletes what is too old.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::event::JournalEvent;
+use crate::file_journal::Shared;
+use crate::limits;
+use crate::queue::{Item, Next};
+use crate::store::{Store, StoreError};
+
+/// The owner of the file.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    store: Option<Store>,
+    /// Set once the file can't be used any more.
+    is_off: bool,
+    /// Set while an event has reported a failure that may pass.
+    is_failing: bool,
+}
+
+/// The result of an attempt to write.
+enum Written {
+    Yes,
+    /// A new file has begun: try again.
+    Again,
+    /// Try again later.
+    Later,
+}
+
+/// Writes until the server stops and nothing is left.
+pub(crate) fn run(mut writer: Writer) {
+    let shared = Arc::clone(&writer.shared);
+    let queue = &shared.queue;
+    let (mut retained, mut has_more) = (Instant::now(), true);
+    loop {
+        let idle = match has_more {
+            true => Duration::ZERO,
+            false => limits::RETENTION_EVERY,
+        };
+        let next = queue.next(idle, limits::BATCH_TIME);
+        if let Some(reason) = queue.take_damage() {
+            writer.set_aside(&reason, SystemTime::now());
+        }
+        match next {
+            Next::Write(items) => match writer.write(&items) {
+                Written::Yes => queue.written(items.len()),
+                Written::Again => {}
+                Written::Later if queue.is_stopped() => break,
+                Written::Later => {
+                    queue.pause(limits::RETRY);
+                    continue;
+                }
+            },
+            Next::Idle => {}
+            Next::Stop => break,
+        }
+        writer.report_missed(queue.take_missed());
+        if has_more || retained.elapsed() >= limits::RETENTION_EVERY {
+            has_more = writer.retain(SystemTime::now());
+            retained = Instant::now();
+        }
+    }
+    writer.report_missed(queue.close());
+}
+
+impl Writer {
+    /// A writer that has not opened its file.
+    pub(crate) fn new(shared: Arc<Shared>) -> Writer {
+        Writer {
+            shared,
+            store: None,
+            is_off: false,
+            is_failing: false,
+        }
+    }
+
+    /// The database, if it is open.
+    pub(crate) fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+
+    /// Lets the disk be full at that number of pages.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&mut self, pages: u32) {
+        if let Some(store) = &mut self.store {
+            store.limit_pages(pages);
+        }
+    }
+
+    fn file(&self) -> String {
+        shown(&self.shared.settings.file)
+    }
+
+    /// Opens the file, unless it is open or can't be used any more. A damaged one is renamed.
+    pub(crate) fn reopen(&mut self, now: SystemTime) {
+        if self.is_off || self.store.is_some() {
+            return;
+        }
+        match Store::open(&self.shared.settings.file) {
+            Ok(store) => self.begin(store),
+            Err(StoreError::Damaged(reason)) => self.set_aside(&reason, now),
+            Err(error @ (StoreError::Newer(_) | StoreError::Foreign)) => {
+                let fix = "name another file with --journal";
+                self.turn_off(&error.to_string(), fix);
+            }
+            Err(StoreError::Failed(reason)) => self.fails(reason),
+        }
+    }
+
+    fn begin(&mut self, store: Store) {
+        let (file, bytes) = (self.file(), store.bytes().unwrap_or(0));
+        self.store = Some(store);
+        self.shared.readers.change(true);
+        let events = &self.shared.events;
+        events.emit(|| JournalEvent::JournalOpen { file, bytes });
+    }
+
+    fn write(&mut self, items: &[Item]) -> Written {
+        self.reopen(SystemTime::now());
+        let Some(store) = &mut self.store else {
+            return Written::Later;
+        };
+        match store.write(items) {
+            Ok(()) => {
+                self.works();
+                Written::Yes
+            }
+            Err(StoreError::Damaged(reason)) => {
+                self.set_aside(&reason, SystemTime::now());
+                match self.store {
+                    Some(_) => Written::Again,
+                    None => Written::Later,
+                }
+            }
+            Err(error) => {
+                self.fails(error.to_string());
+                Written::Later
+            }
+        }
+    }
+
+    /// One step of the retention. Returns whether another one is needed.
+    fn retain(&mut self, now: SystemTime) -> bool {
+        let settings = &self.shared.settings;
+        let (keep, most) = (settings.keep, settings.max_bytes);
+        let Some(store) = &mut self.store else {
+            return false;
+        };
+        match store.retain(now, keep, most) {
+            Ok(has_more) => has_more,
+            Err(StoreError::Damaged(reason)) => {
+                self.set_aside(&reason, now);
+                false
+            }
+            Err(error) => {
+                self.fails(error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Renames the damaged file, and begins a new one.
+    fn set_aside(&mut self, reason: &str, now: SystemTime) {
+        let path = self.shared.settings.file.clone();
+        let store = self.store.take();
+        self.shared.readers.change(false);
+        let kept = match Store::abandon(store, &path, now) {
+            Ok(kept) => kept,
+            Err(error) => {
+                let reason = format!("it is damaged ({reason}) and can't be renamed: {error}");
+                let fix = "move it away, and start the server again";
+                return self.turn_off(&reason, fix);
+            }
+        };
+        let (file, kept, reason) = (shown(&path), shown(&kept), reason.to_owned());
+        let events = &self.shared.events;
+        events.emit(|| JournalEvent::JournalDamaged { file, kept, reason });
+        match Store::open(&path) {
+            Ok(store) => self.begin(store),
+            Err(error) => self.fails(error.to_string()),
+        }
+    }
+
+    fn turn_off(&mut self, reason: &str, fix: &str) {
+        self.is_off = true;
+        self.shared.readers.change(false);
+        let file = self.file();
+        let (reason, fix) = (reason.to_owned(), fix.to_owned());
+        let events = &self.shared.events;
+        events.emit(|| JournalEvent::JournalOff { file, reason, fix });
+        let missed = self.shared.queue.close();
+        self.report_missed(missed);
+    }
+
+    fn fails(&mut self, reason: String) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            let file = self.file();
+            let events = &self.shared.events;
+            events.emit(|| JournalEvent::JournalFailing { file, reason });
+        }
+    }
+
+    fn works(&mut self) {
+        if std::mem::take(&mut self.is_failing) {
+            let file = self.file();
+            let events = &self.shared.events;
+            events.emit(|| JournalEvent::JournalWorks { file });
+        }
+    }
+
+    fn report_missed(&self, count: u64) {
+        if count > 0 {
+            let events = &self.shared.events;
+            events.emit(|| JournalEvent::JournalMissed { count });
+        }
+    }
+}
+
+/// A path for an event.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
