@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use redis::streams::StreamReadReply;
 
 use super::engine::Redis;
-use super::load::{Line, Program, pair, quantile, text};
+use super::load::{Line, Program, STAMP, pair, quantile, text};
 use super::scenarios::{Size, ping_pong};
 use super::table::Row;
 
@@ -35,7 +35,9 @@ fn message_line(number: usize) -> String {
 
 fn delivered_line(number: usize) -> String {
     let text = text(number);
-    format!("<CLIENT from='alice' scope='room' room='r'><message>{text}</message></CLIENT>\n")
+    format!(
+        "<CLIENT from='alice' scope='room' room='r'{STAMP}><message>{text}</message></CLIENT>\n"
+    )
 }
 
 const SENT: &str = "<SERVER><command>SENT</command><count>1</count></SERVER>\n";

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "tls")]
 use super::load::Secret;
 use super::load::{
-    Line, Program, crowd, frames, mixed_crowd, pair, pair_of_browsers, quantile, take_seat, text,
-    ticket_by_tcp, ticket_by_udp,
+    Line, Program, STAMP, crowd, frames, mixed_crowd, pair, pair_of_browsers, quantile, take_seat,
+    text, ticket_by_tcp, ticket_by_udp,
 };
 use super::table::Row;
 
@@ -408,7 +408,7 @@ fn public(number: usize) -> String {
 
 fn public_delivered(from: usize, number: usize) -> String {
     format!(
-        "<CLIENT from='m{from:04}' scope='public'><message>{}</message></CLIENT>\n",
+        "<CLIENT from='m{from:04}' scope='public'{STAMP}><message>{}</message></CLIENT>\n",
         text(number)
     )
 }
@@ -528,7 +528,7 @@ fn talk(
     bare: bool,
 ) -> Vec<Duration> {
     const BEFORE_NAME: &[u8] = b"<CLIENT from='m";
-    const BEFORE_TEXT: &[u8] = b"<CLIENT from='m0000' scope='public'><message>";
+    let before_text = format!("<CLIENT from='m0000' scope='public'{STAMP}><message>");
     let mut times = Vec::with_capacity((members - 1) * messages);
     let mut next = vec![0; members];
     let (mut confirmed, mut delivered_line) = (0, 0);
@@ -536,7 +536,9 @@ fn talk(
         let now = epoch.elapsed().as_nanos();
         let text = format!("{number:08} {now:015} the quick brown fox jumps over the lazy");
         let frame = if bare {
-            format!("<CLIENT from='m{me:04}' scope='public'><message>{text}</message></CLIENT>\n")
+            format!(
+                "<CLIENT from='m{me:04}' scope='public'{STAMP}><message>{text}</message></CLIENT>\n"
+            )
         } else {
             format!("<CLIENT><command>PM</command><message>{text}</message></CLIENT>\n")
         };
@@ -554,7 +556,7 @@ fn talk(
         let line_bytes = line.line();
         let is_confirmed = if line_bytes.starts_with(BEFORE_NAME) {
             let from = number(&line_bytes[BEFORE_NAME.len()..][..4]) as usize;
-            let text = &line_bytes[BEFORE_TEXT.len()..];
+            let text = &line_bytes[before_text.len()..];
             let message_line = number(&text[..8]);
             assert_eq!(
                 message_line, next[from],
@@ -783,7 +785,7 @@ fn some_do_not_read(size: Size) -> Vec<Row> {
                 );
                 speaker.send(frame.as_bytes());
                 let expected = format!(
-                    "<CLIENT from='m0000' scope='public'><message>{number}{long}</message></CLIENT>\n"
+                    "<CLIENT from='m0000' scope='public'{STAMP}><message>{number}{long}</message></CLIENT>\n"
                 );
                 let reading = listeners.len() - not_reading;
                 for listener in &mut listeners[..reading] {
