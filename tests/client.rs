@@ -369,6 +369,44 @@ fn script_receives_all_replies() {
     server.assert_all_ports_freed_except(1);
 }
 
+/// `/history` shows the conversation to which lines go, with the user's own messages.
+#[test]
+fn history_shows_the_conversation_in_the_prompt() {
+    let server = TestServer::start(&Settings {
+        accounts: Some(support::temporary_file("client-history")),
+        ..without_timeouts()
+    });
+    let (mut bob, _) = server.seat();
+    bob.send_line(&support::login("bob"));
+    bob.line_with("PASSWORD");
+    bob.send_line(&support::password("sesame"));
+    bob.line_with("WELCOME");
+    let secret = support::temporary_file("client-history-secret");
+    std::fs::write(&secret, "sesame\n").unwrap();
+    let options = ["alice", "--password-file", secret.to_str().unwrap()];
+    let input =
+        b"/all one\n/history\n/msg bob two\n/query bob\n/history 5\n/query carol\n/history\n";
+    let (code, out, err) = script(&server, &options, input);
+    std::fs::remove_file(&secret).unwrap();
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let all = out
+        .split_once("* the last message to everyone:\n")
+        .unwrap()
+        .1;
+    let (first, _) = all.split_once('\n').unwrap();
+    assert!(
+        first.starts_with("[earlier, ") && first.ends_with("] alice to all: one"),
+        "{out}"
+    );
+    let direct = out.split_once("* the last message with bob:\n").unwrap().1;
+    let (first, _) = direct.split_once('\n').unwrap();
+    assert!(first.ends_with("] alice to bob: two"), "{out}");
+    assert!(
+        out.contains("* the server has no old messages with carol\n"),
+        "{out}"
+    );
+}
+
 #[test]
 fn script_joins_a_room_and_sends() {
     let server = with_workers(2);

@@ -93,11 +93,13 @@ fn names_messages_and_rooms_are_shared() {
     alice.send_line(&public("hello all"));
     alice.line_with("SENT</command><count>2<");
     for listener in [&mut bob, &mut carol] {
-        listener.line_with("<CLIENT from='alice' scope='public'><message>hello all<");
+        let message = listener.line_with("<message>hello all<");
+        assert!(message.starts_with("<CLIENT from='alice' scope='public' time='"));
     }
     alice.send_line(&direct("carol", "just you"));
     alice.line_with("SENT</command><count>1<");
-    carol.line_with("<CLIENT from='alice' scope='direct'><message>just you<");
+    let message = carol.line_with("<message>just you<");
+    assert!(message.starts_with("<CLIENT from='alice' scope='direct' time='"));
     alice.send_line(&direct("nobody", "anybody?"));
     alice.line_with("no-such-user");
 
@@ -351,7 +353,7 @@ fn local_chat_continues_without_redis() {
     bob.line_with("are you here?");
     alice.send_line(&in_room("lobby", "local"));
     alice.line_with("SENT</command><count>1<");
-    bob.line_with("scope='room' room='lobby'><message>local<");
+    bob.line_with("<message>local<");
     alice.send_line(&direct("carol", "and you?"));
     alice.line_with("unreachable");
     let (mut dora, _) = two.seat();
@@ -366,7 +368,7 @@ fn local_chat_continues_without_redis() {
     dora.line_with("WELCOME</command><username>dora<");
     carol.send_line(&in_room("lobby", "all of you"));
     for client in [&mut alice, &mut bob] {
-        client.line_with("scope='room' room='lobby'><message>all of you<");
+        client.line_with("<message>all of you<");
     }
     alice.send_line(&direct("carol", "there you are"));
     carol.line_with("there you are");
@@ -424,7 +426,7 @@ fn emptied_redis_is_restored() {
         client.line_with("are back");
     }
     alice.send_line(&in_room("lobby", "after"));
-    bob.line_with("scope='room' room='lobby'><message>after<");
+    bob.line_with("<message>after<");
     bob.send_line(&direct("alice", "still you"));
     alice.line_with("still you");
     let (mut thief, _) = two.seat();
@@ -1293,6 +1295,70 @@ impl Process {
         client.send_line(&login(name));
         client.line_with("WELCOME");
         client
+    }
+}
+
+/// The id and the time of a message.
+fn stamp(message: &str) -> &str {
+    let begin = message.find(" time='").expect(message);
+    &message[begin..message.find('>').unwrap()]
+}
+
+/// All servers give a message the same id, also for its sender, whose server gets it from the
+/// receipt.
+#[test]
+fn servers_agree_on_the_ids_of_messages() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let files = ["ids-one", "ids-two"].map(support::temporary_file);
+    let start = |index: usize| {
+        let settings = Settings {
+            accounts: Some(files[index].clone()),
+            ..settings(&redis.url(), ["one", "two"][index])
+        };
+        TestServer::start(&settings)
+    };
+    let (one, two) = (start(0), start(1));
+    let (mut alice, ..) = log_in_with_password(&one, "alice", "sesame");
+    let (mut bob, ..) = log_in_with_password(&two, "bob", "sesame");
+    join(&mut alice, "lobby");
+    join(&mut bob, "lobby");
+    alice.line_with("ROOM JOINED");
+    let mut ids = Vec::new();
+    for (send, history, other) in [
+        (public("hello"), "", ""),
+        (
+            in_room("lobby", "hello"),
+            "<room>lobby</room>",
+            "<room>lobby</room>",
+        ),
+        (
+            direct("bob", "hello"),
+            "<with>bob</with>",
+            "<with>alice</with>",
+        ),
+    ] {
+        alice.send_line(&send);
+        alice.line_with("<command>SENT");
+        let received = bob.line_with("<message>hello<");
+        for (client, of) in [(&mut alice, history), (&mut bob, other)] {
+            client.send_line(&command("HISTORY", of));
+            client.line_with("<command>HISTORY</command>");
+            let kept = client.line_with("old='yes'");
+            assert_eq!(stamp(&kept), stamp(&received), "{of}");
+        }
+        ids.push(stamp(&received).to_owned());
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 3);
+    // A member who joins on the other server gets the same ids with the old messages.
+    let (mut carol, ..) = log_in_with_password(&two, "carol", "sesame");
+    carol.send_line(&command("JOIN", "<room>lobby</room><here/>"));
+    assert_eq!(stamp(&carol.line_with("old='yes'")), ids[1]);
+    for (server, file) in [one, two].into_iter().zip(files) {
+        server.stop();
+        std::fs::remove_file(file).unwrap();
     }
 }
 
