@@ -76,7 +76,7 @@ fn refused(program: &str, arguments: &[&str], home: Option<&std::path::Path>) ->
     sentence
 }
 
-#[cfg(not(any(feature = "tls", feature = "cluster")))]
+#[cfg(not(any(feature = "tls", feature = "cluster", feature = "journal")))]
 #[test]
 fn missing_feature_names_the_build_command() {
     let server = env!("CARGO_BIN_EXE_chatserver");
@@ -87,6 +87,8 @@ fn missing_feature_names_the_build_command() {
         "{sentence}"
     );
     let sentence = refused(server, &["--cluster", "redis://127.0.0.1"], None);
+    assert!(sentence.contains("make run-server"), "{sentence}");
+    let sentence = refused(server, &["--journal", "chat.db"], None);
     assert!(sentence.contains("make run-server"), "{sentence}");
     let sentence = refused(client, &["--tls"], None);
     assert!(

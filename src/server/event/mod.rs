@@ -1,7 +1,7 @@
 //! Output of events: the console, the event file, and JSON.
 
 mod json;
-#[cfg(all(test, feature = "cluster"))]
+#[cfg(all(test, feature = "cluster", feature = "journal"))]
 mod lines;
 mod readers;
 mod recording;
