@@ -30,7 +30,7 @@ pub(super) const RUNG: Rung = Rung {
                 let mut client = subject.connect("a client")?;
                 client.echo("one")?;
                 client.echo("two")?;
-                client.echo("three, with  two spaces ")
+                client.echo("three, with  two spaces")
             },
         },
         Check {

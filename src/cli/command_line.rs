@@ -26,7 +26,7 @@ pub struct About {
         display_order = 900
     )]
     completions: Option<Shell>,
-    /// Print the manual page and exit (`chatserver --man | man -l -`)
+    /// Print the manual page and exit (for example: `… --man | man -l -`)
     #[arg(long, help_heading = "About it", display_order = 900)]
     man: bool,
 }
