@@ -1,10 +1,10 @@
 //! Reads and writes the lines of the policies file.
 //!
 //! ```text
-//! ban alice 2026-11-30T12:00:00Z bob too loud
+//! ban alice 2026-11-30T12:00:00.000Z bob too loud
 //! ban 192.0.2.0/24 forever (operator)
 //! unban alice bob
-//! mute carol 2026-11-30T12:00:00Z (operator)
+//! mute carol 2026-11-30T12:00:00.000Z (operator)
 //! unmute carol (operator)
 //! moderator bob on
 //! moderator bob off
@@ -182,12 +182,12 @@ fn read_term(text: &str) -> Result<Term, &'static str> {
 mod tests {
     use super::*;
 
-    const LINES: &str = "ban alice 2026-11-30T12:00:00Z bob too  loud
+    const LINES: &str = "ban alice 2026-11-30T12:00:00.000Z bob too  loud
 ban 192.0.2.0/24 forever (operator)
 ban 2001:db8::/64 forever (operator) a reason
 unban alice bob
 unban 192.0.2.0/24 (operator)
-mute carol 2026-11-30T12:00:00Z (operator)
+mute carol 2026-11-30T12:00:00.000Z (operator)
 unmute carol (operator)
 moderator bob on
 moderator bob off

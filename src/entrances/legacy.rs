@@ -32,14 +32,18 @@ impl Transport for Legacy {
     }
 
     fn last_word(&self, doc: &ServerDoc<'_>) -> Vec<u8> {
-        self.codec.server_frame(known(doc))
+        match doc {
+            // These programs have no word for a ban, and ask again after FULL.
+            ServerDoc::Error { .. } => self.codec.server_frame(&ServerDoc::Full),
+            doc => self.codec.server_frame(known(doc)),
+        }
     }
 }
 
 /// Replaces a document that these programs do not understand.
 fn known<'d, 'a>(doc: &'d ServerDoc<'a>) -> &'d ServerDoc<'a> {
     match doc {
-        ServerDoc::FullHere { .. } | ServerDoc::Error { .. } => &ServerDoc::Full,
+        ServerDoc::FullHere { .. } => &ServerDoc::Full,
         doc => doc,
     }
 }
