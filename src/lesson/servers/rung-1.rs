@@ -1,29 +1,44 @@
-//! Rung 1: one socket, one thread, one client at a time (seed 001).
+//! Rung 1: one socket, one thread, one client at a time.
 //!
-//! Every line of a client comes back with `From server -> ` in front of it. `Exit` ends the visit.
-//! While one client is served, the next one waits in the listener's queue, the *backlog*.
+//! This is the server of seed 001. (A *seed* is one of the five small programs with which this
+//! project began.) It sends each line of a client back, with `From server -> ` in front. `Exit`
+//! ends the *visit*: the time from a client's connection to its end. While one client is served,
+//! the next ones wait in a queue of the system, the *backlog*. A client that never leaves, or that
+//! never reads its answers, therefore blocks the server for all others. Rung 2 changes that.
 
-use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::{env, process};
+
+/// What stands in front of each answer.
+const PREFIX: &[u8] = b"From server -> ";
 
 /// Serves one client after the other, until the program is ended.
-fn main() -> Result<(), String> {
-    let port = env::args().nth(1).ok_or("usage: rung-1 PORT")?;
-    // From here on the system accepts connections, whether or not this program calls `accept`.
-    // With 0.0.0.0 instead of 127.0.0.1, clients on other machines could connect, too.
+fn main() {
+    let port = env::args()
+        .nth(1)
+        .unwrap_or_else(|| fail("usage: rung-1 PORT"));
+    // From here on, clients can connect: the system completes their connections and keeps them in
+    // the backlog, even while this program does not call `accept`. With 0.0.0.0 instead of
+    // 127.0.0.1, clients on other machines could connect, too.
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
-        .map_err(|error| format!("cannot listen on port {port}: {error}"))?;
+        .unwrap_or_else(|error| fail(&format!("cannot listen on port {port}: {error}")));
     println!("Listening on 127.0.0.1:{port}");
-    // Each turn of this loop calls `accept`, which blocks until a connection is in the backlog.
+    // Each turn of this loop calls `accept`. It takes one connection out of the backlog, and blocks
+    // while the backlog is empty.
     for stream in listener.incoming() {
-        // A client that breaks its connection ends its own visit. With `?`, it would end the
-        // server.
+        // Either `accept` has failed, or the connection broke during the visit. Both are a matter
+        // of one client: the loop goes on to the next one.
         if let Err(error) = stream.and_then(visit) {
-            eprintln!("a visit ended early: {error}");
+            eprintln!("cannot accept a client, or its connection broke: {error}");
         }
     }
-    Ok(())
+}
+
+/// Ends the program with one sentence about the reason. `!` means that it never returns.
+fn fail(reason: &str) -> ! {
+    eprintln!("{reason}");
+    process::exit(1)
 }
 
 /// Talks with one client. The connection closes when `stream` goes out of scope at the end.
@@ -31,11 +46,11 @@ fn visit(stream: TcpStream) -> io::Result<()> {
     // `split` reads until a line feed and removes it. At the end of the stream, the bytes after the
     // last line feed are a line, too. A line may have any length here: rung 3 sets a limit.
     for line in BufReader::new(&stream).split(b'\n') {
-        match answer(&line?) {
-            // `write` may send only a part of the answer; `write_all` repeats it until all is sent.
-            Some(answer) => (&stream).write_all(&answer)?,
-            None => break,
-        }
+        let Some(answer) = answer(&line?) else { break };
+        // `Read` and `Write` are implemented for `&TcpStream`, too, because the system does the
+        // work. So the reader above and the writer here can share one stream. (`write` may send
+        // only a part of the answer. `write_all` calls it again until all is sent.)
+        (&stream).write_all(&answer)?;
     }
     Ok(())
 }
@@ -45,8 +60,11 @@ fn visit(stream: TcpStream) -> io::Result<()> {
 /// Lines are bytes here, not `String`s: they are returned exactly as received, in any encoding.
 fn answer(line: &[u8]) -> Option<Vec<u8>> {
     match line {
+        // The client of seed 001 sends either spelling.
+        // A client on Windows may send `Exit\r\n`: with the `\r`, it is another word here. Rung 3
+        // removes the `\r`.
         b"Exit" | b"exit" => None,
-        _ => Some([&b"From server -> "[..], line, b"\n"].concat()),
+        _ => Some([PREFIX, line, b"\n"].concat()),
     }
 }
 
