@@ -1,35 +1,54 @@
 //! Rung 2: a thread for each client (seed 001).
 //!
-//! The first thread does nothing but accept. Each client gets its own thread, which is blocked in
-//! `read` nearly all the time and costs next to nothing there. No client waits for another.
+//! The first thread only accepts. Each client gets its own thread, which is blocked in `read`
+//! nearly all the time and uses no processor time there. No client waits for another. Nothing
+//! limits the number of threads except the system: a program that connects again and again uses
+//! them all up.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
-use std::{env, thread};
+use std::{env, process, thread};
+
+/// What stands in front of each answer.
+const PREFIX: &[u8] = b"From server -> ";
 
 /// Accepts clients and starts a thread for each, until the program is ended.
-fn main() -> Result<(), String> {
-    let port = env::args().nth(1).ok_or("usage: rung-2 PORT")?;
-    // From here on the system accepts connections, whether or not this program calls `accept`.
-    // With 0.0.0.0 instead of 127.0.0.1, clients on other machines could connect, too.
+fn main() {
+    let port = env::args()
+        .nth(1)
+        .unwrap_or_else(|| fail("usage: rung-2 PORT"));
+    // From here on, clients can connect: the system completes their connections and keeps them in
+    // the backlog, even while this program does not call `accept`. With 0.0.0.0 instead of
+    // 127.0.0.1, clients on other machines could connect, too.
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
-        .map_err(|error| format!("cannot listen on port {port}: {error}"))?;
+        .unwrap_or_else(|error| fail(&format!("cannot listen on port {port}: {error}")));
     println!("Listening on 127.0.0.1:{port}");
-    // Each turn of this loop calls `accept`, which blocks until a connection is in the backlog.
+    // Each turn of this loop calls `accept`. It takes one connection out of the backlog, and blocks
+    // while the backlog is empty.
     for stream in listener.incoming() {
-        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone;
-        // its result is dropped together with its handle. (`thread::spawn` would panic if the
-        // system had no thread left, and so end the server for all; `Builder` returns an error.)
+        // `move` makes the new thread the owner of the stream. A thread may run longer than the
+        // function that started it, so it must not borrow that function's variables (`'static`).
+        // `thread::spawn` would panic if the system had no thread left, and so end the server;
+        // `Builder` returns an error.
         let started = stream.and_then(|stream| thread::Builder::new().spawn(move || visit(stream)));
-        // No descriptor or no thread is left. Without the pause, this loop would try again at once,
-        // and take the processor from the clients whose leaving would help.
+        // If it was started, its handle is dropped here. The thread goes on without it, but its
+        // result is lost. That is intended: a broken connection ends one visit, and no other thread
+        // has to know.
         if let Err(error) = started {
             eprintln!("cannot serve a client: {error}");
+            // The usual reason is that the system has no file descriptor or no thread left. Trying
+            // again at once would fail again, and keep the processor busy. A pause gives clients
+            // the time to leave.
             thread::sleep(Duration::from_millis(100));
         }
     }
-    Ok(())
+}
+
+/// Ends the program with one sentence about the reason. `!` means that it never returns.
+fn fail(reason: &str) -> ! {
+    eprintln!("{reason}");
+    process::exit(1)
 }
 
 /// Talks with one client. The connection closes when `stream` goes out of scope at the end.
@@ -37,22 +56,25 @@ fn visit(stream: TcpStream) -> io::Result<()> {
     // `split` reads until a line feed and removes it. At the end of the stream, the bytes after the
     // last line feed are a line, too. A line may have any length here: rung 3 sets a limit.
     for line in BufReader::new(&stream).split(b'\n') {
-        match answer(&line?) {
-            // `write` may send only a part of the answer; `write_all` repeats it until all is sent.
-            Some(answer) => (&stream).write_all(&answer)?,
-            None => break,
-        }
+        let Some(answer) = answer(&line?) else { break };
+        // `Read` and `Write` are implemented for `&TcpStream`, too, because the system does the
+        // work. So the reader above and the writer here can share one stream. (`write` may send
+        // only a part of the answer. `write_all` calls it again until all is sent.)
+        (&stream).write_all(&answer)?;
     }
     Ok(())
 }
 
 /// The answer to one line, or `None` at the end of the visit.
 ///
-/// Lines are bytes here, not `String`s: what comes back is what came, in any encoding.
+/// Lines are bytes here, not `String`s: they are returned exactly as received, in any encoding.
 fn answer(line: &[u8]) -> Option<Vec<u8>> {
     match line {
+        // The client of seed 001 sends either spelling.
+        // A client on Windows may send `Exit\r\n`: with the `\r`, it is another word here. Rung 3
+        // removes the `\r`.
         b"Exit" | b"exit" => None,
-        _ => Some([&b"From server -> "[..], line, b"\n"].concat()),
+        _ => Some([PREFIX, line, b"\n"].concat()),
     }
 }
 
