@@ -1,39 +1,57 @@
 //! Rung 3: framing, or where one message ends and the next begins.
 //!
 //! TCP keeps the bytes in order, but not together: one `write` of the client may arrive in several
-//! `read`s, and several writes in one. So the server collects bytes until it has a whole line, and
-//! it gives up on a line that becomes too long.
+//! `read`s, and several writes in one. So the server collects bytes until it has a whole line.
+//! `split`, which rungs 1 and 2 use for that, has no limit: a client that never sends a line feed
+//! fills the memory. Here, a line that is too long ends the visit.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
-use std::{env, thread};
+use std::{env, process, thread};
 
-/// The longest line in bytes, without its line feed.
+/// The longest line in bytes, without its line feed. The number is a choice: far more than a person
+/// types, and little memory even for thousands of clients.
 const MAX_LINE: usize = 8192;
+/// What stands in front of each answer.
+const PREFIX: &[u8] = b"From server -> ";
 
 /// Accepts clients and starts a thread for each, until the program is ended.
-fn main() -> Result<(), String> {
-    let port = env::args().nth(1).ok_or("usage: rung-3 PORT")?;
-    // From here on the system accepts connections, whether or not this program calls `accept`.
-    // With 0.0.0.0 instead of 127.0.0.1, clients on other machines could connect, too.
+fn main() {
+    let port = env::args()
+        .nth(1)
+        .unwrap_or_else(|| fail("usage: rung-3 PORT"));
+    // From here on, clients can connect: the system completes their connections and keeps them in
+    // the backlog, even while this program does not call `accept`. With 0.0.0.0 instead of
+    // 127.0.0.1, clients on other machines could connect, too.
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
-        .map_err(|error| format!("cannot listen on port {port}: {error}"))?;
+        .unwrap_or_else(|error| fail(&format!("cannot listen on port {port}: {error}")));
     println!("Listening on 127.0.0.1:{port}");
-    // Each turn of this loop calls `accept`, which blocks until a connection is in the backlog.
+    // Each turn of this loop calls `accept`. It takes one connection out of the backlog, and blocks
+    // while the backlog is empty.
     for stream in listener.incoming() {
-        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone;
-        // its result is dropped together with its handle. (`thread::spawn` would panic if the
-        // system had no thread left, and so end the server for all; `Builder` returns an error.)
+        // `move` makes the new thread the owner of the stream. A thread may run longer than the
+        // function that started it, so it must not borrow that function's variables (`'static`).
+        // `thread::spawn` would panic if the system had no thread left, and so end the server;
+        // `Builder` returns an error.
         let started = stream.and_then(|stream| thread::Builder::new().spawn(move || visit(stream)));
-        // No descriptor or no thread is left. Without the pause, this loop would try again at once,
-        // and take the processor from the clients whose leaving would help.
+        // If it was started, its handle is dropped here. The thread goes on without it, but its
+        // result is lost. That is intended: a broken connection ends one visit, and no other thread
+        // has to know.
         if let Err(error) = started {
             eprintln!("cannot serve a client: {error}");
+            // The usual reason is that the system has no file descriptor or no thread left. Trying
+            // again at once would fail again, and keep the processor busy. A pause gives clients
+            // the time to leave.
             thread::sleep(Duration::from_millis(100));
         }
     }
-    Ok(())
+}
+
+/// Ends the program with one sentence about the reason. `!` means that it never returns.
+fn fail(reason: &str) -> ! {
+    eprintln!("{reason}");
+    process::exit(1)
 }
 
 /// Talks with one client. The connection closes when `stream` goes out of scope at the end.
@@ -41,27 +59,31 @@ fn visit(stream: TcpStream) -> io::Result<()> {
     // Bytes that have been read and are not a whole line yet. Each client needs its own.
     let mut kept = Vec::new();
     while let Some(line) = next_line(&stream, &mut kept)? {
-        match answer(&line) {
-            // `write` may send only a part of the answer; `write_all` repeats it until all is sent.
-            Some(answer) => (&stream).write_all(&answer)?,
-            None => break,
-        }
+        let Some(answer) = answer(&line) else { break };
+        // `Read` and `Write` are implemented for `&TcpStream`, too, because the system does the
+        // work. So reading and writing need no `&mut TcpStream`. (`write` may send only a part of
+        // the answer. `write_all` calls it again until all is sent.)
+        (&stream).write_all(&answer)?;
     }
     Ok(())
 }
 
 /// The answer to one line, or `None` at the end of the visit.
 ///
-/// Lines are bytes here, not `String`s: what comes back is what came, in any encoding.
+/// Lines are bytes here, not `String`s: they are returned exactly as received, in any encoding.
 fn answer(line: &[u8]) -> Option<Vec<u8>> {
     match line {
+        // The client of seed 001 sends either spelling.
         b"Exit" | b"exit" => None,
-        _ => Some([&b"From server -> "[..], line, b"\n"].concat()),
+        _ => Some([PREFIX, line, b"\n"].concat()),
     }
 }
 
 /// Reads until `kept` holds a whole line, and takes it out. `None` is the end of the stream.
+///
+/// (`read` wants a `&mut` of what it reads from. That is the `&TcpStream` here, hence the `mut`.)
 fn next_line(mut stream: &TcpStream, kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    // A longer buffer would save calls of `read` for long lines; most lines are short.
     let mut bytes = [0; 4096];
     loop {
         // Before reading: one read may have brought several lines.
@@ -69,31 +91,37 @@ fn next_line(mut stream: &TcpStream, kept: &mut Vec<u8>) -> io::Result<Option<Ve
         if line.is_some() {
             return Ok(line);
         }
-        // Blocks until at least one byte is available. How many come at once means nothing.
+        // Blocks until at least one byte has arrived. How many arrive together means nothing.
         match stream.read(&mut bytes)? {
             0 if kept.is_empty() => return Ok(None),
-            // The client has finished sending: what is left is a line, too.
+            // The client has finished sending, and its last line has no line feed. With one, it is
+            // a whole line, which the next turn of the loop takes. After that, `kept` is empty.
             0 => kept.push(b'\n'),
             count => kept.extend_from_slice(&bytes[..count]),
         }
     }
 }
 
-/// Takes the first line out of `kept`, if it is whole: without its line feed and a `\r` before it.
+/// Takes the first line out of `kept`, if it is whole. The line feed is removed, and so is a `\r`
+/// before it: programs on Windows end a line with both.
 ///
-/// The limit also applies to an incomplete line. Otherwise a client that never sends a
-/// line feed could fill the server's memory.
+/// The limit also applies to an incomplete line. Otherwise a client that never sends a line feed
+/// could fill the server's memory.
 fn take_line(kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     let end = kept.iter().position(|byte| *byte == b'\n');
     let line = &kept[..end.unwrap_or(kept.len())];
+    // A copy, because the original is removed from `kept` below.
     let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
     if line.len() > MAX_LINE {
+        // This ends the visit without an answer. The client is still sending and does not read, and
+        // when a connection is closed with unread bytes, its system may drop an answer anyway.
         return Err(io::Error::other("a line is too long"));
     }
     let Some(end) = end else {
         return Ok(None);
     };
-    // What stands behind the line feed stays: it begins the next line.
+    // Removes the line and its line feed. What follows stays: it begins the next line. (`drain`
+    // also returns the removed bytes. It removes them even if they are not used.)
     kept.drain(..=end);
     Ok(Some(line))
 }
