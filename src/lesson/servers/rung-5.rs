@@ -1,19 +1,19 @@
 //! Rung 5: names with passwords, kept in a file (seed 002).
 //!
 //! A name belongs to the client that has registered it, also after the server was killed and
-//! started again. Clients write to all others (PM) or to one (DM). Hashing a password takes long on
-//! purpose; the locks are free meanwhile, so that the other clients do not wait for it.
+//! started again. Clients write to all others (PM, a public message) or to one (DM, a direct one).
+//! To hash a password takes long on purpose: a thief of the file can try only few passwords per
+//! second. No lock is held meanwhile, so that the other clients do not wait.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{env, str, thread};
+use std::{env, process, str, thread};
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 use roxmltree::Document;
@@ -22,25 +22,29 @@ use roxmltree::Document;
 const MAX_LINE: usize = 8192;
 /// How many documents wait for one client at most.
 const MAX_QUEUE: usize = 256;
+/// How long a write may wait for a client that does not read.
+const WRITE: Duration = Duration::from_secs(10);
 /// How many wrong passwords end a connection.
 const MAX_WRONG: u32 = 3;
+/// How many hashes are computed at the same time. Each takes 19 MiB of memory: without a limit,
+/// many logins at the same time would fill the memory.
+const MAX_HASHES: usize = 8;
 
 /// The state that all threads share. No thread holds two of these locks at a time.
 struct Chat {
     /// The clients that have logged in, by their names as they were registered.
     names: Mutex<HashMap<String, Client>>,
     accounts: Mutex<Accounts>,
-    /// A hash takes 19 MiB of memory. A thread computes one only while it holds one of these locks,
-    /// so that many logins at the same time do not fill the memory.
-    hashing: [Mutex<()>; 8],
-    /// How many hashes there were. It decides whose turn it is at which of the locks.
-    hashes: AtomicUsize,
+    /// A bounded channel with room for `MAX_HASHES` values. A thread puts one in before it computes
+    /// a hash, and takes one out after that. While the channel is full, the next thread waits.
+    hashing: SyncSender<()>,
+    hashed: Mutex<Receiver<()>>,
 }
 
 /// The accounts, in memory and in the file.
 struct Accounts {
     file: File,
-    /// The name as it was registered, and the hash of its password, by the name in small letters.
+    /// For each name in small letters: the name as it was registered, and its password's hash.
     by_key: HashMap<String, (String, String)>,
 }
 
@@ -55,53 +59,71 @@ struct Client {
 /// What a client's own thread remembers between LOGIN and PASSWORD.
 #[derive(Default)]
 struct Attempt {
+    /// The name in the last LOGIN, or empty.
     name: String,
+    /// How many wrong passwords this connection has sent.
     wrong: u32,
 }
 
 /// Accepts clients and starts a thread for each, until the program is ended.
-fn main() -> Result<(), String> {
-    let port = env::args().nth(1).ok_or("usage: rung-5 PORT FOLDER")?;
-    let folder = env::args().nth(2).ok_or("usage: rung-5 PORT FOLDER")?;
+fn main() {
+    let usage = "usage: rung-5 PORT FOLDER";
+    let port = env::args().nth(1).unwrap_or_else(|| fail(usage));
+    let folder = env::args().nth(2).unwrap_or_else(|| fail(usage));
     let accounts = Accounts::open(&folder)
-        .map_err(|error| format!("cannot open the accounts in {folder}: {error}"))?;
-    // From here on the system accepts connections, whether or not this program calls `accept`.
-    // With 0.0.0.0 instead of 127.0.0.1, clients on other machines could connect, too.
+        .unwrap_or_else(|error| fail(&format!("cannot open the accounts in {folder}: {error}")));
+    // From here on, clients can connect: the system completes their connections and keeps them in
+    // the backlog, even while this program does not call `accept`. With 0.0.0.0 instead of
+    // 127.0.0.1, clients on other machines could connect, too.
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
-        .map_err(|error| format!("cannot listen on port {port}: {error}"))?;
+        .unwrap_or_else(|error| fail(&format!("cannot listen on port {port}: {error}")));
     println!("Listening on 127.0.0.1:{port}");
+    let (hashing, hashed) = sync_channel(MAX_HASHES);
     // `Arc` counts its owners: the table lives as long as a thread uses it.
     let chat = Arc::new(Chat {
         names: Mutex::default(),
         accounts: Mutex::new(accounts),
-        hashing: Default::default(),
-        hashes: AtomicUsize::new(0),
+        hashing,
+        hashed: Mutex::new(hashed),
     });
-    // Each turn of this loop calls `accept`, which blocks until a connection is in the backlog.
+    // Each turn of this loop calls `accept`. It takes one connection out of the backlog, and blocks
+    // while the backlog is empty.
     for (stream, seat) in listener.incoming().zip(1_u64..) {
         let chat = Arc::clone(&chat);
-        // `move` gives the stream to the new thread. An error in `visit` ends that thread alone;
-        // its result is dropped together with its handle. (`thread::spawn` would panic if the
-        // system had no thread left, and so end the server for all; `Builder` returns an error.)
+        // `move` makes the new thread the owner of the stream and of its `Arc`. A thread may run
+        // longer than the function that started it, so it must not borrow that function's variables
+        // (`'static`). `thread::spawn` would panic if the system had no thread left, and so end the
+        // server; `Builder` returns an error.
         let started = stream
             .and_then(|stream| thread::Builder::new().spawn(move || visit(stream, seat, &chat)));
-        // No descriptor or no thread is left. Without the pause, this loop would try again at once,
-        // and take the processor from the clients whose leaving would help.
+        // If it was started, its handle is dropped here. The thread goes on without it, but its
+        // result is lost. That is intended: a broken connection ends one visit, and no other thread
+        // has to know.
         if let Err(error) = started {
             eprintln!("cannot serve a client: {error}");
+            // The usual reason is that the system has no file descriptor or no thread left. Trying
+            // again at once would fail again, and keep the processor busy. A pause gives clients
+            // the time to leave.
             thread::sleep(Duration::from_millis(100));
         }
     }
-    Ok(())
 }
 
-/// Serves one client. The connection closes when both of its threads have ended.
+/// Ends the program with one sentence about the reason. `!` means that it never returns.
+fn fail(reason: &str) -> ! {
+    eprintln!("{reason}");
+    process::exit(1)
+}
+
+/// Serves one client. Its number is the *seat* in its greeting. The connection closes when both of
+/// its threads have ended.
 fn visit(stream: TcpStream, seat: u64, chat: &Chat) -> io::Result<()> {
     let client = Client::start(stream)?;
     let result = talk(&client, seat, chat);
-    // Every way out of `talk` leads here: the end of the stream, a broken connection, a long line.
-    // If the client stayed in the table, it would receive messages for ever. (If another connection
-    // has taken the name over, the entry is that one's, and stays.)
+    // Every return from `talk` leads here: after the end of the stream, a broken connection, a long
+    // line. (Only a panic would not.)
+    // If the client stayed in the table, messages to it would be queued and never sent. (If another
+    // connection has taken the name over, the entry belongs to that connection and stays.)
     lock(&chat.names).retain(|_, other| !other.is(&client));
     result
 }
@@ -115,7 +137,11 @@ impl Client {
         // Without this, the system may delay a small document until the one before it is
         // acknowledged.
         stream.set_nodelay(true)?;
+        // Without this, a client that never reads would keep both threads and its name for ever.
+        stream.set_write_timeout(Some(WRITE))?;
         let stream = Arc::new(stream);
+        // A `sync_channel` is bounded: it holds so many documents. If it is full, `send` waits, and
+        // `try_send` returns an error.
         let (queue, documents) = sync_channel::<String>(MAX_QUEUE);
         let client = Client { stream, queue };
         let stream = Arc::clone(&client.stream);
@@ -123,21 +149,36 @@ impl Client {
             // Ends when the queue is empty and no clone of the client is left: the visit is over.
             for document in documents {
                 let line = format!("{document}\n");
+                // `&*stream` is the `&TcpStream` in the `Arc`. `Read` and `Write` are implemented
+                // for it, too, because the system does the work: two threads can use one stream.
                 if (&*stream).write_all(line.as_bytes()).is_err() {
                     break;
                 }
             }
-            // If the connection is broken, this wakes the thread that reads from it.
+            // If the connection is broken, this wakes the thread that reads from it. (`let _ =`
+            // ignores the result: the connection may have ended already.)
             let _ = stream.shutdown(Shutdown::Both);
         })?;
         Ok(client)
     }
 
-    /// Queues a document for the client whose own thread calls this. If the queue is full, it
-    /// waits: the client must read its answers before it may ask for more. No other client waits
-    /// for it, because no lock is held.
+    /// Queues an answer. Only the client's own thread calls this, with no lock held. If the queue
+    /// is full, it waits: the client must read its answers before it may ask for more.
     fn tell(&self, document: String) -> io::Result<()> {
         self.queue.send(document).map_err(io::Error::other)
+    }
+
+    /// Queues a document that comes from another client. Returns whether there was room for it.
+    ///
+    /// The caller holds a lock. With `send`, it would hold it until this client reads, and all
+    /// other threads would wait, too. A client whose queue is full does not read, so it is
+    /// disconnected: the shutdown wakes its reading thread with the end of the stream.
+    fn try_tell(&self, document: String) -> bool {
+        let is_queued = self.queue.try_send(document).is_ok();
+        if !is_queued {
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+        is_queued
     }
 
     /// Whether both are the same connection.
@@ -151,7 +192,8 @@ fn talk(client: &Client, seat: u64, chat: &Chat) -> io::Result<()> {
     client.tell(format!(
         "<SERVER type='single' seat='{seat}'><message>Connection successful</message></SERVER>"
     ))?;
-    // The project's chat client waits for this: there is no partner in another seat.
+    // In other seeds, two neighbouring seats are partners, and a client is told whether it has one.
+    // The project's own chat client waits for that before it lets its user type.
     client.tell(command("NO PARTNER"))?;
     // Bytes that have been read and are not a whole line yet. Each client needs its own.
     let mut kept = Vec::new();
@@ -161,7 +203,8 @@ fn talk(client: &Client, seat: u64, chat: &Chat) -> io::Result<()> {
             Some(answer) => client.tell(answer)?,
             None => break,
         }
-        // A client that could try again and again would find the password one day.
+        // A client that could try again and again would find the password one day. This only slows
+        // the guessing down: the client can connect again.
         if attempt.wrong == MAX_WRONG {
             break;
         }
@@ -171,15 +214,17 @@ fn talk(client: &Client, seat: u64, chat: &Chat) -> io::Result<()> {
 
 /// Does what a client asks for in one line. Returns the answer, or `None` at the end of the visit.
 fn answer(line: &[u8], client: &Client, attempt: &mut Attempt, chat: &Chat) -> Option<String> {
-    let child = |name| child_text(line, name);
+    let document = parse(line);
+    let child = |name| child_text(document.as_ref()?, name);
     let answer = match (child("command").as_deref(), child("message")) {
         (Some("LOGIN"), _) => login(client, child("username").unwrap_or_default(), attempt, chat),
         (Some("PASSWORD"), _) => {
-            let given = child("password").unwrap_or_default();
-            password(client, &given, attempt, chat)
+            let password = child("password").unwrap_or_default();
+            authenticate(client, &password, attempt, chat)
         }
         (Some("PM"), Some(text)) => public(client, &text, chat),
         (Some("DM"), Some(text)) => direct(client, &child("to").unwrap_or_default(), &text, chat),
+        // The clients of seed 002 leave with EX, the others with TERMINATE.
         (Some("EX" | "TERMINATE"), _) => return None,
         (None, Some(text)) => match split_address(&text) {
             Some((to, text)) => direct(client, to, text, chat),
@@ -192,9 +237,12 @@ fn answer(line: &[u8], client: &Client, attempt: &mut Attempt, chat: &Chat) -> O
 
 /// Asks for a password: a new one, or that of the account. Returns the question.
 fn login(client: &Client, name: String, attempt: &mut Attempt, chat: &Chat) -> String {
+    // Even if this LOGIN is refused, the next PASSWORD must not count for the one before it.
+    attempt.name.clear();
     if !is_name(&name) {
         return refusal("bad-name", "a name is 1 to 32 letters, digits, _ . or -");
     }
+    // The lock is released in between. That is safe: only this thread gives this client a name.
     if name_of(client, chat).is_some() {
         return refusal("already-logged-in", "this client has a name already");
     }
@@ -205,7 +253,7 @@ fn login(client: &Client, name: String, attempt: &mut Attempt, chat: &Chat) -> S
 }
 
 /// Gives the client its name, if the password is right. Returns the answer.
-fn password(client: &Client, password: &str, attempt: &mut Attempt, chat: &Chat) -> String {
+fn authenticate(client: &Client, password: &str, attempt: &mut Attempt, chat: &Chat) -> String {
     if attempt.name.is_empty() {
         return refusal("login-first", "send LOGIN before PASSWORD");
     }
@@ -216,18 +264,19 @@ fn password(client: &Client, password: &str, attempt: &mut Attempt, chat: &Chat)
         Ok(Some(name)) => name,
         Ok(None) => {
             attempt.wrong += 1;
-            return refusal("wrong-password", "this is not the password of that name");
+            return refusal("wrong-password", "the password is wrong");
         }
         Err(error) => {
             eprintln!("cannot save an account: {error}");
-            return refusal("not-saved", "the server could not save the account");
+            return refusal("not-saved", "the account could not be saved");
         }
     };
     attempt.name.clear();
     // In this one step, the name passes from the old connection, if there is one, to the new one.
+    // The lock is released at the end of this statement.
     let old = lock(&chat.names).insert(name.clone(), client.clone());
     if let Some(old) = old {
-        let _ = old.queue.try_send(command("TAKEN OVER"));
+        old.try_tell(command("TAKEN OVER"));
         // The old connection's thread is blocked in `read`. This wakes it with the end of the
         // stream. The other direction stays open: the last document is still on its way.
         let _ = old.stream.shutdown(Shutdown::Read);
@@ -238,46 +287,62 @@ fn password(client: &Client, password: &str, attempt: &mut Attempt, chat: &Chat)
 /// Checks the password of an account, or makes the account. Returns the name as it was registered,
 /// or `None` if the password is wrong.
 fn check_password(name: &str, password: &str, chat: &Chat) -> io::Result<Option<String>> {
-    let mut account = lock(&chat.accounts).find(name);
-    if account.is_none() {
+    let argon2 = Argon2::default();
+    // The lock is released at the end of this statement. So another client may register the name
+    // while this thread computes the hash.
+    let is_new = lock(&chat.accounts).find(name).is_none();
+    if is_new {
         // With a salt, equal passwords have different hashes, and a table of hashes is useless.
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(io::Error::other)?;
-        let hash = {
-            let _turn = turn_to_hash(chat);
-            Argon2::default().hash_password_with_salt(password.as_bytes(), &salt)
-        };
+        let hash = in_turn(chat, || {
+            argon2.hash_password_with_salt(password.as_bytes(), &salt)
+        });
         let hash = hash.map_err(io::Error::other)?.to_string();
-        // Another client may have registered the name meanwhile. Then this password must be its.
-        account = lock(&chat.accounts).register(name, &hash)?;
+        if lock(&chat.accounts).register(name, &hash)? {
+            return Ok(Some(name.to_owned()));
+        }
+        // Another client was faster. The password must be the one of that account.
     }
+    let account = lock(&chat.accounts).find(name);
     let Some((name, hash)) = account else {
-        return Ok(Some(name.to_owned()));
+        return Ok(None);
     };
-    let _turn = turn_to_hash(chat);
-    let verdict = Argon2::default().verify_password(password.as_bytes(), hash.as_str());
+    let verdict = in_turn(chat, || {
+        argon2.verify_password(password.as_bytes(), hash.as_str())
+    });
     Ok(verdict.is_ok().then_some(name))
 }
 
-/// Waits until this thread may compute a hash. Its turn ends when the guard goes out of scope.
-fn turn_to_hash(chat: &Chat) -> MutexGuard<'_, ()> {
-    let number = chat.hashes.fetch_add(1, Ordering::Relaxed);
-    lock(&chat.hashing[number % chat.hashing.len()])
+/// Computes a hash, as soon as fewer than `MAX_HASHES` others are being computed.
+fn in_turn<T>(chat: &Chat, compute: impl FnOnce() -> T) -> T {
+    // Neither `send` nor `recv` can fail here: both ends of the channel live as long as `chat`.
+    let _ = chat.hashing.send(());
+    let hash = compute();
+    let _ = lock(&chat.hashed).recv();
+    hash
 }
 
 impl Accounts {
     /// Reads the file in that folder. Each line of it is a name, a space, and a hash with its salt.
     fn open(folder: &str) -> io::Result<Accounts> {
-        let path = Path::new(folder).join("accounts.txt");
-        let mut file = File::options()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)?;
+        let mut options = File::options();
+        options.read(true).append(true).create(true);
+        // Only the user who runs the server may read the hashes.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(Path::new(folder).join("accounts.txt"))?;
+        // A second server in this folder would not know the accounts of the first one. The system
+        // releases this lock when the program ends, even if it is killed.
+        file.try_lock()?;
+        // The file's name is stored in the folder. A new name is on disk after this. (Windows does
+        // not need it.)
+        #[cfg(unix)]
+        File::open(folder)?.sync_all()?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        // The server may have been killed while it wrote the last line. No client was told of that
-        // account. If half a line stayed, the next account would be appended to it.
+        // The server may have been killed while it wrote the last line. That account was never
+        // confirmed with WELCOME. If half a line stayed, the next account would be appended to it.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64)?;
         let mut by_key = HashMap::new();
@@ -294,22 +359,27 @@ impl Accounts {
         self.by_key.get(&key(name)).cloned()
     }
 
-    /// Adds an account and returns `None`, or returns the account that has this name already.
-    fn register(&mut self, name: &str, hash: &str) -> io::Result<Option<(String, String)>> {
-        if let Some(account) = self.find(name) {
-            return Ok(Some(account));
+    /// Adds an account. Returns `false` if there is one with this name already.
+    ///
+    /// The caller holds the lock of the accounts, so LOGIN and PASSWORD of all clients wait for the
+    /// disk meanwhile. Messages do not: they need only `names`.
+    fn register(&mut self, name: &str, hash: &str) -> io::Result<bool> {
+        if self.find(name).is_some() {
+            return Ok(false);
         }
         let end = self.file.metadata()?.len();
         let written = self.file.write_all(format!("{name} {hash}\n").as_bytes());
-        // `write_all` hands the line to the system; `sync_data` waits until it is on disk. WELCOME
-        // comes after it: an account that was confirmed survives a power failure.
+        // After `write_all`, the system has the line, perhaps only in its memory. `sync_data` waits
+        // until the line is on disk. Only then may the client receive WELCOME: an account that was
+        // confirmed survives a power failure.
         if let Err(error) = written.and_then(|()| self.file.sync_data()) {
+            // Removes what was written of the line.
             self.file.set_len(end)?;
             return Err(error);
         }
-        self.by_key
-            .insert(key(name), (name.to_owned(), hash.to_owned()));
-        Ok(None)
+        let account = (name.to_owned(), hash.to_owned());
+        self.by_key.insert(key(name), account);
+        Ok(true)
     }
 }
 
@@ -323,12 +393,13 @@ fn public(client: &Client, text: &str, chat: &Chat) -> String {
     let Some(from) = name_of(client, chat) else {
         return refusal("login-first", "log in before you write");
     };
-    let names = lock(&chat.names);
     let document = relay(&from, "public", text);
     let mut count = 0;
-    for receiver in names.values().filter(|other| !other.is(client)) {
-        let _ = receiver.queue.try_send(document.clone());
-        count += 1;
+    // Locked until the end of the loop.
+    for receiver in lock(&chat.names).values() {
+        if !receiver.is(client) && receiver.try_tell(document.clone()) {
+            count += 1;
+        }
     }
     sent(count)
 }
@@ -338,19 +409,17 @@ fn direct(client: &Client, to: &str, text: &str, chat: &Chat) -> String {
     let Some(from) = name_of(client, chat) else {
         return refusal("login-first", "log in before you write");
     };
-    let account = lock(&chat.accounts).find(to);
+    let message = relay(&from, "direct", text);
     let names = lock(&chat.names);
-    let Some(receiver) = account.and_then(|(name, _)| names.get(&name)) else {
-        return refusal("no-such-user", "no client has this name");
-    };
-    // `send` would wait until the receiver reads, with the lock held: all other threads would wait,
-    // too. If the queue is full, `try_send` drops the message. A client that does not read loses
-    // messages, and delays no other client.
-    let _ = receiver.queue.try_send(relay(&from, "direct", text));
-    sent(1)
+    let receiver = names.iter().find(|(name, _)| key(name) == key(to));
+    match receiver {
+        Some((_, receiver)) if receiver.try_tell(message) => sent(1),
+        _ => refusal("no-such-user", "no client with this name reads messages"),
+    }
 }
 
-/// The name of a client, if it has logged in. The table is the only place that knows it.
+/// The name of a client, if it has logged in. The table is the only place that knows it. (To search
+/// the whole table is slow if there are many clients. A second copy of the name could be wrong.)
 fn name_of(client: &Client, chat: &Chat) -> Option<String> {
     let names = lock(&chat.names);
     let (name, _) = names.iter().find(|(_, other)| other.is(client))?;
@@ -368,20 +437,26 @@ fn split_address(text: &str) -> Option<(&str, &str)> {
     text.strip_prefix('%')?.split_once('%')
 }
 
-/// The text of the element `name` in a client's document. `None` if the line is no document, too.
+/// The document in a line, or `None` if there is none.
 ///
 /// A parser knows both kinds of quotes, entities and CDATA. A search for "<message>" does not.
-fn child_text(line: &[u8], name: &str) -> Option<String> {
-    let document = Document::parse(str::from_utf8(line).ok()?).ok()?;
-    let root = document.root_element();
-    let child = root.children().find(|child| child.has_tag_name(name))?;
-    // Only a comment or another element inside it makes several parts of a text.
+fn parse(line: &[u8]) -> Option<Document<'_>> {
+    Document::parse(str::from_utf8(line).ok()?).ok()
+}
+
+/// The text of the element `name` in a document.
+fn child_text(document: &Document, name: &str) -> Option<String> {
+    let mut children = document.root_element().children();
+    let child = children.find(|child| child.has_tag_name(name))?;
+    // A comment inside divides a text into parts. `text()` alone would return its words, too.
     let parts = child.children().filter(|part| part.is_text());
     Some(parts.filter_map(|part| part.text()).collect())
 }
 
-/// Text as it may stand in a document. A raw line feed would end the document, and the client could
-/// write the next one in the server's name.
+/// Text as it may stand in a document.
+///
+/// A client can put a line feed into its text, by writing `&#10;`. As a raw line feed it would end
+/// the document early, and the rest of the text would look like a document of the server.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;") // The first one, or it would change the `&` of the others.
         .replace('<', "&lt;")
@@ -413,13 +488,22 @@ fn command(word: &str) -> String {
     format!("<SERVER><command>{word}</command></SERVER>")
 }
 
-/// Locks a mutex, even if a thread has panicked while it held the lock: the others go on.
+/// Locks a mutex until the guard that this returns is dropped: at the end of the scope if it has a
+/// name, at the end of the statement if it has none.
+///
+/// If a thread panics while it holds a lock, `lock` returns an error with the guard in it, so that
+/// no other thread uses half-changed data unawares. No line here changes a table in two steps that
+/// could panic in between, so `into_inner` takes the guard out of the error, and the server goes
+/// on.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads until `kept` holds a whole line, and takes it out. `None` is the end of the stream.
+///
+/// (`read` wants a `&mut` of what it reads from. That is the `&TcpStream` here, hence the `mut`.)
 fn next_line(mut stream: &TcpStream, kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    // A longer buffer would save calls of `read` for long lines; most lines are short.
     let mut bytes = [0; 4096];
     loop {
         // Before reading: one read may have brought several lines.
@@ -427,31 +511,37 @@ fn next_line(mut stream: &TcpStream, kept: &mut Vec<u8>) -> io::Result<Option<Ve
         if line.is_some() {
             return Ok(line);
         }
-        // Blocks until at least one byte is there. How many come at once means nothing.
+        // Blocks until at least one byte has arrived. How many arrive together means nothing.
         match stream.read(&mut bytes)? {
             0 if kept.is_empty() => return Ok(None),
-            // The client has finished sending: what is left is a line, too.
+            // The client has finished sending, and its last line has no line feed. With one, it is
+            // a whole line, which the next turn of the loop takes. After that, `kept` is empty.
             0 => kept.push(b'\n'),
             count => kept.extend_from_slice(&bytes[..count]),
         }
     }
 }
 
-/// Takes the first line out of `kept`, if it is whole: without its line feed and a `\r` before it.
+/// Takes the first line out of `kept`, if it is whole. The line feed is removed, and so is a `\r`
+/// before it: programs on Windows end a line with both.
 ///
-/// The limit also applies to a line that is not whole yet. Otherwise a client that never sends a
-/// line feed could fill the server's memory.
+/// The limit also applies to an incomplete line. Otherwise a client that never sends a line feed
+/// could fill the server's memory.
 fn take_line(kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     let end = kept.iter().position(|byte| *byte == b'\n');
     let line = &kept[..end.unwrap_or(kept.len())];
+    // A copy, because the original is removed from `kept` below.
     let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
     if line.len() > MAX_LINE {
+        // This ends the visit without an answer. The client is still sending and does not read, and
+        // when a connection is closed with unread bytes, its system may drop an answer anyway.
         return Err(io::Error::other("a line is too long"));
     }
     let Some(end) = end else {
         return Ok(None);
     };
-    // What stands behind the line feed stays: it begins the next line.
+    // Removes the line and its line feed. What follows stays: it begins the next line. (`drain`
+    // also returns the removed bytes. It removes them even if they are not used.)
     kept.drain(..=end);
     Ok(Some(line))
 }
@@ -476,11 +566,15 @@ mod tests {
         let open = || Accounts::open(folder.to_str().unwrap()).unwrap();
         let mut accounts = open();
         assert_eq!(accounts.find("alice"), None);
-        assert_eq!(accounts.register("Alice", "hash").unwrap(), None);
+        assert!(accounts.register("Alice", "hash").unwrap());
         accounts.file.write_all(b"bob $argon2id$v=19$m=19").unwrap();
+        // A second server gets no access.
+        assert!(Accounts::open(folder.to_str().unwrap()).is_err());
+        drop(accounts);
         let mut accounts = open();
         assert_eq!(accounts.find("bob"), None);
-        assert_eq!(accounts.register("bob", "another").unwrap(), None);
+        assert!(accounts.register("bob", "another").unwrap());
+        drop(accounts);
         for (name, registered, hash) in [("alice", "Alice", "hash"), ("BOB", "bob", "another")] {
             let account = Some((registered.to_owned(), hash.to_owned()));
             assert_eq!(open().find(name), account);
@@ -493,8 +587,9 @@ mod tests {
         let folder = env::temp_dir().join(format!("portal-rung-5-second-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let mut accounts = Accounts::open(folder.to_str().unwrap()).unwrap();
-        assert_eq!(accounts.register("alice", "first").unwrap(), None);
-        let (name, hash) = accounts.register("ALICE", "second").unwrap().unwrap();
+        assert!(accounts.register("alice", "first").unwrap());
+        assert!(!accounts.register("ALICE", "second").unwrap());
+        let (name, hash) = accounts.find("ALICE").unwrap();
         assert_eq!((name.as_str(), hash.as_str()), ("alice", "first"));
         std::fs::remove_dir_all(&folder).unwrap();
     }
