@@ -455,10 +455,12 @@ impl Server {
         #[cfg(feature = "journal")]
         let file = open_journal(settings, &events);
         #[cfg(feature = "journal")]
-        let kept = file.clone().map(|file| file as Arc<dyn Journal>);
+        let journal: Arc<dyn Journal> = match &file {
+            Some(file) => Arc::clone(file) as _,
+            None => Arc::new(MemoryJournal::default()),
+        };
         #[cfg(not(feature = "journal"))]
-        let kept: Option<Arc<dyn Journal>> = None;
-        let journal = kept.unwrap_or_else(|| Arc::new(MemoryJournal::default()));
+        let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
         let history = Arc::new(History::new(journal, accounts.is_some()));
         let state = Arc::new_cyclic(|state: &Weak<ServerState>| {
             let state = state.clone();
