@@ -265,6 +265,7 @@ fn in_shell(path: &Path) -> String {
 }
 
 #[cfg(all(test, unix))]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
