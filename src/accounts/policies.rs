@@ -97,7 +97,7 @@ pub struct SharedPolicies {
     /// Locked by the thread that changes a rule.
     disk: Mutex<Disk>,
     /// A leaf lock, never held during disk access.
-    state: Mutex<State>,
+    state: Mutex<PolicyState>,
     /// Whether any user is muted, so that messages need no lock if not.
     has_mutes: AtomicBool,
     /// Whether any address may be refused.
@@ -117,8 +117,8 @@ struct Disk {
 }
 
 #[derive(Default)]
-struct State {
-    rules: Rules,
+struct PolicyState {
+    rules: PolicyRules,
     removed: Vec<Removed>,
 }
 
@@ -132,7 +132,7 @@ struct Removed {
 
 /// The rules that are in force.
 #[derive(Clone, Default)]
-struct Rules {
+struct PolicyRules {
     networks: Vec<(Network, Active)>,
     names: HashMap<String, (Name, Active)>,
     mutes: HashMap<String, (Name, Active)>,
@@ -190,7 +190,7 @@ pub struct ListedRule {
     pub reason: String,
 }
 
-impl Rules {
+impl PolicyRules {
     fn apply(&mut self, line: PolicyLine, until: impl Fn(&Term) -> Option<Tick>) {
         let active = |term: Term| Active {
             until: until(&term),
@@ -321,7 +321,7 @@ impl SharedPolicies {
             self.events.emit_failure("protect the policies file", text);
         }
         let bytes = without_mark(&bytes).map_err(|fault| failed(fault.into()))?;
-        let mut rules = Rules::default();
+        let mut rules = PolicyRules::default();
         for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1..) {
             match PolicyLine::read(line) {
                 Ok(None) => {}
@@ -369,7 +369,7 @@ impl SharedPolicies {
     }
 
     /// Updates the flags that spare most callers the lock.
-    fn note(&self, state: &State) {
+    fn note(&self, state: &PolicyState) {
         let has_mutes = !state.rules.mutes.is_empty();
         let has_addresses = !state.rules.networks.is_empty()
             || state.removed.iter().any(|removed| removed.name.is_none());
@@ -384,7 +384,7 @@ impl SharedPolicies {
         line: PolicyLine,
         duration: Option<Duration>,
         now: Tick,
-        check: impl FnOnce(&Rules) -> Result<(), PolicyError>,
+        check: impl FnOnce(&PolicyRules) -> Result<(), PolicyError>,
     ) -> Result<(), PolicyError> {
         let mut disk = self.disk.lock();
         let is_elsewhere = disk.file.as_ref().map_or(Ok(true), DiskFile::is_elsewhere);
@@ -691,7 +691,7 @@ impl SharedPolicies {
     /// Returns the refusal of a client that was removed less than a minute ago.
     fn still_removed(
         &self,
-        state: &State,
+        state: &PolicyState,
         name: Option<&Name>,
         address: IpAddr,
         now: Tick,

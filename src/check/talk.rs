@@ -28,7 +28,7 @@ const MOMENT: Duration = Duration::from_millis(150);
 const FULL: Duration = Duration::from_secs(1);
 
 /// The result of waiting for a line.
-enum Received {
+enum Reply {
     Line(Vec<u8>),
     /// The end of the connection, and the bytes before it that had no line feed.
     End(Vec<u8>),
@@ -253,9 +253,9 @@ impl Talk {
     pub(super) fn line(&mut self, expected: &str) -> Result<(), Failure> {
         let expected = [expected.as_bytes(), b"\n"].concat();
         match self.next(self.patience) {
-            Received::Line(line) if line == expected => Ok(()),
-            Received::Line(line) if line == b"\n" => Err(self
-                .mismatch(shown(&expected), Received::Line(line))
+            Reply::Line(line) if line == expected => Ok(()),
+            Reply::Line(line) if line == b"\n" => Err(self
+                .mismatch(shown(&expected), Reply::Line(line))
                 .idea("A reply had an extra line feed. Does the text that you read still include the line feed that ended the line?")),
             received => Err(self.mismatch(shown(&expected), received)),
         }
@@ -268,9 +268,9 @@ impl Talk {
     pub(super) fn nothing_more(&mut self) -> Result<(), Failure> {
         match self.next(slowed(MOMENT)) {
             // A connection that ends too early is the subject of other checks.
-            Received::Nothing(rest) | Received::End(rest) if rest.is_empty() => Ok(()),
-            Received::Line(line) if line == b"\n" => Err(self
-                .mismatch("nothing more", Received::Line(line))
+            Reply::Nothing(rest) | Reply::End(rest) if rest.is_empty() => Ok(()),
+            Reply::Line(line) if line == b"\n" => Err(self
+                .mismatch("nothing more", Reply::Line(line))
                 .idea("A reply had an extra line feed. Does the text that you read still include the line feed that ended the line?")),
             received => Err(self.mismatch("nothing more", received)),
         }
@@ -285,7 +285,7 @@ impl Talk {
     /// Expects the connection's end, with nothing before it.
     pub(super) fn end(&mut self) -> Result<(), Failure> {
         match self.next(self.patience) {
-            Received::End(rest) if rest.is_empty() => Ok(()),
+            Reply::End(rest) if rest.is_empty() => Ok(()),
             received => Err(self.mismatch("the end of the connection", received)),
         }
     }
@@ -310,7 +310,7 @@ impl Talk {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let line = match self.next(left) {
-                Received::Line(line) => line,
+                Reply::Line(line) => line,
                 received => {
                     let mut failure = self.mismatch(expected, received);
                     if !others.is_empty() {
@@ -371,19 +371,19 @@ impl Talk {
         Failure::expected(expected).sent(if last.is_empty() { &self.sent } else { &last })
     }
 
-    fn mismatch(&self, expected: impl Display, received: Received) -> Failure {
+    fn mismatch(&self, expected: impl Display, received: Reply) -> Failure {
         let symptom = match &received {
-            Received::Line(_) => Symptom::Different,
-            Received::End(_) => Symptom::Closed,
-            Received::Nothing(_) => Symptom::Silence,
+            Reply::Line(_) => Symptom::Different,
+            Reply::End(_) => Symptom::Closed,
+            Reply::Nothing(_) => Symptom::Silence,
         };
         let received = match received {
-            Received::Line(line) => shown(&line),
-            Received::End(rest) if rest.is_empty() => "the end of the connection".to_owned(),
-            Received::End(rest) => {
+            Reply::Line(line) => shown(&line),
+            Reply::End(rest) if rest.is_empty() => "the end of the connection".to_owned(),
+            Reply::End(rest) => {
                 format!("{} and the end of the connection", shown(&rest))
             }
-            Received::Nothing(rest) => {
+            Reply::Nothing(rest) => {
                 let waited = self.patience.as_secs();
                 match rest.is_empty() {
                     true => format!("nothing, for {waited} s"),
@@ -396,17 +396,17 @@ impl Talk {
             .symptom(symptom)
     }
 
-    fn ended(&mut self) -> Received {
+    fn ended(&mut self) -> Reply {
         self.has_ended = true;
-        Received::End(std::mem::take(&mut self.kept))
+        Reply::End(std::mem::take(&mut self.kept))
     }
 
     /// Waits for the next line until `within` has passed.
-    fn next(&mut self, within: Duration) -> Received {
+    fn next(&mut self, within: Duration) -> Reply {
         let until = Instant::now() + within;
         loop {
             if let Some(end) = self.kept.iter().position(|byte| *byte == b'\n') {
-                return Received::Line(self.kept.drain(..=end).collect());
+                return Reply::Line(self.kept.drain(..=end).collect());
             }
             let left = until.saturating_duration_since(Instant::now());
             // A timeout of zero is an error.
@@ -424,14 +424,14 @@ impl Talk {
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
                 {
                     // The rest of the line may still arrive.
-                    return Received::Nothing(self.kept.clone());
+                    return Reply::Nothing(self.kept.clone());
                 }
                 // A server that closes a socket with unread data resets the connection. That counts
                 // as closed.
                 Err(_) => return self.ended(),
             }
             if self.kept.len() > limits::MAX_SERVER_FRAME {
-                return Received::Line(std::mem::take(&mut self.kept));
+                return Reply::Line(std::mem::take(&mut self.kept));
             }
         }
     }

@@ -270,18 +270,18 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 
-    struct Folder(PathBuf);
+    struct TestFolder(PathBuf);
 
-    impl Drop for Folder {
+    impl Drop for TestFolder {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
         }
     }
 
-    impl Folder {
-        fn new(name: &str) -> Folder {
+    impl TestFolder {
+        fn new(name: &str) -> TestFolder {
             let name = format!("portal-chat-private-{name}-{}", std::process::id());
-            let folder = Folder(std::env::temp_dir().join(name));
+            let folder = TestFolder(std::env::temp_dir().join(name));
             std::fs::create_dir_all(&folder.0).unwrap();
             folder
         }
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn the_permissions_of_other_users_are_refused_with_the_command_that_removes_them() {
-        let folder = Folder::new("modes");
+        let folder = TestFolder::new("modes");
         for (mode, privacy, command) in [
             (0o600, Privacy::Secret, None),
             (0o400, Privacy::Secret, None),
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_link_is_followed_only_to_secrets_that_the_program_does_not_write() {
-        let folder = Folder::new("links");
+        let folder = TestFolder::new("links");
         let file = folder.file("file", 0o600);
         let link = folder.0.join("a 'link'");
         symlink("file", &link).unwrap();
@@ -408,7 +408,7 @@ mod tests {
             );
             return;
         }
-        let folder = Folder::new("owners");
+        let folder = TestFolder::new("owners");
         let (ours, theirs) = (folder.file("ours", 0o600), folder.file("theirs", 0o600));
         chown(&theirs, Some(OTHER), None).unwrap();
         for privacy in ALL {

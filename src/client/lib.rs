@@ -27,7 +27,7 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use options::{ClientCommand, parse};
+use options::{ClientAction, parse};
 
 /// The program's exit status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,13 +47,13 @@ enum ExitStatus {
 /// Runs the client. `arguments` do not include the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match parse(arguments) {
-        Ok(ClientCommand::Chat(options)) => match app::chat(&options) {
+        Ok(ClientAction::Chat(options)) => match app::chat(&options) {
             ExitStatus::Left => ExitCode::SUCCESS,
             ExitStatus::Lost | ExitStatus::Refused => ExitCode::from(1),
             ExitStatus::BadInput => ExitCode::from(2),
             ExitStatus::Full => ExitCode::from(3),
         },
-        Ok(ClientCommand::Echo(echo)) => echo.run(),
+        Ok(ClientAction::Echo(echo)) => echo.run(),
         Err(end) => end,
     }
 }

@@ -17,7 +17,7 @@ use super::trace::TraceOut;
 use portal_cli::command_line::{
     About, bad_file, bad_value, join_value, read, refuse, revision, sentence_of,
 };
-use portal_cli::terminal::{History, is_interactive};
+use portal_cli::terminal::{LineHistory, is_interactive};
 use portal_cli::text_file::{self, Fault};
 use portal_net::limits;
 use portal_net::{Connector, Tap};
@@ -176,7 +176,7 @@ pub(super) struct Options {
     /// Set if the operations of seed 002, alone on a line, are commands in piped input, too.
     pub(super) commands: bool,
     /// The lines from earlier runs, for a user at a terminal.
-    pub(super) history: Option<History>,
+    pub(super) history: Option<LineHistory>,
     /// The connector for all connections.
     pub(super) dial: Connector,
     /// `None` means no TLS.
@@ -187,7 +187,7 @@ pub(super) struct Options {
 
 /// The action that the command line requests.
 #[derive(Debug)]
-pub(super) enum ClientCommand {
+pub(super) enum ClientAction {
     Chat(Box<Options>),
     /// The lessons' client.
     Echo(portal_lesson::EchoClient),
@@ -203,7 +203,7 @@ impl Options {
 /// Parses the command line (without the program's name). `Err` means that the program must exit.
 pub(super) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
-) -> Result<ClientCommand, ExitCode> {
+) -> Result<ClientAction, ExitCode> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let read = read(words(&[], &arguments), &MANUAL, |read: &ClientArguments| {
         &read.about
@@ -230,12 +230,9 @@ fn words(settings: &[OsString], arguments: &[OsString]) -> Vec<OsString> {
     words
 }
 
-fn command(
-    mut read: ClientArguments,
-    arguments: &[OsString],
-) -> Result<ClientCommand, clap::Error> {
+fn command(mut read: ClientArguments, arguments: &[OsString]) -> Result<ClientAction, clap::Error> {
     if let Some(ClientSubcommand::Echo(echo)) = read.other {
-        return Ok(ClientCommand::Echo(echo));
+        return Ok(ClientAction::Echo(echo));
     }
     let (config, save_wanted) = (read.config.clone(), read.save);
     let file = config.clone().or_else(config::settings_file);
@@ -266,13 +263,13 @@ fn command(
         };
     }
     if is_interactive() {
-        let history = config::history_file().map(History::read).transpose();
+        let history = config::history_file().map(LineHistory::read).transpose();
         options.history = history.map_err(bad_file)?;
     }
     if save_wanted {
         save(&options, file, arguments)?;
     }
-    Ok(ClientCommand::Chat(Box::new(options)))
+    Ok(ClientAction::Chat(Box::new(options)))
 }
 
 /// Parses the command line, preceded by the settings in `text`, which is the text of `file`.

@@ -136,20 +136,20 @@ impl Range {
     }
 
     /// Makes a page of messages that are between the bounds, in order.
-    pub fn page(&self, mut entries: Vec<HistoryEntry>) -> Page {
+    pub fn page(&self, mut entries: Vec<HistoryEntry>) -> HistoryPage {
         let surplus = entries.len().saturating_sub(self.most);
         match self.after {
             Some(_) => entries.truncate(self.most),
             None => drop(entries.drain(..surplus)),
         }
         let more = surplus > 0;
-        Page { entries, more }
+        HistoryPage { entries, more }
     }
 }
 
 /// Messages of a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
+pub struct HistoryPage {
     /// The messages, oldest first.
     pub entries: Vec<HistoryEntry>,
     /// There are more messages between the bounds: newer ones if the range begins after an id,
@@ -157,10 +157,10 @@ pub struct Page {
     pub more: bool,
 }
 
-impl Page {
+impl HistoryPage {
     /// Drops the messages that a reply of at most `bytes` bytes has no space for: the last ones if
     /// the range begins after an id, otherwise the first ones.
-    pub(crate) fn within(mut self, bytes: usize, scope: &Scope<'_>, range: Range) -> Page {
+    pub(crate) fn within(mut self, bytes: usize, scope: &Scope<'_>, range: Range) -> HistoryPage {
         let mut left = bytes;
         let mut fits = |entry: &&HistoryEntry| {
             let taken = left.checked_sub(entry.written_bytes(scope));
@@ -216,7 +216,7 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// [`Unreadable`].
-    fn page(&self, conversation: &Conversation, range: Range) -> Result<Page, Unreadable>;
+    fn page(&self, conversation: &Conversation, range: Range) -> Result<HistoryPage, Unreadable>;
 
     /// Keeps a room's topic and the name of the user who set it; an empty topic removes it.
     fn set_topic(&self, room: &Name, topic: &str, username: &str) {

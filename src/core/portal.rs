@@ -24,7 +24,7 @@ use portal_net::{Datagrams, Listener, Port, Stream, host_of};
 use portal_wire::{ServerDoc, server_datagram};
 
 /// The portal's answer to a caller.
-pub enum Answer {
+pub enum PortalReply {
     /// A seat is reserved.
     Ticket(Ticket),
     /// There is no free seat.
@@ -70,8 +70,10 @@ impl Portal {
                     let document = self.as_document(&answer);
                     let document = self.accept_loop.transport.last_word(&document);
                     match answer {
-                        Answer::Full | Answer::Banned(_) => stream.send_and_close(&document),
-                        Answer::Ticket(ticket) => {
+                        PortalReply::Full | PortalReply::Banned(_) => {
+                            stream.send_and_close(&document)
+                        }
+                        PortalReply::Ticket(ticket) => {
                             let _ = stream.send_now(&document);
                             let _ = stream.shutdown(Shutdown::Write);
                             answered.add(ticket, stream);
@@ -118,7 +120,7 @@ impl Portal {
                 self.panics.fail_point("portal-udp");
                 let answer = match answer {
                     // The original programs know no other refusal.
-                    Answer::Banned(_) if self.takes_short_datagrams => Answer::Full,
+                    PortalReply::Banned(_) if self.takes_short_datagrams => PortalReply::Full,
                     answer => answer,
                 };
                 let answer = datagram_for(&answer);
@@ -135,7 +137,7 @@ impl Portal {
         peer: SocketAddr,
         asked: &mut AskedBefore,
         courtesy: &mut UdpReplyLimit,
-    ) -> Option<Answer> {
+    ) -> Option<PortalReply> {
         let now = self.clock.now();
         let mut allows = |answer| courtesy.allows(peer.ip(), answer, now);
         let before = asked.seats.get(&peer);
@@ -147,7 +149,7 @@ impl Portal {
                 port: ticket.port,
                 asker: peer,
             });
-            return Some(Answer::Ticket(ticket));
+            return Some(PortalReply::Ticket(ticket));
         }
         let host = host_of(peer.ip());
         let of_host = asked
@@ -163,24 +165,24 @@ impl Portal {
         }
         let answer = self.answer(Asker::by_datagram(peer), peer);
         match &answer {
-            Answer::Ticket(ticket) => {
+            PortalReply::Ticket(ticket) => {
                 let mut seats = self.seats.all().iter();
                 if let Some(seat) = seats.find(|seat| seat.port == ticket.port) {
                     asked.remember(peer, seat.number);
                 }
             }
-            Answer::Full | Answer::Banned(_) if !allows(UdpReply::Full) => return None,
-            Answer::Full | Answer::Banned(_) => {}
+            PortalReply::Full | PortalReply::Banned(_) if !allows(UdpReply::Full) => return None,
+            PortalReply::Full | PortalReply::Banned(_) => {}
         }
         Some(answer)
     }
 
     /// Reserves a seat for `asker`, or emits an event with the reason why not.
-    pub fn answer(&self, asker: Asker, peer: SocketAddr) -> Answer {
+    pub fn answer(&self, asker: Asker, peer: SocketAddr) -> PortalReply {
         let events = &self.accept_loop.events;
         let now = self.clock.now();
         if let Some(refusal) = self.accept_loop.refuse_banned(peer, now) {
-            return Answer::Banned(refusal);
+            return PortalReply::Banned(refusal);
         }
         let reply = |ticket: &Ticket| {
             events.emit(|| ChatEvent::Ticket {
@@ -198,15 +200,15 @@ impl Portal {
         if ticket.is_none() {
             events.emit(|| ChatEvent::Full { asker: peer });
         }
-        ticket.map_or(Answer::Full, Answer::Ticket)
+        ticket.map_or(PortalReply::Full, PortalReply::Ticket)
     }
 
     /// The document for an answer.
-    pub fn as_document<'t>(&self, answer: &'t Answer) -> ServerDoc<'t> {
+    pub fn as_document<'t>(&self, answer: &'t PortalReply) -> ServerDoc<'t> {
         match answer {
-            Answer::Ticket(ticket) => as_ticket(ticket),
-            Answer::Full => self.accept_loop.full(),
-            Answer::Banned(refusal) => refusal.doc(),
+            PortalReply::Ticket(ticket) => as_ticket(ticket),
+            PortalReply::Full => self.accept_loop.full(),
+            PortalReply::Banned(refusal) => refusal.doc(),
         }
     }
 
@@ -233,11 +235,11 @@ fn is_this_portal(peer: SocketAddr, here: SocketAddr) -> bool {
 
 /// The datagram for an answer. It never redirects to another server, because the sender's address
 /// may be forged, and is never longer than a ticket, so that nobody can be flooded with it.
-fn datagram_for(answer: &Answer) -> Vec<u8> {
+fn datagram_for(answer: &PortalReply) -> Vec<u8> {
     match answer {
-        Answer::Ticket(ticket) => server_datagram(&as_ticket(ticket)),
-        Answer::Full => server_datagram(&ServerDoc::Full),
-        Answer::Banned(refusal) => {
+        PortalReply::Ticket(ticket) => server_datagram(&as_ticket(ticket)),
+        PortalReply::Full => server_datagram(&ServerDoc::Full),
+        PortalReply::Banned(refusal) => {
             let mut refusal = refusal.clone();
             let mut datagram = server_datagram(&refusal.doc());
             while datagram.len() > longest_answer() && refusal.sentence.pop().is_some() {

@@ -8,7 +8,7 @@ use portal_core::journal::{Conversation, HistoryEntry};
 use portal_wire::{Name, printable, time};
 use rusqlite::params;
 
-use crate::store::{Reader, StoreError, entry, integer, name_of};
+use crate::store::{JournalReader, StoreError, entry, integer, name_of};
 
 /// The messages to export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Exporter {
     /// # Errors
     /// [`ExportError`] if it does not exist or is not a journal that this version reads.
     pub fn open(file: &Path) -> Result<Exporter, ExportError> {
-        let connection = Reader::open(file).and_then(Reader::checked);
+        let connection = JournalReader::open(file).and_then(JournalReader::checked);
         let connection = connection.map_err(|error| failed(file, &error))?;
         let file = file.to_owned();
         Ok(Exporter { connection, file })
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::queue::Item;
     use crate::store::Store;
-    use crate::test_support::Folder;
+    use crate::test_support::JournalFolder;
     use portal_core::journal::Stamp;
 
     fn item(conversation: &Conversation, id: u64, to: Option<&str>, text: &str, me: bool) -> Item {
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn messages_are_selected_and_shown_without_control_characters() {
-        let folder = Folder::new("export");
+        let folder = JournalFolder::new("export");
         let lobby = Name::new("Lobby").unwrap();
         let bob = Name::new("bob").unwrap();
         let direct = Conversation::direct(&bob, &Name::new("alice").unwrap());
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cant_be_exported_is_named_with_the_reason() {
-        let folder = Folder::new("export-none");
+        let folder = JournalFolder::new("export-none");
         let error = Exporter::open(&folder.file())
             .map(drop)
             .unwrap_err()

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use portal_core::event::Events;
 use portal_core::journal::{
-    Conversation, HistoryEntry, Journal, MemoryJournal, Page, Range, RoomRecord, Unreadable,
+    Conversation, HistoryEntry, HistoryPage, Journal, MemoryJournal, Range, RoomRecord, Unreadable,
 };
 use portal_net::lock::Mutex;
 use portal_net::threads;
@@ -16,7 +16,7 @@ use portal_wire::Name;
 
 use crate::limits;
 use crate::queue::{Item, Queue};
-use crate::store::{Reader, Store, StoreError};
+use crate::store::{JournalReader, Store, StoreError};
 use crate::writer::{self, Writer};
 
 /// The operator's choices.
@@ -46,7 +46,7 @@ impl JournalSettings {
 
 /// State that the thread `journal` shares with the sessions' threads. Each field has its own lock,
 /// and each of these is a leaf lock.
-pub(crate) struct Shared {
+pub(crate) struct JournalState {
     pub(crate) settings: JournalSettings,
     pub(crate) events: Events,
     pub(crate) queue: Queue,
@@ -63,7 +63,7 @@ struct ReaderPool {
     is_open: bool,
     /// The number of the file: a connection to a renamed file is not used again.
     generation: u64,
-    idle: Vec<Reader>,
+    idle: Vec<JournalReader>,
 }
 
 impl Readers {
@@ -81,7 +81,7 @@ impl Readers {
     fn with<T>(
         &self,
         file: &std::path::Path,
-        read: impl FnOnce(&Reader) -> Result<T, StoreError>,
+        read: impl FnOnce(&JournalReader) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         let (generation, idle) = {
             let mut pool = self.0.lock();
@@ -92,7 +92,7 @@ impl Readers {
         };
         let reader = match idle {
             Some(reader) => reader,
-            None => Reader::open(file)?,
+            None => JournalReader::open(file)?,
         };
         let result = read(&reader)?;
         let mut pool = self.0.lock();
@@ -113,7 +113,7 @@ impl Readers {
 /// Keeps messages and topics in a file, and the last lines of each conversation in memory, for the
 /// time in which the file can't be used.
 pub struct FileJournal {
-    shared: Arc<Shared>,
+    shared: Arc<JournalState>,
     memory: MemoryJournal,
     last_id: u64,
     /// The writer until its thread starts.
@@ -133,7 +133,7 @@ impl FileJournal {
         events: &Events,
         rows: usize,
     ) -> FileJournal {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(JournalState {
             settings: settings.clone(),
             events: events.clone(),
             queue: Queue::new(rows),
@@ -168,7 +168,7 @@ impl FileJournal {
 
     fn read<T>(
         &self,
-        read: impl FnOnce(&Reader) -> Result<T, StoreError>,
+        read: impl FnOnce(&JournalReader) -> Result<T, StoreError>,
     ) -> Result<Option<T>, Unreadable> {
         let result = self.shared.readers.with(&self.shared.settings.file, read);
         result.map_err(|error| {
@@ -201,7 +201,7 @@ impl Journal for FileJournal {
         self.memory.append(conversation, entries);
     }
 
-    fn page(&self, conversation: &Conversation, range: Range) -> Result<Page, Unreadable> {
+    fn page(&self, conversation: &Conversation, range: Range) -> Result<HistoryPage, Unreadable> {
         // In this order, because a message moves from the queue to the file.
         let mut entries = self.memory.entries(conversation, range);
         entries.extend(self.shared.queue.pending(conversation, &range));
@@ -259,7 +259,7 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::queue::tests::message;
-    use crate::test_support::{Folder, events, so_far};
+    use crate::test_support::{JournalFolder, events, so_far};
     use portal_core::event::{Event, EventQueue};
 
     fn ids(journal: &FileJournal, conversation: &Conversation, range: Range) -> Vec<u64> {
@@ -292,7 +292,7 @@ mod tests {
         }
     }
 
-    fn open(folder: &Folder) -> (FileJournal, EventQueue) {
+    fn open(folder: &JournalFolder) -> (FileJournal, EventQueue) {
         let (events, queue) = events();
         let settings = settings(folder.file());
         (FileJournal::open(&settings, &events), queue)
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn messages_and_topics_are_there_after_a_restart() {
-        let folder = Folder::new("restart");
+        let folder = JournalFolder::new("restart");
         let (journal, _) = open(&folder);
         let room = Conversation::room(&lobby());
         for id in 1..=500 {
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn direct_messages_stay_in_memory_if_the_operator_wants_that() {
-        let folder = Folder::new("direct");
+        let folder = JournalFolder::new("direct");
         let settings = JournalSettings {
             direct: false,
             ..settings(folder.file())
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn messages_that_find_the_queue_full_are_counted_and_the_last_ones_are_in_memory() {
-        let folder = Folder::new("full");
+        let folder = JournalFolder::new("full");
         let (events, queue) = events();
         let settings = settings(folder.file());
         let journal = FileJournal::with_rows(&settings, &events, 3);
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_damaged_file_is_set_aside_and_reported_and_nothing_new_is_lost() {
-        let folder = Folder::new("damaged");
+        let folder = JournalFolder::new("damaged");
         let content = b"not a database, but something that must not be lost".repeat(100);
         std::fs::write(folder.file(), &content).unwrap();
         let (journal, queue) = open(&folder);
@@ -400,7 +400,7 @@ mod tests {
     /// A page in the middle of the file is overwritten, which is found out only when it is read.
     #[test]
     fn a_reader_that_meets_a_corrupted_page_has_the_file_set_aside() {
-        let folder = Folder::new("page");
+        let folder = JournalFolder::new("page");
         let (journal, _) = open(&folder);
         for id in 1..=5_000 {
             append(&journal, &Conversation::Public, id);
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_file_of_a_newer_version_is_left_alone_and_the_server_goes_on_in_memory() {
-        let folder = Folder::new("newer");
+        let folder = JournalFolder::new("newer");
         let (journal, _) = open(&folder);
         append(&journal, &Conversation::Public, 1);
         finish(&journal);
@@ -456,7 +456,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cant_be_made_is_reported_and_the_messages_are_counted() {
-        let folder = Folder::new("nowhere");
+        let folder = JournalFolder::new("nowhere");
         let (events, queue) = events();
         let settings = settings(folder.path("nowhere/journal.db"));
         let journal = FileJournal::open(&settings, &events);
@@ -471,7 +471,7 @@ mod tests {
     /// The folder appears while the server runs, as a disk that is mounted late.
     #[test]
     fn messages_wait_until_the_file_can_be_made() {
-        let folder = Folder::new("late");
+        let folder = JournalFolder::new("late");
         let (events, queue) = events();
         let settings = settings(folder.path("late/journal.db"));
         let journal = FileJournal::open(&settings, &events);
@@ -488,7 +488,7 @@ mod tests {
     /// SQLite refuses to grow the file beyond that number of pages, as on a full disk.
     #[test]
     fn a_full_disk_is_reported_and_what_was_committed_is_still_there() {
-        let folder = Folder::new("disk");
+        let folder = JournalFolder::new("disk");
         let (journal, queue) = open(&folder);
         append(&journal, &Conversation::Public, 1);
         let mut writer = journal.writer.lock().take().unwrap();

@@ -411,19 +411,19 @@ fn number_of(transaction: &Transaction<'_>, conversation: &Conversation) -> Resu
 }
 
 /// A reader's connection.
-pub(crate) struct Reader {
+pub(crate) struct JournalReader {
     connection: Connection,
 }
 
-impl Reader {
-    pub(crate) fn open(path: &Path) -> Result<Reader> {
+impl JournalReader {
+    pub(crate) fn open(path: &Path) -> Result<JournalReader> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(limits::BUSY)?;
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
-        Ok(Reader { connection })
+        Ok(JournalReader { connection })
     }
 
     /// The connection, for a query that is not here. The format of the file is checked.
@@ -485,7 +485,7 @@ impl Reader {
 mod tests {
     use super::*;
     use crate::queue::tests::message;
-    use crate::test_support::Folder;
+    use crate::test_support::JournalFolder;
 
     fn write(store: &mut Store, conversation: &Conversation, ids: std::ops::RangeInclusive<u64>) {
         let item = |id: u64| Item::Message(conversation.clone(), message(id, &format!("<{id}>")));
@@ -493,7 +493,9 @@ mod tests {
     }
 
     fn ids(path: &Path, conversation: &Conversation, range: Range) -> Vec<u64> {
-        let entries = Reader::open(path).unwrap().page(conversation, &range);
+        let entries = JournalReader::open(path)
+            .unwrap()
+            .page(conversation, &range);
         let entries = entries.unwrap().into_iter();
         entries.map(|entry| entry.stamp.id).collect()
     }
@@ -504,7 +506,7 @@ mod tests {
 
     #[test]
     fn everything_of_a_message_comes_back() {
-        let folder = Folder::new("store-all");
+        let folder = JournalFolder::new("store-all");
         let path = folder.file();
         let mut store = Store::open(&path).unwrap();
         let conversation = Conversation::Direct("alice".to_owned(), "bob".to_owned());
@@ -520,7 +522,7 @@ mod tests {
         };
         let item = Item::Message(conversation.clone(), entry.clone());
         store.write(&[item.clone(), item]).unwrap();
-        let reader = Reader::open(&path).unwrap();
+        let reader = JournalReader::open(&path).unwrap();
         assert_eq!(
             reader.page(&conversation, &Range::last(9)).unwrap(),
             [entry]
@@ -531,7 +533,7 @@ mod tests {
 
     #[test]
     fn a_page_has_one_more_message_than_was_asked_for() {
-        let folder = Folder::new("store-page");
+        let folder = JournalFolder::new("store-page");
         let path = folder.file();
         let mut store = Store::open(&path).unwrap();
         let lobby = Conversation::Room("lobby".to_owned());
@@ -559,9 +561,9 @@ mod tests {
 
     #[test]
     fn a_topic_is_replaced_and_removed() {
-        let folder = Folder::new("store-topic");
+        let folder = JournalFolder::new("store-topic");
         let mut store = Store::open(&folder.file()).unwrap();
-        let reader = Reader::open(&folder.file()).unwrap();
+        let reader = JournalReader::open(&folder.file()).unwrap();
         let mut set = |topic: &str| {
             let item = Item::Topic {
                 room: "lobby".to_owned(),
@@ -579,7 +581,7 @@ mod tests {
 
     #[test]
     fn old_messages_are_deleted_a_few_at_a_time() {
-        let folder = Folder::new("store-keep");
+        let folder = JournalFolder::new("store-keep");
         let path = folder.file();
         let mut store = Store::open(&path).unwrap();
         let rows = limits::RETENTION_ROWS as u64;
@@ -605,7 +607,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_too_long_loses_its_oldest_messages_and_becomes_shorter() {
-        let folder = Folder::new("store-max");
+        let folder = JournalFolder::new("store-max");
         let path = folder.file();
         let mut store = Store::open(&path).unwrap();
         let text = "x".repeat(1_000);
@@ -638,7 +640,7 @@ mod tests {
 
     #[test]
     fn only_the_owner_can_read_the_file() {
-        let folder = Folder::new("store-mode");
+        let folder = JournalFolder::new("store-mode");
         drop(Store::open(&folder.file()).unwrap());
         #[cfg(unix)]
         {
@@ -653,7 +655,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_ours_is_told_from_a_damaged_one() {
-        let folder = Folder::new("store-foreign");
+        let folder = JournalFolder::new("store-foreign");
         let path = folder.file();
         std::fs::write(&path, "x".repeat(5_000)).unwrap();
         assert!(matches!(Store::open(&path), Err(StoreError::Damaged(_))));
@@ -670,7 +672,7 @@ mod tests {
             .unwrap();
         drop(newer);
         assert!(matches!(Store::open(&path), Err(StoreError::Newer(2))));
-        let reader = Reader::open(&path).unwrap();
+        let reader = JournalReader::open(&path).unwrap();
         assert!(matches!(reader.checked(), Err(StoreError::Newer(2))));
         assert!(matches!(
             Store::open(&folder.path("nowhere/journal.db")),

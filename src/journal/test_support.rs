@@ -7,15 +7,15 @@ use portal_core::clock::Clock;
 use portal_core::event::{Event, EventQueue, Events};
 
 /// A folder that is deleted at the end.
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct JournalFolder(PathBuf);
 
-impl Folder {
-    pub(crate) fn new(name: &str) -> Folder {
+impl JournalFolder {
+    pub(crate) fn new(name: &str) -> JournalFolder {
         let name = format!("portal-journal-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
+        JournalFolder(path)
     }
 
     /// The journal in it.
@@ -28,7 +28,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for JournalFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::event::JournalEvent;
-use crate::file_journal::Shared;
+use crate::file_journal::JournalState;
 use crate::limits;
 use crate::queue::{Item, Next};
 use crate::store::{Store, StoreError};
 
 /// The owner of the file.
 pub(crate) struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<JournalState>,
     store: Option<Store>,
     /// Set once the file can't be used any more.
     is_off: bool,
@@ -67,7 +67,7 @@ pub(crate) fn run(mut writer: Writer) {
 
 impl Writer {
     /// A writer that has not opened its file.
-    pub(crate) fn new(shared: Arc<Shared>) -> Writer {
+    pub(crate) fn new(shared: Arc<JournalState>) -> Writer {
         Writer {
             shared,
             store: None,

@@ -103,7 +103,7 @@ impl EventObserver for Counters {
 #[derive(Debug)]
 struct CountsByWord {
     /// The first ones are in use.
-    places: [Place; WORDS],
+    places: [SeatPlace; WORDS],
     /// The words for which there was no place.
     other: AtomicU64,
 }
@@ -113,7 +113,7 @@ struct CountsByWord {
 const WORDS: usize = 64;
 
 #[derive(Debug, Default)]
-struct Place {
+struct SeatPlace {
     word: OnceLock<&'static str>,
     count: AtomicU64,
 }
@@ -121,7 +121,7 @@ struct Place {
 impl Default for CountsByWord {
     fn default() -> CountsByWord {
         CountsByWord {
-            places: std::array::from_fn(|_| Place::default()),
+            places: std::array::from_fn(|_| SeatPlace::default()),
             other: AtomicU64::new(0),
         }
     }

@@ -40,7 +40,7 @@ pub struct EditorOptions {
     /// The colours of the prompt.
     pub palette: Palette,
     pub complete: Complete,
-    pub history: Option<History>,
+    pub history: Option<LineHistory>,
     /// Leave the terminal alone while in the background, instead of being stopped by the system.
     pub only_in_foreground: bool,
 }
@@ -78,7 +78,7 @@ pub(super) struct LineEditor {
     turn: Arc<Turn>,
     editor: Editor<Prompter, DefaultHistory>,
     line: Arc<Mutex<LineState>>,
-    history: Option<History>,
+    history: Option<LineHistory>,
     descriptors: Arc<LowDescriptors>,
 }
 
@@ -478,23 +478,23 @@ impl Helper for Prompter {}
 
 /// The lines from earlier runs, and the file in which they are stored.
 #[derive(Clone, Debug)]
-pub struct History {
+pub struct LineHistory {
     file: PathBuf,
     /// Oldest first.
     lines: Vec<String>,
 }
 
-impl History {
+impl LineHistory {
     /// Reads the file, which may not exist yet.
     ///
     /// # Errors
     /// See [`TextError`].
-    pub fn read(file: PathBuf) -> Result<History, TextError> {
+    pub fn read(file: PathBuf) -> Result<LineHistory, TextError> {
         let text = text_file::read_own(&file)?.unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let recent = &lines[lines.len().saturating_sub(HISTORY)..];
         let lines = recent.iter().map(|line| unescaped(line)).collect();
-        Ok(History { file, lines })
+        Ok(LineHistory { file, lines })
     }
 
     /// Appends a line for the next run. Only the user may read the file (mode 0600). If the write

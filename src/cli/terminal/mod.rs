@@ -13,7 +13,7 @@ mod plain;
 #[cfg_attr(not(unix), path = "tty_elsewhere.rs")]
 mod tty;
 
-pub use editor::{Complete, EditorOptions, History, Printer};
+pub use editor::{Complete, EditorOptions, LineHistory, Printer};
 pub use editor_shared::{Prompt, PromptKind, TypeAhead, Typed};
 pub(crate) use keyboard::restore_terminal;
 pub use keyboard::{Keyboard, PreparedEditor};

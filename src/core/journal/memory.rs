@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Conversation, HistoryEntry, Journal, Page, Range, Unreadable};
+use super::{Conversation, HistoryEntry, HistoryPage, Journal, Range, Unreadable};
 use crate::limits;
 use portal_net::lock::Mutex;
 use portal_wire::Name;
@@ -126,7 +126,7 @@ impl Journal for MemoryJournal {
         self.0.lock().append(conversation, entries);
     }
 
-    fn page(&self, conversation: &Conversation, range: Range) -> Result<Page, Unreadable> {
+    fn page(&self, conversation: &Conversation, range: Range) -> Result<HistoryPage, Unreadable> {
         Ok(range.page(self.entries(conversation, range)))
     }
 

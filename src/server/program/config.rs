@@ -19,7 +19,7 @@ const NOT_A_SETTING: [&str; 6] = ["config", "check", "help", "version", "man", "
 const PORT: (&str, &str) = ("port", "-p");
 
 /// A setting in the form of a word of the command line.
-struct Setting {
+struct FileSetting {
     /// Counted from 1.
     line: usize,
     key: String,
@@ -28,7 +28,7 @@ struct Setting {
 }
 
 /// A value in the forms that it can have on the command line.
-enum Value {
+enum SettingValue {
     Flag(bool),
     One(String),
     Many(Vec<String>),
@@ -62,7 +62,7 @@ pub(super) fn parse_with<C: CommandFactory + FromArgMatches>(
         let mut ids = given.ids().filter(|id| by_name(id));
         ids.any(|id| given.value_source(id.as_str()) == Some(ValueSource::CommandLine))
     };
-    let settings: Vec<Setting> = settings
+    let settings: Vec<FileSetting> = settings
         .into_iter()
         .filter(|setting| !is_given(&setting.key))
         .collect();
@@ -93,7 +93,7 @@ pub(super) fn parse_with<C: CommandFactory + FromArgMatches>(
 ///
 /// # Errors
 /// The number of the first invalid line, with the reason and the fix.
-fn read(text: &str, command: &clap::Command) -> Result<Vec<Setting>, (usize, String)> {
+fn read(text: &str, command: &clap::Command) -> Result<Vec<FileSetting>, (usize, String)> {
     let line_at = |offset: usize| {
         let before = text.as_bytes().iter().take(offset);
         1 + before.filter(|&&byte| byte == b'\n').count()
@@ -108,7 +108,7 @@ fn read(text: &str, command: &clap::Command) -> Result<Vec<Setting>, (usize, Str
         let line = line_at(key.span().start);
         let key = key.into_inner().into_owned();
         let words = words_of(&key, &value, command).map_err(|reason| (line, reason))?;
-        settings.push(Setting { line, key, words });
+        settings.push(FileSetting { line, key, words });
     }
     settings.sort_by_key(|setting| setting.line);
     Ok(settings)
@@ -123,7 +123,7 @@ fn words_of(
     let value = value_of(key, value.get_ref())?;
     if key == PORT.0 {
         return match value {
-            Value::One(port) => Ok(vec![format!("{}{port}", PORT.1).into()]),
+            SettingValue::One(port) => Ok(vec![format!("{}{port}", PORT.1).into()]),
             _ => Err(format!("{key} must be a number; write `{key} = 50000`")),
         };
     }
@@ -144,20 +144,20 @@ fn words_of(
     let bare = || vec![OsString::from(format!("--{key}"))];
     let with = |value: &str| OsString::from(format!("--{key}={value}"));
     match value {
-        Value::Flag(false) if !takes_values || is_optional => Ok(Vec::new()),
-        Value::Flag(true) if !takes_values || is_optional => Ok(bare()),
-        Value::Flag(_) => Err(format!(
+        SettingValue::Flag(false) if !takes_values || is_optional => Ok(Vec::new()),
+        SettingValue::Flag(true) if !takes_values || is_optional => Ok(bare()),
+        SettingValue::Flag(_) => Err(format!(
             "{key} needs a value; write `{key} = \"…\"` or a number"
         )),
         _ if !takes_values => Err(format!(
             "{key} is either on or off; write `{key} = true`, or delete this line"
         )),
         // Clap takes an empty value for a missing one.
-        Value::One(value) if value.is_empty() => Err(format!(
+        SettingValue::One(value) if value.is_empty() => Err(format!(
             "{key} is empty; write a value, or delete this line"
         )),
-        Value::One(value) => Ok(vec![with(&value)]),
-        Value::Many(values) => match delimiter {
+        SettingValue::One(value) => Ok(vec![with(&value)]),
+        SettingValue::Many(values) => match delimiter {
             Some(delimiter) => Ok(vec![with(&values.join(&delimiter.to_string()))]),
             None if is_list => Ok(values.iter().map(|value| with(value)).collect()),
             None => Err(format!("{key} has one value; write it without brackets")),
@@ -165,7 +165,7 @@ fn words_of(
     }
 }
 
-fn value_of(key: &str, value: &DeValue<'_>) -> Result<Value, String> {
+fn value_of(key: &str, value: &DeValue<'_>) -> Result<SettingValue, String> {
     let plain = |value: &DeValue<'_>| match value {
         DeValue::String(text) => Ok(text.clone().into_owned()),
         DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().replace('_', "")),
@@ -176,16 +176,16 @@ fn value_of(key: &str, value: &DeValue<'_>) -> Result<Value, String> {
         )),
     };
     match value {
-        DeValue::Boolean(flag) => Ok(Value::Flag(*flag)),
+        DeValue::Boolean(flag) => Ok(SettingValue::Flag(*flag)),
         DeValue::Array(values) => {
             let values = values.iter().map(|value| plain(value.get_ref()));
-            Ok(Value::Many(values.collect::<Result<_, _>>()?))
+            Ok(SettingValue::Many(values.collect::<Result<_, _>>()?))
         }
         DeValue::Table(_) => Err(
             "a configuration file has no sections; delete this line, and write the settings without it"
                 .to_owned(),
         ),
-        value => plain(value).map(Value::One),
+        value => plain(value).map(SettingValue::One),
     }
 }
 
@@ -219,21 +219,21 @@ mod tests {
     use clap::Parser;
 
     /// A file with these settings, deleted on drop.
-    struct TempFile(std::path::PathBuf);
+    struct ConfigFile(std::path::PathBuf);
 
-    impl TempFile {
-        fn new(text: &str) -> TempFile {
+    impl ConfigFile {
+        fn new(text: &str) -> ConfigFile {
             use std::sync::atomic::{AtomicU32, Ordering};
             static NUMBER: AtomicU32 = AtomicU32::new(0);
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let name = format!("portal-chat-config-{}-{number}.toml", std::process::id());
             let path = std::env::temp_dir().join(name);
             std::fs::write(&path, text).unwrap();
-            TempFile(path)
+            ConfigFile(path)
         }
     }
 
-    impl Drop for TempFile {
+    impl Drop for ConfigFile {
         fn drop(&mut self) {
             let _ = std::fs::remove_file(&self.0);
         }
@@ -241,7 +241,7 @@ mod tests {
 
     #[derive(Parser, Debug, PartialEq, Eq, Default)]
     #[command(name = "chatserver", args_override_self = true)]
-    struct Options {
+    struct ConfigOptions {
         port: Option<u16>,
         #[arg(short = 'p')]
         same_port: Option<u16>,
@@ -261,11 +261,11 @@ mod tests {
         compat: Option<u16>,
     }
 
-    fn parsed(text: &str, line: &str) -> Result<Options, String> {
-        let file = TempFile::new(text);
+    fn parsed(text: &str, line: &str) -> Result<ConfigOptions, String> {
+        let file = ConfigFile::new(text);
         let words = std::iter::once("chatserver").chain(line.split_whitespace());
         let words: Vec<OsString> = words.map(OsString::from).collect();
-        let parsed = parse_with::<Options>(&file.0, &words);
+        let parsed = parse_with::<ConfigOptions>(&file.0, &words);
         parsed.map_err(|error| {
             let name = file.0.display().to_string();
             let text = error.to_string().replace(&name, "FILE");
@@ -278,7 +278,7 @@ mod tests {
         let text = "# ours\nport = 6_000\nworkers = 30\nquiet = true\nrate = \"20/5\"\nweb = true\n\
                     web-name = [\"chat.example\", \"chat\"]\ntls = [\"a cert\", \"a key\"]\n";
         let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-        let wanted = Options {
+        let wanted = ConfigOptions {
             same_port: Some(6000),
             workers: Some(30),
             quiet: true,
@@ -286,7 +286,7 @@ mod tests {
             web: Some("here".to_owned()),
             web_name: strings(&["chat.example", "chat"]),
             tls: Some(strings(&["a cert", "a key"])),
-            ..Options::default()
+            ..ConfigOptions::default()
         };
         assert_eq!(parsed(text, "").unwrap(), wanted);
         // The order of the lines does not matter.
@@ -297,7 +297,7 @@ mod tests {
             .collect();
         assert_eq!(parsed(&lines, "").unwrap(), wanted);
         let off = parsed("quiet = false\nweb = false\ntls = false", "").unwrap();
-        assert_eq!(off, Options::default());
+        assert_eq!(off, ConfigOptions::default());
         let one = parsed("web = \"there\"\nweb-name = \"chat\"", "").unwrap();
         assert_eq!((one.web.as_deref(), one.web_name.len()), (Some("there"), 1));
     }
@@ -388,7 +388,7 @@ mod tests {
             assert!(reason.starts_with(wanted), "{text}\n{reason}\n{wanted}");
             assert!(reason.lines().count() == 1, "{reason}");
         }
-        let missing = parse_with::<Options>(Path::new("/no/file"), &["chatserver".into()]);
+        let missing = parse_with::<ConfigOptions>(Path::new("/no/file"), &["chatserver".into()]);
         let reason = missing.unwrap_err().to_string();
         assert!(
             reason.contains("--config /no/file: it can't be read"),
