@@ -1,17 +1,17 @@
 //! Messages and topics that survive a restart, in an SQLite database.
 //!
-//! [`FileJournal`] implements the core's [`Journal`]. A message is put into a bounded queue, and the
-//! thread `journal` writes what has gathered there, in one transaction. Nobody who chats waits for
-//! the disk: if the queue is full, messages are delivered but not kept, and an event counts them.
-//! Readers have their own connections to the database, so they do not wait for the writer. What is
-//! still in the queue is part of every reply.
+//! [`FileJournal`] implements the core's [`Journal`](portal_core::journal::Journal). A message is
+//! put into a bounded queue, and the thread `journal` writes what has gathered there, in one
+//! transaction. Nobody who chats waits for the disk: if the queue is full, messages are delivered
+//! but not kept, and an event counts them. Readers have their own connections to the database, so
+//! they do not wait for the writer. What is still in the queue is part of every reply.
 //!
 //! SQLite was chosen because people know it: `sqlite3 FILE 'SELECT * FROM history'` shows the
-//! messages, and `sqlite3 FILE '.backup copy.db'` makes a backup while the server runs. A log file of
-//! our own would need an index, a format for its versions, and a tool for each of these.
+//! messages, and `sqlite3 FILE '.backup copy.db'` makes a backup while the server runs. A log file
+//! of our own would need an index, a format for its versions, and a tool for each of these.
 //!
-//! The file is never trusted and never the reason for a refusal to serve: whatever is wrong with it,
-//! the server goes on, with the last lines of each conversation in memory, and an event has the
+//! The file is never trusted and never the reason for a refusal to serve: whatever is wrong with
+//! it, the server goes on, with the last lines of each conversation in memory, and an event has the
 //! reason. A damaged file is renamed and reported, and a new one begins.
 
 mod event;
