@@ -7,6 +7,10 @@ use super::program::Subject;
 use super::talk::Talk;
 use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Relay, Scope, ServerDoc};
 
+/// The greeting of a server with a single port.
+pub(super) const GREETING: &str =
+    "<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>";
+
 /// A `LOGIN` command for `name`.
 pub(super) fn login(name: &str) -> ClientDoc<'static> {
     ClientDoc::Command(ClientCommand::Login {
@@ -45,15 +49,61 @@ pub(super) fn expect_rejected(client: &mut Talk, kind: &str) -> Result<(), Failu
     client.end()
 }
 
+/// The number of passcodes that are compared, the minimum length of one in characters, and the
+/// minimum range of numeric ones.
+pub(super) const PASSCODES: usize = 24;
+const SHORTEST_PASSCODE: usize = 6;
+const NUMERIC_RANGE: u128 = 1_000_000;
+
+/// Expects no pattern in passcodes that a server has assigned after `sent`, in this order.
+///
+/// # Errors
+/// One of them is short, occurs twice, or is close to another one.
+pub(super) fn expect_unpredictable(seen: &[String], sent: &str) -> Result<(), Failure> {
+    let wrong = |received: String| {
+        let expected = "passcodes that can't be guessed";
+        Err(Failure::expected(expected).sent(sent).received(received))
+    };
+    if let Some(short) = seen.iter().find(|code| code.len() < SHORTEST_PASSCODE) {
+        return wrong(format!(
+            "{short:?}, which is shorter than {SHORTEST_PASSCODE} characters"
+        ));
+    }
+    let mut sorted = seen.to_vec();
+    sorted.sort();
+    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return wrong(format!("{:?} twice", pair[0]));
+    }
+    // A counter and the time show as numbers in a small range, decimal or hexadecimal.
+    for radix in [10, 16] {
+        let numbers: Result<Vec<u128>, _> = seen
+            .iter()
+            .map(|code| u128::from_str_radix(code, radix))
+            .collect();
+        let Ok(numbers) = numbers else {
+            continue;
+        };
+        let (least, most) = (numbers.iter().min(), numbers.iter().max());
+        if let (Some(least), Some(most)) = (least, most)
+            && most - least < NUMERIC_RANGE
+        {
+            let first: Vec<&str> = seen.iter().take(4).map(String::as_str).collect();
+            return wrong(format!(
+                "numbers close to each other: {}, …",
+                first.join(", ")
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Connects a client and expects the greeting.
 ///
 /// # Errors
 /// The server did something else.
 pub(super) fn connect_client(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
     let mut client = subject.connect(name)?;
-    let greeting =
-        "<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>";
-    expect_doc(&mut client, greeting, |doc| {
+    expect_doc(&mut client, GREETING, |doc| {
         matches!(doc, ServerDoc::WelcomeSingle { .. })
     })?;
     Ok(client)

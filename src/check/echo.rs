@@ -117,7 +117,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "hang-up",
-            what: "a client that disconnects without sending anything does not end the server",
+            what: "a client that disconnects without `Exit` does not end the server",
             idea: "The end of the stream is not a line. What does your library return for it, and \
                    what do you do with that first?",
             minutes: 15,
@@ -127,7 +127,15 @@ pub(super) const RUNG: Rung = Rung {
                 let mut client = subject.connect("a client that disconnects after a line")?;
                 client.echo("hello")?;
                 drop(client);
-                subject.connect("the client after it")?.echo("still there?")
+                subject
+                    .connect("the client after it")?
+                    .echo("still there?")?;
+                after_a_reset(subject).map_err(|failure| {
+                    failure.idea(
+                        "A connection can also break: a read or a write fails then. Whose visit \
+                         is over, and which loop must continue?",
+                    )
+                })
             },
         },
         Check {
@@ -167,6 +175,14 @@ pub(super) const RUNG: Rung = Rung {
     ],
 };
 
+/// Resets a connection, and expects that the next client is served.
+fn after_a_reset(subject: &Subject<'_>) -> Result<(), Failure> {
+    let mut client = subject.connect("a client that resets its connection")?;
+    client.echo("hello")?;
+    client.reset();
+    subject.connect("the client after it")?.echo("hello")
+}
+
 fn ends_at(subject: &Subject<'_>, word: &str) -> Result<(), Failure> {
     let mut client = subject.connect("a client")?;
     client.send(format!("{word}\n"))?;
@@ -186,7 +202,8 @@ pub(super) fn one_line(subject: &Subject<'_>) -> Result<(), Failure> {
         failure.hint(
             Symptom::NotListening,
             "A server binds a port, listens on it, and accepts; then it reads and writes on the \
-             socket that accept returns. Is the port the one from the command line?",
+             socket that accept returns. Are the address and the port those of the task and of the \
+             command line?",
         )
     })?;
     let replied = client.echo("hello").and_then(|()| client.nothing_more());

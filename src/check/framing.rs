@@ -44,7 +44,9 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "glued",
             what: "three lines in one write are three lines",
-            idea: "One read may return more than one line. What happens to the rest?",
+            idea: "One read may return more than one line. What happens to the rest? (A file object \
+                   reads ahead, too; if it is one for both directions, does a write keep what it \
+                   has read?)",
             minutes: 15,
             needs: &["one-line"],
             play: |subject| {
@@ -121,8 +123,9 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "spaces",
             what: "spaces, tabs and a carriage return inside a line are part of the line",
-            idea: "Remove only the line ending. Functions such as strip remove more, and a file \
-                   in text mode translates line endings. Does it pass with bytes?",
+            idea: "Only the line feed ends a line. Which characters do your functions remove, and \
+                   which do they take for a line ending? (Think of strip, of splitlines, and of \
+                   files in text mode.)",
             minutes: 5,
             needs: &["one-line"],
             play: |subject| {
@@ -177,7 +180,12 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let mut client = subject.connect("a client")?;
                 client.try_send("x".repeat(LONGEST + 1) + "\n");
-                client.end()
+                client.end()?;
+                let mut client = subject.connect("another client")?;
+                client.try_send("ü".repeat(LONGEST / 2 + 1) + "\n");
+                client.end().map_err(|failure| {
+                    failure.idea("Does your limit count letters or bytes? This letter has two.")
+                })
             },
         },
         Check {

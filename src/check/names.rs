@@ -6,9 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::chat::{
-    connect_as, connect_client, expect_doc, expect_error, expect_message, expect_welcome, login,
+    GREETING, connect_as, connect_client, expect_doc, expect_error, expect_message, expect_welcome,
+    login,
 };
-use super::failure::Failure;
+use super::failure::{Failure, Symptom};
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
@@ -18,6 +19,12 @@ use portal_wire::{ClientDoc, ErrorCode, Scope, ServerDoc};
 /// exceed what the socket buffers hold.
 const UNREAD: usize = 2_000;
 const UNREAD_BYTES: usize = 7_900;
+
+/// The number of clients that send to one at the same time, and the number and length in bytes of
+/// their messages.
+const SPEAKERS: usize = 30;
+const SPOKEN: usize = 30;
+const SPOKEN_BYTES: usize = 40;
 
 /// The number of messages that are sent before their replies are read. (If a server does not set
 /// TCP_NODELAY, its kernel holds back the second of two small replies for about 40 ms, once in each
@@ -38,7 +45,25 @@ pub(super) const RUNG: Rung = Rung {
             idea: "Here the server speaks first, and every document ends with a line feed.",
             minutes: 10,
             needs: &[],
-            play: |subject| connect_client(subject, "a client").map(drop),
+            play: |subject| {
+                let seat = |client: &mut Talk| {
+                    client.document(GREETING, |doc| match doc {
+                        ServerDoc::WelcomeSingle { seat, .. } => Some(*seat),
+                        _ => None,
+                    })
+                };
+                let mut first = subject.connect("a client")?;
+                let one = seat(&mut first)?;
+                let mut second = subject.connect("a second client")?;
+                let other = seat(&mut second)?;
+                match one == other {
+                    false => Ok(()),
+                    true => Err(second
+                        .failure("a different seat for each connected client")
+                        .received(format!("seat {one} for both"))
+                        .idea("Which variable counts the clients, and what changes it?")),
+                }
+            },
         },
         Check {
             name: "login",
@@ -163,8 +188,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "markup",
             what: "text that looks like XML arrives as text",
-            idea: "What does XML require of text that contains < or &? Does your library do that \
-                   for you?",
+            idea: "In a document, text is escaped (&lt; for <). Which part of your program undoes \
+                   that for its input, and which one does it for its output?",
             minutes: 10,
             needs: &["greeting", "login", "to-one"],
             play: |subject| {
@@ -265,11 +290,57 @@ pub(super) const RUNG: Rung = Rung {
                         &Scope::Direct,
                     )?;
                 }
-                Ok(())
+                many_to_one(&mut clients)
             },
         },
     ],
 };
+
+/// Lets several clients send to the first one at the same time, and expects whole documents. (A
+/// server may drop messages that do not fit.)
+fn many_to_one(clients: &mut [Talk]) -> Result<(), Failure> {
+    const LAST: &str = "the last one";
+    let Some((reader, others)) = clients.split_first_mut() else {
+        return Ok(());
+    };
+    let speakers = others.len().min(SPEAKERS);
+    let start = Barrier::new(speakers);
+    thread::scope(|scope| {
+        for speaker in &mut others[..speakers] {
+            let start = &start;
+            scope.spawn(move || {
+                let text = "x".repeat(SPOKEN_BYTES);
+                let doc =
+                    |text: &str| format!("<CLIENT><message>%user0%{text}</message></CLIENT>\n");
+                let docs = doc(&text).repeat(SPOKEN - 1) + &doc(LAST);
+                start.wait();
+                // A broken connection shows below, as a missing message.
+                speaker.try_send(docs);
+            });
+        }
+        let mut missing = speakers;
+        while missing > 0 {
+            let expected = "a whole document in each line";
+            let is_last = reader.document(expected, |doc| match doc {
+                ServerDoc::Relay(relay) => Some(relay.text == LAST),
+                _ => None,
+            });
+            match is_last {
+                Ok(is_last) => missing -= usize::from(is_last),
+                Err(failure) if failure.symptom == Symptom::Different => {
+                    return Err(failure
+                        .sent(format!("{speakers} clients sent to user0 at the same time"))
+                        .idea(
+                            "Several threads write to one socket. What keeps a document and its \
+                             line feed together?",
+                        ));
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    })
+}
 
 /// Sends the documents of `to-one` in different XML notations.
 fn any_xml(subject: &Subject<'_>) -> Result<(), Failure> {

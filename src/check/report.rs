@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::failure::{ENDED, Failure, record_action};
+use super::failure::{ENDED, Failure, Symptom, record_action, shown};
 use super::program::{Kind, Launch};
 use super::rung::{Check, Rung};
 use portal_cli::output;
@@ -30,6 +30,7 @@ impl CheckResult {
     pub(super) fn of(check: &'static Check, launch: &Launch<'_>) -> CheckResult {
         let start = Instant::now();
         let mut printed = Vec::new();
+        let mut idea = None;
         record_action("");
         let result = launch.start().and_then(|subject| {
             let result = (check.play)(&subject);
@@ -43,6 +44,7 @@ impl CheckResult {
             if result.is_err() {
                 let text = subject.printed();
                 let lines: Vec<&str> = text.lines().collect();
+                idea = idea_from_output(&lines, result.as_ref().err());
                 let last = lines.len().saturating_sub(LINES);
                 printed = lines[last..].iter().map(|line| printable(line)).collect();
             }
@@ -50,10 +52,42 @@ impl CheckResult {
         });
         CheckResult {
             check,
-            failure: result.err(),
+            failure: result.err().map(|failure| match idea {
+                Some(idea) => failure.idea(idea),
+                None => failure,
+            }),
             took: start.elapsed(),
             printed,
         }
+    }
+}
+
+/// The idea if the program's output explains the failure.
+fn idea_from_output(lines: &[&str], failure: Option<&Failure>) -> Option<&'static str> {
+    let failure = failure?;
+    match failure.symptom {
+        Symptom::Silence
+            if lines
+                .iter()
+                .any(|line| shown(format!("{line}\n").as_bytes()) == failure.expected) =>
+        {
+            Some(
+                "Your program has printed the reply on its own terminal. Which call sends it to \
+                 the client, and does anything hold it back there (a buffer)?",
+            )
+        }
+        Symptom::NotListening
+            if failure.idea.is_none()
+                && lines
+                    .iter()
+                    .any(|line| line.to_lowercase().contains("already in use")) =>
+        {
+            Some(
+                "The port is in use. Is it the one from the command line, and do you bind it only \
+                 once?",
+            )
+        }
+        _ => None,
     }
 }
 

@@ -6,13 +6,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::chat::{
-    PortalTicket, connect_client, error, expect_doc, expect_error, expect_message, expect_rejected,
-    expect_sent, expect_welcome, handshake, login,
+    PASSCODES, PortalTicket, connect_client, error, expect_doc, expect_error, expect_message,
+    expect_rejected, expect_sent, expect_unpredictable, expect_welcome, handshake, login,
 };
 use super::failure::{Failure, shown};
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
+use portal_core::clock::slowed;
 use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Scope, Secret, ServerDoc};
 
 /// The maximum number of rooms: one for each port after the server's own.
@@ -21,6 +22,9 @@ const ROOMS: u16 = 16;
 /// The number of rooms and of members per room in the check `load`.
 const CROWDED: usize = 10;
 const MEMBERS: usize = 20;
+
+/// The time for which a room waits for a client that does not connect, as in the task.
+const RESERVATION: Duration = Duration::from_secs(2);
 
 /// The interval for repeating a request that the server may not be able to satisfy at once.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
@@ -89,6 +93,22 @@ pub(super) const RUNG: Rung = Rung {
                     subject.connect_to(ticket.port, "another client with alice's passcode")?;
                 again.send_doc(&handshake(&ticket.passcode))?;
                 expect_rejected(&mut again, "room")
+            },
+        },
+        Check {
+            name: "passcodes",
+            what: "a passcode can't be guessed from the ones before it",
+            idea: "How many passcodes would an attacker have to try? A counter, the time and a \
+                   small number can all be guessed. What does your operating system offer?",
+            minutes: 10,
+            needs: ENTER,
+            play: |subject| {
+                let mut seen = Vec::new();
+                for number in 0..PASSCODES {
+                    let mut client = log_in(subject, &format!("user{number}"))?;
+                    seen.push(ticket(&mut client, "lobby")?.passcode);
+                }
+                expect_unpredictable(&seen, &format!("{PASSCODES} clients joined the lobby"))
             },
         },
         Check {
@@ -217,15 +237,17 @@ pub(super) const RUNG: Rung = Rung {
                 let ticket = ticket(&mut alice, "lobby")?;
                 let _there = enter(subject, &ticket, "alice", "lobby")?;
                 leave(&mut alice, "lobby")?;
-                let expected = "<SERVER><command>ROOMS</command></SERVER>, without the lobby";
-                let until = Instant::now() + alice.patience();
-                while !rooms(&mut alice, expected)?.is_empty() {
-                    if Instant::now() > until {
-                        return Err(alice.failure(expected).received("the lobby is still in it"));
-                    }
-                    thread::sleep(RETRY_INTERVAL);
-                }
-                subject.expect_port_closed(ticket.port)
+                expect_room_gone(&mut alice, "lobby")?;
+                subject.expect_port_closed(ticket.port)?;
+                self::ticket(&mut alice, "attic")?;
+                expect_room_gone(&mut alice, "attic").map_err(|failure| {
+                    failure
+                        .sent("alice joined the attic, but did not connect to it")
+                        .idea(
+                            "The room waits for a client that does not connect. Which part of your \
+                             program looks at the clock?",
+                        )
+                })
             },
         },
         Check {
@@ -371,6 +393,20 @@ fn expect_room_left(client: &mut Talk, user: &str, name: &str) -> Result<(), Fai
         &expected,
         |doc| matches!(doc, ServerDoc::RoomLeft { username, room } if username == user && room == name),
     )
+}
+
+/// Expects that the room ends, and that no other room exists then.
+fn expect_room_gone(client: &mut Talk, name: &str) -> Result<(), Failure> {
+    let expected = format!("<SERVER><command>ROOMS</command></SERVER>, without the {name}");
+    let until = Instant::now() + slowed(RESERVATION) + client.patience();
+    while !rooms(client, &expected)?.is_empty() {
+        if Instant::now() > until {
+            let received = format!("the {name} is still in it");
+            return Err(client.failure(&expected).received(received));
+        }
+        thread::sleep(RETRY_INTERVAL);
+    }
+    Ok(())
 }
 
 /// Sends ROOMS and returns the rooms, sorted by name.

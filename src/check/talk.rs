@@ -74,6 +74,35 @@ impl Subject<'_> {
     }
 }
 
+/// The idea for a line that is nearly the expected one.
+fn idea_for(expected: &[u8], received: &Reply) -> Option<&'static str> {
+    match received {
+        Reply::Nothing(rest) | Reply::End(rest) if [rest, &b"\n"[..]].concat() == expected => {
+            Some("The text is right. What tells the client that the line is complete?")
+        }
+        Reply::Line(line)
+            if line.len() < expected.len() && without_space(line) == without_space(expected) =>
+        {
+            Some(
+                "Only white space is missing. Which of your functions removes more than the line feed?",
+            )
+        }
+        _ => None,
+    }
+}
+
+/// Returns `true` for a frame that shows a misplaced line feed.
+fn is_joined(frame: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(frame);
+    let roots = text.matches("<SERVER").count() + text.matches("<CLIENT").count();
+    text.is_empty() || roots > 1
+}
+
+fn without_space(line: &[u8]) -> Vec<u8> {
+    let bytes = line.iter().copied();
+    bytes.filter(|byte| !byte.is_ascii_whitespace()).collect()
+}
+
 /// Returns `true` for documents that may arrive at any time: messages, events, and the recipient
 /// count of the client's own message.
 fn is_unsolicited(doc: &ServerDoc<'_>) -> bool {
@@ -257,7 +286,14 @@ impl Talk {
             Reply::Line(line) if line == b"\n" => Err(self
                 .mismatch(shown(&expected), Reply::Line(line))
                 .idea("A reply had an extra line feed. Does the text that you read still include the line feed that ended the line?")),
-            received => Err(self.mismatch(shown(&expected), received)),
+            received => {
+                let idea = idea_for(&expected, &received);
+                let failure = self.mismatch(shown(&expected), received);
+                Err(match idea {
+                    Some(idea) => failure.idea(idea),
+                    None => failure,
+                })
+            }
         }
     }
 
@@ -333,7 +369,15 @@ impl Talk {
                 }
                 Err(error) => {
                     let received = format!("{}, which is not a document: {error}", shown(&line));
-                    return Err(self.failure(expected).received(received));
+                    let failure = self.failure(expected).received(received);
+                    return Err(match is_joined(frame) {
+                        true => failure.idea(
+                            "These are two documents in one line, or an empty line. Which thread \
+                             writes the line feed, and can another one write to the same socket \
+                             before that?",
+                        ),
+                        false => failure,
+                    });
                 }
             }
             others.push_str(&shown(frame));

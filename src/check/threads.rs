@@ -1,13 +1,27 @@
 //! Rung 2: a thread for each client.
 
+use std::thread;
+use std::time::Duration;
+
 use super::echo::one_line;
-use super::failure::Failure;
+use super::failure::{Failure, Symptom};
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
 
 /// The number of clients in the check `load`.
 const CROWD: usize = 200;
+
+/// The idea if a client's visit has ended while it was silent.
+const OWN_PACE: &str = "The client was silent for two seconds, and may be for longer. What ended \
+                        its visit: a timeout, or an exception?";
+
+/// The time for which a client is silent.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// The idea if one client's line contains another client's text.
+const OWN_BUFFER: &str = "Whose text is in that reply? Which variable holds an unfinished line, and \
+                          does each client have its own?";
 
 /// The number of connections that are reset, one after another.
 const BROKEN: usize = 10;
@@ -35,9 +49,10 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "two-at-once",
             what: "a second client gets a reply while the first one is still connected",
-            idea: "A thread can be blocked in only one read. Which thread accepts the next client meanwhile? If you \
-                   start a thread already: do you pass it the function, or the result of calling the function? \
-                   Does anything wait for the thread to end (join)?",
+            idea: "A thread can be blocked in only one read. Which thread accepts the next client \
+                   meanwhile? If you start a thread already: do you pass it the function, or the \
+                   result of calling the function? Does anything wait for the thread to end \
+                   (join), or hold a lock while it reads?",
             minutes: 20,
             needs: &["one-line"],
             play: |subject| {
@@ -84,9 +99,22 @@ pub(super) const RUNG: Rung = Rung {
                 let mut first = subject.connect("the first client")?;
                 first.send("half a")?;
                 let mut second = subject.connect("the second client")?;
-                second.echo("a whole line")?;
-                first.send(" line\n")?;
-                first.line("From server -> half a line")
+                let mut echo = |line| {
+                    let echoed = second.echo(line);
+                    echoed.map_err(|failure| failure.hint(Symptom::Different, OWN_BUFFER))
+                };
+                // By the second line, the server has also read the half line.
+                echo("hello")?;
+                echo("a whole line")?;
+                thread::sleep(QUIET);
+                let line = first
+                    .send(" line\n")
+                    .and_then(|()| first.line("From server -> half a line"));
+                line.map_err(|failure| {
+                    failure
+                        .hint(Symptom::Different, OWN_BUFFER)
+                        .hint(Symptom::Closed, OWN_PACE)
+                })
             },
         },
         Check {
@@ -101,7 +129,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "exit-ends-one",
             what: "`Exit` ends one visit, and not the others",
-            idea: "What ends: the thread, the connection, or the program?",
+            idea: "What ends: the thread, the connection, the listener, or the program?",
             minutes: 10,
             needs: &["one-line", "two-at-once"],
             play: |subject| {
@@ -111,7 +139,12 @@ pub(super) const RUNG: Rung = Rung {
                 second.echo("hello")?;
                 second.send("Exit\n")?;
                 second.end()?;
-                subject.connect("a third client")?.echo("hello")
+                // A thread that waits in accept() may get one more client from a listener that has
+                // been closed.
+                for name in ["a third client", "a fourth client", "a fifth client"] {
+                    subject.connect(name)?.echo("hello")?;
+                }
+                Ok(())
             },
         },
         Check {
@@ -145,9 +178,10 @@ pub(super) const RUNG: Rung = Rung {
             needs: &["one-line"],
             play: |subject| {
                 let mut client = subject.connect("a client")?;
-                client.send("one\ntwo")?;
+                // Two lines in one write are the subject of rung 3.
+                client.echo("one")?;
+                client.send("two")?;
                 client.finish();
-                client.line("From server -> one")?;
                 client.line("From server -> two")?;
                 client.end()
             },

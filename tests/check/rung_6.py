@@ -135,7 +135,7 @@ class Server(rung_4.Server):
         super().document(client, line)
 
     def join(self, client, name):
-        passcode = os.urandom(16).hex()
+        passcode = self.new_passcode()
         with self.lock:
             room = self.rooms.get(name) or self.make(name)
             if room is None:
@@ -143,6 +143,9 @@ class Server(rung_4.Server):
             room.expected[passcode] = client.name
         threading.Timer(RESERVED, self.no_show, (room, passcode)).start()
         client.tell(self.joined(room, passcode))
+
+    def new_passcode(self):
+        return os.urandom(16).hex()
 
     def joined(self, room, passcode):
         return (
@@ -263,6 +266,16 @@ class PasscodeOnce(Server):
             return self.used.get(passcode)
 
 
+class Passcodes(Server):
+    """Uses small random numbers."""
+
+    def new_passcode(self):
+        while True:
+            passcode = str(100000 + int.from_bytes(os.urandom(2), "big"))
+            if not any(passcode in room.expected for room in list(self.rooms.values())):
+                return passcode
+
+
 class Said(Server):
     """Sends messages of the room with the scope direct."""
 
@@ -378,6 +391,7 @@ FAULTS = {
     "enter": Enter,
     "wrong-passcode": WrongPasscode,
     "passcode-once": PasscodeOnce,
+    "passcodes": Passcodes,
     "said": Said,
     "to-members-only": ToMembersOnly,
     "own-port": OwnPort,
