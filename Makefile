@@ -44,8 +44,9 @@ help: # the targets, by the group before the colon in their `##` comments
 	done
 	@echo
 	@echo "ARGS='...' passes options; PORT=N selects the port. For run-client,"
-	@echo "SERVER=HOST selects the server and NAME=YOU logs in. \`make run-server ARGS=--help\` and"
-	@echo "\`make run-client ARGS=--help\` list the options."
+	@echo "SERVER=HOST selects the server and NAME=YOU logs in."
+	@echo "\`make run-server ARGS=--help\` and \`make run-client ARGS=--help\` list the"
+	@echo "options."
 
 # The options that need a cargo feature, OPTION:FEATURE; a test compares them with the programs' own. The programs are
 # built with the features that ARGS needs, and no others: that halves the first build.
@@ -180,7 +181,7 @@ grade: cargo-is-there ## Build your own: check your own server: RUNG=1 CMD='pyth
 	$(CARGO) run --quiet $(PROFILE) --bin chatcheck -- "$${RUNG:-1}" $${CLIENT:+--client} $${CMD:+"$$CMD"} $(ARGS)
 
 # Elsewhere `make check` runs the tests. It was the name of `make grade` until 0.3.
-check: ## Work on it: the same as `make test`
+check: ## Work on it: the same as `make test`, unless RUNG is set
 	@if [ -n "$$RUNG$$CLIENT$$BUG$$CMD" ]; then \
 	  echo "make: \`make check RUNG=…\` is now \`make grade RUNG=…\`." >&2; \
 	  $(MAKE) --no-print-directory grade; \

@@ -111,7 +111,7 @@ fn main() {
     assert!(status.success(), "the server exited with {status}");
     println!(
         "\nNext: `make run-server`, then `make run-client` in two other terminals.\n\
-         `make demo-board` shows the same rules in a browser; `make lessons` explains them."
+         `make demo-board` shows the rules in a browser; `make lessons` explains them."
     );
 }
 
