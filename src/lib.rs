@@ -106,7 +106,6 @@
 //! | entrance | a way to a seat: the portal, a browser, the single port, a callback |
 //! | outbox | the output queue of one client's socket; it spills if the socket is full |
 //! | backplane | the connection to the other servers of a cluster |
-//! | journal | the old messages of all conversations, in memory or in a file |
 //! | journal | the messages and topics that are kept: the last lines of each conversation in memory, more of them in a file |
 //!
 //! # The path of a message

@@ -351,3 +351,63 @@ fn the_console_manages_accounts() {
         portal_chat::accounts::PasswordCheck::Right(name("alice"))
     );
 }
+
+#[cfg(feature = "journal")]
+#[test]
+fn the_next_owner_of_a_deleted_account_gets_none_of_its_direct_messages() {
+    use portal_chat::core::clock::Clock;
+    use portal_chat::core::event::Events;
+    use portal_chat::core::journal::{Conversation, HistoryEntry, Journal as _, Range, Stamp};
+    use portal_chat::journal::{FileJournal, JournalSettings};
+
+    let folder = temporary_file("order-deleted");
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = |name| folder.join(name).to_str().unwrap().to_owned();
+    let (accounts, journal) = (path("accounts"), path("journal.db"));
+    std::fs::write(&accounts, "").unwrap();
+    let known = portal_chat::accounts::Accounts::open(accounts.as_ref()).unwrap();
+    known
+        .accounts
+        .check(&name("bob"), "secret", || false)
+        .unwrap();
+    drop(known);
+    let direct = Conversation::direct(&name("alice"), &name("bob"));
+    let settings = JournalSettings::new(&journal);
+    let open = || FileJournal::open(&settings, &Events::new(Clock::new()));
+    let messages = |journal: &FileJournal| journal.page(&direct, Range::last(9)).unwrap().entries;
+    {
+        let journal = open();
+        let stamp = Stamp::of(portal_chat::wire::time::microseconds(
+            std::time::SystemTime::now(),
+        ));
+        let (from, to) = ("alice".into(), Some("bob".into()));
+        let entry = HistoryEntry {
+            stamp,
+            from,
+            to,
+            text: "secret".into(),
+            me: false,
+        };
+        journal.append(&direct, vec![entry]);
+        let thread = journal.start().unwrap().unwrap();
+        journal.stop();
+        thread.join().unwrap();
+    }
+    assert_eq!(messages(&open()).len(), 1);
+    let options = [
+        "0",
+        "--accounts",
+        &accounts,
+        "--journal",
+        &journal,
+        "--quiet",
+    ];
+    let mut server = Terminal::start(env!("CARGO_BIN_EXE_chatserver"), &options, &[]);
+    server.wait_for_prompt("operator>");
+    server.type_line("delete BOB");
+    server.wait_for_text("deleted the account of bob");
+    server.type_line("stop");
+    assert_eq!(server.wait_for_exit(), 0);
+    assert!(messages(&open()).is_empty());
+    std::fs::remove_dir_all(&folder).unwrap();
+}

@@ -366,7 +366,7 @@ impl Accounts {
     }
 
     /// Replaces the password of an account if `old` is its current password. Blocks like
-    /// [`Accounts::check`], but for two hashes.
+    /// [`Accounts::check`], except that it computes two hashes.
     ///
     /// # Errors
     /// [`AccountError`] if the new password can't be stored. In that case, the old one remains
@@ -703,7 +703,7 @@ pub(crate) mod tests {
         std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(Accounts::open(&file.0).unwrap().was_open_to_others && mode() == 0o600);
         assert!(!Accounts::open(&file.0).unwrap().was_open_to_others);
-        // What others could write may not be what the server wrote.
+        // If others can write the file, its content may not be the server's.
         std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o660)).unwrap();
         let error = Accounts::open(&file.0).err().unwrap().to_string();
         let command = format!("run `chmod g-w,o= {}`", file.0.display());

@@ -36,7 +36,7 @@ pub struct Damage {
     pub line: usize,
     /// The reason why the line is invalid.
     pub reason: &'static str,
-    /// How the operator can fix it.
+    /// The advice to the operator.
     pub fix: &'static str,
     /// The name at the beginning of the line, if there is one. It may have an owner, so no client
     /// can register it.

@@ -98,14 +98,14 @@ pub struct SharedPolicies {
     disk: Mutex<Disk>,
     /// A leaf lock, never held during disk access.
     state: Mutex<PolicyState>,
-    /// Whether any user is muted, so that messages need no lock if not.
+    /// False if no user is muted. Messages then need no lock.
     has_mutes: AtomicBool,
-    /// Whether any address may be refused.
+    /// False if no address is refused.
     has_addresses: AtomicBool,
     /// The length of a tick.
     tick: Duration,
     clock: Clock,
-    /// Whether moderators have their commands.
+    /// True if moderators have their commands.
     moderators: bool,
     events: Events,
 }

@@ -39,7 +39,7 @@ pub(super) enum PolicyLine {
     Mute(Name, Term),
     /// A mute was ended by a moderator; `None` is the operator.
     Unmute(Name, Option<Name>),
-    /// Whether the user is a moderator from now on.
+    /// The user becomes a moderator (true), or stops being one (false).
     Moderator(Name, bool),
     /// An invitation, valid for one registration.
     Invite(String),

@@ -31,7 +31,7 @@ pub trait AccountDirectory: Send + Sync {
     fn decide(&self, wish: AccountRequest<'_>) -> Decided;
 }
 
-/// Whether clients may register accounts.
+/// The clients that may register accounts.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum Register {
     /// Any client may.

@@ -237,7 +237,7 @@ impl ClusterWorld {
                     let server = &mut world.servers[index];
                     if server.has == Some(lost) {
                         server.has = None;
-                        // A closing connection releases its name, which another session has by now.
+                        // A closing connection releases its name, which another session has now.
                         let (incarnation, person) = (server.incarnation, lost);
                         server.asks.push_back(ModelRequest::Release {
                             incarnation,

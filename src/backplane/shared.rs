@@ -416,7 +416,7 @@ struct StreamPosition {
     born: u64,
     /// The position at the last check.
     checked: u64,
-    /// True after a reconnect: each unsure message is in the stream by now, or lost.
+    /// True after a reconnect: each unsure message is either in the stream already, or lost.
     is_settling: bool,
     /// The epoch in which the stream has been read so far.
     epoch: String,

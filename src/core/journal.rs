@@ -41,6 +41,12 @@ impl Conversation {
             false => Conversation::Direct(other, one),
         }
     }
+
+    /// Returns whether these are direct messages that the user with this key (a name in lower case)
+    /// has sent or received.
+    pub fn is_direct_of(&self, key: &str) -> bool {
+        matches!(self, Conversation::Direct(one, other) if one == key || other == key)
+    }
 }
 
 /// A message's id, and the time at which it was sent.
@@ -203,8 +209,9 @@ impl std::error::Error for Unreadable {}
 
 /// Keeps messages and topics.
 ///
-/// [`Journal::append`], [`Journal::set_topic`] and [`Journal::end_room`] may be called under a
-/// registry's lock, so they never block. The others may wait for a disk.
+/// [`Journal::append`], [`Journal::set_topic`], [`Journal::end_room`] and
+/// [`Journal::delete_direct`] may be called under a registry's lock, so they never block. The others
+/// may wait for a disk.
 pub trait Journal: Send + Sync {
     /// The highest id of a message in it; 0 if there is none.
     fn last_id(&self) -> u64;
@@ -233,6 +240,10 @@ pub trait Journal: Send + Sync {
     fn end_room(&self, room: &Name) {
         let _ = room;
     }
+
+    /// Deletes the direct messages of a user whose account was deleted, because the next owner of
+    /// the name must not read them.
+    fn delete_direct(&self, username: &Name);
 }
 
 /// Stamps the messages of a server, and passes them to its journal.

@@ -204,8 +204,9 @@ impl Journal for FileJournal {
     fn page(&self, conversation: &Conversation, range: Range) -> Result<HistoryPage, Unreadable> {
         // In this order, because a message moves from the queue to the file.
         let mut entries = self.memory.entries(conversation, range);
-        entries.extend(self.shared.queue.pending(conversation, &range));
-        if self.goes_to_the_file(conversation) {
+        let pending = self.shared.queue.pending(conversation, &range);
+        entries.extend(pending.entries);
+        if self.goes_to_the_file(conversation) && !pending.replaces_the_file {
             let kept = self.read(|reader| reader.page(conversation, &range))?;
             entries.extend(kept.into_iter().flatten());
         }
@@ -242,6 +243,12 @@ impl Journal for FileJournal {
 
     fn end_room(&self, room: &Name) {
         self.memory.end_room(room);
+    }
+
+    fn delete_direct(&self, username: &Name) {
+        // The file may have messages from a time in which direct messages went into it.
+        self.shared.queue.push_deletion(username.key());
+        self.memory.delete_direct(username);
     }
 }
 
@@ -301,6 +308,46 @@ mod tests {
     fn found<'e>(events: &'e [Event], kind: &str) -> &'e Event {
         let found = events.iter().find(|event| event.kind == kind);
         found.unwrap_or_else(|| panic!("no {kind} in {events:?}"))
+    }
+
+    #[test]
+    fn the_direct_messages_of_a_deleted_user_are_gone_at_once_and_from_the_file() {
+        let folder = JournalFolder::new("delete-direct");
+        let name = |name| Name::new(name).unwrap();
+        // In a pattern, `_` could stand for any character.
+        let (alice, bob) = (name("alice"), name("b_b"));
+        let direct = Conversation::direct(&alice, &bob);
+        let others = [
+            Conversation::direct(&alice, &name("bob")),
+            Conversation::direct(&alice, &name("b_b_")),
+            Conversation::room(&bob),
+            Conversation::Public,
+        ];
+        let check = |journal: &FileJournal, left: &[u64]| {
+            assert_eq!(ids(journal, &direct, Range::last(9)), left);
+            for other in &others {
+                assert_eq!(ids(journal, other, Range::last(9)), [1], "{other:?}");
+            }
+        };
+        let (journal, _) = open(&folder);
+        append(&journal, &direct, 1);
+        for other in &others {
+            append(&journal, other, 1);
+        }
+        finish(&journal);
+        let (journal, _) = open(&folder);
+        append(&journal, &direct, 2);
+        check(&journal, &[1, 2]);
+        // The messages in the file, in the queue and in memory.
+        journal.delete_direct(&name("B_B"));
+        check(&journal, &[]);
+        // The next owner's.
+        append(&journal, &direct, 3);
+        check(&journal, &[3]);
+        finish(&journal);
+        check(&journal, &[3]);
+        let (journal, _) = open(&folder);
+        check(&journal, &[3]);
     }
 
     #[test]

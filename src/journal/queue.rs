@@ -18,6 +18,15 @@ pub(crate) enum Item {
         topic: String,
         username: String,
     },
+    /// The deletion of all direct messages of the user with this key.
+    DeleteDirect(String),
+}
+
+/// What the queue has of a conversation.
+pub(crate) struct Pending {
+    pub(crate) entries: Vec<HistoryEntry>,
+    /// The messages in the file will be deleted before these are written.
+    pub(crate) replaces_the_file: bool,
 }
 
 impl Item {
@@ -25,6 +34,7 @@ impl Item {
         match self {
             Item::Message(_, entry) => size_of::<Item>() + entry.text.len() + entry.from.len(),
             Item::Topic { topic, .. } => size_of::<Item>() + topic.len(),
+            Item::DeleteDirect(key) => size_of::<Item>() + key.len(),
         }
     }
 }
@@ -93,6 +103,18 @@ impl Queue {
         if before == 0 || (before < limits::BATCH_ROWS && now >= limits::BATCH_ROWS) {
             self.changed.notify_all();
         }
+    }
+
+    /// Appends a deletion, for which there is always space: only the operator causes one.
+    pub(crate) fn push_deletion(&self, key: String) {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return;
+        }
+        let item = Item::DeleteDirect(key);
+        state.bytes += item.bytes();
+        state.items.push_back(item);
+        self.changed.notify_all();
     }
 
     /// Waits for items, at most for `idle`, and then collects more for `collect`.
@@ -174,17 +196,26 @@ impl Queue {
     }
 
     /// The messages of a conversation that are not on the disk yet.
-    pub(crate) fn pending(&self, conversation: &Conversation, range: &Range) -> Vec<HistoryEntry> {
-        let state = self.state.lock();
-        let entry = |item: &Item| match item {
-            Item::Message(there, entry)
-                if there == conversation && range.contains(entry.stamp.id) =>
-            {
-                Some(entry.clone())
-            }
-            _ => None,
+    pub(crate) fn pending(&self, conversation: &Conversation, range: &Range) -> Pending {
+        let mut pending = Pending {
+            entries: Vec::new(),
+            replaces_the_file: false,
         };
-        state.items.iter().filter_map(entry).collect()
+        for item in &self.state.lock().items {
+            match item {
+                Item::Message(there, entry)
+                    if there == conversation && range.contains(entry.stamp.id) =>
+                {
+                    pending.entries.push(entry.clone());
+                }
+                Item::DeleteDirect(key) if conversation.is_direct_of(key) => {
+                    pending.entries.clear();
+                    pending.replaces_the_file = true;
+                }
+                _ => {}
+            }
+        }
+        pending
     }
 
     /// The last topic of a room that is not on the disk yet, and the user who set it.
@@ -233,10 +264,12 @@ pub(crate) mod tests {
         assert_eq!(queue.next(NOW, NOW), written);
         queue.written(2);
         let range = Range::last(9);
-        assert_eq!(queue.pending(&Conversation::Public, &range).len(), 1);
+        let pending = queue.pending(&Conversation::Public, &range);
+        assert_eq!(pending.entries.len(), 1);
         assert!(
             queue
                 .pending(&Conversation::Room("lobby".to_owned()), &range)
+                .entries
                 .is_empty()
         );
         queue.push([item(6)]);
@@ -268,6 +301,18 @@ pub(crate) mod tests {
         assert_eq!(queue.close(), 3);
         queue.push([item(1)]);
         assert_eq!((queue.close(), queue.next(NOW, NOW)), (0, Next::Idle));
+    }
+
+    #[test]
+    fn a_full_queue_has_space_for_a_deletion() {
+        let queue = Queue::new(1);
+        queue.push([item(1), item(2)]);
+        queue.push_deletion("alice".to_owned());
+        assert_eq!(queue.take_missed(), 1);
+        let deletion = Item::DeleteDirect("alice".to_owned());
+        assert_eq!(queue.next(NOW, NOW), Next::Write(vec![item(1), deletion]));
+        queue.written(2);
+        assert_eq!(queue.state.lock().bytes, 0);
     }
 
     #[test]

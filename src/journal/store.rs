@@ -393,6 +393,16 @@ fn write_items(
                         params![room, topic, username, milliseconds(SystemTime::now())],
                     )?;
                 }
+                // A name has no character that means something in a pattern of GLOB.
+                Item::DeleteDirect(key) => {
+                    transaction.execute(
+                        "DELETE FROM messages WHERE conversation IN
+                            (SELECT number FROM conversations
+                                WHERE name GLOB 'direct ' || ?1 || ' *'
+                                    OR name GLOB 'direct * ' || ?1)",
+                        [key],
+                    )?;
+                }
             }
         }
     }

@@ -405,7 +405,7 @@ impl Highlighter for Prompter {
         prompt: &'p str,
         _default: bool,
     ) -> Cow<'b, str> {
-        // By now, the editor has opened its descriptors for this line.
+        // The editor has already opened its descriptors for this line.
         self.descriptors.keep();
         self.turn.is_drawn();
         if self.line.lock().is_blank {

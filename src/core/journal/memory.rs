@@ -133,6 +133,19 @@ impl Journal for MemoryJournal {
     fn end_room(&self, room: &Name) {
         self.0.lock().forget(&Conversation::room(room));
     }
+
+    fn delete_direct(&self, username: &Name) {
+        let key = username.key();
+        let mut conversations = self.0.lock();
+        let tails = conversations.tails.keys();
+        let direct: Vec<Conversation> = tails
+            .filter(|there| there.is_direct_of(&key))
+            .cloned()
+            .collect();
+        for conversation in direct {
+            conversations.forget(&conversation);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ const HELP: &str = "  who                  list the clients, with addresses, tim
   bans                 list the bans and mutes
   accounts             list the accounts
   passwd NAME          give an account a new random password, and show it
-  delete NAME          delete an account; its name can be registered again
+  delete NAME          delete an account and its direct messages; its name is free
   invite               make an invitation for one registration, and show its code
   moderator NAME [off] let a user kick, mute and ban others, or end that
   moderators           list the moderators
@@ -327,7 +327,7 @@ fn passwd(accounts: &SharedAccounts, rest: &str) -> String {
     }
 }
 
-/// Deletes an account, and everything that its name may do.
+/// Deletes an account, its direct messages, and everything that its name may do.
 fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
     let Some(name) = name(rest) else {
         return "  usage: delete NAME".to_owned();
@@ -345,10 +345,12 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
     match accounts.delete(&name) {
         Ok(name) => {
             let is_here = server.state().users.find(&name).is_some();
-            if is_here && server.kick(name.as_str(), "your account was deleted") {
-                return format!("  deleted the account of {name}, and disconnected its user");
+            let is_kicked = is_here && server.kick(name.as_str(), "your account was deleted");
+            server.state().history.journal().delete_direct(&name);
+            match is_kicked {
+                true => format!("  deleted the account of {name}, and disconnected its user"),
+                false => format!("  deleted the account of {name}"),
             }
-            format!("  deleted the account of {name}")
         }
         Err(error) => format!("  {error}"),
     }

@@ -96,7 +96,7 @@ pub struct Settings {
     pub max_message: usize,
     /// The accounts file; `None` if any client may use a free name without a password.
     pub accounts: Option<PathBuf>,
-    /// Whether clients may register accounts.
+    /// The clients that may register accounts.
     pub register: Register,
     /// The least number of characters in a new password.
     pub min_password: usize,
