@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use support::running::{Running, program};
-use support::{Client, PATIENCE, handshake, login, temporary_file, ticket};
+use support::{Client, PATIENCE, command, handshake, login, temporary_file, ticket};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 
@@ -24,11 +24,16 @@ struct Configured {
 
 impl Configured {
     fn start(config: &Path) -> Configured {
+        Configured::start_with(config, &["--no-passwords"])
+    }
+
+    fn start_with(config: &Path, options: &[&str]) -> Configured {
         let mut running = Running::start(
             program(SERVER)
                 .arg("--config")
                 .arg(config)
-                .args(["0", "--no-passwords"])
+                .arg("0")
+                .args(options)
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped()),
@@ -123,6 +128,47 @@ fn sighup_applies_what_can_change_and_reports_what_needs_a_restart() {
         "{line}"
     );
     server.reload("no setting has changed");
+}
+
+#[test]
+fn the_rules_for_registrations_change_without_a_restart() {
+    let folder = folder("config-register");
+    let (config, accounts) = (folder.0.join("chat.toml"), folder.0.join("accounts"));
+    let write = |rules: &str| {
+        let accounts = accounts.display();
+        std::fs::write(&config, format!("accounts = \"{accounts}\"\n{rules}")).unwrap();
+    };
+    write("");
+    let server = Configured::start_with(&config, &[]);
+    let answer = |name: &str, password: Option<&str>| {
+        let (port, passcode) = ticket(&Client::connect(server.portal).rest());
+        let mut client = Client::connect((server.portal.ip(), port.get()).into());
+        client.send_line(&handshake(&passcode));
+        client.line_with("Connection successful");
+        client.line_with("PARTNER");
+        client.send_line(&login(name));
+        let answer = client.line();
+        let Some(password) = password else {
+            return answer;
+        };
+        client.send_line(&command(
+            "PASSWORD",
+            &format!("<password>{password}</password>"),
+        ));
+        client.line()
+    };
+    assert!(answer("alice", Some("short")).contains(">WELCOME<"));
+    write("min-password = 8\n");
+    server.reload("changed --min-password 8");
+    assert!(answer("bob", Some("short")).contains("'bad-password'"));
+    assert!(answer("alice", Some("short")).contains(">WELCOME<"));
+    write("register = \"closed\"\n");
+    server.reload("changed --min-password 1, --register closed");
+    assert!(answer("bob", None).contains("'registration-closed'"));
+    assert!(answer("alice", Some("short")).contains(">WELCOME<"));
+    write("register = \"invite\"\n");
+    server.reload("changed --register invite");
+    assert!(answer("bob", None).contains("'invitation-needed'"));
 }
 
 #[test]

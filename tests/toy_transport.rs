@@ -56,7 +56,14 @@ impl Decoder for JsonDecoder {
             (Ok(ClientCommand::Login { username }), RequestId::default())
         } else if let Some(room) = text("join") {
             let (room, here) = (room.into(), true);
-            (Ok(ClientCommand::Join { room, here }), RequestId::default())
+            (
+                Ok(ClientCommand::Join {
+                    room,
+                    here,
+                    password: None,
+                }),
+                RequestId::default(),
+            )
         } else if let (Some(room), Some(text_to_send)) = (text("room"), text("say")) {
             let (room, message) = (room.into(), text_to_send.into());
             let say = ClientCommand::Say {

@@ -29,6 +29,7 @@ mod lines;
 pub mod policies;
 mod policy_lines;
 mod prepared;
+mod room_rules;
 mod service;
 
 use std::collections::HashSet;

@@ -17,6 +17,13 @@ pub const HASH_LANES: u32 = 4;
 /// with every banned network, which takes a few nanoseconds each.
 pub const RULES: usize = 10_000;
 
+/// Maximum number of moderators, invited users and mutes of one room.
+pub const RULES_OF_A_ROOM: usize = 500;
+
+/// Maximum number of rooms with rules that have the same first moderator. Otherwise one user could
+/// keep every good name.
+pub const ROOMS_WITH_RULES: usize = 10;
+
 /// Time for which a client that was removed may not return: long enough to calm down, too short to
 /// need a list of its own.
 pub const REMOVED_FOR: std::time::Duration = std::time::Duration::from_secs(60);

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use portal_cli::text_file::without_mark;
 use portal_core::clock::{Clock, Tick, Ticks};
 use portal_core::event::Events;
-use portal_core::policies::{Banned, Change, Policies, Refusal, Rule};
+use portal_core::policies::{Banned, Change, Policies, Refusal, RoomRule, RoomRules, Rule};
 use portal_net::Network;
 use portal_net::host_of;
 use portal_net::lock::{Mutex, Rank};
@@ -26,9 +26,11 @@ use portal_wire::time::duration_in_words;
 use portal_wire::{ErrorCode, Name};
 
 use crate::disk_file::DiskFile;
+use crate::hasher::Hasher;
 use crate::limits;
 pub use crate::policy_lines::read_subject;
-use crate::policy_lines::{CODE_LENGTH, CODE_LETTERS, PolicyLine, Term};
+use crate::policy_lines::{CODE_LENGTH, CODE_LETTERS, PolicyLine, RoomLine, Term};
+use crate::room_rules::{Author, Entry, RoomBook, RoomRefusal, Silence};
 
 portal_core::event_kinds! {
     /// An event of the policies file.
@@ -55,6 +57,8 @@ pub enum PolicyError {
     TooMany,
     /// There is no such rule.
     NoSuchRule(String),
+    /// The author may not change a room's rule in that way.
+    Refused(Refusal),
     /// The system has no random numbers.
     NoRandomness(String),
 }
@@ -80,6 +84,7 @@ impl fmt::Display for PolicyError {
                 limits::RULES
             ),
             PolicyError::NoSuchRule(sentence) => f.write_str(sentence),
+            PolicyError::Refused(refusal) => f.write_str(&refusal.sentence),
             PolicyError::NoRandomness(reason) => {
                 write!(
                     f,
@@ -98,8 +103,8 @@ pub struct SharedPolicies {
     disk: Mutex<Disk>,
     /// A leaf lock, never held during disk access.
     state: Mutex<PolicyState>,
-    /// False if no user is muted. Messages then need no lock.
-    has_mutes: AtomicBool,
+    /// False if no user is muted and no room is moderated. Messages then need no lock.
+    may_refuse_messages: AtomicBool,
     /// False if no address is refused.
     has_addresses: AtomicBool,
     /// The length of a tick.
@@ -107,6 +112,10 @@ pub struct SharedPolicies {
     clock: Clock,
     /// True if moderators have their commands.
     moderators: bool,
+    /// The reason why all rooms stay open, if they do.
+    open_rooms: Option<&'static str>,
+    /// Hashes the passwords of rooms, one at a time. A leaf lock.
+    hasher: Mutex<Hasher>,
     events: Events,
 }
 
@@ -138,18 +147,19 @@ struct PolicyRules {
     mutes: HashMap<String, (Name, Active)>,
     moderators: BTreeMap<String, Name>,
     invites: BTreeSet<String>,
+    rooms: RoomBook,
 }
 
 /// A rule's term, with its end in ticks, too.
 #[derive(Clone)]
-struct Active {
-    term: Term,
+pub(super) struct Active {
+    pub(super) term: Term,
     /// The first tick at which it is over.
-    until: Option<Tick>,
+    pub(super) until: Option<Tick>,
 }
 
 impl Active {
-    fn is_over(&self, now: Tick) -> bool {
+    pub(super) fn is_over(&self, now: Tick) -> bool {
         let by_tick = self.until.is_some_and(|until| now >= until);
         by_tick || self.term.end.is_some_and(|end| SystemTime::now() >= end)
     }
@@ -228,6 +238,9 @@ impl PolicyRules {
             PolicyLine::Invited(code, _) => {
                 self.invites.remove(&code);
             }
+            PolicyLine::Room(room, line) => {
+                self.rooms.apply(&room, line, until);
+            }
         }
     }
 
@@ -235,6 +248,7 @@ impl PolicyRules {
         self.networks.retain(|(_, active)| !active.is_over(now));
         self.names.retain(|_, (_, active)| !active.is_over(now));
         self.mutes.retain(|_, (_, active)| !active.is_over(now));
+        self.rooms.drop_expired(now);
     }
 
     fn len(&self) -> usize {
@@ -256,7 +270,8 @@ impl PolicyRules {
         let moderators = moderators.map(|name| PolicyLine::Moderator(name.clone(), true));
         let invites = self.invites.iter().cloned().map(PolicyLine::Invite);
         let lines = networks.chain(names).chain(mutes);
-        lines.chain(moderators).chain(invites).collect()
+        let lines = lines.chain(moderators).chain(invites);
+        lines.chain(self.rooms.lines()).collect()
     }
 }
 
@@ -281,11 +296,13 @@ impl SharedPolicies {
                 },
             ),
             state: Mutex::default(),
-            has_mutes: AtomicBool::new(false),
+            may_refuse_messages: AtomicBool::new(false),
             has_addresses: AtomicBool::new(false),
             tick,
             clock: clock.clone(),
             moderators: true,
+            open_rooms: None,
+            hasher: Mutex::default(),
             events: events.clone(),
         };
         if let Some(path) = path
@@ -301,6 +318,16 @@ impl SharedPolicies {
     pub fn without_moderators(self) -> SharedPolicies {
         SharedPolicies {
             moderators: false,
+            ..self
+        }
+        .with_open_rooms("names have no passwords on this server, so its rooms stay open")
+    }
+
+    /// Leaves all rooms open, for that reason.
+    #[must_use]
+    pub fn with_open_rooms(self, reason: &'static str) -> SharedPolicies {
+        SharedPolicies {
+            open_rooms: Some(reason),
             ..self
         }
     }
@@ -350,6 +377,7 @@ impl SharedPolicies {
         rules.drop_expired(now);
         disk.file = Some(file);
         let mut state = self.state.lock();
+        rules.rooms.overlay(&state.rules.rooms);
         state.rules = rules;
         self.note(&state);
         Ok(())
@@ -370,10 +398,12 @@ impl SharedPolicies {
 
     /// Updates the flags that spare most callers the lock.
     fn note(&self, state: &PolicyState) {
-        let has_mutes = !state.rules.mutes.is_empty();
+        let rules = &state.rules;
+        let may_refuse_messages = !rules.mutes.is_empty() || rules.rooms.has_silences();
         let has_addresses = !state.rules.networks.is_empty()
             || state.removed.iter().any(|removed| removed.name.is_none());
-        self.has_mutes.store(has_mutes, Ordering::Release);
+        self.may_refuse_messages
+            .store(may_refuse_messages, Ordering::Release);
         self.has_addresses.store(has_addresses, Ordering::Release);
     }
 
@@ -386,47 +416,57 @@ impl SharedPolicies {
         now: Tick,
         check: impl FnOnce(&PolicyRules) -> Result<(), PolicyError>,
     ) -> Result<(), PolicyError> {
+        let adds = matches!(
+            line,
+            PolicyLine::Ban(..) | PolicyLine::Mute(..) | PolicyLine::Invite(_)
+        );
+        self.store_lines(duration, now, |rules| {
+            check(rules)?;
+            match adds && rules.len() >= limits::RULES {
+                true => Err(PolicyError::TooMany),
+                false => Ok((vec![line.clone()], line)),
+            }
+        })
+    }
+
+    /// Calls `plan` under the lock that excludes other changes. It returns the lines to store, and
+    /// the line to apply once they are on the disk.
+    fn store_lines(
+        &self,
+        duration: Option<Duration>,
+        now: Tick,
+        plan: impl FnOnce(&PolicyRules) -> Result<(Vec<PolicyLine>, PolicyLine), PolicyError>,
+    ) -> Result<(), PolicyError> {
         let mut disk = self.disk.lock();
         let is_elsewhere = disk.file.as_ref().map_or(Ok(true), DiskFile::is_elsewhere);
-        if let Some(path) = disk.path.clone()
-            && is_elsewhere.map_err(|error| PolicyError::File(path, error))?
-        {
-            self.open_file(&mut disk, now)?;
-        }
-        {
+        let (lines, line) = {
             let mut state = self.state.lock();
             state.rules.drop_expired(now);
-            check(&state.rules)?;
-            let adds = matches!(
-                line,
-                PolicyLine::Ban(..) | PolicyLine::Mute(..) | PolicyLine::Invite(_)
-            );
-            if adds && state.rules.len() >= limits::RULES {
-                return Err(PolicyError::TooMany);
-            }
-        }
-        if let Disk {
-            path: Some(path),
-            file: Some(file),
-        } = &mut *disk
+            plan(&state.rules)?
+        };
+        if let Some(path) = disk.path.clone()
+            && !lines.is_empty()
         {
-            let written = file.append(&format!("{line}\n"));
-            written.map_err(|error| PolicyError::File(path.clone(), error))?;
+            let failed = |error| PolicyError::File(path.clone(), error);
+            if is_elsewhere.map_err(failed)? {
+                self.open_file(&mut disk, now)?;
+            }
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            if let Some(file) = &mut disk.file {
+                file.append(&text).map_err(failed)?;
+            }
         }
         let mut state = self.state.lock();
         state.rules.apply(line, |_| {
             duration.map(|duration| self.tick_in(duration, now))
         });
+        state.rules.drop_expired(now);
         self.note(&state);
         Ok(())
     }
 
     fn change_rule(&self, change: &Change<'_>, now: Tick) -> Result<(), PolicyError> {
-        let term = |duration: Option<Duration>, reason: &str| Term {
-            end: duration.and_then(|duration| SystemTime::now().checked_add(duration)),
-            by: change.by.cloned(),
-            reason: reason.to_owned(),
-        };
+        let term = |duration, reason: &str| Term::new(duration, change.by, reason);
         let missing = |is_there: bool, sentence: String| match is_there {
             true => Ok(()),
             false => Err(PolicyError::NoSuchRule(sentence)),
@@ -567,6 +607,9 @@ impl SharedPolicies {
         };
         let networks = rules.networks.iter();
         let networks = networks.map(|(network, active)| listed("ban", network.to_string(), active));
+        let in_rooms = rules.rooms.mutes();
+        let in_rooms = in_rooms
+            .map(|(name, room, active)| listed("mute", format!("{name} in {room}"), active));
         let sorted = |map: &HashMap<String, (Name, Active)>, kind| {
             let mut list: Vec<ListedRule> = map
                 .values()
@@ -577,7 +620,7 @@ impl SharedPolicies {
         };
         let names = sorted(&rules.names, "ban");
         let mutes = sorted(&rules.mutes, "mute");
-        networks.chain(names).chain(mutes).collect()
+        networks.chain(names).chain(mutes).chain(in_rooms).collect()
     }
 }
 
@@ -595,6 +638,46 @@ pub(crate) fn random_code() -> Result<String, String> {
         _ => letter(byte),
     });
     Ok(code.collect())
+}
+
+fn refused(code: ErrorCode, sentence: String) -> PolicyError {
+    PolicyError::Refused(Refusal { code, sentence })
+}
+
+fn room_refusal(refusal: &RoomRefusal, room: &Name) -> PolicyError {
+    let (code, sentence) = match refusal {
+        RoomRefusal::NoSuchRoom => (
+            ErrorCode::NoSuchRoom,
+            "there is no such room; ROOMS lists the rooms".to_owned(),
+        ),
+        RoomRefusal::NotAModerator => (
+            ErrorCode::NotAllowed,
+            format!("this is for the moderators of {room}; ROOM lists them"),
+        ),
+        RoomRefusal::AboutAModerator => (
+            ErrorCode::NotAllowed,
+            "that user was a moderator before you; ask the operator".to_owned(),
+        ),
+        RoomRefusal::NoSuchRule => (
+            ErrorCode::NoSuchUser,
+            format!("there is no such rule in {room}"),
+        ),
+        RoomRefusal::TooMany => (
+            ErrorCode::NotAllowed,
+            format!(
+                "{room} has {} moderators, invited users and mutes, which is the limit",
+                limits::RULES_OF_A_ROOM
+            ),
+        ),
+        RoomRefusal::TooManyRooms => (
+            ErrorCode::NotAllowed,
+            format!(
+                "you have {} rooms with rules, which is the limit; open one of them",
+                limits::ROOMS_WITH_RULES
+            ),
+        ),
+    };
+    refused(code, sentence)
 }
 
 fn banned(sentence: String) -> Refusal {
@@ -627,8 +710,8 @@ impl Policies for SharedPolicies {
         }
     }
 
-    fn has_mutes(&self) -> bool {
-        self.has_mutes.load(Ordering::Acquire)
+    fn may_refuse_messages(&self) -> bool {
+        self.may_refuse_messages.load(Ordering::Acquire)
     }
 
     fn refuse_message(&self, name: &Name, now: Tick) -> Option<Refusal> {
@@ -661,25 +744,218 @@ impl Policies for SharedPolicies {
         self.note(&state);
     }
 
-    fn change(&self, change: &Change<'_>, now: Tick) -> Result<(), Refusal> {
-        self.change_rule(change, now).map_err(|error| {
-            let (code, mut sentence) = match error {
-                PolicyError::NoSuchRule(_) => (ErrorCode::NoSuchUser, error.to_string()),
-                _ => (ErrorCode::NotSaved, error.to_string()),
-            };
-            if code == ErrorCode::NotSaved {
-                self.events.emit_failure("store a rule", sentence.clone());
-                // The operator gets the details, a moderator does not.
-                if change.by.is_some() {
-                    "the server can't store that now; tell the operator".clone_into(&mut sentence);
-                }
+    fn room_opened(&self, room: &Name, creator: &Name) {
+        if self.open_rooms.is_none() {
+            self.state.lock().rules.rooms.opened(room, creator);
+        }
+    }
+
+    fn room_ended(&self, room: &Name) {
+        self.state.lock().rules.rooms.ended(room);
+    }
+
+    fn room(&self, room: &Name) -> Option<RoomRules> {
+        self.state.lock().rules.rooms.rules(room)
+    }
+
+    fn may_join(
+        &self,
+        room: &Name,
+        name: &Name,
+        password: Option<&str>,
+        now: Tick,
+    ) -> Result<(), Refusal> {
+        let entry = {
+            let rules = &self.state.lock().rules;
+            rules.rooms.entry(room, self.author(rules, Some(name)), now)
+        };
+        let (code, sentence) = match entry {
+            Entry::Allowed => return Ok(()),
+            Entry::Password(hash) => {
+                let sentence = match password {
+                    Some(password) if self.hasher.lock().verify(&hash, password) => {
+                        self.remember_guest(room, name, now);
+                        return Ok(());
+                    }
+                    Some(_) => format!("that is not the password of {room}"),
+                    None => format!("{room} needs a password: send it with JOIN"),
+                };
+                (ErrorCode::RoomPassword, sentence)
             }
-            Refusal { code, sentence }
+            Entry::InviteOnly => (
+                ErrorCode::InviteOnly,
+                format!("{room} is only for invited users; ask one of its moderators"),
+            ),
+            Entry::Removed(until) => (
+                ErrorCode::NotAllowed,
+                format!(
+                    "you were removed from {room}; you can come back in {}",
+                    ticks_in_words(until, now, self.tick)
+                ),
+            ),
+        };
+        Err(Refusal { code, sentence })
+    }
+
+    fn refuse_in_room(&self, room: &Name, name: &Name, now: Tick) -> Option<Refusal> {
+        if !self.may_refuse_messages() {
+            return None;
+        }
+        let rules = &self.state.lock().rules;
+        let author = self.author(rules, Some(name));
+        Some(match rules.rooms.silence(room, author, now)? {
+            Silence::Moderated => Refusal {
+                code: ErrorCode::Moderated,
+                sentence: format!("only moderators may send messages to {room}"),
+            },
+            Silence::Muted(mute) => Refusal {
+                code: ErrorCode::Muted,
+                sentence: format!(
+                    "you may not send messages to {room}{}",
+                    mute.remaining(now, self.tick)
+                ),
+            },
         })
+    }
+
+    fn change_room(
+        &self,
+        by: Option<&Name>,
+        room: &Name,
+        rule: &RoomRule,
+        now: Tick,
+    ) -> Result<(), Refusal> {
+        self.change_room_rule(by, room, rule, now)
+            .map_err(|error| self.refusal(error, by))
+    }
+
+    fn change(&self, change: &Change<'_>, now: Tick) -> Result<(), Refusal> {
+        self.change_rule(change, now)
+            .map_err(|error| self.refusal(error, change.by))
     }
 }
 
 impl SharedPolicies {
+    /// The refusal for the author of a change. The operator gets the details of a failure, a user
+    /// does not.
+    fn refusal(&self, error: PolicyError, by: Option<&Name>) -> Refusal {
+        let sentence = error.to_string();
+        match error {
+            PolicyError::NoSuchRule(_) => Refusal {
+                code: ErrorCode::NoSuchUser,
+                sentence,
+            },
+            PolicyError::Refused(refusal) => refusal,
+            _ => {
+                self.events.emit_failure("store a rule", sentence.clone());
+                let sentence = match by {
+                    Some(_) => "the server can't store that now; tell the operator".to_owned(),
+                    None => sentence,
+                };
+                let code = ErrorCode::NotSaved;
+                Refusal { code, sentence }
+            }
+        }
+    }
+
+    fn author<'a>(&self, rules: &PolicyRules, by: Option<&'a Name>) -> Author<'a> {
+        match by {
+            None => Author::Operator,
+            Some(by) if self.moderators && rules.moderators.contains_key(&by.key()) => {
+                Author::Moderator(by)
+            }
+            Some(by) => Author::User(by),
+        }
+    }
+
+    fn change_room_rule(
+        &self,
+        by: Option<&Name>,
+        room: &Name,
+        rule: &RoomRule,
+        now: Tick,
+    ) -> Result<(), PolicyError> {
+        if let Some(reason) = self.open_rooms {
+            return Err(refused(ErrorCode::NotAllowed, reason.to_owned()));
+        }
+        let check = |rules: &PolicyRules| {
+            let is_moderator = |name: &Name| rules.moderators.contains_key(&name.key());
+            let author = self.author(rules, by);
+            let checked = rules.rooms.check(author, room, rule, is_moderator);
+            checked.map_err(|refusal| room_refusal(&refusal, room))
+        };
+        // Before the hash, which takes a while.
+        check(&self.state.lock().rules)?;
+        let (line, duration) = match rule {
+            RoomRule::Open => (RoomLine::Open(by.cloned()), None),
+            RoomRule::InviteOnly => (RoomLine::Invite(by.cloned()), None),
+            RoomRule::Password(password) => {
+                if !(1..=portal_core::limits::PASSWORD).contains(&password.len()) {
+                    let sentence = "the password of a room must be 1 to 128 bytes long";
+                    return Err(refused(ErrorCode::BadPassword, sentence.to_owned()));
+                }
+                let hash = self.hasher.lock().hash(password);
+                let hash = hash.map_err(PolicyError::NoRandomness)?;
+                (RoomLine::Password(hash, by.cloned()), None)
+            }
+            RoomRule::Moderated(is_on) => (RoomLine::Moderated(*is_on), None),
+            RoomRule::Moderator(name, is_one) => (RoomLine::Moderator(name.clone(), *is_one), None),
+            RoomRule::Invite(name) => (RoomLine::Invited(name.clone(), true), None),
+            RoomRule::Mute(name, duration) => {
+                let term = Term::new(*duration, by, "");
+                (RoomLine::Mute(name.clone(), term), *duration)
+            }
+            RoomRule::Unmute(name) => (RoomLine::Unmute(name.clone(), by.cloned()), None),
+            RoomRule::Remove(name) => (RoomLine::Invited(name.clone(), false), None),
+        };
+        self.store_lines(duration, now, |rules| {
+            check(rules)?;
+            let lines = rules.rooms.lines_for(room, &line);
+            Ok((lines, PolicyLine::Room(room.clone(), line)))
+        })?;
+        if let RoomRule::Remove(name) = rule {
+            let until = self.tick_in(limits::REMOVED_FOR, now);
+            let mut state = self.state.lock();
+            state.rules.rooms.remove(room, name, (now, until));
+        }
+        Ok(())
+    }
+
+    /// Remembers a user who knew a room's password, so that a reconnect does not need it again.
+    fn remember_guest(&self, room: &Name, name: &Name, now: Tick) {
+        let line = RoomLine::Invited(name.clone(), true);
+        let stored = self.store_lines(None, now, |rules| {
+            if rules.rooms.is_full(room) {
+                return Err(PolicyError::TooMany);
+            }
+            let lines = rules.rooms.lines_for(room, &line);
+            Ok((lines, PolicyLine::Room(room.clone(), line)))
+        });
+        if let Err(error) = stored {
+            let doing = "remember who knows a room's password";
+            self.events.emit_failure(doing, error.to_string());
+        }
+    }
+
+    /// The rules of all rooms, in alphabetical order.
+    pub fn rooms(&self) -> Vec<RoomRules> {
+        self.state.lock().rules.rooms.all()
+    }
+
+    /// Removes a deleted account from the moderators and the invited users of all rooms, so that
+    /// the next owner of the name is neither.
+    ///
+    /// # Errors
+    /// [`PolicyError::File`].
+    pub fn forget_in_rooms(&self, name: &Name) -> Result<(), PolicyError> {
+        let now = self.clock.now();
+        let lines = self.state.lock().rules.rooms.lines_without(name);
+        for line in lines {
+            self.store_lines(None, now, |_| Ok((vec![line.clone()], line)))?;
+        }
+        Ok(())
+    }
+
     fn ban(&self, ban: &Active, now: Tick) -> Refusal {
         banned(format!(
             "you are banned{}{}",
@@ -768,7 +1044,7 @@ mod tests {
         };
         assert!(refused("Alice", 0) && !refused("alice", 7 * 24 * 60 * 60));
         assert!(policies.refuse_name(&name("bob"), THERE, Tick(0)).is_none());
-        assert!(policies.has_mutes());
+        assert!(policies.may_refuse_messages());
         assert!(policies.refuse_message(&name("carol"), Tick(0)).is_some());
         drop(policies);
         // An end in the past, as after a long stop.
@@ -822,6 +1098,50 @@ mod tests {
             whom(&open(Some(&file.0)).unwrap()),
             ["alice", "bob", "carol"]
         );
+    }
+
+    #[test]
+    fn the_rules_of_a_room_are_there_after_a_restart_and_a_password_is_not_readable() {
+        let file = TempFile::new("policies-rooms");
+        let policies = open(Some(&file.0)).unwrap();
+        let (lobby, alice, bob) = (name("lobby"), name("alice"), name("bob"));
+        policies.room_opened(&lobby, &alice);
+        let change = |policies: &SharedPolicies, rule| {
+            policies.change_room(Some(&alice), &lobby, &rule, Tick(0))
+        };
+        change(&policies, RoomRule::Moderator(bob.clone(), true)).unwrap();
+        assert!(!file.0.exists(), "the rules of an open room end with it");
+        change(&policies, RoomRule::Password("tea".to_owned())).unwrap();
+        let join = |policies: &SharedPolicies, who: &str, password| {
+            policies
+                .may_join(&lobby, &name(who), password, Tick(0))
+                .is_ok()
+        };
+        assert!(!join(&policies, "carol", Some("coffee")) && !join(&policies, "carol", None));
+        assert!(join(&policies, "carol", Some("tea")) && join(&policies, "carol", None));
+        drop(policies);
+        let text = std::fs::read_to_string(&file.0).unwrap();
+        assert!(!text.contains("tea"), "{text}");
+        let policies = open(Some(&file.0)).unwrap();
+        assert!(join(&policies, "carol", None) && join(&policies, "bob", None));
+        assert!(!join(&policies, "dave", None) && join(&policies, "dave", Some("tea")));
+        // A new password is for those who know it.
+        change(&policies, RoomRule::Password("milk".to_owned())).unwrap();
+        assert!(!join(&policies, "carol", None) && join(&policies, "bob", None));
+        change(&policies, RoomRule::Open).unwrap();
+        drop(policies);
+        let policies = open(Some(&file.0)).unwrap();
+        assert_eq!(policies.room(&lobby), None);
+        assert!(join(&policies, "dave", None));
+    }
+
+    #[test]
+    fn where_names_have_no_passwords_rooms_stay_open() {
+        let policies = open(None).unwrap().without_moderators();
+        policies.room_opened(&name("lobby"), &name("alice"));
+        let rule = RoomRule::InviteOnly;
+        let refused = policies.change_room(Some(&name("alice")), &name("lobby"), &rule, Tick(0));
+        assert_eq!(refused.unwrap_err().code, ErrorCode::NotAllowed);
     }
 
     #[test]

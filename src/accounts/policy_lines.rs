@@ -10,14 +10,23 @@
 //! moderator bob off
 //! invite 4kqm-7xtd-w2fn
 //! invited 4kqm-7xtd-w2fn dave
+//! room lobby open alice
+//! room lobby invite alice
+//! room lobby password $argon2id$v=19$m=19456,t=2,p=1$… alice
+//! room lobby moderated on
+//! room lobby moderator bob on
+//! room lobby invited carol on
+//! room lobby mute dave 2026-11-30T12:00:00.000Z alice
+//! room lobby unmute dave alice
 //! ```
 //!
 //! A crash may cut the last line short. The words are in such an order that the rest of a line is
 //! never a rule about another name.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use crate::lines::is_hash;
 use portal_core::policies::Banned;
 use portal_net::Network;
 use portal_wire::time::{read_rfc_3339, rfc_3339};
@@ -45,6 +54,75 @@ pub(super) enum PolicyLine {
     Invite(String),
     /// The invitation was used by that name.
     Invited(String, Name),
+    /// A rule of a room.
+    Room(Name, RoomLine),
+}
+
+/// A change of a room's rules. The author of `None` is the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RoomLine {
+    /// Every user may join.
+    Open(Option<Name>),
+    /// Only invited users may join.
+    Invite(Option<Name>),
+    /// Users who were not invited need the password with this hash.
+    Password(String, Option<Name>),
+    /// Only moderators may send messages (true).
+    Moderated(bool),
+    /// The user becomes a moderator of the room (true), or stops being one (false).
+    Moderator(Name, bool),
+    /// The user may join (true).
+    Invited(Name, bool),
+    Mute(Name, Term),
+    Unmute(Name, Option<Name>),
+}
+
+impl RoomLine {
+    /// Reads the words after the room's name.
+    fn read(text: &str) -> Result<RoomLine, &'static str> {
+        let (kind, rest) = text.split_once(' ').ok_or("its rule is missing")?;
+        let (first, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let name = || {
+            let name = Name::new(first).filter(Name::is_for_a_person);
+            name.ok_or("it does not have a name where it should")
+        };
+        let is_on = |word| match word {
+            ON => Ok(true),
+            OFF => Ok(false),
+            _ => Err("its last word is neither `on` nor `off`"),
+        };
+        Ok(match kind {
+            "open" => RoomLine::Open(read_author(first)?),
+            "invite" => RoomLine::Invite(read_author(first)?),
+            "password" if !is_hash(first) => return Err("its hash is not whole"),
+            "password" => RoomLine::Password(first.to_owned(), read_author(rest)?),
+            "moderated" => RoomLine::Moderated(is_on(first)?),
+            "moderator" => RoomLine::Moderator(name()?, is_on(rest)?),
+            "invited" => RoomLine::Invited(name()?, is_on(rest)?),
+            "mute" => RoomLine::Mute(name()?, read_term(rest)?),
+            "unmute" => RoomLine::Unmute(name()?, read_author(rest)?),
+            _ => return Err("its rule is unknown"),
+        })
+    }
+}
+
+fn on_or_off(is_on: bool) -> &'static str {
+    if is_on { ON } else { OFF }
+}
+
+impl fmt::Display for RoomLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RoomLine::Open(by) => write!(f, "open {}", shown(by.as_ref())),
+            RoomLine::Invite(by) => write!(f, "invite {}", shown(by.as_ref())),
+            RoomLine::Password(hash, by) => write!(f, "password {hash} {}", shown(by.as_ref())),
+            RoomLine::Moderated(is_on) => write!(f, "moderated {}", on_or_off(*is_on)),
+            RoomLine::Moderator(name, is_on) => write!(f, "moderator {name} {}", on_or_off(*is_on)),
+            RoomLine::Invited(name, is_on) => write!(f, "invited {name} {}", on_or_off(*is_on)),
+            RoomLine::Mute(name, term) => write!(f, "mute {name} {term}"),
+            RoomLine::Unmute(name, by) => write!(f, "unmute {name} {}", shown(by.as_ref())),
+        }
+    }
 }
 
 /// The end, the author and the reason of a rule.
@@ -56,6 +134,17 @@ pub(super) struct Term {
     pub(super) by: Option<Name>,
     /// May be empty.
     pub(super) reason: String,
+}
+
+impl Term {
+    /// Creates the term of a rule that begins now. A duration of `None` has no end.
+    pub(super) fn new(duration: Option<Duration>, by: Option<&Name>, reason: &str) -> Term {
+        Term {
+            end: duration.and_then(|duration| SystemTime::now().checked_add(duration)),
+            by: by.cloned(),
+            reason: reason.to_owned(),
+        }
+    }
 }
 
 fn shown(by: Option<&Name>) -> &str {
@@ -85,6 +174,7 @@ impl fmt::Display for PolicyLine {
             PolicyLine::Moderator(name, false) => write!(f, "moderator {name} {OFF}"),
             PolicyLine::Invite(code) => write!(f, "invite {code}"),
             PolicyLine::Invited(code, name) => write!(f, "invited {code} {name}"),
+            PolicyLine::Room(name, line) => write!(f, "room {name} {line}"),
         }
     }
 }
@@ -136,6 +226,10 @@ impl PolicyLine {
             "invite" if !rest.is_empty() => return Err("it has too many words"),
             "invite" => PolicyLine::Invite(first.to_owned()),
             "invited" => PolicyLine::Invited(first.to_owned(), name(rest)?),
+            "room" => {
+                let room = Name::new(first).ok_or("its second word is not the name of a room")?;
+                PolicyLine::Room(room, RoomLine::read(rest)?)
+            }
             _ => return Err("its first word is unknown"),
         };
         Ok(Some(line))
@@ -192,7 +286,18 @@ unmute carol (operator)
 moderator bob on
 moderator bob off
 invite 4kqm-7xtd-w2fn
-invited 4kqm-7xtd-w2fn dave";
+invited 4kqm-7xtd-w2fn dave
+room lobby open alice
+room lobby invite (operator)
+room lobby password $argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g alice
+room lobby moderated on
+room lobby moderated off
+room lobby moderator bob on
+room lobby moderator bob off
+room lobby invited carol on
+room lobby invited carol off
+room lobby mute dave forever alice
+room lobby unmute dave alice";
 
     #[test]
     fn every_line_is_written_as_it_was_read() {
@@ -232,6 +337,15 @@ invited 4kqm-7xtd-w2fn dave";
             "invite 4kqm-7xtd-w2f",
             "invited code",
             "exile bob",
+            "room lobby",
+            "room lobby exile bob",
+            "room lob!by open alice",
+            "room lobby open",
+            "room lobby password secret alice",
+            "room lobby moderated maybe",
+            "room lobby moderator bob",
+            "room lobby invited",
+            "room lobby mute 50001 forever bob",
         ] {
             assert!(PolicyLine::read(line.as_bytes()).is_err(), "{line}");
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use portal_core::accounts::{Accounts as AccountService, PasswordChange, PasswordCheck, Refusal};
 use portal_core::event::Events;
+use portal_net::lock::Mutex;
 use portal_wire::{ErrorCode, Name};
 
 use crate::policies::{PolicyError, SharedPolicies, random_code};
@@ -44,19 +45,21 @@ pub enum Register {
 }
 
 /// The rules for registrations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration {
     pub register: Register,
     /// The least number of characters in a new password.
     pub min_password: usize,
-    /// The invitations.
-    pub policies: Arc<SharedPolicies>,
 }
 
 /// The accounts in a file, shared with the other servers of the cluster, if there is one.
 pub struct SharedAccounts {
     file: Accounts,
     directory: Option<Arc<dyn AccountDirectory>>,
-    registration: Registration,
+    /// A leaf lock.
+    registration: Mutex<Registration>,
+    /// The invitations.
+    policies: Arc<SharedPolicies>,
     events: Events,
 }
 
@@ -69,6 +72,7 @@ impl SharedAccounts {
         path: &Path,
         directory: Option<Arc<dyn AccountDirectory>>,
         registration: Registration,
+        policies: Arc<SharedPolicies>,
         events: &Events,
     ) -> Result<SharedAccounts, AccountError> {
         let OpenAccounts {
@@ -79,7 +83,8 @@ impl SharedAccounts {
         let shared = SharedAccounts {
             file,
             directory,
-            registration,
+            registration: Mutex::new(registration),
+            policies,
             events: events.clone(),
         };
         if was_open_to_others {
@@ -93,6 +98,16 @@ impl SharedAccounts {
         }
         shared.report_damage(damage);
         Ok(shared)
+    }
+
+    /// Replaces the rules for registrations. Passwords that exist stay valid.
+    pub fn set_registration(&self, registration: Registration) {
+        *self.registration.lock() = registration;
+    }
+
+    /// Returns the rules for registrations.
+    pub fn registration(&self) -> Registration {
+        *self.registration.lock()
     }
 
     pub fn all(&self) -> Vec<Account> {
@@ -124,7 +139,7 @@ impl SharedAccounts {
 
     /// Returns the refusal of a new password that is too short.
     fn refuse_short(&self, password: &str) -> Option<Refusal> {
-        let least = self.registration.min_password;
+        let least = self.registration().min_password;
         (password.chars().count() < least).then(|| Refusal {
             code: ErrorCode::BadPassword,
             sentence: format!(
@@ -134,9 +149,9 @@ impl SharedAccounts {
     }
 
     /// Returns the refusal of a new account, if there must not be one.
-    fn refuse_registration(&self, invitation: Option<&str>) -> Option<Refusal> {
-        let policies = &self.registration.policies;
-        let (code, sentence) = match self.registration.register {
+    fn refuse_registration(&self, register: Register, invitation: Option<&str>) -> Option<Refusal> {
+        let policies = &self.policies;
+        let (code, sentence) = match register {
             Register::Open => return None,
             Register::Closed => (
                 ErrorCode::RegistrationClosed,
@@ -253,7 +268,7 @@ impl AccountService for SharedAccounts {
         });
         match usable {
             Ok(()) if self.file.knows(name) => Ok(true),
-            Ok(()) => match self.refuse_registration(invitation) {
+            Ok(()) => match self.refuse_registration(self.registration().register, invitation) {
                 Some(refusal) => Err(refusal),
                 None => Ok(false),
             },
@@ -262,8 +277,8 @@ impl AccountService for SharedAccounts {
     }
 
     fn check_invitation(&self, code: &str) -> Result<(), Refusal> {
-        let (code, sentence) = match self.registration.register {
-            Register::Invite if self.registration.policies.is_invitation(code) => return Ok(()),
+        let (code, sentence) = match self.registration().register {
+            Register::Invite if self.policies.is_invitation(code) => return Ok(()),
             Register::Invite => (ErrorCode::BadInvitation, USED),
             Register::Open | Register::Closed => (
                 ErrorCode::UnknownCommand,
@@ -283,14 +298,16 @@ impl AccountService for SharedAccounts {
     ) -> Result<PasswordCheck, Refusal> {
         let mut used = None;
         if !self.file.knows(name) {
-            let refusal = self.refuse_registration(invitation);
+            // Read once: SIGHUP may replace it in between.
+            let Registration { register, .. } = self.registration();
+            let refusal = self.refuse_registration(register, invitation);
             if let Some(refusal) = refusal.or_else(|| self.refuse_short(password)) {
                 return Err(refusal);
             }
             // Used before the account exists: a crash in between costs an invitation, but gives no
             // second account.
-            if let (Register::Invite, Some(code)) = (self.registration.register, invitation) {
-                let policies = &*self.registration.policies;
+            if let (Register::Invite, Some(code)) = (register, invitation) {
+                let policies = &*self.policies;
                 policies.use_invitation(code, name).map_err(|error| {
                     let (code, sentence) = match error {
                         PolicyError::NoSuchRule(_) => (ErrorCode::BadInvitation, USED),

@@ -295,6 +295,7 @@ fn join(name: &str) -> ClientDoc<'_> {
     ClientDoc::Command(ClientCommand::Join {
         room: Cow::Borrowed(name),
         here: false,
+        password: None,
     })
 }
 
@@ -380,7 +381,7 @@ fn leave(client: &mut Talk, name: &str) -> Result<(), Failure> {
     expect_doc(
         client,
         &expected,
-        |doc| matches!(doc, ServerDoc::Left { room } if room == name),
+        |doc| matches!(doc, ServerDoc::Left { room, .. } if room == name),
     )
 }
 

@@ -116,6 +116,8 @@ fn is_unsolicited(doc: &ServerDoc<'_>) -> bool {
             | ServerDoc::RoomJoined { .. }
             | ServerDoc::RoomLeft { .. }
             | ServerDoc::Topic { .. }
+            | ServerDoc::Room { .. }
+            | ServerDoc::Invited { .. }
             | ServerDoc::PartnerJoined { .. }
             | ServerDoc::PartnerLeft { .. }
             | ServerDoc::NoPartner

@@ -317,7 +317,11 @@ const COMMANDS: &[CommandHelp] = &[
         read: |rest| {
             let (username, reason) = split_word(rest)?;
             let (username, reason) = (username.into(), reason.into());
-            Some(TypedLine::Ask(ClientCommand::Kick { username, reason }))
+            Some(TypedLine::Ask(ClientCommand::Kick {
+                room: None,
+                username,
+                reason,
+            }))
         },
     },
     CommandHelp {
@@ -329,7 +333,11 @@ const COMMANDS: &[CommandHelp] = &[
         read: |rest| {
             let (username, duration) = split_word(rest)?;
             let (username, duration) = (username.into(), given(duration).map(Into::into));
-            Some(TypedLine::Ask(ClientCommand::Mute { username, duration }))
+            Some(TypedLine::Ask(ClientCommand::Mute {
+                room: None,
+                username,
+                duration,
+            }))
         },
     },
     CommandHelp {
@@ -340,7 +348,10 @@ const COMMANDS: &[CommandHelp] = &[
         has_text: false,
         read: |name| {
             let username = given(name)?.into();
-            Some(TypedLine::Ask(ClientCommand::Unmute { username }))
+            Some(TypedLine::Ask(ClientCommand::Unmute {
+                room: None,
+                username,
+            }))
         },
     },
     CommandHelp {

@@ -60,6 +60,12 @@ pub const MAX_REASON_BYTES: usize = 200;
 /// Number of ticks between two reports of one client.
 pub const REPORT_EVERY: u64 = 10;
 
+/// Number of changes of rooms' rules that one client may make at once, and then per tick. Any user
+/// may create a room, and each change is a line in a file.
+pub const ROOM_CHANGES: i64 = 60;
+/// See [`ROOM_CHANGES`].
+pub const ROOM_CHANGES_PER_TICK: i64 = 1;
+
 /// The longest topic of a room, in bytes.
 pub const MAX_TOPIC_BYTES: usize = 500;
 

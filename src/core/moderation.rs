@@ -9,9 +9,9 @@ use std::sync::Arc;
 use portal_net::host_of;
 use portal_wire::{CloseReason, ErrorCode, Name, ServerDoc};
 
-use crate::chat::Connection;
+use crate::chat::{Connection, flush_all};
 use crate::event::{ChatEvent, Place};
-use crate::policies::{Banned, Change, Refusal, Rule};
+use crate::policies::{Banned, Change, Refusal, RoomRule, Rule};
 use crate::seats::SharedSeat;
 use crate::state::ServerState;
 
@@ -103,6 +103,56 @@ impl ServerState {
             refusal.is_some_and(|refusal| end(there, by, &refusal.sentence))
         });
         Ok(ended.map(|there| there.label().to_string()).collect())
+    }
+
+    /// Changes a rule of a room, emits an event, and tells the room's members or the user whom the
+    /// rule is about.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the user `by` may not do that, or the rule can't be stored.
+    pub fn change_room(
+        &self,
+        by: Option<&Name>,
+        room: &Name,
+        rule: &RoomRule,
+        reason: &str,
+    ) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        self.policies.change_room(by, room, rule, now)?;
+        self.events.emit(|| ChatEvent::RoomRule {
+            room: room.to_string(),
+            by: shown(by),
+            rule: rule.to_string(),
+        });
+        if rule.is_public()
+            && let Some(rules) = self.policies.room(room)
+        {
+            flush_all(&self.rooms.with(|rooms| rooms.announce(room, &rules.doc())));
+        }
+        let (RoomRule::Invite(name) | RoomRule::Remove(name)) = rule else {
+            return Ok(());
+        };
+        let Some(there) = self.users.find(name) else {
+            return Ok(());
+        };
+        let by = by.map(|by| by.as_str().into());
+        let doc = match rule {
+            RoomRule::Invite(_) => ServerDoc::Invited {
+                room: room.as_str().into(),
+                username: by.unwrap_or(OPERATOR.into()),
+            },
+            // The user is not in the room.
+            _ if self.rooms.leave(room, &there).is_err() => return Ok(()),
+            _ => ServerDoc::Left {
+                room: room.as_str().into(),
+                by,
+                reason: Some(reason)
+                    .filter(|reason| !reason.is_empty())
+                    .map(Into::into),
+            },
+        };
+        there.outbox.send_doc(&doc);
+        Ok(())
     }
 
     /// Emits a report about a user, and sends it to the moderators that are logged in.

@@ -21,6 +21,7 @@ use crate::chat::{Connection, Departure, Joiner, RoomError, RoomHandle, Rooms, f
 use crate::clock::{Clock, TimerSubscription};
 use crate::event::{ChatEvent, Events};
 use crate::journal::History;
+use crate::policies::Policies;
 use crate::seat::{PortToken, Ticket, WorkloadStack};
 use portal_net::lock::{Condvar, Mutex, Rank};
 use portal_net::threads::{ThreadBudget, ThreadToken, spawn, take};
@@ -115,6 +116,7 @@ pub struct RoomManager {
     events: Events,
     backplane: Arc<dyn Backplane>,
     history: Arc<History>,
+    policies: Arc<dyn Policies>,
     /// The maximum number of members of a room.
     places: usize,
 }
@@ -158,7 +160,7 @@ impl RoomManager {
         budget: ThreadBudget,
         serve: ServeRoom,
         (clock, events): (Clock, Events),
-        (backplane, history): (Arc<dyn Backplane>, Arc<History>),
+        (backplane, history, policies): (Arc<dyn Backplane>, Arc<History>, Arc<dyn Policies>),
         places: usize,
     ) -> RoomManager {
         RoomManager {
@@ -178,6 +180,7 @@ impl RoomManager {
             events,
             backplane,
             history,
+            policies,
             places,
         }
     }
@@ -218,7 +221,7 @@ impl RoomManager {
         name: &Name,
         joiner: &Joiner<'_>,
     ) -> Result<(Name, Ticket), RoomError> {
-        self.enter(name, |rooms| {
+        self.enter(name, joiner.who, |rooms| {
             let joined = rooms.reserve(name, joiner, self.clock.now());
             if let Some(handle) = rooms.handle(name) {
                 handle.alarm.set(rooms.deadline(name));
@@ -233,7 +236,7 @@ impl RoomManager {
     /// # Errors
     /// The same as for [`RoomManager::join`].
     pub(crate) fn join_here(&self, name: &Name, joiner: &Joiner<'_>) -> Result<(), RoomError> {
-        let notified = self.enter(name, |rooms| {
+        let notified = self.enter(name, joiner.who, |rooms| {
             let (port, notified) = rooms.enter_here(name, joiner, self.clock.now())?;
             self.emit_joined(name, joiner.main.session(), joiner.who);
             // Emitted under the lock, before an event can report that the client has left.
@@ -254,6 +257,7 @@ impl RoomManager {
     fn enter<T>(
         &self,
         name: &Name,
+        who: &Name,
         enter: impl FnOnce(&mut Rooms) -> Result<T, RoomError>,
     ) -> Result<T, RoomError> {
         let mut directory = self.directory.lock();
@@ -309,6 +313,7 @@ impl RoomManager {
             history = kept.history;
         }
         directory.rooms.remember(name, topic, history);
+        self.policies.room_opened(name, who);
         self.events.emit(|| ChatEvent::RoomOpened {
             port,
             room: name.to_string(),
@@ -428,6 +433,7 @@ impl RoomManager {
             let token = ended.handle.attachment.load(Ordering::Acquire);
             self.backplane.detach(room, token);
             self.history.journal().end_room(room);
+            self.policies.room_ended(room);
         }
     }
 

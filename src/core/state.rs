@@ -54,6 +54,8 @@ pub struct Logins {
     pub accounts: Option<Arc<dyn Accounts>>,
     /// Delays logins after wrong passwords.
     pub guesses: LoginThrottle,
+    /// Delays joins after wrong passwords of rooms.
+    pub room_guesses: LoginThrottle,
     /// The notice for each client that logs in. A leaf lock.
     pub message_of_the_day: Mutex<Option<String>>,
 }

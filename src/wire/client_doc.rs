@@ -7,8 +7,8 @@ use roxmltree::Node;
 use super::doc::{CallbackRequest, DocError, Handshake, Secret};
 use super::documents::documents;
 use super::elements::{
-    Flag, Hidden, Me, Optional, OptionalNumber, OrEmpty, Text, Trimmed, child, element, empty,
-    is_yes, parse, rooted, text_of, trimmed,
+    Flag, Hidden, Me, Optional, OptionalHidden, OptionalNumber, OrEmpty, Text, Trimmed, child,
+    element, empty, is_yes, parse, rooted, text_of, trimmed,
 };
 use crate::limits;
 
@@ -110,6 +110,8 @@ documents! {
             /// `<here/>`: uses this connection for the room's messages, instead of a separate
             /// connection to the room.
             here: bool = Flag "here",
+            /// The room's password, if it has one.
+            password: Option<Secret<'a>> = OptionalHidden "password",
         },
         /// `SAY`: sends a message to a room on the main connection.
         "SAY" => Say {
@@ -134,13 +136,37 @@ documents! {
         },
         /// `ROOMS`: requests the list of rooms.
         "ROOMS" => Rooms,
+        /// `ROOM`: requests a room's rules, or changes one of them.
+        "ROOM" => Room {
+            /// The room's name, not checked yet.
+            room: Cow<'a, str> = Trimmed "room",
+            /// The new access: `open`, `invite` or `password`.
+            access: Option<Cow<'a, str>> = Optional "access",
+            /// The password that protects the room from now on.
+            password: Option<Secret<'a>> = OptionalHidden "password",
+            /// `yes` lets only the room's moderators send messages; `no` lets every member.
+            moderated: Option<Cow<'a, str>> = Optional "moderated",
+            /// The user who becomes a moderator of the room.
+            moderator: Option<Cow<'a, str>> = Optional "moderator",
+            /// The user stops being a moderator of the room instead.
+            remove: bool = Flag "remove",
+        },
+        /// `INVITE`: invites a user to a room.
+        "INVITE" => Invite {
+            /// The room's name, not checked yet.
+            room: Cow<'a, str> = Trimmed "room",
+            /// The user's name.
+            username: Cow<'a, str> = Trimmed "username",
+        },
         /// `INVITATION`: the code of an invitation, for the account that is registered next.
         "INVITATION" => Invitation {
             /// The code.
             code: Secret<'a> = Hidden "code",
         },
-        /// `KICK`: a moderator disconnects a client.
+        /// `KICK`: a moderator disconnects a client, or removes a user from a room.
         "KICK" => Kick {
+            /// The room's name, not checked yet; `None` means the server.
+            room: Option<Cow<'a, str>> = Optional "room",
             /// The client's name, or the port of its seat.
             username: Cow<'a, str> = Trimmed "username",
             /// The reason for the client; may be empty.
@@ -148,6 +174,8 @@ documents! {
         },
         /// `MUTE`: a moderator forbids a user to send messages.
         "MUTE" => Mute {
+            /// The only room where that applies; `None` means everywhere.
+            room: Option<Cow<'a, str>> = Optional "room",
             /// The user's name.
             username: Cow<'a, str> = Trimmed "username",
             /// The duration, such as `10m`; `None` means until `UNMUTE`.
@@ -155,6 +183,8 @@ documents! {
         },
         /// `UNMUTE`: a moderator ends a mute.
         "UNMUTE" => Unmute {
+            /// The room of the mute, if it is a room's.
+            room: Option<Cow<'a, str>> = Optional "room",
             /// The user's name.
             username: Cow<'a, str> = Trimmed "username",
         },

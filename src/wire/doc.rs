@@ -121,6 +121,14 @@ error_codes! {
     Muted "muted",
     /// The command is for moderators, or moderators may not do this.
     NotAllowed "not-allowed",
+    /// The room admits only users who were invited.
+    InviteOnly "invite-only",
+    /// The room has a password, and none or a wrong one was sent.
+    RoomPassword "room-password",
+    /// Only the room's moderators may send messages there.
+    Moderated "moderated",
+    /// The rules of a room can't be changed in that way.
+    BadRule "bad-rule",
     /// The duration of a ban or a mute is not a number with a unit.
     BadDuration "bad-duration",
     /// A frame over the limit; the connection is closed.

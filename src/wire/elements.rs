@@ -222,6 +222,69 @@ impl Hidden {
     }
 }
 
+/// An optional password.
+pub(super) struct OptionalHidden;
+
+impl OptionalHidden {
+    pub(super) fn read<'f>(
+        root: Node<'_, 'f>,
+        name: &'static str,
+    ) -> Result<Option<Secret<'f>>, DocError> {
+        Ok(child(root, name).map(|node| Secret(text_of(node))))
+    }
+
+    pub(super) fn write(secret: &Option<Secret<'_>>, name: &str, out: &mut Vec<u8>) {
+        if let Some(secret) = secret {
+            Hidden::write(secret, name, out);
+        }
+    }
+}
+
+/// The access to a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RoomAccess {
+    /// Every user may join. This is also what a reader assumes that does not know the word.
+    #[default]
+    Open,
+    /// Only the room's moderators and users that they have invited may join.
+    Invite,
+    /// A user who was not invited needs the room's password.
+    Password,
+}
+
+impl RoomAccess {
+    const ALL: [RoomAccess; 3] = [RoomAccess::Open, RoomAccess::Invite, RoomAccess::Password];
+
+    /// Returns the word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            RoomAccess::Open => "open",
+            RoomAccess::Invite => "invite",
+            RoomAccess::Password => "password",
+        }
+    }
+
+    /// Returns the access that a word on the wire stands for.
+    pub fn from_word(word: &str) -> Option<RoomAccess> {
+        RoomAccess::ALL
+            .into_iter()
+            .find(|access| access.word() == word)
+    }
+}
+
+/// [`RoomAccess`], as its word.
+pub(super) struct Access;
+
+impl Access {
+    pub(super) fn read(root: Node<'_, '_>, name: &'static str) -> Result<RoomAccess, DocError> {
+        Ok(RoomAccess::from_word(part(root, name)?.trim()).unwrap_or_default())
+    }
+
+    pub(super) fn write(access: &RoomAccess, name: &str, out: &mut Vec<u8>) {
+        element(name, access.word(), out);
+    }
+}
+
 /// An empty element that is present or absent.
 pub(super) struct Flag;
 

@@ -43,7 +43,7 @@ mod xml_tests;
 pub use client_doc::{ClientCommand, ClientDoc};
 pub use close_reason::CloseReason;
 pub use doc::{CallbackRequest, DocError, ErrorCode, Handshake, Secret};
-pub use elements::Elsewhere;
+pub use elements::{Elsewhere, RoomAccess};
 pub use frame::{FrameReader, Framing, WebInput};
 pub use frame_error::FrameError;
 pub use frames::Frames;

@@ -8,9 +8,9 @@ use roxmltree::Node;
 use super::doc::{DocError, ErrorCode};
 use super::documents::documents;
 use super::elements::{
-    Elsewhere, Flag, IsNew, List, NeighbourElement, Number, Optional, OrEmpty, PortNumber,
-    RoomList, Text, Trimmed, attribute, child, element, empty, is_yes, parse, port_from, rooted,
-    text_of, trimmed,
+    Access, Elsewhere, Flag, IsNew, List, NeighbourElement, Number, Optional, OrEmpty, PortNumber,
+    RoomAccess, RoomList, Text, Trimmed, attribute, child, element, empty, is_yes, parse,
+    port_from, rooted, text_of, trimmed,
 };
 use super::text::escape_into;
 use crate::Port;
@@ -114,10 +114,32 @@ documents! {
             /// The user who set the topic.
             username: Cow<'a, str> = OrEmpty "username",
         },
-        /// Answers `LEAVE`.
+        /// Answers `LEAVE`. Also sent to a user whom a moderator has removed from the room.
         "LEFT" => Left {
             /// The room's name.
             room: Cow<'a, str> = Text "room",
+            /// The moderator who removed the user.
+            by: Option<Cow<'a, str>> = Optional "by",
+            /// The moderator's reason.
+            reason: Option<Cow<'a, str>> = Optional "reason",
+        },
+        /// Answers `ROOM` and, after a change, goes to every member.
+        "ROOM" => Room {
+            /// The room's name.
+            room: Cow<'a, str> = Text "room",
+            /// The access to the room.
+            access: RoomAccess = Access "access",
+            /// Set if only the room's moderators may send messages.
+            moderated: bool = Flag "moderated",
+            /// The room's moderators, in the order of their appointment.
+            moderators: Vec<Cow<'a, str>> = List "moderator",
+        },
+        /// Another user has invited the client to a room.
+        "INVITED" => Invited {
+            /// The room's name.
+            room: Cow<'a, str> = Text "room",
+            /// The name of the user who sent the invitation.
+            username: Cow<'a, str> = Text "username",
         },
         /// Answers `ROOMS`.
         "ROOMS" => Rooms {

@@ -104,7 +104,7 @@ impl Chat {
                 self.answered_as(Awaiting::Join);
                 screen.notice(&format!("you joined {room} on this connection"));
             }
-            ServerDoc::Left { room } => {
+            ServerDoc::Left { room, .. } => {
                 self.answered_as(Awaiting::Leave);
                 self.left_room(&room, screen);
             }

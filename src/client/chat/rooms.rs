@@ -35,6 +35,7 @@ impl Chat {
             let join = ClientCommand::Join {
                 room: room.into(),
                 here: false,
+                password: None,
             };
             self.command(join, link, screen)?;
         }

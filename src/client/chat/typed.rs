@@ -260,6 +260,7 @@ impl Chat {
                 let join = ClientCommand::Join {
                     room: room.into(),
                     here: false,
+                    password: None,
                 };
                 return self.ask_server(join, Awaiting::Join, link, screen);
             }

@@ -160,6 +160,12 @@ impl Rooms {
         room.send(&doc, except)
     }
 
+    /// Sends a document to all members of a room. Returns the connections to flush.
+    pub(crate) fn announce(&self, name: &Name, doc: &ServerDoc<'_>) -> Vec<Arc<Connection>> {
+        let room = self.by_key.get(&name.key());
+        room.map_or_else(Vec::new, |room| room.send(doc, None))
+    }
+
     /// The names of all rooms.
     pub fn names(&self) -> Vec<Name> {
         let rooms = self.by_key.values();

@@ -103,6 +103,8 @@ crate::event_kinds! {
         Muted = "muted" { name: String, by: String, seconds: Option<u64> },
         /// A mute was lifted.
         Unmuted = "unmuted" { name: String, by: String },
+        /// The operator, a moderator, or a moderator of the room changed one of the room's rules.
+        RoomRule = "room-rule" { room: String, by: String, rule: String },
         /// A user has reported another one.
         Reported = "reported" { name: String, by: String, reason: String },
         /// A client was rejected because of a ban, or because it was removed a moment ago.

@@ -7,6 +7,7 @@ use super::outgoing::Audience;
 use super::turn::{Message, Role, Session};
 use crate::chat::{Connection, Joiner, RoomError, flush_all};
 use crate::clock::Tick;
+use crate::guard::pace::TokenBucket;
 use crate::journal::{Conversation, Range};
 use crate::limits;
 use crate::seats::SharedSeat;
@@ -25,6 +26,8 @@ pub struct AtWorker<'s> {
     pub(super) invitation: Option<String>,
     /// The tick of the client's last report.
     pub(super) reported_at: Option<Tick>,
+    /// Limits the changes of rooms' rules.
+    pub(super) room_changes: TokenBucket,
     /// The client has sent `PM` without a message, so its next message is public.
     next_is_public: bool,
 }
@@ -38,6 +41,11 @@ impl<'s> AtWorker<'s> {
             wrong_passwords: 0,
             invitation: None,
             reported_at: None,
+            room_changes: TokenBucket::new(
+                limits::ROOM_CHANGES,
+                limits::ROOM_CHANGES_PER_TICK,
+                Tick::default(),
+            ),
             next_is_public: false,
         }
     }
@@ -142,8 +150,15 @@ impl Session<'_, AtWorker<'_>> {
                     rooms: rooms.collect(),
                 });
             }
-            ClientCommand::Join { room, here } => self.join(who, &room, here),
-            ClientCommand::Say { room, message, me } => self.send_to_room(&room, &message, me),
+            ClientCommand::Join {
+                room,
+                here,
+                password,
+            } => {
+                let password = password.as_ref().map(|Secret(password)| &**password);
+                return self.join(who, &room, here, password);
+            }
+            ClientCommand::Say { room, message, me } => self.send_to_room(who, &room, &message, me),
             ClientCommand::Topic {
                 topic: Some(topic), ..
             } if topic.len() > limits::MAX_TOPIC_BYTES => {
@@ -156,6 +171,11 @@ impl Session<'_, AtWorker<'_>> {
             ClientCommand::Topic { room, topic } => {
                 let (main, rooms) = (self.connection(), &self.state.rooms);
                 let name = Name::new(&room).ok_or(RoomError::NoSuchRoom);
+                if let (Ok(name), Some(_)) = (&name, &topic)
+                    && self.is_refused_in(name, who)
+                {
+                    return Ok(());
+                }
                 if let (Ok(name), Some(topic)) = (&name, &topic)
                     && rooms.with(|rooms| rooms.name_for(name, main)).is_ok()
                     && !self.outgoing.publish_topic(name, topic)
@@ -194,10 +214,14 @@ impl Session<'_, AtWorker<'_>> {
                 };
                 self.history(who, (room.as_deref(), with.as_deref()), range);
             }
-            command => match self.moderate(who, &command) {
-                Some(()) => {}
-                None => return self.refuse(&not_here()),
-            },
+            command => {
+                let done = self
+                    .moderate(who, &command)
+                    .or_else(|| self.room_rules(who, &command));
+                if done.is_none() {
+                    return self.refuse(&not_here());
+                }
+            }
         }
         Ok(())
     }
@@ -209,10 +233,24 @@ impl Session<'_, AtWorker<'_>> {
         everywhere.unwrap_or_else(|| self.state.users.names())
     }
 
-    fn join(&mut self, who: &Name, room: &str, here: bool) {
+    fn join(
+        &mut self,
+        who: &Name,
+        room: &str,
+        here: bool,
+        password: Option<&str>,
+    ) -> Result<(), CloseReason> {
         let Some(name) = Name::new(room) else {
-            return self.bad_room_name();
+            self.bad_room_name();
+            return Ok(());
         };
+        if self.may_join(&name, who, password)? {
+            self.enter_room(&name, who, here);
+        }
+        Ok(())
+    }
+
+    fn enter_room(&mut self, name: &Name, who: &Name, here: bool) {
         let joiner = Joiner {
             main: self.connection(),
             who,
@@ -222,12 +260,12 @@ impl Session<'_, AtWorker<'_>> {
         self.outgoing.wait_for_pending();
         let rooms = &self.state.rooms;
         if here {
-            if let Err(error) = rooms.join_here(&name, &joiner) {
-                self.cant_join(&name, &error);
+            if let Err(error) = rooms.join_here(name, &joiner) {
+                self.cant_join(name, &error);
             }
             return;
         }
-        match rooms.join(&name, &joiner) {
+        match rooms.join(name, &joiner) {
             Ok((name, ticket)) => {
                 let outbox = &joiner.main.outbox;
                 // The client can reach the room at the address where it reached this server.
@@ -243,7 +281,7 @@ impl Session<'_, AtWorker<'_>> {
                 rooms.with(|rooms| rooms.append_topic(&name, joiner.main));
                 outbox.flush();
             }
-            Err(error) => self.cant_join(&name, &error),
+            Err(error) => self.cant_join(name, &error),
         }
     }
 
@@ -267,11 +305,12 @@ impl Session<'_, AtWorker<'_>> {
     }
 
     /// Sends a message to a room from the main connection.
-    fn send_to_room(&mut self, room: &str, text: &str, me: bool) {
+    fn send_to_room(&mut self, who: &Name, room: &str, text: &str, me: bool) {
         let name = Name::new(room).ok_or(RoomError::NoSuchRoom);
         let main = self.connection();
         let name = name.and_then(|name| self.state.rooms.with(|rooms| rooms.name_for(&name, main)));
         match name {
+            Ok(name) if self.is_refused_in(&name, who) => {}
             Ok(name) => self.outgoing.send(Audience::Room(name), text, me),
             Err(error) => self.not_in_room(room, &error),
         }
@@ -284,6 +323,8 @@ impl Session<'_, AtWorker<'_>> {
         match self.state.rooms.leave(&name, self.connection()) {
             Ok(()) => self.outgoing.answer(&ServerDoc::Left {
                 room: name.as_str().into(),
+                by: None,
+                reason: None,
             }),
             Err(error) => self.not_in_room(name.as_str(), &error),
         }

@@ -35,6 +35,7 @@ impl Role for InRoom<'_> {
     fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason> {
         let me = message.me;
         match message.addressed() {
+            Addressed::Chat(_) if session.is_refused_here() => {}
             Addressed::Chat(text) => {
                 let room = Audience::Room(session.role.name.clone());
                 session.outgoing.send(room, text, me);

@@ -10,6 +10,7 @@ use crate::accounts::{PasswordChange, PasswordCheck, Refusal};
 use crate::backplane::{Claim, Sender};
 use crate::chat::NameClaim;
 use crate::event::ChatEvent;
+use crate::guard::login_throttle::LoginThrottle;
 use crate::limits;
 use portal_wire::{CloseReason, ErrorCode, Name, Secret, ServerDoc};
 
@@ -169,8 +170,17 @@ impl Session<'_, AtWorker<'_>> {
     /// Login throttling: waits if there were wrong guesses before, as long as the client is
     /// connected.
     fn wait_to_guess(&mut self, name: &Name) -> Result<(), CloseReason> {
+        self.wait_for_slot(&self.state.logins.guesses, name)
+    }
+
+    /// Waits for the time at which a password of `name`, a user or a room, may be checked.
+    pub(super) fn wait_for_slot(
+        &mut self,
+        guesses: &LoginThrottle,
+        name: &Name,
+    ) -> Result<(), CloseReason> {
         self.outgoing.send_answers();
-        let (clock, guesses) = (&self.state.clock, &self.state.logins.guesses);
+        let clock = &self.state.clock;
         let address = self.connection().peer.ip();
         let slot = guesses.slot(address, name, clock.now());
         while clock.now() < slot.at {

@@ -7,6 +7,7 @@ mod login;
 mod moderate;
 mod outgoing;
 mod pending_replies;
+mod room_rules;
 mod turn;
 
 pub use at_worker::AtWorker;

@@ -14,7 +14,11 @@ impl Session<'_, AtWorker<'_>> {
         // Storing a rule may take a while.
         self.outgoing.send_answers();
         let done = match command {
-            ClientCommand::Kick { username, reason } => self.kick(who, username, reason),
+            ClientCommand::Kick {
+                room: None,
+                username,
+                reason,
+            } => self.kick(who, username, reason),
             ClientCommand::Ban {
                 username,
                 duration,
@@ -24,10 +28,15 @@ impl Session<'_, AtWorker<'_>> {
                 self.change(who, Rule::Unban(Banned::Name(name.clone())))?;
                 Ok(format!("{name} is no longer banned"))
             }),
-            ClientCommand::Mute { username, duration } => {
-                self.mute(who, username, duration.as_deref())
-            }
-            ClientCommand::Unmute { username } => named(username).and_then(|name| {
+            ClientCommand::Mute {
+                room: None,
+                username,
+                duration,
+            } => self.mute(who, username, duration.as_deref()),
+            ClientCommand::Unmute {
+                room: None,
+                username,
+            } => named(username).and_then(|name| {
                 self.change(who, Rule::Unmute(name.clone()))?;
                 Ok(format!("{name} may send messages again"))
             }),
@@ -107,7 +116,7 @@ impl Session<'_, AtWorker<'_>> {
     }
 }
 
-fn named(username: &str) -> Result<Name, Refusal> {
+pub(super) fn named(username: &str) -> Result<Name, Refusal> {
     let name = Name::new(username).filter(Name::is_for_a_person);
     name.ok_or_else(|| Refusal {
         code: ErrorCode::BadName,
@@ -115,7 +124,7 @@ fn named(username: &str) -> Result<Name, Refusal> {
     })
 }
 
-fn read_duration(text: Option<&str>) -> Result<Option<Duration>, Refusal> {
+pub(super) fn read_duration(text: Option<&str>) -> Result<Option<Duration>, Refusal> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
@@ -128,7 +137,7 @@ fn read_duration(text: Option<&str>) -> Result<Option<Duration>, Refusal> {
     })
 }
 
-fn until(duration: Option<Duration>) -> String {
+pub(super) fn until(duration: Option<Duration>) -> String {
     duration.map_or(String::new(), |duration| {
         format!(" for {}", time::duration_in_words(duration))
     })
@@ -136,7 +145,7 @@ fn until(duration: Option<Duration>) -> String {
 
 /// Returns a text without control characters and of limited length, for a file and for other
 /// users.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let text = printable(text.trim());
     let end = text.floor_char_boundary(limits::MAX_REASON_BYTES);
     text[..end].to_owned()

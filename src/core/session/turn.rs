@@ -19,7 +19,7 @@ use crate::transport::{Decoder, Input};
 use portal_net::Port;
 use portal_wire::{
     Addressed, ClientCommand, ClientDoc, CloseReason, DocError, ErrorCode, FrameError, Frames,
-    ServerDoc,
+    Name, ServerDoc,
 };
 
 /// The meaning of messages and commands at the port that the client is connected to.
@@ -307,7 +307,7 @@ impl<'s, R: Role> Session<'s, R> {
         is_verbatim: bool,
     ) -> Result<(), CloseReason> {
         let refusals = self.refusals;
-        if self.state.policies.has_mutes()
+        if self.state.policies.may_refuse_messages()
             && is_speech(&read)
             && let Some(refusal) = self.refuse_speech()
         {
@@ -347,6 +347,16 @@ impl<'s, R: Role> Session<'s, R> {
         self.state.policies.refuse_message(&name, now)
     }
 
+    /// Returns whether the client's messages to a room are refused, and answers if so.
+    pub(super) fn is_refused_in(&mut self, room: &Name, name: &Name) -> bool {
+        let now = self.state.clock.now();
+        let refusal = self.state.policies.refuse_in_room(room, name, now);
+        if let Some(refusal) = &refusal {
+            self.outgoing.error(refusal.code, &refusal.sentence);
+        }
+        refusal.is_some()
+    }
+
     /// Refuses an invalid document. Too many in a row end the session.
     pub(super) fn refuse(&mut self, error: &DocError) -> Result<(), CloseReason> {
         self.refuse_as(error.code(), &error.to_string())
@@ -370,7 +380,7 @@ fn tokens(bytes: usize) -> i64 {
 
 /// Returns whether a document has a text for other users.
 fn is_speech(read: &Result<ClientDoc<'_>, DocError>) -> bool {
-    use ClientCommand::{Direct, Public, Report, Say, Topic};
+    use ClientCommand::{Direct, Invite, Public, Report, Say, Topic};
     matches!(
         read,
         Ok(ClientDoc::Message { .. }
@@ -379,6 +389,7 @@ fn is_speech(read: &Result<ClientDoc<'_>, DocError>) -> bool {
                     | Direct { .. }
                     | Say { .. }
                     | Report { .. }
+                    | Invite { .. }
                     | Topic { topic: Some(_), .. }
             ))
     )

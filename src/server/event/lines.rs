@@ -249,6 +249,11 @@ fn every() -> Vec<Event> {
             name: name(),
             by: "bob".to_owned(),
         }),
+        event(ChatEvent::RoomRule {
+            room: "lobby".to_owned(),
+            by: "bob".to_owned(),
+            rule: "invite-only".to_owned(),
+        }),
         event(ChatEvent::Reported {
             name: name(),
             by: "bob".to_owned(),

@@ -10,7 +10,7 @@ use crate::output::counted;
 use crate::start::{Connected, Server};
 use crate::wire::time::{duration_in_words, read_duration};
 use crate::wire::{Name, printable};
-use portal_core::policies::{Banned, Rule};
+use portal_core::policies::{Banned, RoomRule, Rule};
 
 const HELP: &str = "  who                  list the clients, with addresses, times and traffic
   servers              list the servers of the cluster
@@ -22,8 +22,15 @@ const HELP: &str = "  who                  list the clients, with addresses, tim
                        the same for all clients from an address or a network
   unban NAME|ADDRESS[/PREFIX]
                        end a ban
-  mute NAME [DURATION] reject a user's messages
-  unmute NAME          end a mute
+  mute NAME [in ROOM] [DURATION]
+                       reject a user's messages, everywhere or in one room
+  unmute NAME [in ROOM]
+                       end a mute
+  rooms                list the rooms and their rules
+  room NAME open|invite|password WORD|moderated|unmoderated
+                       change a room's rules
+  room NAME moderator NAME [off]
+                       make a user a moderator of a room, or end that
   bans                 list the bans and mutes
   accounts             list the accounts
   passwd NAME          give an account a new random password, and show it
@@ -34,7 +41,7 @@ const HELP: &str = "  who                  list the clients, with addresses, tim
   stop                 notify every client and shut down (so do Ctrl-C and Ctrl-D)
   help                 show this list";
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "who",
     "servers",
     "say",
@@ -43,6 +50,8 @@ const COMMANDS: [&str; 17] = [
     "unban",
     "mute",
     "unmute",
+    "rooms",
+    "room",
     "bans",
     "accounts",
     "passwd",
@@ -126,10 +135,9 @@ impl Operator {
                 None => "  usage: unban NAME|ADDRESS[/PREFIX]".to_owned(),
             },
             "mute" => mute(server, rest),
-            "unmute" => match name(rest) {
-                Some(name) => change(server, Rule::Unmute(name)),
-                None => "  usage: unmute NAME".to_owned(),
-            },
+            "unmute" => unmute(server, rest),
+            "rooms" => rooms(server),
+            "room" => room(server, rest),
             "bans" => bans(server),
             "accounts" => with_accounts(server, accounts),
             "passwd" => with_accounts(server, |accounts| passwd(accounts, rest)),
@@ -233,16 +241,134 @@ fn split_duration(text: &str) -> (Option<Duration>, String) {
     }
 }
 
+/// Reads `NAME [in ROOM] [REST]`.
+fn read_whom(text: &str) -> Option<(Name, Option<Name>, &str)> {
+    let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let (user, rest) = (name(first)?, rest.trim());
+    let Some(rest) = rest.strip_prefix("in ") else {
+        return Some((user, None, rest));
+    };
+    let (room, rest) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
+    Some((user, Some(Name::new(room)?), rest.trim()))
+}
+
 fn mute(server: &Server, rest: &str) -> String {
-    let (first, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-    let rest = rest.trim();
+    const USAGE: &str =
+        "  usage: mute NAME [in ROOM] [DURATION], where DURATION is 30s, 10m, 2h or 7d";
+    let Some((user, room, rest)) = read_whom(rest) else {
+        return USAGE.to_owned();
+    };
     let duration = read_duration(rest);
-    match name(first) {
-        Some(name) if rest.is_empty() || duration.is_some() => {
-            change(server, Rule::Mute(name, duration))
-        }
-        _ => "  usage: mute NAME [DURATION], where DURATION is 30s, 10m, 2h or 7d".to_owned(),
+    if !rest.is_empty() && duration.is_none() {
+        return USAGE.to_owned();
     }
+    match room {
+        None => change(server, Rule::Mute(user, duration)),
+        Some(room) => {
+            let done = format!("{user} may not send messages to {room}{}", until(duration));
+            change_room(server, &room, &RoomRule::Mute(user, duration), &done)
+        }
+    }
+}
+
+fn unmute(server: &Server, rest: &str) -> String {
+    match read_whom(rest) {
+        Some((user, None, "")) => change(server, Rule::Unmute(user)),
+        Some((user, Some(room), "")) => {
+            let done = format!("{user} may send messages to {room} again");
+            change_room(server, &room, &RoomRule::Unmute(user), &done)
+        }
+        _ => "  usage: unmute NAME [in ROOM]".to_owned(),
+    }
+}
+
+/// Changes a rule of a room, and returns the reply.
+fn change_room(server: &Server, room: &Name, rule: &RoomRule, done: &str) -> String {
+    match server.state().change_room(None, room, rule, "") {
+        Ok(()) => format!("  {done}"),
+        Err(refusal) => format!("  {}", refusal.sentence),
+    }
+}
+
+fn room(server: &Server, rest: &str) -> String {
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let read = || {
+        let room = Name::new(words.first()?)?;
+        let (rule, done) = match words[1..] {
+            ["open"] => (RoomRule::Open, format!("every user may join {room}")),
+            ["invite"] => (
+                RoomRule::InviteOnly,
+                format!("only invited users may join {room}"),
+            ),
+            ["password", word] => (
+                RoomRule::Password(word.to_owned()),
+                format!("users need the password to join {room}"),
+            ),
+            ["moderated"] => (
+                RoomRule::Moderated(true),
+                format!("only moderators may send messages to {room}"),
+            ),
+            ["unmoderated"] => (
+                RoomRule::Moderated(false),
+                format!("every member may send messages to {room}"),
+            ),
+            ["moderator", user] => {
+                let user = name(user)?;
+                let done = format!("{user} is a moderator of {room}");
+                (RoomRule::Moderator(user, true), done)
+            }
+            ["moderator", user, "off"] => {
+                let user = name(user)?;
+                let done = format!("{user} is no longer a moderator of {room}");
+                (RoomRule::Moderator(user, false), done)
+            }
+            _ => return None,
+        };
+        Some((room, rule, done))
+    };
+    match read() {
+        Some((room, rule, done)) => change_room(server, &room, &rule, &done),
+        None => "  usage: room NAME open|invite|password WORD|moderated|unmoderated, or\n         \
+                 room NAME moderator NAME [off]"
+            .to_owned(),
+    }
+}
+
+/// Returns a table of the rooms: those that exist, and those that have rules.
+fn rooms(server: &Server) -> String {
+    let members = server.state().rooms.with(|rooms| rooms.list());
+    let rules = server.policies().rooms();
+    let mut names: Vec<String> = rules.iter().map(|there| there.name.to_string()).collect();
+    let known = |name: &str| {
+        rules
+            .iter()
+            .find(|there| there.name.as_str().eq_ignore_ascii_case(name))
+    };
+    let others = members.iter().map(|(name, _)| name.clone());
+    names.extend(others.filter(|name| known(name).is_none()));
+    if names.is_empty() {
+        return "  no rooms".to_owned();
+    }
+    let row = |room: &str, members: &str, access: &str, moderators: &str| {
+        let row = format!("  {room:<20} {members:<8} {access:<20} {moderators}");
+        row.trim_end().to_owned()
+    };
+    let header = row("room", "members", "access", "moderators");
+    let rows = names.iter().map(|name| {
+        let count = members
+            .iter()
+            .find(|(there, _)| there.eq_ignore_ascii_case(name));
+        let count = count.map_or(0, |(_, count)| *count).to_string();
+        let Some(rules) = known(name) else {
+            return row(name, &count, "open", "");
+        };
+        let moderated = if rules.moderated { ", moderated" } else { "" };
+        let access = format!("{}{moderated}", rules.access.word());
+        let moderators: Vec<&str> = rules.moderators.iter().map(Name::as_str).collect();
+        row(name, &count, &access, &moderators.join(", "))
+    });
+    let lines: Vec<String> = std::iter::once(header).chain(rows).collect();
+    lines.join("\n")
 }
 
 /// Returns a table of the bans and mutes.
@@ -340,6 +466,9 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
         .any(|there| there.key() == name.key())
         && let Err(error) = policies.set_moderator(&name, false)
     {
+        return format!("  {error}");
+    }
+    if let Err(error) = policies.forget_in_rooms(&name) {
         return format!("  {error}");
     }
     match accounts.delete(&name) {

@@ -54,6 +54,9 @@ impl Running {
         self.settings.rate = new.rate;
         server.set_max_per_address(new.max_per_address);
         self.settings.max_per_address = new.max_per_address;
+        server.set_registration(new.register, new.min_password);
+        self.settings.register = new.register;
+        self.settings.min_password = new.min_password;
         if let (Some(web), Some(new)) = (&mut self.settings.web, &new.web) {
             server.set_trusted_proxies(&new.trusted_proxies);
             web.trusted_proxies.clone_from(&new.trusted_proxies);

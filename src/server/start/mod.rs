@@ -123,10 +123,17 @@ fn open_policies(
     let path = settings.policies.as_deref();
     let policies = SharedPolicies::open(path, settings.tick, clock, events);
     let policies = policies.map_err(StartError::Policies)?;
-    Ok(Arc::new(match settings.moderators {
+    let policies = match settings.moderators {
         true => policies,
         false => policies.without_moderators(),
-    }))
+    };
+    #[cfg(feature = "cluster")]
+    if settings.cluster.is_some() {
+        let reason =
+            "the rooms of several servers stay open, because each server has its own rules";
+        return Ok(Arc::new(policies.with_open_rooms(reason)));
+    }
+    Ok(Arc::new(policies))
 }
 
 fn open_accounts(
@@ -141,9 +148,9 @@ fn open_accounts(
     let registration = Registration {
         register: settings.register,
         min_password: settings.min_password,
-        policies: Arc::clone(policies),
     };
-    let accounts = SharedAccounts::open(path, directory, registration, events);
+    let policies = Arc::clone(policies);
+    let accounts = SharedAccounts::open(path, directory, registration, policies, events);
     Ok(Some(Arc::new(accounts.map_err(StartError::Accounts)?)))
 }
 
@@ -255,7 +262,6 @@ pub struct Server {
     state: Arc<ServerState>,
     policies: Arc<SharedPolicies>,
     accounts: Option<Arc<SharedAccounts>>,
-    register: Register,
     #[cfg(feature = "cluster")]
     cluster: Cluster,
     /// The file that keeps messages, and its thread.
@@ -495,7 +501,11 @@ impl Server {
                     thread_budget,
                     serve_room,
                     (clock.clone(), events.clone()),
-                    (Arc::clone(&backplane), Arc::clone(&history)),
+                    (
+                        Arc::clone(&backplane),
+                        Arc::clone(&history),
+                        Arc::clone(&policies) as _,
+                    ),
                     seats.len(),
                 ),
                 seats: Arc::new(Seats::new(
@@ -509,6 +519,7 @@ impl Server {
                 logins: Logins {
                     accounts: accounts.clone().map(|there| there as _),
                     guesses: LoginThrottle::default(),
+                    room_guesses: LoginThrottle::default(),
                     message_of_the_day: Mutex::new(settings.message_of_the_day.clone()),
                 },
                 backplane,
@@ -522,7 +533,6 @@ impl Server {
             state,
             policies,
             accounts: accounts.clone(),
-            register: settings.register,
             #[cfg(feature = "cluster")]
             cluster: None,
             #[cfg(feature = "journal")]
@@ -927,7 +937,18 @@ impl Server {
 
     /// Returns whether a registration needs an invitation.
     pub(crate) fn needs_invitations(&self) -> bool {
-        self.register == Register::Invite
+        let accounts = self.accounts.as_ref();
+        accounts.is_some_and(|there| there.registration().register == Register::Invite)
+    }
+
+    /// Replaces the rules for registrations, if names are protected by passwords.
+    pub(crate) fn set_registration(&self, register: Register, min_password: usize) {
+        if let Some(accounts) = &self.accounts {
+            accounts.set_registration(Registration {
+                register,
+                min_password,
+            });
+        }
     }
 
     /// Returns the rules of the operator and the moderators.
