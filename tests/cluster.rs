@@ -1055,6 +1055,10 @@ fn resumed_server_hides_own_departures() {
     for client in [&mut bob, &mut alice, &mut carol] {
         join(client, "lobby");
     }
+    // JOINED may come before Redis knows of the member.
+    for name in ["alice", "carol"] {
+        bob.line_with(&format!("ROOM JOINED</command><username>{name}<"));
+    }
     sleeper.child.stop();
     for name in ["alice", "carol"] {
         bob.line_with(&format!("ROOM LEFT</command><username>{name}<"));
@@ -1306,6 +1310,56 @@ fn stamp(message: &str) -> &str {
 
 /// All servers give a message the same id, also for its sender, whose server gets it from the
 /// receipt.
+#[cfg(feature = "journal")]
+#[test]
+fn what_a_server_missed_while_it_was_away_is_a_gap() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let file = support::temporary_file("gap-journal");
+    let with_journal = || {
+        TestServer::start(&Settings {
+            journal: Some(portal_chat::journal::JournalSettings::new(&file)),
+            ..settings(&redis.url(), "keeper")
+        })
+    };
+    let one = server(&redis.url(), "one");
+    let mut alice = log_in(&one, "alice");
+    let keeper = with_journal();
+    let mut bob = log_in(&keeper, "bob");
+    let mut say = |text: &str| {
+        alice.send_line(&public(text));
+        alice.line_with("<command>SENT");
+    };
+    say("before one");
+    say("before two");
+    bob.line_with("before two");
+    keeper.stop();
+    say("meanwhile");
+    let keeper = with_journal();
+    let mut bob = log_in(&keeper, "bob");
+    say("after one");
+    say("after two");
+    bob.line_with("after two");
+    bob.send_line(&command("HISTORY", ""));
+    bob.line_with("<count>4</count>");
+    for (text, gap) in [
+        ("before one", false),
+        ("before two", false),
+        ("after one", true),
+        ("after two", false),
+    ] {
+        let line = bob.line();
+        assert!(line.contains(text), "{line}");
+        assert_eq!(line.contains(" gap='yes'"), gap, "{line}");
+    }
+    for end in ["", "-wal", "-shm"] {
+        let mut name = file.clone().into_os_string();
+        name.push(end);
+        let _ = std::fs::remove_file(name);
+    }
+}
+
 #[test]
 fn servers_agree_on_the_ids_of_messages() {
     let Some(redis) = Redis::start() else {

@@ -47,6 +47,8 @@ impl BackplaneHost {
     /// Reports lost messages: those of a room, or public ones. `count` is `None` if the number is
     /// unknown.
     pub(super) fn missed(&self, room: Option<&str>, count: Option<u64>) {
+        self.clients
+            .on_event(BackplaneEvent::Missed, &mut Unwritten::default());
         let in_room = room.map(str::to_owned);
         self.events.emit(|| ClusterEvent::ClusterMissed {
             room: in_room,

@@ -266,6 +266,8 @@ pub enum BackplaneEvent<'e> {
     TakenOver(u64),
     /// A notice for all clients here.
     Notice(&'e str),
+    /// Messages of other servers were lost.
+    Missed,
 }
 
 /// A message in the common order.

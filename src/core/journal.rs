@@ -99,8 +99,9 @@ impl HistoryEntry {
         OLD_FRAME_BYTES + names + escaped_bytes(&self.text)
     }
 
-    /// The document that shows it in a conversation of `scope`.
-    pub(crate) fn doc(&self, scope: Scope<'static>) -> ServerDoc<'_> {
+    /// The document that shows it in a conversation of `scope`. With `gap`, messages right before
+    /// it may be missing.
+    pub(crate) fn doc(&self, scope: Scope<'static>, gap: bool) -> ServerDoc<'_> {
         ServerDoc::Relay(Relay {
             scope,
             from: (&*self.from).into(),
@@ -108,6 +109,7 @@ impl HistoryEntry {
             text: (&*self.text).into(),
             me: self.me,
             old: true,
+            gap,
             time: Some(time::rfc_3339(self.stamp.sent_at).into()),
             id: Some(self.stamp.id),
         })
@@ -148,8 +150,11 @@ impl Range {
             Some(_) => entries.truncate(self.most),
             None => drop(entries.drain(..surplus)),
         }
-        let more = surplus > 0;
-        HistoryPage { entries, more }
+        HistoryPage {
+            entries,
+            more: surplus > 0,
+            gaps: Vec::new(),
+        }
     }
 }
 
@@ -161,9 +166,25 @@ pub struct HistoryPage {
     /// There are more messages between the bounds: newer ones if the range begins after an id,
     /// otherwise older ones.
     pub more: bool,
+    /// The gaps in the journal, each as an id near which messages may be missing, in order.
+    pub gaps: Vec<u64>,
 }
 
 impl HistoryPage {
+    /// The messages, each with whether messages right before it may be missing.
+    pub(crate) fn entries_and_gaps(&self) -> impl Iterator<Item = (&HistoryEntry, bool)> {
+        let before = self.entries.iter().map(|entry| Some(entry.stamp.id));
+        let before = std::iter::once(None).chain(before);
+        self.entries.iter().zip(before).map(|(entry, before)| {
+            let first = self.gaps.partition_point(|gap| Some(*gap) <= before);
+            let is_next = self
+                .gaps
+                .get(first)
+                .is_some_and(|gap| *gap < entry.stamp.id);
+            (entry, before.is_some() && is_next)
+        })
+    }
+
     /// Drops the messages that a reply of at most `bytes` bytes has no space for: the last ones if
     /// the range begins after an id, otherwise the first ones.
     pub(crate) fn within(mut self, bytes: usize, scope: &Scope<'_>, range: Range) -> HistoryPage {
@@ -209,15 +230,20 @@ impl std::error::Error for Unreadable {}
 
 /// Keeps messages and topics.
 ///
-/// [`Journal::append`], [`Journal::set_topic`], [`Journal::end_room`] and
-/// [`Journal::delete_direct`] may be called under a registry's lock, so they never block. The others
-/// may wait for a disk.
+/// [`Journal::append`], [`Journal::note_gap`], [`Journal::set_topic`] and [`Journal::end_room`] may
+/// be called under a registry's lock, so they never block. The others may wait for a disk.
 pub trait Journal: Send + Sync {
     /// The highest id of a message in it; 0 if there is none.
     fn last_id(&self) -> u64;
 
     /// Keeps messages of a conversation.
     fn append(&self, conversation: &Conversation, entries: Vec<HistoryEntry>);
+
+    /// Notes that messages near this id may be missing: other servers sent them, and this one did
+    /// not get them.
+    fn note_gap(&self, id: u64) {
+        let _ = id;
+    }
 
     /// Returns a part of a conversation.
     ///
@@ -241,9 +267,13 @@ pub trait Journal: Send + Sync {
         let _ = room;
     }
 
-    /// Deletes the direct messages of a user whose account was deleted, because the next owner of
-    /// the name must not read them.
-    fn delete_direct(&self, username: &Name);
+    /// Deletes the direct messages with ids up to `last` of a user whose account is deleted,
+    /// because the next owner of the name must not read them. Those that are appended later are
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`Unreadable`] if they are not deleted from the disk after a few seconds.
+    fn delete_direct(&self, username: &Name, last: u64) -> Result<(), Unreadable>;
 }
 
 /// Stamps the messages of a server, and passes them to its journal.
@@ -274,6 +304,19 @@ impl History {
     /// Returns whether direct messages are kept.
     pub(crate) fn keeps_direct(&self) -> bool {
         self.keeps_direct
+    }
+
+    /// Notes that messages of other servers may be missing at this time.
+    pub fn note_gap(&self) {
+        self.journal.note_gap(self.stamp(1).id);
+    }
+
+    /// Deletes all direct messages that a user has sent or received so far.
+    ///
+    /// # Errors
+    /// [`Unreadable`] if they are not deleted from the disk after a few seconds.
+    pub fn delete_direct(&self, username: &Name) -> Result<(), Unreadable> {
+        self.journal.delete_direct(username, self.stamp(1).id)
     }
 
     /// Returns the stamp of the first of `count` messages. The next ones have the ids that follow.
@@ -342,6 +385,35 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_belongs_to_the_message_after_it() {
+        let entry = |id| HistoryEntry {
+            stamp: Stamp::of(id),
+            from: "alice".into(),
+            to: None,
+            text: "hello".into(),
+            me: false,
+        };
+        for (gaps, marked) in [
+            (vec![], vec![]),
+            (vec![5], vec![]),
+            (vec![15], vec![20]),
+            (vec![10], vec![]),
+            (vec![20], vec![]),
+            (vec![5, 20, 25, 27], vec![30]),
+            (vec![11, 29, 40], vec![20, 30]),
+        ] {
+            let page = HistoryPage {
+                entries: [10, 20, 30].map(entry).into(),
+                more: false,
+                gaps: gaps.clone(),
+            };
+            let found = page.entries_and_gaps().filter(|(_, gap)| *gap);
+            let found: Vec<u64> = found.map(|(entry, _)| entry.stamp.id).collect();
+            assert_eq!(found, marked, "{gaps:?}");
+        }
+    }
+
+    #[test]
     fn two_users_have_one_conversation_whoever_begins() {
         let name = |text| Name::new(text).unwrap();
         let direct = |one, other| Conversation::direct(&name(one), &name(other));
@@ -358,7 +430,7 @@ mod tests {
             let entry = HistoryEntry { stamp: Stamp::of(u64::MAX), from: longest.as_str().into(), to, text: text.into(), me };
             for codec in [Codec::xml(8192), Codec::web(8192)] {
                 let mut frame = Vec::new();
-                codec.write_server(&entry.doc(scope.clone()), &mut frame);
+                codec.write_server(&entry.doc(scope.clone(), true), &mut frame);
                 prop_assert!(frame.len() <= entry.written_bytes(&scope), "{}", frame.len());
             }
         }

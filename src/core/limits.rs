@@ -39,6 +39,9 @@ pub const MEMORY_LINES: usize = 2 * HISTORY_PAGE;
 /// Limit on the memory of all these messages, in bytes: 64 KiB for each of 128 conversations.
 pub const MEMORY_BYTES: usize = 8 * 1024 * 1024;
 
+/// Number of gaps that the journal remembers.
+pub const GAPS: usize = 1000;
+
 /// Bytes of replayed history that may be queued for one connection in addition to
 /// [`MAX_OUTBOX_BYTES`]: the histories of all the rooms that one user may be in. Joining more often
 /// does not raise it.

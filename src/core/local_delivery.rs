@@ -119,6 +119,7 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
         BackplaneEvent::Notice(text) => {
             state.notice(text);
         }
+        BackplaneEvent::Missed => state.history.note_gap(),
     }
 }
 

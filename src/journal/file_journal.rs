@@ -51,6 +51,16 @@ pub(crate) struct JournalState {
     pub(crate) events: Events,
     pub(crate) queue: Queue,
     pub(crate) readers: Readers,
+    /// The last messages, for the time in which the file can't be used, and the gaps.
+    pub(crate) memory: MemoryJournal,
+}
+
+impl JournalState {
+    /// Marks a gap, in memory and in the file.
+    pub(crate) fn note_gap(&self, id: u64) {
+        self.memory.note_gap(id);
+        self.queue.push_always(Item::Gap(id));
+    }
 }
 
 /// The connections of readers. No lock is held while one is used.
@@ -114,7 +124,6 @@ impl Readers {
 /// time in which the file can't be used.
 pub struct FileJournal {
     shared: Arc<JournalState>,
-    memory: MemoryJournal,
     last_id: u64,
     /// The writer until its thread starts.
     writer: Mutex<Option<Writer>>,
@@ -138,14 +147,20 @@ impl FileJournal {
             events: events.clone(),
             queue: Queue::new(rows),
             readers: Readers::default(),
+            memory: MemoryJournal::default(),
         });
         let mut writer = Writer::new(Arc::clone(&shared));
-        let last_id = writer
-            .open()
-            .map_or(0, |store| store.last_id().unwrap_or(0));
+        let (last_id, gaps) = writer.open().map_or((0, Vec::new()), |store| {
+            (
+                store.last_id().unwrap_or(0),
+                store.gaps().unwrap_or_default(),
+            )
+        });
+        for id in gaps {
+            shared.memory.note_gap(id);
+        }
         FileJournal {
             shared,
-            memory: MemoryJournal::default(),
             last_id,
             writer: Mutex::new(Some(writer)),
         }
@@ -194,16 +209,17 @@ impl Journal for FileJournal {
     }
 
     fn append(&self, conversation: &Conversation, entries: Vec<HistoryEntry>) {
+        let entries = self.shared.memory.without_deleted(conversation, entries);
         if self.goes_to_the_file(conversation) {
             let item = |entry: &HistoryEntry| Item::Message(conversation.clone(), entry.clone());
             self.shared.queue.push(entries.iter().map(item));
         }
-        self.memory.append(conversation, entries);
+        self.shared.memory.append(conversation, entries);
     }
 
     fn page(&self, conversation: &Conversation, range: Range) -> Result<HistoryPage, Unreadable> {
         // In this order, because a message moves from the queue to the file.
-        let mut entries = self.memory.entries(conversation, range);
+        let mut entries = self.shared.memory.entries(conversation, range);
         let pending = self.shared.queue.pending(conversation, &range);
         entries.extend(pending.entries);
         if self.goes_to_the_file(conversation) && !pending.replaces_the_file {
@@ -212,7 +228,14 @@ impl Journal for FileJournal {
         }
         entries.sort_by_key(|entry| entry.stamp.id);
         entries.dedup_by_key(|entry| entry.stamp.id);
-        Ok(range.page(entries))
+        Ok(HistoryPage {
+            gaps: self.shared.memory.gaps(),
+            ..range.page(entries)
+        })
+    }
+
+    fn note_gap(&self, id: u64) {
+        self.shared.note_gap(id);
     }
 
     fn set_topic(&self, room: &Name, topic: &str, username: &str) {
@@ -242,13 +265,19 @@ impl Journal for FileJournal {
     }
 
     fn end_room(&self, room: &Name) {
-        self.memory.end_room(room);
+        self.shared.memory.end_room(room);
     }
 
-    fn delete_direct(&self, username: &Name) {
+    fn delete_direct(&self, username: &Name, last: u64) -> Result<(), Unreadable> {
+        // First: what is appended from now on is not deleted by the item below.
+        self.shared.memory.delete_direct(username, last)?;
         // The file may have messages from a time in which direct messages went into it.
-        self.shared.queue.push_deletion(username.key());
-        self.memory.delete_direct(username);
+        let queue = &self.shared.queue;
+        queue.push_always(Item::DeleteDirect(username.key(), last));
+        match queue.flush(limits::DELETION_PATIENCE) {
+            true => Ok(()),
+            false => Err(Unreadable),
+        }
     }
 }
 
@@ -339,12 +368,15 @@ mod tests {
         append(&journal, &direct, 2);
         check(&journal, &[1, 2]);
         // The messages in the file, in the queue and in memory.
-        journal.delete_direct(&name("B_B"));
+        let thread = journal.start().unwrap();
+        journal.delete_direct(&name("B_B"), 2).unwrap();
         check(&journal, &[]);
-        // The next owner's.
+        // One that was on its way, and the next owner's.
+        append(&journal, &direct, 2);
         append(&journal, &direct, 3);
         check(&journal, &[3]);
-        finish(&journal);
+        journal.stop();
+        thread.unwrap().join().unwrap();
         check(&journal, &[3]);
         let (journal, _) = open(&folder);
         check(&journal, &[3]);
@@ -423,7 +455,21 @@ mod tests {
         let events = so_far(&queue);
         assert_eq!(found(&events, "journal-missed").number("count"), Some(2));
         drop(journal);
-        assert_eq!(all(&open(&folder).0), [1, 2, 3]);
+        let (journal, _) = open(&folder);
+        append(&journal, &Conversation::Public, 9);
+        assert_eq!(all(&journal), [1, 2, 3, 9]);
+        let page = journal.page(&Conversation::Public, Range::last(9));
+        assert_eq!(page.unwrap().gaps, [4, 5]);
+    }
+
+    #[test]
+    fn nothing_is_deleted_if_the_file_can_not_be_used() {
+        let folder = JournalFolder::new("delete-foreign");
+        let other = rusqlite::Connection::open(folder.file()).unwrap();
+        other.execute_batch("CREATE TABLE cats (name)").unwrap();
+        let (journal, _) = open(&folder);
+        let bob = Name::new("bob").unwrap();
+        assert_eq!(journal.delete_direct(&bob, 2), Err(Unreadable));
     }
 
     #[test]

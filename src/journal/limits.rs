@@ -15,6 +15,9 @@ pub const QUEUE_ROWS: usize = 65_536;
 /// Maximum number of bytes of their texts and names.
 pub const QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Time for which the operator's command waits for a deletion on the disk.
+pub const DELETION_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Pause after a failure that may pass, such as a full disk.
 pub const RETRY: Duration = Duration::from_secs(1);
 

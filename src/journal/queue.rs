@@ -18,8 +18,10 @@ pub(crate) enum Item {
         topic: String,
         username: String,
     },
-    /// The deletion of all direct messages of the user with this key.
-    DeleteDirect(String),
+    /// Messages near this id are missing.
+    Gap(u64),
+    /// The deletion of all direct messages, up to an id, of the user with this key.
+    DeleteDirect(String, u64),
 }
 
 /// What the queue has of a conversation.
@@ -34,7 +36,8 @@ impl Item {
         match self {
             Item::Message(_, entry) => size_of::<Item>() + entry.text.len() + entry.from.len(),
             Item::Topic { topic, .. } => size_of::<Item>() + topic.len(),
-            Item::DeleteDirect(key) => size_of::<Item>() + key.len(),
+            Item::Gap(_) => size_of::<Item>(),
+            Item::DeleteDirect(key, _) => size_of::<Item>() + key.len(),
         }
     }
 }
@@ -50,12 +53,33 @@ pub(crate) enum Next {
     Stop,
 }
 
+/// Items that were dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missed {
+    pub(crate) count: u64,
+    /// The ids of the first and the last message among them.
+    pub(crate) ids: Option<(u64, u64)>,
+}
+
+impl Missed {
+    fn add(&mut self, item: &Item) {
+        self.count += 1;
+        if let Item::Message(_, entry) = item {
+            let id = entry.stamp.id;
+            let (first, last) = self.ids.unwrap_or((id, id));
+            self.ids = Some((first.min(id), last.max(id)));
+        }
+    }
+}
+
 /// A bounded queue. An item stays in it until it is on the disk, so readers find it either here or
 /// there.
 pub(crate) struct Queue {
     state: Mutex<State>,
     /// Notified when the writer has something to do.
     changed: Condvar,
+    /// Notified when the writer has written something, or the queue is closed.
+    progressed: Condvar,
     rows: usize,
 }
 
@@ -63,8 +87,11 @@ pub(crate) struct Queue {
 struct State {
     items: VecDeque<Item>,
     bytes: usize,
-    /// Number of items that were dropped since the last report.
-    missed: u64,
+    /// The items that were dropped since the last report.
+    missed: Missed,
+    /// Numbers of items so far: appended, and written.
+    appended: u64,
+    written: u64,
     /// Set once the file can't be used any more: all items are dropped.
     is_closed: bool,
     is_stopped: bool,
@@ -78,6 +105,7 @@ impl Queue {
         Queue {
             state: Mutex::default(),
             changed: Condvar::new(),
+            progressed: Condvar::new(),
             rows,
         }
     }
@@ -92,10 +120,11 @@ impl Queue {
         for item in items {
             let bytes = state.bytes + item.bytes();
             if state.items.len() >= self.rows || bytes > limits::QUEUE_BYTES {
-                state.missed += 1;
+                state.missed.add(&item);
                 continue;
             }
             state.bytes = bytes;
+            state.appended += 1;
             state.items.push_back(item);
         }
         let now = state.items.len();
@@ -105,16 +134,31 @@ impl Queue {
         }
     }
 
-    /// Appends a deletion, for which there is always space: only the operator causes one.
-    pub(crate) fn push_deletion(&self, key: String) {
+    /// Appends an item for which there is always space, because it is rare: a gap, or a deletion by
+    /// the operator.
+    pub(crate) fn push_always(&self, item: Item) {
         let mut state = self.state.lock();
         if state.is_closed {
             return;
         }
-        let item = Item::DeleteDirect(key);
         state.bytes += item.bytes();
+        state.appended += 1;
         state.items.push_back(item);
         self.changed.notify_all();
+    }
+
+    /// Waits until everything that was appended so far is on the disk. Returns false if it is not
+    /// after `patience`.
+    pub(crate) fn flush(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut state = self.state.lock();
+        let wanted = state.appended;
+        while state.written < wanted && !state.is_closed {
+            if self.progressed.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        state.written >= wanted && !state.is_closed
     }
 
     /// Waits for items, at most for `idle`, and then collects more for `collect`.
@@ -148,10 +192,12 @@ impl Queue {
         let mut state = self.state.lock();
         let items: Vec<Item> = state.items.drain(..count).collect();
         state.bytes -= items.iter().map(Item::bytes).sum::<usize>();
+        state.written += count as u64;
+        self.progressed.notify_all();
     }
 
-    /// Returns the number of items that were dropped since the last call.
-    pub(crate) fn take_missed(&self) -> u64 {
+    /// Returns the items that were dropped since the last call.
+    pub(crate) fn take_missed(&self) -> Missed {
         std::mem::take(&mut self.state.lock().missed)
     }
 
@@ -161,7 +207,8 @@ impl Queue {
         state.is_closed = true;
         state.bytes = 0;
         let items = std::mem::take(&mut state.items);
-        items.len() as u64 + std::mem::take(&mut state.missed)
+        self.progressed.notify_all();
+        items.len() as u64 + std::mem::take(&mut state.missed).count
     }
 
     /// Lets the writer write what is left, and end.
@@ -208,7 +255,7 @@ impl Queue {
                 {
                     pending.entries.push(entry.clone());
                 }
-                Item::DeleteDirect(key) if conversation.is_direct_of(key) => {
+                Item::DeleteDirect(key, _) if conversation.is_direct_of(key) => {
                     pending.entries.clear();
                     pending.replaces_the_file = true;
                 }
@@ -258,7 +305,12 @@ pub(crate) mod tests {
     fn an_item_stays_until_it_is_written_and_a_full_queue_counts_the_rest() {
         let queue = Queue::new(3);
         queue.push((1..=5).map(item));
-        assert_eq!((queue.take_missed(), queue.take_missed()), (2, 0));
+        let missed = Missed {
+            count: 2,
+            ids: Some((4, 5)),
+        };
+        assert_eq!(queue.take_missed(), missed);
+        assert_eq!(queue.take_missed(), Missed::default());
         let written = Next::Write((1..=3).map(item).collect());
         assert_eq!(queue.next(NOW, NOW), written);
         assert_eq!(queue.next(NOW, NOW), written);
@@ -297,7 +349,7 @@ pub(crate) mod tests {
         let long = "x".repeat(limits::QUEUE_BYTES / 4);
         let long = Item::Message(Conversation::Public, message(1, &long));
         queue.push(std::iter::repeat_n(long, 5));
-        assert_eq!(queue.take_missed(), 2);
+        assert_eq!(queue.take_missed().count, 2);
         assert_eq!(queue.close(), 3);
         queue.push([item(1)]);
         assert_eq!((queue.close(), queue.next(NOW, NOW)), (0, Next::Idle));
@@ -307,12 +359,16 @@ pub(crate) mod tests {
     fn a_full_queue_has_space_for_a_deletion() {
         let queue = Queue::new(1);
         queue.push([item(1), item(2)]);
-        queue.push_deletion("alice".to_owned());
-        assert_eq!(queue.take_missed(), 1);
-        let deletion = Item::DeleteDirect("alice".to_owned());
+        let deletion = Item::DeleteDirect("alice".to_owned(), 2);
+        queue.push_always(deletion.clone());
+        assert_eq!(queue.take_missed().count, 1);
+        assert!(!queue.flush(NOW));
         assert_eq!(queue.next(NOW, NOW), Next::Write(vec![item(1), deletion]));
         queue.written(2);
+        assert!(queue.flush(NOW));
         assert_eq!(queue.state.lock().bytes, 0);
+        queue.close();
+        assert!(!queue.flush(NOW), "a closed queue writes nothing");
     }
 
     #[test]

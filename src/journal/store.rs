@@ -47,6 +47,8 @@ const TABLES: &str = "
         username TEXT NOT NULL,
         time INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+    -- messages near these ids may be missing
+    CREATE TABLE gaps (id INTEGER PRIMARY KEY) STRICT;
     -- For people.
     CREATE VIEW history AS
         SELECT name AS conversation, strftime('%Y-%m-%dT%H:%M:%fZ', time / 1000.0, 'unixepoch') AS time,
@@ -230,6 +232,16 @@ impl Store {
         Ok(last.unwrap_or(0).unsigned_abs())
     }
 
+    /// The last gaps, in the order of ids.
+    pub(crate) fn gaps(&self) -> Result<Vec<u64>> {
+        let sql = "SELECT id FROM (SELECT id FROM gaps ORDER BY id DESC LIMIT ?1) ORDER BY id";
+        let mut statement = self.connection.prepare(sql)?;
+        let most = integer(portal_core::limits::GAPS as u64);
+        let ids = statement.query_map([most], |row| row.get::<_, i64>(0))?;
+        let ids = ids.collect::<rusqlite::Result<Vec<_>>>()?;
+        Ok(ids.into_iter().map(i64::unsigned_abs).collect())
+    }
+
     /// Writes items in one transaction.
     pub(crate) fn write(&mut self, items: &[Item]) -> Result<()> {
         if self.numbers.len() > limits::KNOWN_CONVERSATIONS {
@@ -261,6 +273,9 @@ impl Store {
         transaction.commit()?;
         if deleted == 0 {
             self.forget_the_silent(milliseconds(until))?;
+            // Nothing precedes a gap that is older than every message.
+            let sql = "DELETE FROM gaps WHERE id < ?1";
+            self.connection.execute(sql, [until_id])?;
         }
         self.return_pages()?;
         let is_still_too_long = is_too_long && deleted > 0 && self.bytes()? > most;
@@ -393,14 +408,18 @@ fn write_items(
                         params![room, topic, username, milliseconds(SystemTime::now())],
                     )?;
                 }
+                Item::Gap(id) => {
+                    let sql = "INSERT OR IGNORE INTO gaps VALUES (?1)";
+                    transaction.execute(sql, [integer(*id)])?;
+                }
                 // A name has no character that means something in a pattern of GLOB.
-                Item::DeleteDirect(key) => {
+                Item::DeleteDirect(key, last) => {
                     transaction.execute(
-                        "DELETE FROM messages WHERE conversation IN
+                        "DELETE FROM messages WHERE id <= ?2 AND conversation IN
                             (SELECT number FROM conversations
                                 WHERE name GLOB 'direct ' || ?1 || ' *'
                                     OR name GLOB 'direct * ' || ?1)",
-                        [key],
+                        params![key, integer(*last)],
                     )?;
                 }
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::event::JournalEvent;
 use crate::file_journal::JournalState;
 use crate::limits;
-use crate::queue::{Item, Next};
+use crate::queue::{Item, Missed, Next};
 use crate::store::{Store, StoreError};
 
 /// The owner of the file.
@@ -56,7 +56,7 @@ pub(crate) fn run(mut writer: Writer) {
             Next::Idle => {}
             Next::Stop => break,
         }
-        writer.report_missed(queue.take_missed());
+        writer.missed(queue.take_missed());
         if has_more || retained.elapsed() >= limits::RETENTION_EVERY {
             has_more = writer.retain(SystemTime::now());
             retained = Instant::now();
@@ -208,6 +208,18 @@ impl Writer {
             let events = &self.shared.events;
             events.emit(|| JournalEvent::JournalWorks { file });
         }
+    }
+
+    /// Reports the items that were dropped, and marks the gap that they leave.
+    fn missed(&self, missed: Missed) {
+        let (first, last) = match missed.ids {
+            Some((first, last)) => (Some(first), Some(last).filter(|last| *last > first)),
+            None => (None, None),
+        };
+        for id in first.into_iter().chain(last) {
+            self.shared.note_gap(id);
+        }
+        self.report_missed(missed.count);
     }
 
     fn report_missed(&self, count: u64) {

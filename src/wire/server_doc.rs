@@ -319,6 +319,8 @@ pub struct Relay<'a> {
     pub me: bool,
     /// Set if the message was sent before the recipient joined.
     pub old: bool,
+    /// Set in an old message if messages right before it may be missing.
+    pub gap: bool,
     /// The recipient, in an old direct message.
     pub to: Option<Cow<'a, str>>,
     /// The time at which it was sent (RFC 3339, UTC). Partners' messages have none.
@@ -336,6 +338,7 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
         let from = root.attribute("from").unwrap_or("?").to_owned();
         let me = is_yes(root, "me");
         let old = is_yes(root, "old");
+        let gap = is_yes(root, "gap");
         let time = attribute(root, "time").ok();
         let to = attribute(root, "to").ok();
         let id = root.attribute("id").and_then(|id| id.parse().ok());
@@ -351,6 +354,7 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
             text: text_of(message),
             me,
             old,
+            gap,
             to,
             time,
             id,
@@ -487,6 +491,9 @@ fn write_relay(relay: &Relay<'_>, out: &mut Vec<u8>) {
     }
     if relay.old {
         out.extend_from_slice(b" old='yes'");
+    }
+    if relay.gap {
+        out.extend_from_slice(b" gap='yes'");
     }
     if let Some(time) = &relay.time {
         out.extend_from_slice(b" time='");

@@ -1,6 +1,6 @@
 //! The journal in memory: the last lines of each conversation.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::{Conversation, HistoryEntry, HistoryPage, Journal, Range, Unreadable};
 use crate::limits;
@@ -23,6 +23,10 @@ struct Conversations {
     by_age: BTreeMap<u64, Conversation>,
     last_age: u64,
     bytes: usize,
+    /// The last gaps, in the order of ids.
+    gaps: VecDeque<u64>,
+    /// The users whose direct messages were deleted, each with the last id that was.
+    deleted: HashMap<String, u64>,
 }
 
 #[derive(Default)]
@@ -66,7 +70,19 @@ impl Tail {
 }
 
 impl Conversations {
+    /// Returns whether a message belongs to a deleted account: it was sent before the deletion.
+    fn is_deleted(&self, conversation: &Conversation, entry: &HistoryEntry) -> bool {
+        let Conversation::Direct(one, other) = conversation else {
+            return false;
+        };
+        let last = [one, other].map(|key| self.deleted.get(key).copied());
+        last.into_iter().flatten().max() >= Some(entry.stamp.id)
+    }
+
     fn append(&mut self, conversation: &Conversation, entries: Vec<HistoryEntry>) {
+        if entries.is_empty() {
+            return;
+        }
         self.last_age += 1;
         // Looked up first, because a key is copied only for a new conversation.
         let (key, mut tail) = match self.tails.get_mut(conversation) {
@@ -105,6 +121,24 @@ impl Conversations {
 }
 
 impl MemoryJournal {
+    /// Removes the messages that belong to a deleted account.
+    pub fn without_deleted(
+        &self,
+        conversation: &Conversation,
+        mut entries: Vec<HistoryEntry>,
+    ) -> Vec<HistoryEntry> {
+        let conversations = self.0.lock();
+        if !conversations.deleted.is_empty() {
+            entries.retain(|entry| !conversations.is_deleted(conversation, entry));
+        }
+        entries
+    }
+
+    /// All gaps, in the order of ids.
+    pub fn gaps(&self) -> Vec<u64> {
+        self.0.lock().gaps.iter().copied().collect()
+    }
+
     /// The messages of a conversation between the bounds, in order.
     pub fn entries(&self, conversation: &Conversation, range: Range) -> Vec<HistoryEntry> {
         let conversations = self.0.lock();
@@ -123,18 +157,31 @@ impl Journal for MemoryJournal {
     }
 
     fn append(&self, conversation: &Conversation, entries: Vec<HistoryEntry>) {
+        let entries = self.without_deleted(conversation, entries);
         self.0.lock().append(conversation, entries);
     }
 
+    fn note_gap(&self, id: u64) {
+        let gaps = &mut self.0.lock().gaps;
+        let at = gaps.partition_point(|there| *there < id);
+        gaps.insert(at, id);
+        if gaps.len() > limits::GAPS {
+            gaps.pop_front();
+        }
+    }
+
     fn page(&self, conversation: &Conversation, range: Range) -> Result<HistoryPage, Unreadable> {
-        Ok(range.page(self.entries(conversation, range)))
+        Ok(HistoryPage {
+            gaps: self.gaps(),
+            ..range.page(self.entries(conversation, range))
+        })
     }
 
     fn end_room(&self, room: &Name) {
         self.0.lock().forget(&Conversation::room(room));
     }
 
-    fn delete_direct(&self, username: &Name) {
+    fn delete_direct(&self, username: &Name, last: u64) -> Result<(), Unreadable> {
         let key = username.key();
         let mut conversations = self.0.lock();
         let tails = conversations.tails.keys();
@@ -145,6 +192,8 @@ impl Journal for MemoryJournal {
         for conversation in direct {
             conversations.forget(&conversation);
         }
+        conversations.deleted.insert(key, last);
+        Ok(())
     }
 }
 

@@ -385,7 +385,8 @@ impl Session<'_, AtWorker<'_>> {
             more: page.more,
         });
         self.outgoing.send_answers();
-        let docs = page.entries.iter().map(|entry| entry.doc(scope.clone()));
+        let docs = page.entries_and_gaps();
+        let docs = docs.map(|(entry, gap)| entry.doc(scope.clone(), gap));
         let bytes = docs.map(|doc| main.outbox.append_history(&doc)).sum();
         main.charge_reply(bytes);
         main.outbox.flush();

@@ -471,11 +471,20 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
     if let Err(error) = policies.forget_in_rooms(&name) {
         return format!("  {error}");
     }
+    // Before the account: the next owner of the name must not read them.
+    let history = &server.state().history;
+    if history.delete_direct(&name).is_err() {
+        return format!(
+            "  the account of {name} remains, because the journal can't delete its direct messages now: see the \
+             events `journal-…`, and try again"
+        );
+    }
     match accounts.delete(&name) {
         Ok(name) => {
             let is_here = server.state().users.find(&name).is_some();
             let is_kicked = is_here && server.kick(name.as_str(), "your account was deleted");
-            server.state().history.journal().delete_direct(&name);
+            // Those that came in the meantime.
+            let _ = history.delete_direct(&name);
             match is_kicked {
                 true => format!("  deleted the account of {name}, and disconnected its user"),
                 false => format!("  deleted the account of {name}"),

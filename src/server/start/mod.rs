@@ -468,6 +468,11 @@ impl Server {
         #[cfg(not(feature = "journal"))]
         let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
         let history = Arc::new(History::new(journal, accounts.is_some()));
+        #[cfg(feature = "cluster")]
+        if settings.cluster.is_some() {
+            // The others may have sent messages while this server was away.
+            history.note_gap();
+        }
         let state = Arc::new_cyclic(|state: &Weak<ServerState>| {
             let state = state.clone();
             let accept_loop = AcceptLoop::new(
