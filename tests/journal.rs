@@ -1,5 +1,5 @@
 //! Messages and topics that survive the server: an orderly restart, and a server that is killed.
-#![cfg(feature = "journal")]
+#![cfg(all(unix, feature = "journal"))]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use portal_chat::journal::{Exporter, Form, JournalSettings, Selection};
 use portal_chat::server::Settings;
@@ -46,6 +47,28 @@ impl Journal {
         let exporter = Exporter::open(&self.0).unwrap();
         exporter.lines(&Selection::default(), form, keep).unwrap();
         lines
+    }
+
+    /// No id occurs twice, and the database is whole.
+    fn assert_sound(&self) {
+        let ids: Vec<u64> = self
+            .lines(Form::Json)
+            .iter()
+            .map(|line| line.split("\"id\":").nth(1).unwrap())
+            .map(|rest| rest.split(',').next().unwrap().parse().unwrap())
+            .collect();
+        let once: BTreeSet<u64> = ids.iter().copied().collect();
+        assert!(ids.is_sorted() && once.len() == ids.len());
+        let database = rusqlite::Connection::open(&self.0).unwrap();
+        let answer: String = database
+            .pragma_query_value(None, "integrity_check", |row| row.get(0))
+            .unwrap();
+        assert_eq!(answer, "ok");
+    }
+
+    fn set_mode(&self, mode: u32) {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&self.0, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
     fn delete(&self) {
@@ -185,19 +208,7 @@ fn nothing_that_was_committed_is_lost_when_the_server_is_killed() {
         let kept = journal.lines(Form::Text);
         assert_eq!(kept[..committed.len()], committed, "round {round}");
     }
-    let ids: Vec<u64> = journal
-        .lines(Form::Json)
-        .iter()
-        .map(|line| line.split("\"id\":").nth(1).unwrap())
-        .map(|rest| rest.split(',').next().unwrap().parse().unwrap())
-        .collect();
-    let once: BTreeSet<u64> = ids.iter().copied().collect();
-    assert!(ids.is_sorted() && once.len() == ids.len());
-    let database = rusqlite::Connection::open(&journal.0).unwrap();
-    let answer: String = database
-        .pragma_query_value(None, "integrity_check", |row| row.get(0))
-        .unwrap();
-    assert_eq!(answer, "ok");
+    journal.assert_sound();
 }
 
 #[test]
@@ -263,7 +274,67 @@ fn check_does_not_touch_the_file() {
     assert!(!journal.0.exists());
     // A damaged file is named, and stays where it is.
     std::fs::write(&journal.0, "x".repeat(5_000)).unwrap();
+    journal.set_mode(0o600);
     let text = check();
     assert!(text.contains("is not a database"), "{text}");
     assert_eq!(std::fs::read(&journal.0).unwrap().len(), 5_000);
+}
+
+#[test]
+fn a_journal_that_others_can_read_is_refused_with_the_fix() {
+    let journal = Journal::new("journal-exposed");
+    TestServer::start(&journal.settings()).stop();
+    journal.set_mode(0o644);
+    for options in [&["--check"][..], &[]] {
+        let output = program(env!("CARGO_BIN_EXE_chatserver"))
+            .args(["0", "--no-passwords", "--journal"])
+            .arg(&journal.0)
+            .args(options)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        let fix = format!("run `chmod o= {}`", journal.0.display());
+        assert!(text.contains(&fix), "{text}");
+    }
+}
+
+/// Takes minutes, and a disk that needs less than a second: `cargo test --test journal -- --ignored`.
+#[test]
+#[ignore = "kills a hundred servers"]
+fn a_hundred_kills_lose_nothing_older_than_a_second() {
+    let journal = Journal::new("journal-hundred");
+    let mut sent = 0;
+    for round in 1..=100 {
+        let (mut running, address) = server(&journal.0);
+        let mut client = Client::connect(address);
+        client.line_with("Connection successful");
+        client.send_line(&login("alice"));
+        client.line_with("<command>WELCOME");
+        let begun = Instant::now();
+        let mut answered = Vec::new();
+        // A different moment of the writer's batch each time.
+        let length = Duration::from_millis(1_100 + 7 * round);
+        while begun.elapsed() < length {
+            sent += 1;
+            let message = format!("<message>number {sent}.</message>");
+            client.send_line(&command("PM", &message));
+            client.line_with("<command>SENT");
+            answered.push((sent, Instant::now()));
+        }
+        let killed = Instant::now();
+        running.kill().unwrap();
+        running.wait().unwrap();
+        let kept = journal.lines(Form::Text).join("\n");
+        for (number, at) in answered {
+            if killed.duration_since(at) > Duration::from_secs(1) {
+                assert!(
+                    kept.contains(&format!("number {number}.")),
+                    "round {round}: {number}"
+                );
+            }
+        }
+    }
+    journal.assert_sound();
 }

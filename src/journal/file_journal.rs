@@ -465,6 +465,7 @@ mod tests {
     #[test]
     fn nothing_is_deleted_if_the_file_can_not_be_used() {
         let folder = JournalFolder::new("delete-foreign");
+        folder.write(b"");
         let other = rusqlite::Connection::open(folder.file()).unwrap();
         other.execute_batch("CREATE TABLE cats (name)").unwrap();
         let (journal, _) = open(&folder);
@@ -476,7 +477,7 @@ mod tests {
     fn a_damaged_file_is_set_aside_and_reported_and_nothing_new_is_lost() {
         let folder = JournalFolder::new("damaged");
         let content = b"not a database, but something that must not be lost".repeat(100);
-        std::fs::write(folder.file(), &content).unwrap();
+        folder.write(&content);
         let (journal, queue) = open(&folder);
         append(&journal, &Conversation::Public, 1);
         finish(&journal);

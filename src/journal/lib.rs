@@ -10,8 +10,8 @@
 //! messages, and `sqlite3 FILE '.backup copy.db'` makes a backup while the server runs. A log file
 //! of our own would need an index, a format for its versions, and a tool for each of these.
 //!
-//! The file is never trusted and never the reason for a refusal to serve: whatever is wrong with
-//! it, the server goes on, with the last lines of each conversation in memory, and an event has the
+//! The file is never trusted. If other users can read or replace it, the server does not start.
+//! Whatever else is wrong with it, the server goes on, with the last lines of each conversation in memory, and an event has the
 //! reason. A damaged file is renamed and reported, and a new one begins.
 
 mod event;
@@ -27,3 +27,4 @@ mod writer;
 pub use event::JournalEvent;
 pub use export::{ExportError, Exporter, Form, Selection};
 pub use file_journal::{FileJournal, JournalSettings};
+pub use store::check_privacy;

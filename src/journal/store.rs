@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use portal_cli::private::{self, Privacy};
 use portal_core::journal::{Conversation, HistoryEntry, Range, Stamp};
 use portal_wire::time;
 use rusqlite::config::DbConfig;
@@ -145,16 +146,34 @@ pub(crate) fn entry(row: &Row<'_>) -> rusqlite::Result<HistoryEntry> {
     })
 }
 
-/// Creates the file, readable by its owner alone, unless it exists.
-fn create(path: &Path) -> io::Result<()> {
+/// Checks that only its owner and root can have put the file there, and that other users have no
+/// access to it. A file that does not exist is fine.
+///
+/// # Errors
+/// The system's error; [`portal_cli::private::NotPrivate`] as its cause if the file is exposed.
+pub fn check_privacy(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    match private::open(options.read(true), path, Privacy::Log) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Creates the file, readable by its owner alone, unless it exists. Returns its path without links:
+/// SQLite does not follow any.
+fn create(path: &Path) -> io::Result<PathBuf> {
+    check_privacy(path)?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
+    let whole = std::path::absolute(path)?;
+    let folder = whole.parent().unwrap_or(Path::new("/")).canonicalize()?;
+    Ok(folder.join(whole.file_name().unwrap_or_default()))
 }
 
 /// The writer's connection.
@@ -167,9 +186,11 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the file, and creates it if it does not exist.
     pub(crate) fn open(path: &Path) -> Result<Store> {
-        create(path)?;
+        let path = create(path)?;
         // Without URIs: `file:x` is a name like any other.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(limits::BUSY)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
@@ -682,13 +703,37 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_can_read_and_a_link_are_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = JournalFolder::new("store-exposed");
+        drop(Store::open(&folder.file()).unwrap());
+        let link = folder.path("link.db");
+        std::os::unix::fs::symlink(folder.file(), &link).unwrap();
+        assert!(matches!(Store::open(&link), Err(StoreError::Failed(_))));
+        let open_to_all = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(folder.file(), open_to_all).unwrap();
+        assert!(matches!(
+            Store::open(&folder.file()),
+            Err(StoreError::Failed(_))
+        ));
+        // A link to the folder is fine.
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(folder.file(), private).unwrap();
+        let folders = folder.path("folder");
+        std::os::unix::fs::symlink(folder.file().parent().unwrap(), &folders).unwrap();
+        drop(Store::open(&folders.join("journal.db")).unwrap());
+    }
+
     #[test]
     fn a_file_that_is_not_ours_is_told_from_a_damaged_one() {
         let folder = JournalFolder::new("store-foreign");
         let path = folder.file();
-        std::fs::write(&path, "x".repeat(5_000)).unwrap();
+        folder.write(&[b'x'; 5_000]);
         assert!(matches!(Store::open(&path), Err(StoreError::Damaged(_))));
         std::fs::remove_file(&path).unwrap();
+        folder.write(b"");
         let other = Connection::open(&path).unwrap();
         other.execute_batch("CREATE TABLE cats (name)").unwrap();
         assert!(matches!(Store::open(&path), Err(StoreError::Foreign)));

@@ -23,6 +23,17 @@ impl JournalFolder {
         self.path("journal.db")
     }
 
+    /// Writes something else into it, for its owner alone.
+    pub(crate) fn write(&self, content: &[u8]) {
+        std::fs::write(self.file(), content).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let private = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(self.file(), private).unwrap();
+        }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }

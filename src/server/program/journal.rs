@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use clap::{ValueEnum, value_parser};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
+use portal_cli::private::NotPrivate;
 use portal_journal::{ExportError, Exporter, Form, JournalSettings, Selection, limits};
 
 use super::effective_settings::file;
@@ -150,6 +151,13 @@ pub(super) fn about(path: &Path) -> Result<String, String> {
     if !path.exists() {
         could_be_made(path).map_err(|error| format!("--journal: {}: {error}", file(path)))?;
         return Ok(format!("The first start creates {}.\n", file(path)));
+    }
+    // Any other reason is no reason not to start.
+    match portal_journal::check_privacy(path) {
+        Err(error) if NotPrivate::cause(&error).is_some() => {
+            return Err(format!("the journal {} can't be used: {error}", file(path)));
+        }
+        _ => {}
     }
     let opened = Exporter::open(path);
     Ok(opened.map_or_else(|error| format!("{error}.\n"), |_| String::new()))

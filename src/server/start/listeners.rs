@@ -57,6 +57,9 @@ pub enum StartError {
     /// The server can't join the cluster.
     #[cfg(feature = "cluster")]
     Cluster(ClusterError),
+    /// Other users can read or replace the journal.
+    #[cfg(feature = "journal")]
+    Journal(std::path::PathBuf, io::Error),
     /// The system can't provide random numbers.
     NoRandomness(String),
     /// The system can't start a thread.
@@ -103,6 +106,10 @@ impl fmt::Display for StartError {
             ),
             StartError::Accounts(error) => error.fmt(f),
             StartError::Policies(error) => error.fmt(f),
+            #[cfg(feature = "journal")]
+            StartError::Journal(path, error) => {
+                write!(f, "the journal {} can't be used: {error}", path.display())
+            }
             #[cfg(feature = "cluster")]
             StartError::Cluster(error) => error.fmt(f),
             StartError::NoRandomness(reason) => write!(

@@ -42,6 +42,8 @@ use late::{LateWorkers, MissingPort};
 use listeners::{Listeners, PORTAL, WEB, explain};
 #[cfg(feature = "cluster")]
 use portal_backplane::{BackplaneHost, Load, RedisBackplane};
+#[cfg(feature = "journal")]
+use portal_cli::private::NotPrivate;
 use portal_core::accept_loop::AcceptLoop;
 use portal_core::backplane::{Alone, Backplane};
 use portal_core::guard::login_throttle::LoginThrottle;
@@ -156,9 +158,20 @@ fn open_accounts(
 
 /// Opens the file that keeps messages.
 #[cfg(feature = "journal")]
-fn open_journal(settings: &Settings, events: &Events) -> Option<Arc<FileJournal>> {
-    let settings = settings.journal.as_ref()?;
-    Some(Arc::new(FileJournal::open(settings, events)))
+fn open_journal(
+    settings: &Settings,
+    events: &Events,
+) -> Result<Option<Arc<FileJournal>>, StartError> {
+    let Some(settings) = &settings.journal else {
+        return Ok(None);
+    };
+    match portal_journal::check_privacy(&settings.file) {
+        Err(error) if NotPrivate::cause(&error).is_some() => {
+            Err(StartError::Journal(settings.file.clone(), error))
+        }
+        // An event has any other reason.
+        _ => Ok(Some(Arc::new(FileJournal::open(settings, events)))),
+    }
 }
 
 /// Refuses settings that exceed the limits of this machine, before anything starts.
@@ -459,7 +472,7 @@ impl Server {
             (users, rooms) = (users.without_announcements(), rooms.without_announcements());
         }
         #[cfg(feature = "journal")]
-        let file = open_journal(settings, &events);
+        let file = open_journal(settings, &events)?;
         #[cfg(feature = "journal")]
         let journal: Arc<dyn Journal> = match &file {
             Some(file) => Arc::clone(file) as _,
