@@ -41,6 +41,8 @@ use web::{Frame, TEXT, WebClient, masked};
 
 const WORKERS: usize = 64;
 const VISITORS: usize = 16;
+/// The user whom the server's policies make a moderator.
+const MODERATOR: &str = "moderator";
 
 /// The server's reservation timeout. A reservation may last up to a tick longer.
 const RESERVED: Duration = Duration::from_secs(3);
@@ -124,7 +126,15 @@ impl Server {
         let accounts =
             std::env::temp_dir().join(format!("portal-chat-soak-{}", std::process::id()));
         let _ = fs::remove_file(&accounts);
+        let policies = accounts.with_extension("policies");
+        fs::write(&policies, format!("moderator {MODERATOR} on\n")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_chatserver"));
+        #[cfg(feature = "journal")]
+        {
+            let journal = accounts.with_extension("journal");
+            let _ = fs::remove_file(&journal);
+            command.arg("--journal").arg(journal);
+        }
         #[cfg(feature = "tls")]
         if uses_tls() {
             let folder = accounts.with_extension("tls");
@@ -146,6 +156,8 @@ impl Server {
             .arg(std::env::var_os("SOAK_EVENTS").unwrap_or("/dev/null".into()))
             .arg("--accounts")
             .arg(&accounts)
+            .arg("--policies")
+            .arg(&policies)
             // One arena, and free memory is returned. The resident size is then what the server
             // holds; otherwise it would depend on which thread frees memory in which arena, and
             // could grow for an hour without a leak.
@@ -218,6 +230,9 @@ impl Server {
         let _ = Command::new("kill").args(["-INT", &id]).status();
         let code = self.child.wait().unwrap().code();
         self.error_reader.join().unwrap();
+        for end in ["policies", "journal", "journal-wal", "journal-shm"] {
+            let _ = fs::remove_file(self.accounts.with_extension(end));
+        }
         let _ = fs::remove_file(&self.accounts);
         let errors = self.errors.lock().clone();
         (code, errors)
@@ -1033,6 +1048,99 @@ const VISITS: &[(&str, Visit)] = &[
         v.tally.count(head.split(' ').nth(1).unwrap_or("no answer"));
         Ok(())
     }),
+    ("a moderator acts on the others", |v| {
+        let mut line = take_seat(v.portal)?;
+        log_in(&mut line, MODERATOR)?;
+        for _ in 0..20 {
+            let user = format!("<username>{}</username>", v.any_name());
+            let seconds = 1 + v.dice.roll(3);
+            let duration = format!("<duration>{seconds}s</duration>");
+            let (name, parts) = match v.dice.roll(5) {
+                0 => ("KICK", user),
+                1 => ("MUTE", user + &duration),
+                2 => ("UNMUTE", user),
+                3 => ("BAN", user + &duration + "<reason>soak</reason>"),
+                _ => ("UNBAN", user),
+            };
+            line.send_line(&command(name, &parts))?;
+        }
+        line.send_line(&command("TERMINATE", ""))?;
+        line.read_to_end(v.tally)
+    }),
+    ("opens a room for invited users", |v| {
+        let mut line = take_seat(v.portal)?;
+        log_in(&mut line, &v.name())?;
+        let room = format!("<room>closed-{}</room>", v.dice.roll(3));
+        line.send_line(&command("JOIN", &format!("{room}<here/>")))?;
+        for _ in 0..20 {
+            let user = format!("<username>{}</username>", v.any_name());
+            let (name, parts) = match v.dice.roll(8) {
+                0 => ("ROOM", "<access>invite</access>".to_owned()),
+                1 => (
+                    "ROOM",
+                    "<access>password</access><password>tea</password>".to_owned(),
+                ),
+                2 => ("ROOM", "<access>open</access>".to_owned()),
+                3 => ("ROOM", "<moderated>yes</moderated>".to_owned()),
+                4 => ("ROOM", "<moderated>no</moderated>".to_owned()),
+                5 => ("INVITE", user),
+                6 => ("KICK", user),
+                _ => ("MUTE", user + "<duration>1s</duration>"),
+            };
+            line.send_line(&command(name, &(room.clone() + &parts)))?;
+            let parts = format!("{room}<message>in the room</message>");
+            line.send_line(&command("SAY", &parts))?;
+        }
+        line.send_line(&command("ROOM", &format!("{room}<access>open</access>")))?;
+        line.send_line(&command("TERMINATE", ""))?;
+        line.read_to_end(v.tally)
+    }),
+    ("tries closed rooms", |v| {
+        let mut line = take_seat(v.portal)?;
+        log_in(&mut line, &v.name())?;
+        for number in 0..3 {
+            let password = v.dice.of(&["tea", "coffee"]);
+            let parts =
+                format!("<room>closed-{number}</room><here/><password>{password}</password>");
+            line.send_line(&command("JOIN", &parts))?;
+        }
+        line.send_line(&command("TERMINATE", ""))?;
+        line.read_to_end(v.tally)
+    }),
+    ("reads history", |v| {
+        let mut line = take_seat(v.portal)?;
+        log_in(&mut line, &v.name())?;
+        let mut before = String::new();
+        for _ in 0..1 + v.dice.roll(5) {
+            line.send_line(&command("HISTORY", &before))?;
+            let reply = line.receive_with("<command>HISTORY")?;
+            let count = reply
+                .split("<count>")
+                .nth(1)
+                .and_then(|rest| rest.split('<').next());
+            let count: u64 = count.unwrap().parse().unwrap();
+            let mut last = 0;
+            for index in 0..count {
+                let old = line.receive_with(" old='yes'")?;
+                let id = old.split(" id='").nth(1).unwrap().split('\'').next();
+                let id: u64 = id.unwrap().parse().unwrap();
+                assert!(id > last, "history is out of order: {old}");
+                last = id;
+                if index == 0 {
+                    before = format!("<before>{id}</before>");
+                }
+            }
+        }
+        let other = v.any_name();
+        for parts in [
+            format!("<with>{other}</with>"),
+            "<room>calm</room>".to_owned(),
+        ] {
+            line.send_line(&command("HISTORY", &parts))?;
+        }
+        line.send_line(&command("TERMINATE", ""))?;
+        line.read_to_end(v.tally)
+    }),
     ("idles out", |v| {
         let mut line = take_seat(v.portal)?;
         line.read_to_end(v.tally)
@@ -1062,6 +1170,12 @@ impl Visitor<'_> {
         } else {
             Err(ErrorKind::ResourceBusy.into())
         }
+    }
+
+    /// The name of a visitor, perhaps this one.
+    fn any_name(&mut self) -> String {
+        let number = self.dice.roll(VISITORS as u64);
+        format!("visitor-{number}-{}", self.dice.roll(4))
     }
 
     fn name(&mut self) -> String {

@@ -20,6 +20,8 @@ mod cluster;
 #[cfg(feature = "cluster")]
 #[path = "../support/engine.rs"]
 mod engine;
+#[cfg(feature = "journal")]
+mod journal;
 mod load;
 mod scenarios;
 mod table;

@@ -156,6 +156,18 @@ pub const SCENARIOS: &[Scenario] = &[
         on_one_core: true,
         run: super::cluster::pair_with_redis,
     },
+    #[cfg(feature = "journal")]
+    Scenario {
+        name: "journal-chat",
+        on_one_core: false,
+        run: super::journal::chat,
+    },
+    #[cfg(feature = "journal")]
+    Scenario {
+        name: "journal-old",
+        on_one_core: false,
+        run: super::journal::old_messages,
+    },
     Scenario {
         name: "fairness",
         on_one_core: false,
@@ -414,7 +426,7 @@ fn public_delivered(from: usize, number: usize) -> String {
 }
 
 /// Sends windows of messages from the first member to all others. Returns deliveries per second.
-fn spread_out(members: &mut [Line], window: usize, windows: usize, bare: bool) -> f64 {
+pub(super) fn spread_out(members: &mut [Line], window: usize, windows: usize, bare: bool) -> f64 {
     let others = members.len() - 1;
     let sent = format!("<SERVER><command>SENT</command><count>{others}</count></SERVER>\n");
     let begun = Instant::now();
@@ -468,6 +480,28 @@ fn fan_out(size: Size) -> Vec<Row> {
 }
 
 /// All members send, each with one message in flight.
+/// Lets every member send `messages` messages to all others. Returns the deliveries per second, and
+/// the 99th percentile of their times in milliseconds.
+pub(super) fn all_send(there: Vec<Line>, messages: usize, bare: bool) -> (f64, f64) {
+    let members = there.len();
+    let epoch = Instant::now();
+    let times: Vec<Vec<Duration>> = std::thread::scope(|threads| {
+        let senders: Vec<_> = there
+            .into_iter()
+            .enumerate()
+            .map(|(me, line)| {
+                let talk = move || talk(line, me, members, messages, epoch, bare);
+                threads.spawn(talk)
+            })
+            .collect();
+        senders.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let took = epoch.elapsed().as_secs_f64();
+    let mut times: Vec<Duration> = times.into_iter().flatten().collect();
+    let tail = quantile(&mut times, 0.99) / 1000.0;
+    (times.len() as f64 / took, tail)
+}
+
 fn all_sending(size: Size) -> Vec<Row> {
     let members = size.of(6, 50, 50);
     let messages = size.of(20, 300, 1_500);
@@ -483,22 +517,9 @@ fn all_sending(size: Size) -> Vec<Row> {
                 let there = crowd(&server, members);
                 (server, there)
             };
-            let epoch = Instant::now();
-            let times: Vec<Vec<Duration>> = std::thread::scope(|threads| {
-                let senders: Vec<_> = there
-                    .into_iter()
-                    .enumerate()
-                    .map(|(me, line)| {
-                        let talk = move || talk(line, me, members, messages, epoch, bare);
-                        threads.spawn(talk)
-                    })
-                    .collect();
-                senders.into_iter().map(|one| one.join().unwrap()).collect()
-            });
-            let took = epoch.elapsed().as_secs_f64();
-            let mut times: Vec<Duration> = times.into_iter().flatten().collect();
-            rates[usize::from(bare)].push(times.len() as f64 / took);
-            tails[usize::from(bare)].push(quantile(&mut times, 0.99) / 1000.0);
+            let (rate, tail) = all_send(there, messages, bare);
+            rates[usize::from(bare)].push(rate);
+            tails[usize::from(bare)].push(tail);
         }
     }
     let ([rate, bare_rate], [tail, bare_tail]) = (rates, tails);
