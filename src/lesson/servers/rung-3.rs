@@ -8,7 +8,7 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
-use std::{env, process, thread};
+use std::{env, thread};
 
 /// The longest line in bytes, without its line feed. The number is a choice: far more than a person
 /// types, and little memory even for thousands of clients.
@@ -16,16 +16,15 @@ const MAX_LINE: usize = 8192;
 /// What stands in front of each answer.
 const PREFIX: &[u8] = b"From server -> ";
 
-/// Accepts clients and starts a thread for each, until the program is ended.
-fn main() {
-    let port = env::args()
-        .nth(1)
-        .unwrap_or_else(|| fail("usage: rung-3 PORT"));
+/// Accepts clients and starts a thread for each, until the program is ended. An error that `main`
+/// returns is printed, and ends the program with code 1.
+fn main() -> Result<(), String> {
+    let port = env::args().nth(1).ok_or("usage: rung-3 PORT")?;
     // From here on, clients can connect: the system completes their connections and keeps them in
     // the backlog, even while this program does not call `accept`. With 0.0.0.0 instead of
     // 127.0.0.1, clients on other machines could connect, too.
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
-        .unwrap_or_else(|error| fail(&format!("cannot listen on port {port}: {error}")));
+        .map_err(|error| format!("cannot listen on port {port}: {error}"))?;
     println!("Listening on 127.0.0.1:{port}");
     // Each turn of this loop calls `accept`. It takes one connection out of the backlog, and blocks
     // while the backlog is empty.
@@ -46,12 +45,8 @@ fn main() {
             thread::sleep(Duration::from_millis(100));
         }
     }
-}
-
-/// Ends the program with one sentence about the reason. `!` means that it never returns.
-fn fail(reason: &str) -> ! {
-    eprintln!("{reason}");
-    process::exit(1)
+    // The loop above never ends, but the compiler does not know that.
+    Ok(())
 }
 
 /// Talks with one client. The connection closes when `stream` goes out of scope at the end.

@@ -1,64 +1,54 @@
 //! Rung 4: clients that address each other (seed 003).
 //!
 //! A client logs in with a name and writes `%bob%hello` to bob. Every line is a small XML document.
-//! All threads share one table, from names to clients. Each client has two threads: one reads from
-//! its socket, the other takes documents out of its queue and writes them to its socket.
+//! All threads share one table, from names to connections. The thread that has read alice's message
+//! finds bob in the table and writes to his connection itself.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{env, process, str, thread};
+use std::{env, thread};
 
 use roxmltree::Document;
 
-/// The longest line in bytes, without its line feed.
-const MAX_LINE: usize = 8192;
-/// How many documents wait for one client at most.
-const MAX_QUEUE: usize = 256;
+/// The longest line in bytes, without its line feed and without a `\r` before that.
+const MAX_LINE: u64 = 8192;
 /// How long a write may wait for a client that does not read.
-const WRITE: Duration = Duration::from_secs(10);
+const WRITE: Duration = Duration::from_millis(50);
 
-/// The state that all threads share.
-#[derive(Default)]
-struct Chat {
-    /// The clients that have logged in, by their names.
-    names: Mutex<HashMap<String, Client>>,
-}
+/// The answer to a message that was delivered.
+const SENT: &str = "<SERVER><command>SENT</command><count>1</count></SERVER>";
 
-/// What all threads need of a client. A clone of it leads to the same connection.
-#[derive(Clone)]
-struct Client {
-    stream: Arc<TcpStream>,
-    /// The documents that the client's writing thread writes to the stream.
-    queue: SyncSender<String>,
-}
+/// A connection to which several threads write, but only the one that holds its lock. So documents
+/// do not mix. `Arc` counts the owners: the last one to drop its `Client` closes the connection.
+type Client = Arc<Mutex<TcpStream>>;
+/// The table of the clients that have logged in, by their names.
+type Names = Mutex<HashMap<String, Client>>;
 
-/// Accepts clients and starts a thread for each, until the program is ended.
-fn main() {
-    let port = env::args()
-        .nth(1)
-        .unwrap_or_else(|| fail("usage: rung-4 PORT"));
+/// Accepts clients and starts a thread for each, until the program is ended. An error that `main`
+/// returns is printed, and ends the program with code 1.
+fn main() -> Result<(), String> {
+    let port = env::args().nth(1).ok_or("usage: rung-4 PORT")?;
     // From here on, clients can connect: the system completes their connections and keeps them in
     // the backlog, even while this program does not call `accept`. With 0.0.0.0 instead of
     // 127.0.0.1, clients on other machines could connect, too.
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
-        .unwrap_or_else(|error| fail(&format!("cannot listen on port {port}: {error}")));
+        .map_err(|error| format!("cannot listen on port {port}: {error}"))?;
     println!("Listening on 127.0.0.1:{port}");
-    // `Arc` counts its owners: the table lives as long as a thread uses it.
-    let chat = Arc::new(Chat::default());
+    let names = Arc::new(Names::default());
     // Each turn of this loop calls `accept`. It takes one connection out of the backlog, and blocks
-    // while the backlog is empty.
-    for (stream, seat) in listener.incoming().zip(1_u64..) {
-        let chat = Arc::clone(&chat);
+    // while the backlog is empty. `zip` pairs each connection with the next number.
+    for (stream, seat) in listener.incoming().zip(1..) {
+        // One more owner of the same table, not a copy of it.
+        let names = Arc::clone(&names);
         // `move` makes the new thread the owner of the stream and of its `Arc`. A thread may run
         // longer than the function that started it, so it must not borrow that function's variables
         // (`'static`). `thread::spawn` would panic if the system had no thread left, and so end the
         // server; `Builder` returns an error.
         let started = stream
-            .and_then(|stream| thread::Builder::new().spawn(move || visit(stream, seat, &chat)));
+            .and_then(|stream| thread::Builder::new().spawn(move || visit(stream, seat, &names)));
         // If it was started, its handle is dropped here. The thread goes on without it, but its
         // result is lost. That is intended: a broken connection ends one visit, and no other thread
         // has to know.
@@ -70,156 +60,105 @@ fn main() {
             thread::sleep(Duration::from_millis(100));
         }
     }
-}
-
-/// Ends the program with one sentence about the reason. `!` means that it never returns.
-fn fail(reason: &str) -> ! {
-    eprintln!("{reason}");
-    process::exit(1)
-}
-
-/// Serves one client. Its number is the *seat* in its greeting. The connection closes when both of
-/// its threads have ended.
-fn visit(stream: TcpStream, seat: u64, chat: &Chat) -> io::Result<()> {
-    let client = Client::start(stream)?;
-    let result = talk(&client, seat, chat);
-    // Every return from `talk` leads here: after the end of the stream, a broken connection, a long
-    // line. (Only a panic would not.)
-    // If the client stayed in the table, no other client could ever have its name.
-    lock(&chat.names).retain(|_, other| !other.is(&client));
-    result
-}
-
-impl Client {
-    /// Starts the thread that writes to one client.
-    ///
-    /// If the other clients' threads wrote to the stream themselves, documents could mix on their
-    /// way, and each of these threads could be blocked by a client that does not read.
-    fn start(stream: TcpStream) -> io::Result<Client> {
-        // Without this, the system may delay a small document until the one before it is
-        // acknowledged.
-        stream.set_nodelay(true)?;
-        // Without this, a client that never reads would keep both threads and its name for ever.
-        stream.set_write_timeout(Some(WRITE))?;
-        let stream = Arc::new(stream);
-        // A `sync_channel` is bounded: it holds so many documents. If it is full, `send` waits, and
-        // `try_send` returns an error.
-        let (queue, documents) = sync_channel::<String>(MAX_QUEUE);
-        let client = Client { stream, queue };
-        let stream = Arc::clone(&client.stream);
-        thread::Builder::new().spawn(move || {
-            // Ends when the queue is empty and no clone of the client is left: the visit is over.
-            for document in documents {
-                let line = format!("{document}\n");
-                // `&*stream` is the `&TcpStream` in the `Arc`. `Read` and `Write` are implemented
-                // for it, too, because the system does the work: two threads can use one stream.
-                if (&*stream).write_all(line.as_bytes()).is_err() {
-                    break;
-                }
-            }
-            // If the connection is broken, this wakes the thread that reads from it. (`let _ =`
-            // ignores the result: the connection may have ended already.)
-            let _ = stream.shutdown(Shutdown::Both);
-        })?;
-        Ok(client)
-    }
-
-    /// Queues an answer. Only the client's own thread calls this, with no lock held. If the queue
-    /// is full, it waits: the client must read its answers before it may ask for more.
-    fn tell(&self, document: String) -> io::Result<()> {
-        self.queue.send(document).map_err(io::Error::other)
-    }
-
-    /// Queues a document that comes from another client. Returns whether there was room for it.
-    ///
-    /// The caller holds a lock. With `send`, it would hold it until this client reads, and all
-    /// other threads would wait, too. A client whose queue is full does not read, so it is
-    /// disconnected: the shutdown wakes its reading thread with the end of the stream.
-    fn try_tell(&self, document: String) -> bool {
-        let is_queued = self.queue.try_send(document).is_ok();
-        if !is_queued {
-            let _ = self.stream.shutdown(Shutdown::Both);
-        }
-        is_queued
-    }
-
-    /// Whether both are the same connection.
-    fn is(&self, other: &Client) -> bool {
-        Arc::ptr_eq(&self.stream, &other.stream)
-    }
-}
-
-/// Greets a client and answers each of its lines.
-fn talk(client: &Client, seat: u64, chat: &Chat) -> io::Result<()> {
-    client.tell(format!(
-        "<SERVER type='single' seat='{seat}'><message>Connection successful</message></SERVER>"
-    ))?;
-    // In other seeds, two neighbouring seats are partners, and a client is told whether it has one.
-    // The project's own chat client waits for that before it lets its user type.
-    client.tell(command("NO PARTNER"))?;
-    // Bytes that have been read and are not a whole line yet. Each client needs its own.
-    let mut kept = Vec::new();
-    while let Some(line) = next_line(&client.stream, &mut kept)? {
-        client.tell(answer(&line, client, chat))?;
-    }
+    // The loop above never ends, but the compiler does not know that.
     Ok(())
 }
 
-/// Does what a client asks for in one line. Returns the answer.
-fn answer(line: &[u8], client: &Client, chat: &Chat) -> String {
-    let document = parse(line);
-    let child = |name| child_text(document.as_ref()?, name);
-    match (child("command").as_deref(), child("message")) {
-        (Some("LOGIN"), _) => login(client, &child("username").unwrap_or_default(), chat),
-        (None, Some(text)) => match split_address(&text) {
-            Some((to, text)) => direct(client, to, text, chat),
-            None => command("NO PARTNER"),
-        },
+/// Serves one client. Its number is the *seat* in its greeting.
+fn visit(stream: TcpStream, seat: u32, names: &Names) -> io::Result<()> {
+    // Without this, a write to a client that does not read would wait for ever.
+    stream.set_write_timeout(Some(WRITE))?;
+    // A second handle for the same connection. If reading needed the lock, too, no other thread
+    // could write to this client while this one waits for its next line.
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let client = Arc::new(Mutex::new(stream));
+    let mut name = None;
+    let greeting = format!(
+        "<SERVER type='single' seat='{seat}'><message>Connection successful</message></SERVER>"
+    );
+    tell(&client, &greeting);
+    // In other seeds, two neighbouring seats are partners, and a client is told whether it has one.
+    // The project's own chat client waits for that before it lets its user type.
+    tell(&client, "<SERVER><command>NO PARTNER</command></SERVER>");
+    while let Some(line) = next_line(&mut reader) {
+        let answer = answer(&line, &client, &mut name, names);
+        tell(&client, &answer);
+    }
+    // Every visit leads here, however it ends. (Only a panic would not.) If the client stayed in
+    // the table, no other client could ever have its name. `ptr_eq`: are both the same connection?
+    lock(names).retain(|_, other| !Arc::ptr_eq(other, &client));
+    Ok(())
+}
+
+/// Writes one document to a client. Returns whether it was written.
+///
+/// What a client has not read yet waits in buffers of the system. When they are full, a write waits
+/// for the client, and fails after `WRITE`. Then a part of the document may have been written, and
+/// nothing may follow it. So the connection ends: the shutdown wakes the thread that reads from it
+/// with the end of the stream. (`let _ =` ignores the result: it may have ended already.)
+fn tell(client: &Client, document: &str) -> bool {
+    let mut stream = lock(client);
+    // In one write. If the line feed had its own, the system might send it later than the rest.
+    let is_written = stream.write_all(format!("{document}\n").as_bytes()).is_ok();
+    if !is_written {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    is_written
+}
+
+/// Reads the next line. Returns `None` at the end of the visit: at the end of the stream, or if the
+/// connection is broken, or if the line is too long or not UTF-8.
+///
+/// `BufReader` does here what rung 3 does by hand: it keeps what it has read beyond the line feed.
+/// `take` ends the line after so many bytes. Otherwise a client that never sends a line feed could
+/// fill the memory. (The line feed stays in the line. An XML parser skips it.)
+fn next_line(reader: &mut impl BufRead) -> Option<String> {
+    let mut line = String::new();
+    let count = reader.take(MAX_LINE + 2).read_line(&mut line).ok()?;
+    let is_whole = count > 0 && line.trim_end().len() as u64 <= MAX_LINE;
+    is_whole.then_some(line)
+}
+
+/// Does what a client asks for in one line. Returns the answer. `name` is the client's own name.
+fn answer(line: &str, client: &Client, name: &mut Option<String>, names: &Names) -> String {
+    let child = |element| child_text(line, element);
+    let username = child("username").unwrap_or_default();
+    match (child("command").as_deref(), child("message"), &name) {
+        (Some("LOGIN"), _, None) => login(&username, client, name, names),
+        (None, Some(text), Some(from)) => direct(from, &text, names),
+        (None, Some(_), None) => refusal("login-first", "log in before you write"),
         _ => refusal("unknown-command", "this server does not know that"),
     }
 }
 
-/// Gives the client a name, if no other client has it. Returns the answer.
-fn login(client: &Client, name: &str, chat: &Chat) -> String {
-    if !is_name(name) {
+/// The text of the element `name` in the document of a line. `None` if there is no such element, or
+/// no document in the line.
+///
+/// A parser knows attributes, both kinds of quotes, entities and CDATA. A search for "<message>"
+/// does not. (To read the line again for each element is simple, and such a line is short.)
+fn child_text(line: &str, name: &str) -> Option<String> {
+    let document = Document::parse(line).ok()?;
+    let mut children = document.root_element().children();
+    let child = children.find(|child| child.has_tag_name(name))?;
+    // A comment inside divides a text into parts. `text()` alone would return its words, too.
+    let parts = child.children().filter(|part| part.is_text());
+    Some(parts.filter_map(|part| part.text()).collect())
+}
+
+/// Gives the client the name that it wants, if no other client has it. Returns the answer.
+fn login(wanted: &str, client: &Client, name: &mut Option<String>, names: &Names) -> String {
+    if !is_name(wanted) {
         return refusal("bad-name", "a name is 1 to 32 letters, digits, _ . or -");
-    }
-    // The lock is released in between. That is safe: only this thread gives this client a name.
-    if name_of(client, chat).is_some() {
-        return refusal("already-logged-in", "this client has a name already");
     }
     // The lock is held until the end of this function. If it were released after `contains_key`,
     // two clients could find the name free, and both would get it.
-    let mut names = lock(&chat.names);
-    if names.contains_key(name) {
+    let mut names = lock(names);
+    if names.contains_key(wanted) {
         return refusal("name-in-use", "another client has this name");
     }
-    names.insert(name.to_owned(), client.clone());
-    format!("<SERVER><command>WELCOME</command><username>{name}</username></SERVER>")
-}
-
-/// Delivers a message to the client with the name `to`. Returns the answer.
-fn direct(client: &Client, to: &str, text: &str, chat: &Chat) -> String {
-    let Some(from) = name_of(client, chat) else {
-        return refusal("login-first", "log in before you write");
-    };
-    let text = escape(text);
-    let message =
-        format!("<CLIENT from='{from}' scope='direct'><message>{text}</message></CLIENT>");
-    match lock(&chat.names).get(to) {
-        Some(receiver) if receiver.try_tell(message) => {
-            "<SERVER><command>SENT</command><count>1</count></SERVER>".to_owned()
-        }
-        _ => refusal("no-such-user", "no client with this name reads messages"),
-    }
-}
-
-/// The name of a client, if it has logged in. The table is the only place that knows it. (To search
-/// the whole table is slow if there are many clients. A second copy of the name could be wrong.)
-fn name_of(client: &Client, chat: &Chat) -> Option<String> {
-    let names = lock(&chat.names);
-    let (name, _) = names.iter().find(|(_, other)| other.is(client))?;
-    Some(name.clone())
+    names.insert(wanted.to_owned(), Arc::clone(client));
+    *name = Some(wanted.to_owned());
+    format!("<SERVER><command>WELCOME</command><username>{wanted}</username></SERVER>")
 }
 
 /// Whether a client may have this name. Such a name needs no escaping. `bob` and `Bob` are two
@@ -229,49 +168,41 @@ fn is_name(name: &str) -> bool {
     (1..=32).contains(&name.len()) && name.bytes().all(allowed)
 }
 
+/// Delivers a message, such as `%bob%hello`. Returns the answer to its sender.
+fn direct(from: &str, message: &str, names: &Names) -> String {
+    let (to, text) = split_address(message).unwrap_or_default();
+    let text = escape(text);
+    let document =
+        format!("<CLIENT from='{from}' scope='direct'><message>{text}</message></CLIENT>");
+    // The lock of the table is released at the end of this statement. If it were held during the
+    // write, all clients would wait for a receiver that does not read.
+    let receiver = lock(names).get(to).cloned();
+    match receiver {
+        Some(receiver) if tell(&receiver, &document) => SENT.to_owned(),
+        _ => refusal("no-such-user", "no client with this name: write %NAME%TEXT"),
+    }
+}
+
 /// The name and the text in `%name%text`. Only the first two `%` mean something.
-fn split_address(text: &str) -> Option<(&str, &str)> {
-    text.strip_prefix('%')?.split_once('%')
+fn split_address(message: &str) -> Option<(&str, &str)> {
+    message.strip_prefix('%')?.split_once('%')
 }
 
-/// The document in a line, or `None` if there is none.
-///
-/// A parser knows both kinds of quotes, entities and CDATA. A search for "<message>" does not.
-fn parse(line: &[u8]) -> Option<Document<'_>> {
-    Document::parse(str::from_utf8(line).ok()?).ok()
-}
-
-/// The text of the element `name` in a document.
-fn child_text(document: &Document, name: &str) -> Option<String> {
-    let mut children = document.root_element().children();
-    let child = children.find(|child| child.has_tag_name(name))?;
-    // A comment inside divides a text into parts. `text()` alone would return its words, too.
-    let parts = child.children().filter(|part| part.is_text());
-    Some(parts.filter_map(|part| part.text()).collect())
-}
-
-/// Text as it may stand in a document.
+/// Text as it may stand in a document: `<` becomes `&#60;`.
 ///
 /// A client can put a line feed into its text, by writing `&#10;`. As a raw line feed it would end
 /// the document early, and the rest of the text would look like a document of the server.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;") // The first one, or it would change the `&` of the others.
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('\'', "&apos;")
-        .replace('"', "&quot;")
-        .replace('\n', "&#10;")
-        .replace('\r', "&#13;")
+    let escaped = text.chars().map(|letter| match letter {
+        '&' | '<' | '>' | '\'' | '"' | '\n' | '\r' => format!("&#{};", u32::from(letter)),
+        _ => letter.to_string(),
+    });
+    escaped.collect()
 }
 
 /// The document that refuses a request.
 fn refusal(code: &str, sentence: &str) -> String {
     format!("<SERVER><error code='{code}'>{sentence}</error></SERVER>")
-}
-
-/// The document that is one command.
-fn command(word: &str) -> String {
-    format!("<SERVER><command>{word}</command></SERVER>")
 }
 
 /// Locks a mutex until the guard that this returns is dropped: at the end of the scope if it has a
@@ -285,127 +216,79 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads until `kept` holds a whole line, and takes it out. `None` is the end of the stream.
-///
-/// (`read` wants a `&mut` of what it reads from. That is the `&TcpStream` here, hence the `mut`.)
-fn next_line(mut stream: &TcpStream, kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
-    // A longer buffer would save calls of `read` for long lines; most lines are short.
-    let mut bytes = [0; 4096];
-    loop {
-        // Before reading: one read may have brought several lines.
-        let line = take_line(kept)?;
-        if line.is_some() {
-            return Ok(line);
-        }
-        // Blocks until at least one byte has arrived. How many arrive together means nothing.
-        match stream.read(&mut bytes)? {
-            0 if kept.is_empty() => return Ok(None),
-            // The client has finished sending, and its last line has no line feed. With one, it is
-            // a whole line, which the next turn of the loop takes. After that, `kept` is empty.
-            0 => kept.push(b'\n'),
-            count => kept.extend_from_slice(&bytes[..count]),
-        }
-    }
-}
-
-/// Takes the first line out of `kept`, if it is whole. The line feed is removed, and so is a `\r`
-/// before it: programs on Windows end a line with both.
-///
-/// The limit also applies to an incomplete line. Otherwise a client that never sends a line feed
-/// could fill the server's memory.
-fn take_line(kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
-    let end = kept.iter().position(|byte| *byte == b'\n');
-    let line = &kept[..end.unwrap_or(kept.len())];
-    // A copy, because the original is removed from `kept` below.
-    let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
-    if line.len() > MAX_LINE {
-        // This ends the visit without an answer. The client is still sending and does not read, and
-        // when a connection is closed with unread bytes, its system may drop an answer anyway.
-        return Err(io::Error::other("a line is too long"));
-    }
-    let Some(end) = end else {
-        return Ok(None);
-    };
-    // Removes the line and its line feed. What follows stays: it begins the next line. (`drain`
-    // also returns the removed bytes. It removes them even if they are not used.)
-    kept.drain(..=end);
-    Ok(Some(line))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::Receiver;
 
-    /// A client that is connected to the test, and what it is told.
-    fn client() -> (Client, Receiver<String>) {
+    /// A client, and the other end of its connection.
+    fn client() -> (Client, BufReader<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (queue, documents) = sync_channel(MAX_QUEUE);
-        let stream = Arc::new(stream);
-        (Client { stream, queue }, documents)
+        let other_end = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        (Arc::new(Mutex::new(stream)), BufReader::new(other_end))
     }
 
     #[test]
     fn the_text_begins_after_the_second_percent_sign() {
-        assert_eq!(
-            split_address("%bob%50% of %x%"),
-            Some(("bob", "50% of %x%"))
-        );
+        let parts = Some(("bob", "50% of %x%"));
+        assert_eq!(split_address("%bob%50% of %x%"), parts);
         assert_eq!(split_address("%bob"), None);
         assert_eq!(split_address("hello %bob%"), None);
     }
 
     #[test]
+    fn a_line_has_8192_bytes_at_most() {
+        let longest = "x".repeat(8192);
+        for end in ["\n", "\r\n"] {
+            let line = format!("{longest}{end}");
+            let next = next_line(&mut format!("{line}more").as_bytes());
+            assert_eq!(next, Some(line.clone()));
+            assert_eq!(next_line(&mut format!("x{line}").as_bytes()), None);
+        }
+        assert_eq!(next_line(&mut format!("{longest}more").as_bytes()), None);
+        assert_eq!(next_line(&mut &b""[..]), None);
+        assert_eq!(next_line(&mut &b"\xff\n"[..]), None);
+    }
+
+    #[test]
     fn escaped_text_is_one_line_and_comes_back() {
-        let message = |line| child_text(&parse(line)?, "message");
+        let message = |line: &str| child_text(line, "message");
         let text = "if a < b && c > d: \"x\" 'y' &amp;\n</message>\r";
         let line = format!("<CLIENT><message>{}</message></CLIENT>", escape(text));
         assert!(!line.contains('\n'));
-        assert_eq!(message(line.as_bytes()).as_deref(), Some(text));
-        let line = b"<CLIENT><message>a <!-- b -->c</message></CLIENT>";
+        assert_eq!(message(&line).as_deref(), Some(text));
+        let line = "<CLIENT><message>a <!-- b -->c</message></CLIENT>";
         assert_eq!(message(line).as_deref(), Some("a c"));
-        assert_eq!(message(b"<CLIENT><message>\xff</message></CLIENT>"), None);
     }
 
     #[test]
     fn each_request_has_its_answer() {
-        let chat = Chat::default();
-        let (alice, _) = client();
-        let (bob, documents) = client();
+        let names = Names::default();
+        let ((alice, _), (bob, mut bobs_end)) = (client(), client());
+        let (mut alices_name, mut bobs_name) = (None, None);
         let login =
             |name| format!("<CLIENT><command>LOGIN</command><username>{name}</username></CLIENT>");
         let hello =
             "<CLIENT at='1' me=\"no\"><message>%bob%a &lt; <![CDATA[<b>]]></message></CLIENT>";
-        for (client, line, part) in [
-            (&alice, "%bob%hello", "unknown-command"),
-            (
-                &alice,
-                "<CLIENT><command>WHO</command></CLIENT>",
-                "unknown-command",
-            ),
-            (&alice, hello, "login-first"),
-            (&alice, &login(""), "bad-name"),
-            (
-                &alice,
-                &login("alice"),
-                "<command>WELCOME</command><username>alice<",
-            ),
-            (&alice, &login("alicia"), "already-logged-in"),
-            (&bob, &login("alice"), "name-in-use"),
-            (&alice, hello, "no-such-user"),
-            (&bob, &login("bob"), "WELCOME"),
-            (&alice, hello, "<command>SENT</command><count>1</count>"),
+        for (line, part) in [
+            ("%bob%hello", "unknown-command"),
+            ("<CLIENT><command>WHO</command></CLIENT>", "unknown-command"),
+            (hello, "login-first"),
+            (&login(""), "bad-name"),
+            (&login("alice"), "WELCOME</command><username>alice<"),
+            (&login("alicia"), "unknown-command"),
+            (hello, "no-such-user"),
         ] {
-            let answer = answer(line.as_bytes(), client, &chat);
+            let answer = answer(line, &alice, &mut alices_name, &names);
             assert!(answer.contains(part), "{line}: {answer}");
         }
+        let as_bob = |name, own: &mut Option<String>| answer(&login(name), &bob, own, &names);
+        assert!(as_bob("alice", &mut bobs_name).contains("name-in-use"));
+        assert!(as_bob("bob", &mut bobs_name).contains("WELCOME"));
+        let answer = answer(hello, &alice, &mut alices_name, &names);
+        assert!(answer.contains("<command>SENT</command><count>1</count>"));
         let relayed =
-            "<CLIENT from='alice' scope='direct'><message>a &lt; &lt;b&gt;</message></CLIENT>";
-        assert_eq!(documents.try_recv().unwrap(), relayed);
-        // bob does not read: as many messages as his queue holds are sent, and no more.
-        let answers = (0..MAX_QUEUE + 1).map(|_| answer(hello.as_bytes(), &alice, &chat));
-        let sent = answers.filter(|answer| answer.contains("SENT")).count();
-        assert_eq!(sent, MAX_QUEUE);
+            "<CLIENT from='alice' scope='direct'><message>a &#60; &#60;b&#62;</message></CLIENT>\n";
+        assert_eq!(next_line(&mut bobs_end).as_deref(), Some(relayed));
     }
 }
