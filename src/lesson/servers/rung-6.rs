@@ -5,7 +5,7 @@
 //! room's thread accepts these connections, and each of them has a thread, too. A room ends when
 //! its last member has left.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,16 +36,17 @@ type Shared = Arc<Mutex<Chat>>;
 
 #[derive(Default)]
 struct Chat {
-    /// The clients that have logged in, by their names.
-    names: HashMap<String, Client>,
-    /// The rooms, by their names.
-    rooms: HashMap<String, Room>,
+    /// The names of the clients that have logged in.
+    names: HashSet<String>,
+    /// The rooms, by their ports.
+    rooms: HashMap<u16, Room>,
     /// The stack of the ports that no room has.
     free_ports: Vec<u16>,
 }
 
+#[derive(Default)]
 struct Room {
-    port: u16,
+    name: String,
     /// The members by their passcodes, which are different for each JOIN.
     members: HashMap<String, Member>,
 }
@@ -60,12 +61,12 @@ struct Member {
 }
 
 /// What a client's own thread knows about it.
+#[derive(Default)]
 struct Visit {
-    client: Client,
     /// `None` until the client has logged in.
     name: Option<String>,
-    /// For each room that the client has joined: its passcode there.
-    joined: HashMap<String, String>,
+    /// For each room that the client has joined: its port, and the client's passcode there.
+    joined: HashMap<String, (u16, String)>,
 }
 
 /// Accepts clients and starts a thread for each, until the program is ended. An error that `main`
@@ -73,17 +74,17 @@ struct Visit {
 fn main() -> Result<(), String> {
     let port = env::args().nth(1).and_then(|word| word.parse().ok());
     let port: u16 = port.ok_or("usage: rung-6 PORT")?;
-    let last = port.checked_add(MAX_ROOMS);
-    let last = last.ok_or("the rooms' ports end above 65535")?;
     // From here on, clients can connect: the system completes their connections and keeps them in
     // the backlog, even while this program does not call `accept`. With 0.0.0.0 instead of
     // 127.0.0.1, clients on other machines could connect, too.
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
         .map_err(|error| format!("cannot listen on port {port}: {error}"))?;
     println!("Listening on 127.0.0.1:{port}");
-    let shared = Arc::new(Mutex::new(Chat::default()));
-    // In this order, the first room pops the first port.
-    lock(&shared).free_ports.extend((port + 1..=last).rev());
+    let shared = Shared::default();
+    // In this order, the first room pops the first port. (`saturating_add` stops at 65535 instead of
+    // overflowing. Then there are fewer rooms.)
+    let ports = (1..=MAX_ROOMS).map(|number| port.saturating_add(number));
+    lock(&shared).free_ports.extend(ports.rev());
     let ticking = Arc::clone(&shared);
     thread::spawn(move || tick(&ticking));
     // Each turn of this loop calls `accept`. It takes one connection out of the backlog, and blocks
@@ -122,19 +123,15 @@ fn visit(stream: TcpStream, seat: u32, shared: &Shared) -> io::Result<()> {
     // In other seeds, two neighbouring seats are partners, and a client is told whether it has one.
     // The project's own chat client waits for that before it lets its user type.
     tell(&client, "<SERVER><command>NO PARTNER</command></SERVER>");
-    let mut visit = Visit {
-        client,
-        name: None,
-        joined: HashMap::new(),
-    };
+    let mut visit = Visit::default();
     while let Some(line) = next_line(&mut reader) {
         let answer = answer(&line, &mut visit, shared);
-        tell(&visit.client, &answer);
+        tell(&client, &answer);
     }
     // Every visit leads here, however it ends. (Only a panic would not.) If the client stayed in
     // the tables, no other client could ever have its name, and its rooms would never end.
-    for (room_name, passcode) in &visit.joined {
-        remove(passcode, room_name, shared);
+    for (port, passcode) in visit.joined.values() {
+        remove(passcode, *port, shared);
     }
     if let Some(name) = &visit.name {
         lock(shared).names.remove(name);
@@ -183,18 +180,13 @@ fn next_line(reader: &mut impl BufRead) -> Option<String> {
 
 /// Does what a client asks for in one line. Returns the answer.
 fn answer(line: &str, visit: &mut Visit, shared: &Shared) -> String {
-    let child = |element| child_text(line, element);
-    let word = |element| child(element).unwrap_or_default();
-    let (command, name) = (word("command"), visit.name.clone());
-    match (command.as_str(), child("message"), name) {
-        ("LOGIN", _, None) => login(&word("username"), visit, shared),
-        ("JOIN", _, Some(name)) => join(name, &word("room"), visit, shared),
-        ("LEAVE", _, Some(_)) => leave(&word("room"), visit, shared),
-        ("ROOMS", _, Some(_)) => list_rooms(shared),
-        ("", Some(text), Some(from)) => direct(&from, &text, shared),
-        ("JOIN" | "LEAVE" | "ROOMS", _, None) | ("", Some(_), None) => {
-            refusal("login-first", "log in before you do that")
-        }
+    let element = |name| child_text(line, name).unwrap_or_default();
+    match (element("command").as_str(), visit.name.clone()) {
+        ("LOGIN", None) => login(&element("username"), visit, shared),
+        ("JOIN", Some(name)) => join(name, &element("room"), visit, shared),
+        ("LEAVE", Some(_)) => leave(&element("room"), visit, shared),
+        ("ROOMS", Some(_)) => list_rooms(shared),
+        ("JOIN" | "LEAVE" | "ROOMS", None) => refusal("login-first", "log in before that"),
         _ => refusal("unknown-command", "this server does not know that"),
     }
 }
@@ -218,14 +210,11 @@ fn login(wanted: &str, visit: &mut Visit, shared: &Shared) -> String {
     if !is_name(wanted) {
         return refusal("bad-name", "a name is 1 to 32 letters, digits, _ . or -");
     }
-    // The lock is held until the end of this function. If it were released after `contains_key`,
-    // two clients could find the name free, and both would get it.
-    let mut chat = lock(shared);
-    if chat.names.contains_key(wanted) {
+    // `insert` returns `false` if the name was in the set. Under the lock, it is one step: two
+    // clients cannot both find the name free.
+    if !lock(shared).names.insert(wanted.to_owned()) {
         return refusal("name-in-use", "another client has this name");
     }
-    let client = Arc::clone(&visit.client);
-    chat.names.insert(wanted.to_owned(), client);
     visit.name = Some(wanted.to_owned());
     format!("<SERVER><command>WELCOME</command><username>{wanted}</username></SERVER>")
 }
@@ -236,53 +225,33 @@ fn is_name(name: &str) -> bool {
     (1..=32).contains(&name.len()) && name.bytes().all(allowed)
 }
 
-/// Delivers a message, such as `%bob%hello`. Returns the answer to its sender.
-fn direct(from: &str, message: &str, shared: &Shared) -> String {
-    let (to, text) = split_address(message).unwrap_or_default();
-    let document = relay(from, "scope='direct'", text);
-    // The lock is released at the end of this statement. If it were held during the write, all
-    // clients would wait for a receiver that does not read.
-    let receiver = lock(shared).names.get(to).cloned();
-    match receiver {
-        Some(receiver) if tell(&receiver, &document) => sent(1),
-        _ => refusal("no-such-user", "no client with this name: write %NAME%TEXT"),
-    }
-}
-
-/// The name and the text in `%name%text`. Only the first two `%` mean something.
-fn split_address(message: &str) -> Option<(&str, &str)> {
-    message.strip_prefix('%')?.split_once('%')
-}
-
 /// Reserves a place in a room, which is opened if there is none. Returns the answer.
 fn join(name: String, room_name: &str, visit: &mut Visit, shared: &Shared) -> String {
     if !is_name(room_name) {
-        return refusal(
-            "bad-name",
-            "a room's name is 1 to 32 letters, digits, _ . or -",
-        );
+        return refusal("bad-name", "a room's name follows the rule for names");
     }
     // A client is in a room once at most. If it has joined before, it leaves first.
     leave(room_name, visit, shared);
     let passcode = new_passcode();
-    // The lock is held until the end of this function. If it were released after `open_room`, the
-    // room could end before the new member is in it.
+    // The lock is held until the end of this function. If it were released after `find`, the room
+    // could end before the new member is in it.
     let mut chat = lock(shared);
-    if !chat.rooms.contains_key(room_name) {
-        open_room(room_name, &mut chat, shared);
-    }
-    let Some(room) = chat.rooms.get_mut(room_name) else {
+    let found = chat.rooms.iter().find(|(_, room)| room.name == room_name);
+    let found = found.map(|(port, _)| *port);
+    let Some(port) = found.or_else(|| open_room(&mut chat, shared)) else {
         return refusal("no-room-left", "no port is left for another room");
     };
-    let expiry = Instant::now() + RESERVATION;
+    // The room that has this port, or a new one.
+    let room = chat.rooms.entry(port).or_default();
+    room.name = room_name.to_owned();
     let member = Member {
         name,
-        expiry,
+        expiry: Instant::now() + RESERVATION,
         connection: None,
     };
     room.members.insert(passcode.clone(), member);
-    visit.joined.insert(room_name.to_owned(), passcode.clone());
-    let port = room.port;
+    let place = (port, passcode.clone());
+    visit.joined.insert(room_name.to_owned(), place);
     format!(
         "<SERVER><command>JOINED</command><room>{room_name}</room><address>127.0.0.1</address>\
          <Port>{port}</Port><HandshakePasscode>{passcode}</HandshakePasscode></SERVER>"
@@ -291,48 +260,38 @@ fn join(name: String, room_name: &str, visit: &mut Visit, shared: &Shared) -> St
 
 /// A passcode that cannot be guessed: 64 random bits, as 16 hexadecimal digits.
 fn new_passcode() -> String {
-    match getrandom::u64() {
-        Ok(number) => format!("{number:016x}"),
-        // This ends the client's thread. A passcode that can be guessed would be worse.
-        Err(error) => panic!("the system has no random numbers: {error}"),
-    }
+    // `panic!` ends the client's thread. A passcode that can be guessed would be worse.
+    let number = getrandom::u64().unwrap_or_else(|error| panic!("no random numbers: {error}"));
+    format!("{number:016x}")
 }
 
-/// Takes a port off the stack, opens a room there and starts its thread. Without a port, or if that
-/// fails, there is no new room. The caller holds the lock, and nothing here waits.
-fn open_room(room_name: &str, chat: &mut Chat, shared: &Shared) {
-    let Some(port) = chat.free_ports.pop() else {
-        return;
-    };
-    let (name, shared) = (room_name.to_owned(), Arc::clone(shared));
+/// Takes a port off the stack and starts a room's thread there. Returns the port, or `None` if that
+/// is not possible. The caller holds the lock, and nothing here waits.
+fn open_room(chat: &mut Chat, shared: &Shared) -> Option<u16> {
+    let port = chat.free_ports.pop()?;
+    let shared = Arc::clone(shared);
     let started = TcpListener::bind(("127.0.0.1", port)).and_then(|listener| {
-        thread::Builder::new().spawn(move || serve_room(listener, port, &name, &shared))
+        thread::Builder::new().spawn(move || serve_room(listener, port, &shared))
     });
     if let Err(error) = started {
         // Another program may have the port. At the bottom of the stack, it is tried last.
         eprintln!("cannot open a room at port {port}: {error}");
         chat.free_ports.insert(0, port);
-        return;
+        return None;
     }
-    let room = Room {
-        port,
-        members: HashMap::new(),
-    };
-    chat.rooms.insert(room_name.to_owned(), room);
+    Some(port)
 }
 
 /// Accepts connections to a room until the room has ended: what `main` does, for one room.
-fn serve_room(listener: TcpListener, port: u16, room_name: &str, shared: &Shared) {
+fn serve_room(listener: TcpListener, port: u16, shared: &Shared) {
     for stream in listener.incoming() {
-        // This connection may only be there to wake the thread. (A new room with the same name has
-        // another port.)
-        let is_open = |room: &Room| room.port == port;
-        if !lock(shared).rooms.get(room_name).is_some_and(is_open) {
+        // This connection may only be there to wake the thread.
+        if !lock(shared).rooms.contains_key(&port) {
             break;
         }
-        let (name, shared) = (room_name.to_owned(), Arc::clone(shared));
+        let shared = Arc::clone(shared);
         let started = stream.and_then(|stream| {
-            thread::Builder::new().spawn(move || visit_room(stream, port, &name, &shared))
+            thread::Builder::new().spawn(move || visit_room(stream, port, &shared))
         });
         if let Err(error) = started {
             eprintln!("cannot serve a member: {error}");
@@ -346,7 +305,7 @@ fn serve_room(listener: TcpListener, port: u16, room_name: &str, shared: &Shared
 }
 
 /// Serves one connection to a room. Its first line must be a passcode.
-fn visit_room(stream: TcpStream, port: u16, room_name: &str, shared: &Shared) -> io::Result<()> {
+fn visit_room(stream: TcpStream, port: u16, shared: &Shared) -> io::Result<()> {
     // Without this, a connection that sends no passcode would keep its thread for ever. (One that
     // sends a byte now and then still keeps it long: the time begins again with each read.)
     stream.set_read_timeout(Some(RESERVATION))?;
@@ -355,109 +314,103 @@ fn visit_room(stream: TcpStream, port: u16, room_name: &str, shared: &Shared) ->
     let passcode = child_text(&line, "HandshakePasscode").unwrap_or_default();
     // A member may be silent for as long as it likes.
     reader.get_ref().set_read_timeout(None)?;
-    if !enter(&passcode, &client, port, room_name, shared) {
+    if enter(&passcode, &client, port, shared).is_none() {
         return Ok(());
     }
     while let Some(line) = next_line(&mut reader)
-        && let Some(answer) = say(&line, &passcode, room_name, shared)
+        && let Some(answer) = say(&line, &passcode, port, shared)
     {
         tell(&client, &answer);
     }
     // Every visit leads here, however it ends. LEAVE may have removed the member before.
-    remove(&passcode, room_name, shared);
+    remove(&passcode, port, shared);
     Ok(())
 }
 
-/// Greets a connection to a room. Makes it a member and returns `true` if its passcode is right.
-fn enter(passcode: &str, client: &Client, port: u16, room_name: &str, shared: &Shared) -> bool {
-    let greeting = |text| {
-        format!(
-            "<SERVER type='room' port='{port}' room='{room_name}'><message>{text}</message></SERVER>"
-        )
-    };
+/// Greets a connection to a room, and makes it a member if its passcode is right. Otherwise this
+/// returns `None`.
+fn enter(passcode: &str, client: &Client, port: u16, shared: &Shared) -> Option<()> {
     let mut chat = lock(shared);
-    let room = chat.rooms.get_mut(room_name);
-    match room.and_then(|room| room.members.get_mut(passcode)) {
-        // A passcode admits one connection, once.
-        Some(member) if member.connection.is_none() => {
-            // First the greeting, then the messages of others. This write does not wait, although
-            // the lock is held: nothing has been written to this connection before.
-            tell(client, &greeting("Connection successful"));
-            member.connection = Some(Arc::clone(client));
-            true
-        }
-        // A wrong passcode changes nothing, so a stranger cannot cost a client its place.
-        _ => {
-            tell(client, &greeting("Wrong handshake passcode"));
-            false
-        }
-    }
+    let room = chat.rooms.get_mut(&port)?;
+    let member = room.members.get_mut(passcode);
+    // A passcode admits one connection, once. A wrong one changes nothing, so a stranger cannot cost
+    // a client its place.
+    let member = member.filter(|member| member.connection.is_none());
+    let text = match member {
+        Some(_) => "Connection successful",
+        None => "Wrong handshake passcode",
+    };
+    let name = &room.name;
+    let greeting = format!(
+        "<SERVER type='room' port='{port}' room='{name}'><message>{text}</message></SERVER>"
+    );
+    // First the greeting, then the messages of others. This write does not wait, although the lock
+    // is held: nothing has been written to this connection before.
+    tell(client, &greeting);
+    member?.connection = Some(Arc::clone(client));
+    Some(())
 }
 
 /// Delivers a member's message to the others. Returns the answer, or `None` to a former member.
-fn say(line: &str, passcode: &str, room_name: &str, shared: &Shared) -> Option<String> {
+fn say(line: &str, passcode: &str, port: u16, shared: &Shared) -> Option<String> {
     let Some(text) = child_text(line, "message") else {
         return Some(refusal("unknown-command", "a room knows messages only"));
     };
+    let text = escape(&text);
     let chat = lock(shared);
-    let room = chat.rooms.get(room_name)?;
-    let name = &room.members.get(passcode)?.name;
-    let document = relay(name, &format!("scope='room' room='{room_name}'"), &text);
-    let others = room.others(passcode);
+    let room = chat.rooms.get(&port)?;
+    let (from, room_name) = (&room.members.get(passcode)?.name, &room.name);
+    let document = format!(
+        "<CLIENT from='{from}' scope='room' room='{room_name}'><message>{text}</message></CLIENT>"
+    );
+    let others = others(room, passcode);
+    // If the lock were held during the writes, all clients would wait for each member that does not
+    // read.
     drop(chat);
-    Some(sent(tell_all(&others, &document)))
+    for other in &others {
+        tell(other, &document);
+    }
+    let count = others.len();
+    let answer = format!("<SERVER><command>SENT</command><count>{count}</count></SERVER>");
+    Some(answer)
 }
 
-impl Room {
-    /// The connections of all members except the one with this passcode.
-    fn others(&self, passcode: &str) -> Vec<Client> {
-        let others = self.members.iter().filter(|(other, _)| *other != passcode);
-        others
-            .filter_map(|(_, member)| member.connection.clone())
-            .collect()
-    }
-}
-
-/// Writes a document to several clients, while no lock is held. Returns to how many.
-fn tell_all(clients: &[Client], document: &str) -> usize {
-    let mut count = 0;
-    for client in clients {
-        if tell(client, document) {
-            count += 1;
-        }
-    }
-    count
+/// The connections of all members of a room except the one with this passcode.
+fn others(room: &Room, passcode: &str) -> Vec<Client> {
+    let others = room.members.iter().filter(|(other, _)| *other != passcode);
+    let connections = others.filter_map(|(_, member)| member.connection.clone());
+    connections.collect()
 }
 
 /// Removes a client from a room and ends its connection there. Returns the answer.
 fn leave(room_name: &str, visit: &mut Visit, shared: &Shared) -> String {
-    let passcode = visit.joined.remove(room_name).unwrap_or_default();
-    match remove(&passcode, room_name, shared) {
-        Some(_) => format!("<SERVER><command>LEFT</command><room>{room_name}</room></SERVER>"),
+    let (port, passcode) = visit.joined.remove(room_name).unwrap_or_default();
+    match remove(&passcode, port, shared) {
+        Some(()) => format!("<SERVER><command>LEFT</command><room>{room_name}</room></SERVER>"),
         None => refusal("not-a-member", "this client is not in that room"),
     }
 }
 
-/// Removes the member with this passcode from a room, and notifies the others. Returns the member,
-/// or `None` if it has been removed before.
-fn remove(passcode: &str, room_name: &str, shared: &Shared) -> Option<Member> {
+/// Removes the member with this passcode from a room, and notifies the others. Returns `None` if it
+/// has been removed before.
+fn remove(passcode: &str, port: u16, shared: &Shared) -> Option<()> {
     let mut chat = lock(shared);
-    let room = chat.rooms.get_mut(room_name)?;
+    let room = chat.rooms.get_mut(&port)?;
     let member = room.members.remove(passcode)?;
-    let others = room.others(passcode);
+    let (name, room_name) = (&member.name, &room.name);
+    let news = format!(
+        "<SERVER><command>ROOM LEFT</command><username>{name}</username><room>{room_name}</room></SERVER>"
+    );
+    let others = others(room, passcode);
     end_empty_rooms(chat);
     if let Some(connection) = &member.connection {
         // Wakes the thread that reads from this connection, with the end of the stream.
         let _ = lock(connection).shutdown(Shutdown::Both);
-        let name = &member.name;
-        tell_all(
-            &others,
-            &format!(
-                "<SERVER><command>ROOM LEFT</command><username>{name}</username><room>{room_name}</room></SERVER>"
-            ),
-        );
+        for other in &others {
+            tell(other, &news);
+        }
     }
-    Some(member)
+    Some(())
 }
 
 /// Ends the rooms without members. A client that has joined and not connected yet is a member, too:
@@ -467,7 +420,7 @@ fn remove(passcode: &str, room_name: &str, shared: &Shared) -> Option<Member> {
 /// the lock before it connects: `connect` may wait.
 fn end_empty_rooms(mut chat: MutexGuard<Chat>) {
     let ended = chat.rooms.extract_if(|_, room| room.members.is_empty());
-    let ports: Vec<u16> = ended.map(|(_, room)| room.port).collect();
+    let ports: Vec<u16> = ended.map(|(port, _)| port).collect();
     drop(chat);
     for port in ports {
         // The room's thread is blocked in `accept`. A connection wakes it, and it finds no room.
@@ -480,10 +433,9 @@ fn tick(shared: &Shared) {
     loop {
         thread::sleep(TICK);
         let mut chat = lock(shared);
-        let now = Instant::now();
-        for room in chat.rooms.values_mut() {
-            room.members
-                .retain(|_, member| member.connection.is_some() || now < member.expiry);
+        for Room { members, .. } in chat.rooms.values_mut() {
+            let now = Instant::now();
+            members.retain(|_, member| member.connection.is_some() || now < member.expiry);
         }
         end_empty_rooms(chat);
     }
@@ -492,8 +444,9 @@ fn tick(shared: &Shared) {
 /// The answer to ROOMS: each room with the number of its members that have connected.
 fn list_rooms(shared: &Shared) -> String {
     let mut list = String::new();
-    for (name, room) in &lock(shared).rooms {
-        list += &format!("<room members='{}'>{name}</room>", room.others("").len());
+    for room in lock(shared).rooms.values() {
+        let members = others(room, "").len();
+        list += &format!("<room members='{members}'>{}</room>", room.name);
     }
     format!("<SERVER><command>ROOMS</command>{list}</SERVER>")
 }
@@ -508,17 +461,6 @@ fn escape(text: &str) -> String {
         _ => letter.to_string(),
     });
     escaped.collect()
-}
-
-/// The document that brings a message to a client.
-fn relay(from: &str, scope: &str, text: &str) -> String {
-    let text = escape(text);
-    format!("<CLIENT from='{from}' {scope}><message>{text}</message></CLIENT>")
-}
-
-/// The document that confirms a message: it was delivered to so many clients.
-fn sent(count: usize) -> String {
-    format!("<SERVER><command>SENT</command><count>{count}</count></SERVER>")
 }
 
 /// The document that refuses a request.
@@ -562,11 +504,8 @@ mod tests {
     fn with_lobby() -> Shared {
         let shared = Shared::default();
         let members = HashMap::from([("secret".to_owned(), member("alice", None))]);
-        let lobby = Room {
-            port: 50001,
-            members,
-        };
-        lock(&shared).rooms.insert("lobby".to_owned(), lobby);
+        let name = "lobby".to_owned();
+        lock(&shared).rooms.insert(50001, Room { name, members });
         shared
     }
 
@@ -574,20 +513,15 @@ mod tests {
     fn a_passcode_admits_one_connection() {
         let shared = with_lobby();
         let (alice, mut alices_end) = client();
-        let mut enter = |passcode, room_name| {
-            let is_in = enter(passcode, &alice, 50001, room_name, &shared);
+        let mut enter = |passcode| {
+            let is_in = enter(passcode, &alice, 50001, &shared).is_some();
             let greeting = next_line(&mut alices_end).unwrap();
-            assert_eq!(
-                is_in,
-                greeting.contains("Connection successful"),
-                "{greeting}"
-            );
+            assert_eq!(is_in, greeting.contains("Connection successful"));
             is_in
         };
-        assert!(!enter("guessed", "lobby"));
-        assert!(!enter("secret", "attic"));
-        assert!(enter("secret", "lobby"));
-        assert!(!enter("secret", "lobby"));
+        assert!(!enter("guessed"));
+        assert!(enter("secret"));
+        assert!(!enter("secret"));
         assert_ne!(new_passcode(), new_passcode());
     }
 
@@ -596,27 +530,28 @@ mod tests {
         let shared = with_lobby();
         end_empty_rooms(lock(&shared));
         assert!(list_rooms(&shared).contains("<room members='0'>lobby</room>"));
-        assert!(remove("secret", "lobby", &shared).is_some());
+        assert!(remove("secret", 50001, &shared).is_some());
         assert!(!list_rooms(&shared).contains("lobby"));
-        assert!(remove("secret", "lobby", &shared).is_none());
+        assert!(remove("secret", 50001, &shared).is_none());
     }
 
     #[test]
     fn a_former_member_is_not_heard_and_the_others_are_told() {
         let shared = with_lobby();
         let ((alice, _alices_end), (bob, mut bobs_end)) = (client(), client());
-        assert!(enter("secret", &alice, 50001, "lobby", &shared));
+        assert!(enter("secret", &alice, 50001, &shared).is_some());
         let bob = member("bob", Some(bob));
         let mut chat = lock(&shared);
-        let lobby = chat.rooms.get_mut("lobby").unwrap();
+        let lobby = chat.rooms.get_mut(&50001).unwrap();
         lobby.members.insert("another secret".to_owned(), bob);
         drop(chat);
         let hello = "<CLIENT><message>hello</message></CLIENT>";
-        assert_eq!(say(hello, "secret", "lobby", &shared), Some(sent(1)));
+        let sent = "<SERVER><command>SENT</command><count>1</count></SERVER>".to_owned();
+        assert_eq!(say(hello, "secret", 50001, &shared), Some(sent));
         let mut told = || next_line(&mut bobs_end).unwrap();
         assert!(told().contains("from='alice' scope='room' room='lobby'><message>hello<"));
-        assert!(remove("secret", "lobby", &shared).is_some());
+        assert!(remove("secret", 50001, &shared).is_some());
         assert!(told().contains("ROOM LEFT</command><username>alice<"));
-        assert_eq!(say(hello, "secret", "lobby", &shared), None);
+        assert_eq!(say(hello, "secret", 50001, &shared), None);
     }
 }
