@@ -161,8 +161,8 @@ fn answer_datagrams(server: &Server, socket: &UdpSocket) {
     let mut datagram = [0; 1024];
     loop {
         // Not if it is the answer of another portal: two of them could answer each other for ever.
-        if let Ok((_, client)) = socket.recv_from(&mut datagram)
-            && !datagram.starts_with(b"<SERVER")
+        if let Ok((count, client)) = socket.recv_from(&mut datagram)
+            && !datagram[..count].starts_with(b"<SERVER")
         {
             let _ = socket.send_to(ticket(server).as_bytes(), client);
         }
@@ -244,9 +244,9 @@ fn visit(
     let worker = &server.workers[number];
     // Without this, a write to a client that does not read would wait for ever.
     stream.set_write_timeout(Some(WRITE))?;
-    // `&**stream` is the `&TcpStream` in the `Arc`. The system does the work of reading and writing,
-    // so several threads can use one stream.
-    let mut reader = BufReader::new(&**stream);
+    // `as_ref` is the `&TcpStream` in the `Arc`. The system does the work of reading and writing, so
+    // several threads can use one stream.
+    let mut reader = BufReader::new(stream.as_ref());
     let line = next_line(&mut reader).unwrap_or_default();
     // A client has one chance: with several, it could try passcodes until one is right.
     if child_text(&line, "HandshakePasscode").as_deref() != Some(passcode) {
