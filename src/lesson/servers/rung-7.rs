@@ -241,7 +241,8 @@ fn visit(
     stream: &Arc<TcpStream>,
     passcode: &str,
 ) -> io::Result<()> {
-    let worker = &server.workers[number];
+    // `^` (XOR) with 1 changes only the last bit of a number: 0 and 1 are partners, and 2 and 3.
+    let (worker, partner) = (&server.workers[number], &server.workers[number ^ 1]);
     // Without this, a write to a client that does not read would wait for ever.
     stream.set_write_timeout(Some(WRITE))?;
     // `as_ref` is the `&TcpStream` in the `Arc`. The system does the work of reading and writing, so
@@ -257,7 +258,6 @@ fn visit(
     // First the greeting, then the messages of the partner: it cannot see the new state before the
     // lock is released.
     write(stream, &greeting(worker.port, "Connection successful"))?;
-    // The project's own chat client waits for this before it lets its user type.
     write(stream, &command("NO PARTNER"))?;
     let now = Instant::now();
     *seat = Seat::Seated {
@@ -266,6 +266,13 @@ fn visit(
         end: now + TOTAL * server.slower,
     };
     drop(seat);
+    // First the new state, then a look at the partner. If both arrive at the same time, at least one
+    // of them sees the other. (The project's own chat client waits for this before it sends what its
+    // user types.)
+    let has_partner = tell(&partner.seat.lock(), &news("PARTNER JOINED", worker.port));
+    if has_partner {
+        tell(&worker.seat.lock(), &news("PARTNER JOINED", partner.port));
+    }
     while let Some(line) = next_line(&mut reader) {
         if let Seat::Seated { deadline, .. } = &mut *worker.seat.lock() {
             *deadline = Instant::now() + IDLE * server.slower;
@@ -273,9 +280,11 @@ fn visit(
         if child_text(&line, "command").as_deref() == Some("TERMINATE") {
             break;
         }
-        // `^` (XOR) with 1 changes only the last bit of a number: 0 and 1 are partners, and 2 and 3.
-        answer(&line, worker, &server.workers[number ^ 1]);
+        answer(&line, worker, partner);
     }
+    // Again first the new state: a client that arrives now must not take this one for its partner.
+    *worker.seat.lock() = Seat::Free;
+    tell(&partner.seat.lock(), &news("PARTNER LEFT", worker.port));
     Ok(())
 }
 
@@ -416,6 +425,11 @@ fn greeting(port: u16, text: &str) -> String {
     format!("<SERVER type='worker' port='{port}'><message>{text}</message></SERVER>")
 }
 
+/// The document that notifies a client of its partner.
+fn news(word: &str, partner: u16) -> String {
+    format!("<SERVER><command>{word}</command><partner>{partner}</partner></SERVER>")
+}
+
 /// The document that is one command.
 fn command(word: &str) -> String {
     format!("<SERVER><command>{word}</command></SERVER>")
@@ -524,11 +538,16 @@ mod tests {
             end: later,
         };
         let lines = handshake(&passcode(&ticket(&server))) + hello;
-        assert_eq!(connect(&server, 0, &lines).len(), 2);
-        let message = "<CLIENT from='50001'><message>a &#60; b</message></CLIENT>\n";
-        assert_eq!(
-            next_line(&mut BufReader::new(partner)).as_deref(),
-            Some(message)
-        );
+        let received = connect(&server, 0, &lines);
+        assert_eq!(received.len(), 3);
+        assert_eq!(received[2], news("PARTNER JOINED", 50002));
+        let mut partner = BufReader::new(partner).lines();
+        for document in [
+            &news("PARTNER JOINED", 50001),
+            "<CLIENT from='50001'><message>a &#60; b</message></CLIENT>",
+            &news("PARTNER LEFT", 50001),
+        ] {
+            assert_eq!(partner.next().unwrap().unwrap(), document);
+        }
     }
 }
