@@ -395,6 +395,18 @@ fn missing_command_prints_the_task() {
 }
 
 #[test]
+fn solved_rung_names_the_next_command() {
+    let server = format!("{SERVER} echo {{port}} --bind 127.0.0.1");
+    let report = |rung: &str, arguments: &[&str]| {
+        let output = checker(&[&[rung, &server][..], arguments].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let next = "make grade RUNG=3";
+    assert!(report("2", &["--patience", "60"]).contains(next));
+    assert!(!report("2", &["--only", "one-line"]).contains(next));
+}
+
+#[test]
 fn junit_report_is_valid_xml() {
     let file = std::env::temp_dir().join(format!("portal-chat-junit-{}.xml", process::id()));
     let server = format!("{SERVER} echo {{port}} --bind 127.0.0.1; echo '<gone>'");

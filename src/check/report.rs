@@ -147,7 +147,8 @@ impl Report {
             let all = json!({"rung": rung, "checks": all, "played": played, "passed": passed});
             format!("{all}\n")
         } else if self.has_passed() && played == all {
-            format!("\nAll {all} checks of {} passed.\n", self.rung.name())
+            let next = self.rung.next();
+            format!("\nAll {all} checks of {} passed.\n{next}", self.rung.name())
         } else if self.has_passed() {
             format!("\n{passed} of {played} checks passed; the rung has {all}.\n")
         } else if played < all

@@ -3,6 +3,9 @@
 use super::failure::Failure;
 use super::program::{Kind, Subject};
 
+/// The last rung with a task.
+const LAST_TASK: u8 = 7;
+
 /// One step of the ladder, as a task for the student.
 #[derive(Debug)]
 pub(super) struct Rung {
@@ -28,6 +31,22 @@ impl Rung {
         match self.kind {
             Kind::Server => format!("rung {}", self.number),
             Kind::Client => "the client".to_owned(),
+        }
+    }
+
+    /// Lines about what to do next, for a student whose program has passed all checks.
+    pub(super) fn next(&self) -> String {
+        let next = self.number + 1;
+        match self.kind {
+            Kind::Client => {
+                "Next: `make grade RUNG=1` prints the first task for a server.\n".to_owned()
+            }
+            Kind::Server if next <= LAST_TASK => format!(
+                "Next: `make lessons RUNG={next}` explains the next rung, and `make grade RUNG={next}` prints its task.\n"
+            ),
+            Kind::Server => format!(
+                "That was the last task. Next: `make lessons RUNG={next}` explains the next rung.\n"
+            ),
         }
     }
 }
