@@ -73,11 +73,27 @@ run-client: cargo-is-there ## Chat: start a chat client
 	  code=$$?; case $$code in 0|1|3|130) ;; *) exit $$code;; esac
 	@# The client has printed why the chat ended; "make: *** Error 1" below it would only confuse.
 
+# What to type in other terminals while the small server of a rung runs.
+TALK_TO_RUNG = to=$${PORT:+" PORT=$$PORT"}; echo "In a second terminal:"; case "$$RUNG" in \
+	  1|2|3) echo "  make run-client ARGS='echo 127.0.0.1 $${PORT:-50000}'"; \
+	    echo "Each line that you type there comes back. \`Exit\` leaves.";; \
+	  4) echo "  make run-client NAME=alice$$to"; \
+	    echo "and in a third one the same with NAME=bob. Then type \`%bob%hello\`.";; \
+	  5) echo "  make run-client NAME=alice$$to"; \
+	    echo "and in a third one the same with NAME=bob. Then type \`/all hello\`, or \`/msg bob hello\`.";; \
+	  6) echo "  make run-client NAME=alice$$to"; \
+	    echo "and in a third one the same with NAME=bob. Then type \`/join lobby\` in both, and \`/send lobby hello\`.";; \
+	  7) echo "  make run-client$$to"; \
+	    echo "and the same in a third one. Then type a line."; \
+	    $(if $(ARGS),,echo "(The timeouts are very short. \`make rung RUNG=7 ARGS=30\` makes them 30 times as long.)";) ;; \
+	  esac; echo "Ctrl-C ends the server."
+
 rung: cargo-is-there ## Learn: start a lesson's small server: RUNG=1 to 7, PORT=50000
 	@case "$$RUNG" in [1-7]) ;; *) \
 	  echo "Which rung? \`make rung RUNG=1\` starts the first server; rungs 1 to 7 have one each."; exit 2;; esac; \
 	$(CARGO) build --quiet $(PROFILE) --example "rung-$$RUNG" || exit; \
 	folder=; if [ "$$RUNG" = 5 ]; then folder="$(BUILT)/rung-5"; mkdir -p "$$folder" && echo "The accounts are in $$folder."; fi; \
+	$(TALK_TO_RUNG); \
 	$(CARGO) run --quiet $(PROFILE) --example "rung-$$RUNG" -- "$${PORT:-50000}" $${folder:+"$$folder"} $(ARGS)
 
 demo: cargo-is-there ## Learn: watch two scripted clients and the server for 30 seconds
@@ -152,15 +168,20 @@ mutants: cargo-is-there ## Work on it: change one rule at a time; list what no t
 	  --test-workspace false $(ARGS)
 
 # The lessons, without the answers to the exercises unless ANSWERS is set.
-SHOWN_LESSONS = if [ -n "$$ANSWERS" ]; then cat src/lesson/ladder/*.md; \
-	  else sed '/^<details>/,/<\/details>$$/c\(The answer: `make lessons ANSWERS=1`)' src/lesson/ladder/*.md; fi
-lessons: ## Learn: read the lessons, from one socket to this server
-	@if [ -n "$$HTML" ]; then $(CARGO) doc --no-deps --quiet && \
+SHOWN_LESSONS = if [ -n "$$ANSWERS" ]; then cat $$pages; \
+	  else sed '/^<details>/,/<\/details>$$/c\(The answer: `make lessons ANSWERS=1`)' $$pages; fi
+# On a terminal, without Markdown's signs. Elsewhere (`make lessons > FILE`) the pages stay as they are.
+AS_TEXT = awk -v width="$$(tput cols 2>/dev/null)" -f src/lesson/ladder/terminal.awk
+lessons: ## Learn: read the nine lessons, or only one of them: RUNG=1 to 9
+	@case "$$RUNG" in [1-9]|"") ;; *) \
+	  echo "Which lesson? \`make lessons RUNG=1\` shows the first one; there are nine."; exit 2;; esac; \
+	pages="$$(echo src/lesson/ladder/$${RUNG:-[1-9]}-*.md)"; \
+	if [ -n "$$HTML" ]; then $(CARGO) doc --no-deps --quiet && \
 	  page="$(BUILT)/doc/portal_chat/lesson/ladder/index.html"; \
 	  echo "Open file://$$page"; \
 	  if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] && command -v xdg-open >/dev/null; then xdg-open "$$page"; \
 	  elif [ "$$(uname)" = Darwin ]; then open "$$page"; fi; \
-	elif [ -t 1 ]; then $(SHOWN_LESSONS) | $${PAGER:-less}; \
+	elif [ -t 1 ]; then { $(SHOWN_LESSONS); } | $(AS_TEXT) | LESS="$${LESS--R}" $${PAGER:-less}; \
 	  echo "\`make lessons HTML=1\` builds them as web pages, with links."; \
 	else $(SHOWN_LESSONS); fi
 

@@ -25,6 +25,35 @@ fn files(ending: &str) -> Vec<(String, String)> {
     files
 }
 
+/// `make lessons` on a terminal.
+#[test]
+fn a_terminal_shows_no_markdown() {
+    for (name, text) in files(".md") {
+        let output = Command::new("awk")
+            .args(["-v", "width=80", "-f"])
+            .args([format!("{LADDER}/terminal.awk"), format!("{LADDER}/{name}")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{name}");
+        let shown = String::from_utf8(output.stdout).unwrap();
+        // Code keeps its characters, and is indented.
+        let (code, prose): (Vec<&str>, Vec<&str>) =
+            shown.lines().partition(|line| line.starts_with("    "));
+        for sign in ["```", "**", "](", "<!--", "<details>", "`"] {
+            let found = prose.iter().find(|line| line.contains(sign));
+            assert_eq!(found, None, "{name}: {sign}");
+        }
+        assert!(!prose.iter().any(|line| line.starts_with('|')), "{name}");
+        for heading in text.lines().filter_map(|line| line.strip_prefix("## ")) {
+            let heading = format!("\u{1b}[1m{heading}\u{1b}[0m");
+            assert!(prose.contains(&heading.as_str()), "{name}: {heading}");
+        }
+        let blocks = text.split("```").skip(1).step_by(2);
+        let lines = blocks.flat_map(|block| block.lines().skip(1));
+        assert_eq!(code.len(), lines.count(), "{name}");
+    }
+}
+
 /// The exercises of a rung, each with its heading and its text.
 fn exercises(rung: &str) -> Vec<(&str, &str)> {
     let all = rung.split_once("## Exercises").unwrap().1;
