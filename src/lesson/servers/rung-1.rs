@@ -16,6 +16,8 @@ const PREFIX: &[u8] = b"From server -> ";
 /// Serves one client after the other, until the program is ended. An error that `main`
 /// returns is printed, and ends the program with code 1.
 fn main() -> Result<(), String> {
+    // Word 0 of the command line is the program's name. Without word 1, `?` returns the error from
+    // `main`.
     let port = env::args().nth(1).ok_or("usage: rung-1 PORT")?;
     // From here on, clients can connect: the system completes their connections and keeps them in
     // the backlog, even while this program does not call `accept`. With 0.0.0.0 instead of
@@ -26,8 +28,8 @@ fn main() -> Result<(), String> {
     // Each turn of this loop calls `accept`. It takes one connection out of the backlog, and blocks
     // while the backlog is empty.
     for stream in listener.incoming() {
-        // Either `accept` has failed, or the connection broke during the visit. Both are a matter
-        // of one client: the loop goes on to the next one.
+        // `and_then` calls `visit` if `accept` has not failed. If one of them fails, that is a
+        // matter of one client: the loop goes on to the next one.
         if let Err(error) = stream.and_then(visit) {
             eprintln!("cannot accept a client, or its connection broke: {error}");
         }
@@ -59,6 +61,7 @@ fn answer(line: &[u8]) -> Option<Vec<u8>> {
         // A client on Windows may send `Exit\r\n`: with the `\r`, it is another word here. Rung 3
         // removes the `\r`.
         b"Exit" | b"exit" => None,
+        // `concat` makes one `Vec` of the three parts.
         _ => Some([PREFIX, line, b"\n"].concat()),
     }
 }

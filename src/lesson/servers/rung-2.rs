@@ -16,6 +16,8 @@ const PREFIX: &[u8] = b"From server -> ";
 /// Accepts clients and starts a thread for each, until the program is ended. An error that `main`
 /// returns is printed, and ends the program with code 1.
 fn main() -> Result<(), String> {
+    // Word 0 of the command line is the program's name. Without word 1, `?` returns the error from
+    // `main`.
     let port = env::args().nth(1).ok_or("usage: rung-2 PORT")?;
     // From here on, clients can connect: the system completes their connections and keeps them in
     // the backlog, even while this program does not call `accept`. With 0.0.0.0 instead of
@@ -26,6 +28,7 @@ fn main() -> Result<(), String> {
     // Each turn of this loop calls `accept`. It takes one connection out of the backlog, and blocks
     // while the backlog is empty.
     for stream in listener.incoming() {
+        // `and_then` starts a thread if `accept` has not failed.
         // `move` makes the new thread the owner of the stream. A thread may run longer than the
         // function that started it, so it must not borrow that function's variables (`'static`).
         // `thread::spawn` would panic if the system had no thread left, and so end the server;
@@ -69,6 +72,7 @@ fn answer(line: &[u8]) -> Option<Vec<u8>> {
         // A client on Windows may send `Exit\r\n`: with the `\r`, it is another word here. Rung 3
         // removes the `\r`.
         b"Exit" | b"exit" => None,
+        // `concat` makes one `Vec` of the three parts.
         _ => Some([PREFIX, line, b"\n"].concat()),
     }
 }

@@ -30,6 +30,8 @@ type Names = Mutex<HashMap<String, Client>>;
 /// Accepts clients and starts a thread for each, until the program is ended. An error that `main`
 /// returns is printed, and ends the program with code 1.
 fn main() -> Result<(), String> {
+    // Word 0 of the command line is the program's name. Without word 1, `?` returns the error from
+    // `main`.
     let port = env::args().nth(1).ok_or("usage: rung-4 PORT")?;
     // From here on, clients can connect: the system completes their connections and keeps them in
     // the backlog, even while this program does not call `accept`. With 0.0.0.0 instead of
@@ -43,6 +45,7 @@ fn main() -> Result<(), String> {
     for (stream, seat) in listener.incoming().zip(1..) {
         // One more owner of the same table, not a copy of it.
         let names = Arc::clone(&names);
+        // `and_then` starts a thread if `accept` has not failed.
         // `move` makes the new thread the owner of the stream and of its `Arc`. A thread may run
         // longer than the function that started it, so it must not borrow that function's variables
         // (`'static`). `thread::spawn` would panic if the system had no thread left, and so end the
@@ -122,11 +125,12 @@ fn next_line(reader: &mut impl BufRead) -> Option<String> {
 /// Does what a client asks for in one line. Returns the answer. `name` is the client's own name.
 fn answer(line: &str, client: &Client, name: &mut Option<String>, names: &Names) -> String {
     let child = |element| child_text(line, element);
-    let username = child("username").unwrap_or_default();
-    match (child("command").as_deref(), child("message"), &name) {
-        (Some("LOGIN"), _, None) => login(&username, client, name, names),
-        (None, Some(text), Some(from)) => direct(from, &text, names),
-        (None, Some(_), None) => refusal("login-first", "log in before you write"),
+    // Like `child`, but an empty text if there is no such element.
+    let word = |element| child(element).unwrap_or_default();
+    match (word("command").as_str(), child("message"), name.clone()) {
+        ("LOGIN", _, None) => login(&word("username"), client, name, names),
+        ("", Some(message), Some(from)) => direct(&from, &message, names),
+        ("", Some(_), None) => refusal("login-first", "log in before you write"),
         _ => refusal("unknown-command", "this server does not know that"),
     }
 }

@@ -88,6 +88,7 @@ fn main() -> Result<(), String> {
     for (stream, seat) in listener.incoming().zip(1..) {
         // One more owner of the same state, not a copy of it.
         let chat = Arc::clone(&chat);
+        // `and_then` starts a thread if `accept` has not failed.
         // `move` makes the new thread the owner of the stream and of its `Arc`. A thread may run
         // longer than the function that started it, so it must not borrow that function's variables
         // (`'static`). `thread::spawn` would panic if the system had no thread left, and so end the
@@ -129,6 +130,7 @@ fn visit(stream: TcpStream, seat: u32, chat: &Chat) -> io::Result<()> {
         state: State::New,
         wrong: 0,
     };
+    // The loop ends at the first of these conditions that is not met.
     // A client that could try again and again would find a password one day. `MAX_WRONG` only slows
     // that down: the client can connect again.
     while visit.wrong < MAX_WRONG
@@ -177,6 +179,7 @@ fn next_line(reader: &mut impl BufRead) -> Option<String> {
 /// Does what a client asks for in one line. Returns the answer, or `None` at the end of the visit.
 fn answer(line: &str, visit: &mut Visit, chat: &Chat) -> Option<String> {
     let child = |element| child_text(line, element);
+    // Like `child`, but an empty text if there is no such element.
     let word = |element| child(element).unwrap_or_default();
     let (command, state) = (word("command"), visit.state.clone());
     let answer = match (command.as_str(), child("message"), state) {
@@ -214,7 +217,7 @@ fn login(name: &str, visit: &mut Visit, chat: &Chat) -> String {
     if !is_name(name) {
         return refusal("bad-name", "a name is 1 to 32 letters, digits, _ . or -");
     }
-    // If the file cannot be read, PASSWORD is refused.
+    // `unwrap_or_default` makes `None` of an error. If the file cannot be read, PASSWORD is refused.
     let account = find(name, &mut lock(&chat.accounts)).unwrap_or_default();
     visit.state = State::Asked(name.to_owned());
     let kind = if account.is_some() { "existing" } else { "new" };
@@ -258,7 +261,7 @@ fn check_password(name: &str, password: &str, chat: &Chat) -> io::Result<Option<
         None => format!("{:016x}", getrandom::u64().map_err(io::Error::other)?),
     };
     let hash = hash(password, &salt)?;
-    // Locked until the end of this function. `find` once more: meanwhile another client may have
+    // Locked until the end of this function. `find` is called once more: meanwhile another client may have
     // registered the name. Its salt and its hash are different ones, so this password is wrong.
     let mut file = lock(&chat.accounts);
     match find(name, &mut file)? {

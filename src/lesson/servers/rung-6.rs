@@ -80,6 +80,7 @@ fn main() -> Result<(), String> {
     let listener = TcpListener::bind(format!("127.0.0.1:{port}"))
         .map_err(|error| format!("cannot listen on port {port}: {error}"))?;
     println!("Listening on 127.0.0.1:{port}");
+    // An empty chat behind a lock.
     let shared = Shared::default();
     // In this order, the first room pops the first port. (`saturating_add` stops at 65535 instead of
     // overflowing. Then there are fewer rooms.)
@@ -92,6 +93,7 @@ fn main() -> Result<(), String> {
     for (stream, seat) in listener.incoming().zip(1..) {
         // One more owner of the same state, not a copy of it.
         let shared = Arc::clone(&shared);
+        // `and_then` starts a thread if `accept` has not failed.
         // `move` makes the new thread the owner of the stream and of its `Arc`. A thread may run
         // longer than the function that started it, so it must not borrow that function's variables
         // (`'static`). `thread::spawn` would panic if the system had no thread left, and so end the
@@ -180,11 +182,12 @@ fn next_line(reader: &mut impl BufRead) -> Option<String> {
 
 /// Does what a client asks for in one line. Returns the answer.
 fn answer(line: &str, visit: &mut Visit, shared: &Shared) -> String {
-    let element = |name| child_text(line, name).unwrap_or_default();
-    match (element("command").as_str(), visit.name.clone()) {
-        ("LOGIN", None) => login(&element("username"), visit, shared),
-        ("JOIN", Some(name)) => join(name, &element("room"), visit, shared),
-        ("LEAVE", Some(_)) => leave(&element("room"), visit, shared),
+    // The text of an element, or an empty text if there is no such element.
+    let word = |element| child_text(line, element).unwrap_or_default();
+    match (word("command").as_str(), visit.name.clone()) {
+        ("LOGIN", None) => login(&word("username"), visit, shared),
+        ("JOIN", Some(name)) => join(name, &word("room"), visit, shared),
+        ("LEAVE", Some(_)) => leave(&word("room"), visit, shared),
         ("ROOMS", Some(_)) => list_rooms(shared),
         ("JOIN" | "LEAVE" | "ROOMS", None) => refusal("login-first", "log in before that"),
         _ => refusal("unknown-command", "this server does not know that"),
@@ -238,6 +241,7 @@ fn join(name: String, room_name: &str, visit: &mut Visit, shared: &Shared) -> St
     let mut chat = lock(shared);
     let found = chat.rooms.iter().find(|(_, room)| room.name == room_name);
     let found = found.map(|(port, _)| *port);
+    // `or_else` calls `open_room` only if no room was found.
     let Some(port) = found.or_else(|| open_room(&mut chat, shared)) else {
         return refusal("no-room-left", "no port is left for another room");
     };
@@ -312,7 +316,7 @@ fn visit_room(stream: TcpStream, port: u16, shared: &Shared) -> io::Result<()> {
     let (client, mut reader) = prepare(stream)?;
     let line = next_line(&mut reader).unwrap_or_default();
     let passcode = child_text(&line, "HandshakePasscode").unwrap_or_default();
-    // A member may be silent for as long as it likes.
+    // A member may be silent for as long as it likes. (`get_ref` is the stream in the reader.)
     reader.get_ref().set_read_timeout(None)?;
     if enter(&passcode, &client, port, shared).is_none() {
         return Ok(());
@@ -347,6 +351,7 @@ fn enter(passcode: &str, client: &Client, port: u16, shared: &Shared) -> Option<
     // First the greeting, then the messages of others. This write does not wait, although the lock
     // is held: nothing has been written to this connection before.
     tell(client, &greeting);
+    // `?` returns `None` if there is no member with this passcode.
     member?.connection = Some(Arc::clone(client));
     Some(())
 }
@@ -423,6 +428,7 @@ fn remove(passcode: &str, port: u16, shared: &Shared) -> Option<()> {
 /// The parameter is the guard of the lock, not the chat itself, so that this function can release
 /// the lock before it connects: `connect` may wait.
 fn end_empty_rooms(mut chat: MutexGuard<Chat>) {
+    // `extract_if` takes the rooms for which this is true out of the table.
     let ended = chat.rooms.extract_if(|_, room| room.members.is_empty());
     let ports: Vec<u16> = ended.map(|(port, _)| port).collect();
     drop(chat);

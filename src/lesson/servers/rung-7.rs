@@ -89,6 +89,7 @@ fn main() -> Result<(), String> {
     let usage = "usage: rung-7 PORT [TIMES_SLOWER]";
     let port = env::args().nth(1).and_then(|word| word.parse().ok());
     let port: u16 = port.ok_or(usage)?;
+    // 1, if there is no such argument.
     let slower = env::args().nth(2).map_or(Ok(1), |word| word.parse());
     let slower = slower.map_err(|_| usage)?;
     let portal = listen(port)?;
@@ -130,7 +131,9 @@ fn main() -> Result<(), String> {
         // has this one for UDP (the lessons' checker, `chatcheck`, does), clients can still ask over
         // TCP.
         match UdpSocket::bind(("127.0.0.1", port)) {
-            Ok(socket) => drop(threads.spawn(move || answer_datagrams(server, &socket))),
+            Ok(socket) => {
+                threads.spawn(move || answer_datagrams(server, &socket));
+            }
             Err(error) => eprintln!("no portal over UDP on port {port}: {error}"),
         }
         answer_connections(server, &portal);
@@ -209,6 +212,7 @@ fn work(server: &Server, number: usize) {
 fn receive(server: &Server, number: usize, stream: Arc<TcpStream>) {
     let worker = &server.workers[number];
     let mut seat = worker.seat.lock();
+    // `*seat` is the seat behind the guard of the lock.
     let Seat::Reserved { passcode, .. } = &*seat else {
         // A stray. The port is on the stack, where it stays. The lock is released first: no other
         // thread needs to wait for a stray.
@@ -274,6 +278,7 @@ fn visit(
         tell(&worker.seat.lock(), &news("PARTNER JOINED", partner.port));
     }
     while let Some(line) = next_line(&mut reader) {
+        // A line, whatever is in it, postpones the deadline. The lock is released after the block.
         if let Seat::Seated { deadline, .. } = &mut *worker.seat.lock() {
             *deadline = Instant::now() + IDLE * server.slower;
         }
@@ -351,6 +356,7 @@ fn reject(mut stream: &TcpStream, port: u16) {
 /// A timer's thread: at each tick, it checks the deadlines of one worker.
 fn keep_time(server: &Server, number: usize, ticks: &Receiver<()>) {
     let worker = &server.workers[number];
+    // A tick is an empty value: only its arrival counts. The loop would end if the ticker ended.
     for () in ticks {
         let mut seat = worker.seat.lock();
         // By the clock, not by counting ticks: none of the limits may end too early.
