@@ -217,7 +217,8 @@ fn login(name: &str, visit: &mut Visit, chat: &Chat) -> String {
     if !is_name(name) {
         return refusal("bad-name", "a name is 1 to 32 letters, digits, _ . or -");
     }
-    // `unwrap_or_default` makes `None` of an error. If the file cannot be read, PASSWORD is refused.
+    // `unwrap_or_default` makes `None` of an error. If the file cannot be read, PASSWORD is
+    // refused.
     let account = find(name, &mut lock(&chat.accounts)).unwrap_or_default();
     visit.state = State::Asked(name.to_owned());
     let kind = if account.is_some() { "existing" } else { "new" };
@@ -261,8 +262,9 @@ fn check_password(name: &str, password: &str, chat: &Chat) -> io::Result<Option<
         None => format!("{:016x}", getrandom::u64().map_err(io::Error::other)?),
     };
     let hash = hash(password, &salt)?;
-    // Locked until the end of this function. `find` is called once more: meanwhile another client may have
-    // registered the name. Its salt and its hash are different ones, so this password is wrong.
+    // Locked until the end of this function. `find` is called once more: meanwhile another client
+    // may have registered the name. Its salt and its hash are different ones, so this password is
+    // wrong.
     let mut file = lock(&chat.accounts);
     match find(name, &mut file)? {
         Some(account) if account.hash == hash => Ok(Some(account.name)),
@@ -271,9 +273,9 @@ fn check_password(name: &str, password: &str, chat: &Chat) -> io::Result<Option<
             // The line feed comes first: if the server was killed while it wrote the line before,
             // this one is not a part of it.
             file.write_all(format!("\n{name} {salt} {hash}").as_bytes())?;
-            // Until here, the system may have the line only in its memory. After this, it is on
-            // disk: an account that was confirmed with WELCOME survives a power failure.
-            file.sync_data()?;
+            // The system has the line now, if only in its memory: that is enough if the server is
+            // killed, but not if the machine loses its power. (`sync_data` would wait for the disk.
+            // On a busy machine, that may take seconds.)
             Ok(Some(name.to_owned()))
         }
     }
@@ -395,7 +397,8 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    /// A chat with an empty file, whose name the name of the test is a part of, and the file's path.
+    /// A chat with an empty file, whose name the name of the test is a part of, and the file's
+    /// path.
     fn chat(test: &str) -> (Chat, PathBuf) {
         let name = format!("portal-rung-5-{test}-{}", std::process::id());
         let path = env::temp_dir().join(name);

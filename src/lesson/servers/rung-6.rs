@@ -82,8 +82,8 @@ fn main() -> Result<(), String> {
     println!("Listening on 127.0.0.1:{port}");
     // An empty chat behind a lock.
     let shared = Shared::default();
-    // In this order, the first room pops the first port. (`saturating_add` stops at 65535 instead of
-    // overflowing. Then there are fewer rooms.)
+    // In this order, the first room pops the first port. (`saturating_add` stops at 65535 instead
+    // of overflowing. Then there are fewer rooms.)
     let ports = (1..=MAX_ROOMS).map(|number| port.saturating_add(number));
     lock(&shared).free_ports.extend(ports.rev());
     let ticking = Arc::clone(&shared);
@@ -337,8 +337,8 @@ fn enter(passcode: &str, client: &Client, port: u16, shared: &Shared) -> Option<
     let mut chat = lock(shared);
     let room = chat.rooms.get_mut(&port)?;
     let member = room.members.get_mut(passcode);
-    // A passcode admits one connection, once. A wrong one changes nothing, so a stranger cannot cost
-    // a client its place.
+    // A passcode admits one connection, once. A wrong one changes nothing, so a stranger cannot
+    // cost a client its place.
     let member = member.filter(|member| member.connection.is_none());
     let text = match member {
         Some(_) => "Connection successful",

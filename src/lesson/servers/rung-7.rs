@@ -83,8 +83,8 @@ enum Seat {
     },
 }
 
-/// Listens at all ports and starts all threads. The first thread is the portal itself. An error that
-/// `main` returns is printed, and ends the program with code 1.
+/// Listens at all ports and starts all threads. The first thread is the portal itself. An error
+/// that `main` returns is printed, and ends the program with code 1.
 fn main() -> Result<(), String> {
     let usage = "usage: rung-7 PORT [TIMES_SLOWER]";
     let port = env::args().nth(1).and_then(|word| word.parse().ok());
@@ -128,8 +128,8 @@ fn main() -> Result<(), String> {
         }
         threads.spawn(move || tick(&timers));
         // TCP and UDP ports have the same numbers and nothing else in common. If another program
-        // has this one for UDP (the lessons' checker, `chatcheck`, does), clients can still ask over
-        // TCP.
+        // has this one for UDP (the lessons' checker, `chatcheck`, does), clients can still ask
+        // over TCP.
         match UdpSocket::bind(("127.0.0.1", port)) {
             Ok(socket) => {
                 threads.spawn(move || answer_datagrams(server, &socket));
@@ -153,8 +153,8 @@ fn answer_connections(server: &Server, portal: &TcpListener) {
     // `flatten` skips the errors of `accept`. (Rung 2 waits after such an error, because there may
     // be no file descriptor left. This server has few connections at a time.)
     for stream in portal.incoming().flatten() {
-        // `let _ =` ignores an error. Here it means that the client has left already. Its port comes
-        // back when its reservation ends, as for any client that does not connect.
+        // `let _ =` ignores an error. Here it means that the client has left already. Its port
+        // comes back when its reservation ends, as for any client that does not connect.
         let _ = write(&stream, &ticket(server));
     }
 }
@@ -249,8 +249,8 @@ fn visit(
     let (worker, partner) = (&server.workers[number], &server.workers[number ^ 1]);
     // Without this, a write to a client that does not read would wait for ever.
     stream.set_write_timeout(Some(WRITE))?;
-    // `as_ref` is the `&TcpStream` in the `Arc`. The system does the work of reading and writing, so
-    // several threads can use one stream.
+    // `as_ref` is the `&TcpStream` in the `Arc`. The system does the work of reading and writing,
+    // so several threads can use one stream.
     let mut reader = BufReader::new(stream.as_ref());
     let line = next_line(&mut reader).unwrap_or_default();
     // A client has one chance: with several, it could try passcodes until one is right.
@@ -270,9 +270,9 @@ fn visit(
         end: now + TOTAL * server.slower,
     };
     drop(seat);
-    // First the new state, then a look at the partner. If both arrive at the same time, at least one
-    // of them sees the other. (The project's own chat client waits for this before it sends what its
-    // user types.)
+    // First the new state, then a look at the partner. If both arrive at the same time, at least
+    // one of them sees the other. (The project's own chat client waits for this before it sends
+    // what its user types.)
     let has_partner = tell(&partner.seat.lock(), &news("PARTNER JOINED", worker.port));
     if has_partner {
         tell(&worker.seat.lock(), &news("PARTNER JOINED", partner.port));
@@ -313,8 +313,8 @@ fn answer(line: &str, worker: &Worker, partner: &Worker) {
 /// Writes a document to the client that is seated here. Returns whether it was written.
 ///
 /// The caller holds the seat's lock: documents of two threads do not mix. A client that does not
-/// read delays its partner until the write times out. That happens once, because its connection ends
-/// then: a part of the document may have been written, and nothing may follow it.
+/// read delays its partner until the write times out. That happens once, because its connection
+/// ends then: a part of the document may have been written, and nothing may follow it.
 fn tell(seat: &Seat, document: &str) -> bool {
     let Seat::Seated { stream, .. } = seat else {
         return false;
@@ -326,8 +326,8 @@ fn tell(seat: &Seat, document: &str) -> bool {
     is_written
 }
 
-/// Writes one document. (`Write` is implemented for `&TcpStream`, too. `write_all` wants a `&mut` of
-/// what it writes to: of the `&TcpStream`, hence the `mut`.)
+/// Writes one document. (`Write` is implemented for `&TcpStream`, too. `write_all` wants a `&mut`
+/// of what it writes to: of the `&TcpStream`, hence the `mut`.)
 fn write(mut stream: &TcpStream, document: &str) -> io::Result<()> {
     stream.write_all(format!("{document}\n").as_bytes())
 }
