@@ -66,9 +66,9 @@ struct CheckArguments {
     /// table of submissions and checks to FOLDER, as CSV and HTML
     #[arg(long, value_name = "FOLDER", requires = "command", conflicts_with_all = ["watch", "list", "json", "junit"])]
     class: Option<PathBuf>,
-    /// The time limit for a reply
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = value_parser!(u16).range(1..))]
-    patience: u16,
+    /// The time limit for a reply. Without it: 5, and more on a busy machine
+    #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u16).range(1..))]
+    patience: Option<u16>,
     /// The time limit for the server to start listening
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = value_parser!(u16).range(1..))]
     start_within: u16,
@@ -90,7 +90,8 @@ pub(super) struct CheckOptions {
     pub(super) junit: Option<PathBuf>,
     pub(super) watch: bool,
     pub(super) class: Option<PathBuf>,
-    pub(super) patience: Duration,
+    /// The time limit for a reply; `None` depends on the machine's load.
+    pub(super) patience: Option<Duration>,
     pub(super) start_within: Duration,
 }
 
@@ -152,7 +153,9 @@ pub(super) fn read(
         junit: given.junit,
         watch: given.watch,
         class: given.class,
-        patience: Duration::from_secs(given.patience.into()),
+        patience: given
+            .patience
+            .map(|seconds| Duration::from_secs(seconds.into())),
         start_within: Duration::from_secs(given.start_within.into()),
     })
 }

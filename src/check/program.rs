@@ -159,8 +159,8 @@ pub(super) struct Launch<'p> {
     pub(super) kind: Kind,
     /// The number of ports after its own that a server of the rung uses.
     pub(super) more_ports: u16,
-    /// The time limit for a reply.
-    pub(super) patience: Duration,
+    /// The time limit for a reply; `None` depends on the machine's load when the program starts.
+    pub(super) patience: Option<Duration>,
     /// The time limit for the program to listen.
     pub(super) start_within: Duration,
     pub(super) programs: &'p Programs,
@@ -205,7 +205,7 @@ impl<'p> Launch<'p> {
         let process = Process::start(&line, self.kind, self.programs).map_err(wrong)?;
         Ok(Subject {
             address,
-            patience: self.patience,
+            patience: self.patience.unwrap_or_else(default_patience),
             start_within: self.start_within,
             line,
             kind: self.kind,
@@ -217,6 +217,32 @@ impl<'p> Launch<'p> {
             _claims: claims,
         })
     }
+}
+
+/// The time limit for a reply on a machine that has nothing else to do, and the maximum factor for a
+/// busy one.
+const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_LOAD: f64 = 24.0;
+
+/// The time limit for a reply now. If each core has n threads that want to run, a server gets about
+/// one n-th of the time that it would have alone.
+fn default_patience() -> Duration {
+    // On systems without this file, the machine counts as idle.
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    PATIENCE.mul_f64(load_per_core(&load, cores).clamp(1.0, MAX_LOAD))
+}
+
+/// The threads per core that want to run, from the text of `/proc/loadavg`: the average of the last
+/// minute, or their number now if that is higher. Returns 0 if the text has another form.
+fn load_per_core(loadavg: &str, cores: usize) -> f64 {
+    let mut words = loadavg.split_whitespace();
+    let average = words.next().and_then(|word| word.parse::<f64>().ok());
+    let running = words.nth(2).and_then(|word| word.split('/').next());
+    let now = running.and_then(|word| word.parse::<f64>().ok());
+    let load = average.unwrap_or_default().max(now.unwrap_or_default());
+    // The number of cores is small.
+    load / f64::from(u32::try_from(cores).unwrap_or(u32::MAX))
 }
 
 /// Finds a free port of 127.0.0.1 followed by `more` free ports. The sockets in the result reserve
@@ -484,4 +510,19 @@ fn keep_the_end(
             kept.drain(..surplus);
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_is_the_higher_of_average_and_now() {
+        let load = |text| load_per_core(text, 2);
+        assert!((load("6.00 3.00 1.00 1/300 4242\n") - 3.0).abs() < 0.01);
+        assert!((load("0.10 3.00 1.00 7/300 4242\n") - 3.5).abs() < 0.01);
+        for other in ["", "load: 6", "6.00"] {
+            assert!(load(other) <= 3.0, "{other}");
+        }
+    }
 }
