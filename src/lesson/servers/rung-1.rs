@@ -13,11 +13,11 @@ use std::net::{TcpListener, TcpStream};
 /// What stands in front of each answer.
 const PREFIX: &[u8] = b"From server -> ";
 
-/// Serves one client after the other, until the program is ended. An error that `main`
-/// returns is printed, and ends the program with code 1.
+/// Serves one client after the other, until the program is ended. If `main` returns an error, the
+/// program prints it (with `{:?}`, so in quotes) and ends with code 1.
 fn main() -> Result<(), String> {
     // Word 0 of the command line is the program's name. Without word 1, `?` returns the error from
-    // `main`.
+    // `main`, and makes a `String` of it.
     let port = env::args().nth(1).ok_or("usage: rung-1 PORT")?;
     // From here on, clients can connect: the system completes their connections and keeps them in
     // the backlog, even while this program does not call `accept`. With 0.0.0.0 instead of
@@ -57,7 +57,7 @@ fn visit(stream: TcpStream) -> io::Result<()> {
 /// Lines are bytes here, not `String`s: they are returned exactly as received, in any encoding.
 fn answer(line: &[u8]) -> Option<Vec<u8>> {
     match line {
-        // The client of seed 001 sends either spelling.
+        // Seed 001 prints this word in both spellings.
         // A client on Windows may send `Exit\r\n`: with the `\r`, it is another word here. Rung 3
         // removes the `\r`.
         b"Exit" | b"exit" => None,

@@ -28,20 +28,20 @@ fn main() -> Result<(), String> {
     // Each turn of this loop calls `accept`. It takes one connection out of the backlog, and blocks
     // while the backlog is empty.
     for stream in listener.incoming() {
-        // `and_then` starts a thread if `accept` has not failed.
-        // `move` makes the new thread the owner of the stream. A thread may run longer than the
-        // function that started it, so it must not borrow that function's variables (`'static`).
+        // `and_then` starts a thread if `accept` has not failed. `move` makes the new thread the
+        // owner of the stream. A thread may run longer than the function that started it, so it
+        // must not borrow that function's variables (the compiler calls this `'static`).
         // `thread::spawn` would panic if the system had no thread left, and so end the server;
         // `Builder` returns an error.
         let started = stream.and_then(|stream| thread::Builder::new().spawn(move || visit(stream)));
-        // If it was started, its handle is dropped here. The thread goes on without it, but its
-        // result is lost. That is intended: a broken connection ends one visit, and no other thread
-        // has to know.
+        // If the thread was started, its handle is dropped here. The thread goes on without it, but
+        // its result is lost. That is intended: a broken connection ends one visit, and no other
+        // thread needs to know.
         if let Err(error) = started {
             eprintln!("cannot serve a client: {error}");
             // The usual reason is that the system has no file descriptor or no thread left. Trying
             // again at once would fail again, and keep the processor busy. A pause gives clients
-            // the time to leave.
+            // time to leave.
             thread::sleep(Duration::from_millis(100));
         }
     }

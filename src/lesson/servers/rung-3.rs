@@ -37,14 +37,14 @@ fn main() -> Result<(), String> {
         // `thread::spawn` would panic if the system had no thread left, and so end the server;
         // `Builder` returns an error.
         let started = stream.and_then(|stream| thread::Builder::new().spawn(move || visit(stream)));
-        // If it was started, its handle is dropped here. The thread goes on without it, but its
-        // result is lost. That is intended: a broken connection ends one visit, and no other thread
-        // has to know.
+        // If the thread was started, its handle is dropped here. The thread goes on without it, but
+        // its result is lost. That is intended: a broken connection ends one visit, and no other
+        // thread needs to know.
         if let Err(error) = started {
             eprintln!("cannot serve a client: {error}");
             // The usual reason is that the system has no file descriptor or no thread left. Trying
             // again at once would fail again, and keep the processor busy. A pause gives clients
-            // the time to leave.
+            // time to leave.
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -54,7 +54,7 @@ fn main() -> Result<(), String> {
 
 /// Talks with one client. The connection closes when `stream` goes out of scope at the end.
 fn visit(stream: TcpStream) -> io::Result<()> {
-    // Bytes that have been read and are not a whole line yet. Each client needs its own.
+    // Bytes that have been read and not been handled yet. Each client needs its own.
     let mut kept = Vec::new();
     while let Some(line) = next_line(&stream, &mut kept)? {
         let Some(answer) = answer(&line) else { break };
@@ -68,7 +68,7 @@ fn visit(stream: TcpStream) -> io::Result<()> {
 
 /// The answer to one line, or `None` at the end of the visit.
 ///
-/// Lines are bytes here, not `String`s: they are returned exactly as received, in any encoding.
+/// Lines are bytes here, not `String`s: they are returned as received, in any encoding.
 fn answer(line: &[u8]) -> Option<Vec<u8>> {
     match line {
         // The client of seed 001 sends either spelling.
@@ -113,7 +113,8 @@ fn take_line(kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
     if line.len() > MAX_LINE {
         // This ends the visit without an answer. The client is still sending and does not read, and
-        // when a connection is closed with unread bytes, its system may drop an answer anyway.
+        // when a connection is closed with unread bytes, the client's system may drop all answers
+        // that the client has not read yet.
         return Err(io::Error::other("a line is too long"));
     }
     let Some(end) = end else {

@@ -18,11 +18,12 @@ const MAX_LINE: u64 = 8192;
 /// How long a write may wait for a client that does not read.
 const WRITE: Duration = Duration::from_millis(50);
 
-/// The answer to a message that was delivered.
+/// The answer to a message that was written to its receiver's connection.
 const SENT: &str = "<SERVER><command>SENT</command><count>1</count></SERVER>";
 
 /// A connection to which several threads write, but only the one that holds its lock. So documents
-/// do not mix. `Arc` counts the owners: the last one to drop its `Client` closes the connection.
+/// do not mix. `Arc` counts the owners. The connection closes when all of them have dropped their
+/// `Client`, and its reader has gone, too.
 type Client = Arc<Mutex<TcpStream>>;
 /// The table of the clients that have logged in, by their names.
 type Names = Mutex<HashMap<String, Client>>;
@@ -52,14 +53,14 @@ fn main() -> Result<(), String> {
         // server; `Builder` returns an error.
         let started = stream
             .and_then(|stream| thread::Builder::new().spawn(move || visit(stream, seat, &names)));
-        // If it was started, its handle is dropped here. The thread goes on without it, but its
-        // result is lost. That is intended: a broken connection ends one visit, and no other thread
-        // has to know.
+        // If the thread was started, its handle is dropped here. The thread goes on without it, but
+        // its result is lost. That is intended: a broken connection ends one visit, and no other
+        // thread needs to know.
         if let Err(error) = started {
             eprintln!("cannot serve a client: {error}");
             // The usual reason is that the system has no file descriptor or no thread left. Trying
             // again at once would fail again, and keep the processor busy. A pause gives clients
-            // the time to leave.
+            // time to leave.
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -113,12 +114,16 @@ fn tell(client: &Client, document: &str) -> bool {
 /// connection is broken, or if the line is too long or not UTF-8.
 ///
 /// `BufReader` does here what rung 3 does by hand: it keeps what it has read beyond the line feed.
-/// `take` ends the line after so many bytes. Otherwise a client that never sends a line feed could
-/// fill the memory. (The line feed stays in the line. An XML parser skips it.)
+/// `take` ends the line after so many bytes (it takes the `&mut`, not the reader). Otherwise a
+/// client that never sends a line feed could fill the memory. (The line feed stays in the line. An
+/// XML parser skips it.)
 fn next_line(reader: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
     let count = reader.take(MAX_LINE + 2).read_line(&mut line).ok()?;
-    let is_whole = count > 0 && line.trim_end().len() as u64 <= MAX_LINE;
+    // Only the end of the line may be beyond the limit. The last line of a stream may have none.
+    let text = line.strip_suffix('\n').unwrap_or(&line);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    let is_whole = count > 0 && text.len() as u64 <= MAX_LINE;
     is_whole.then_some(line)
 }
 
@@ -213,9 +218,9 @@ fn refusal(code: &str, sentence: &str) -> String {
 /// name, at the end of the statement if it has none.
 ///
 /// If a thread panics while it holds a lock, `lock` returns an error with the guard in it, so that
-/// no other thread uses half-changed data unawares. No line here changes a table in two steps that
-/// could panic in between, so `into_inner` takes the guard out of the error, and the server goes
-/// on.
+/// no other thread uses half-changed data without knowing it. No line here changes a table in two
+/// steps that could panic in between, so `into_inner` takes the guard out of the error, and the
+/// server goes on.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

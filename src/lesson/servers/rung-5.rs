@@ -1,8 +1,8 @@
 //! Rung 5: names with passwords, kept in a file (seed 002).
 //!
-//! A name belongs to the client that has registered it, also after the server was killed and
+//! A name belongs to the client that has registered it, even after the server has been killed and
 //! started again. Clients write to all others (PM, a public message) or to one (DM, a direct one).
-//! To hash a password takes long on purpose: a thief of the file can try only few passwords per
+//! Hashing a password is slow on purpose: a thief of the file can try only a few passwords per
 //! second. No lock is held meanwhile, so that the other clients do not wait.
 
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ struct Chat {
     accounts: Mutex<File>,
 }
 
-/// One line of that file. `name` is as it was registered, with capital letters.
+/// One line of that file. `name` is as it was registered, with its capital letters.
 struct Account {
     name: String,
     salt: String,
@@ -95,14 +95,14 @@ fn main() -> Result<(), String> {
         // server; `Builder` returns an error.
         let started = stream
             .and_then(|stream| thread::Builder::new().spawn(move || visit(stream, seat, &chat)));
-        // If it was started, its handle is dropped here. The thread goes on without it, but its
-        // result is lost. That is intended: a broken connection ends one visit, and no other thread
-        // has to know.
+        // If the thread was started, its handle is dropped here. The thread goes on without it, but
+        // its result is lost. That is intended: a broken connection ends one visit, and no other
+        // thread needs to know.
         if let Err(error) = started {
             eprintln!("cannot serve a client: {error}");
             // The usual reason is that the system has no file descriptor or no thread left. Trying
             // again at once would fail again, and keep the processor busy. A pause gives clients
-            // the time to leave.
+            // time to leave.
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -167,12 +167,16 @@ fn tell(client: &Client, document: &str) -> bool {
 /// connection is broken, or if the line is too long or not UTF-8.
 ///
 /// `BufReader` does here what rung 3 does by hand: it keeps what it has read beyond the line feed.
-/// `take` ends the line after so many bytes. Otherwise a client that never sends a line feed could
-/// fill the memory. (The line feed stays in the line. An XML parser skips it.)
+/// `take` ends the line after so many bytes (it takes the `&mut`, not the reader). Otherwise a
+/// client that never sends a line feed could fill the memory. (The line feed stays in the line. An
+/// XML parser skips it.)
 fn next_line(reader: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
     let count = reader.take(MAX_LINE + 2).read_line(&mut line).ok()?;
-    let is_whole = count > 0 && line.trim_end().len() as u64 <= MAX_LINE;
+    // Only the end of the line may be beyond the limit. The last line of a stream may have none.
+    let text = line.strip_suffix('\n').unwrap_or(&line);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    let is_whole = count > 0 && text.len() as u64 <= MAX_LINE;
     is_whole.then_some(line)
 }
 
@@ -257,7 +261,7 @@ fn check_password(name: &str, password: &str, chat: &Chat) -> io::Result<Option<
     let account = find(name, &mut lock(&chat.accounts))?;
     let salt = match account {
         Some(account) => account.salt,
-        // With a salt, equal passwords have different hashes, and a list of the hashes of frequent
+        // With a salt, equal passwords have different hashes, and a list of the hashes of common
         // passwords is useless to a thief.
         None => format!("{:016x}", getrandom::u64().map_err(io::Error::other)?),
     };
@@ -283,7 +287,7 @@ fn check_password(name: &str, password: &str, chat: &Chat) -> io::Result<Option<
 
 /// Looks for an account in the file. `alice` and `ALICE` are one account.
 ///
-/// To read the whole file each time is simple, and fast enough for some hundreds of accounts.
+/// To read the whole file each time is simple, and fast enough for a few hundred accounts.
 fn find(wanted: &str, file: &mut File) -> io::Result<Option<Account>> {
     let mut text = String::new();
     file.rewind()?;
@@ -384,9 +388,9 @@ fn refusal(code: &str, sentence: &str) -> String {
 /// name, at the end of the statement if it has none.
 ///
 /// If a thread panics while it holds a lock, `lock` returns an error with the guard in it, so that
-/// no other thread uses half-changed data unawares. No line here changes a table in two steps that
-/// could panic in between, so `into_inner` takes the guard out of the error, and the server goes
-/// on.
+/// no other thread uses half-changed data without knowing it. No line here changes a table in two
+/// steps that could panic in between, so `into_inner` takes the guard out of the error, and the
+/// server goes on.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -397,7 +401,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    /// A chat with an empty file, whose name the name of the test is a part of, and the file's
+    /// A chat with an empty file (the test names it), and the file's
     /// path.
     fn chat(test: &str) -> (Chat, PathBuf) {
         let name = format!("portal-rung-5-{test}-{}", std::process::id());

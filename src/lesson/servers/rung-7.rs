@@ -6,7 +6,7 @@
 //! the free workers wait on the *workload stack*. The client connects to its port and sends the
 //! passcode. A connection that the portal has not sent is a *stray*, and is rejected.
 //!
-//! A ticker stands for a clock interrupt: at each tick, a timer for each worker checks its
+//! A ticker takes the place of a clock interrupt: at each tick, a timer for each worker checks its
 //! deadlines. The clients of two neighbouring workers are *partners*: each receives what the other
 //! one sends.
 
@@ -16,9 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-// The design card of seed 000 asks for these two. The standard library has both, too: its `lock`
-// returns a `Result`, because a thread may have panicked with the lock; `parking_lot` has no such
-// errors. A crossbeam channel may have several receivers, which this server does not need.
+// The project uses these two, so its smallest portal does, too. The standard library has both, too:
+// its `lock` returns a `Result`, because a thread may have panicked while it held the lock;
+// `parking_lot` has no such errors. A crossbeam channel may have several receivers, which this
+// server does not need.
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use roxmltree::Document;
@@ -91,7 +92,7 @@ fn main() -> Result<(), String> {
     let port: u16 = port.ok_or(usage)?;
     // 1, if there is no such argument.
     let slower = env::args().nth(2).map_or(Ok(1), |word| word.parse());
-    let slower = slower.map_err(|_| usage)?;
+    let slower = slower.map_err(|_| usage)?.max(1);
     let portal = listen(port)?;
     let mut workers = Vec::new();
     for number in 1..=WORKERS {
@@ -163,7 +164,7 @@ fn answer_connections(server: &Server, portal: &TcpListener) {
 fn answer_datagrams(server: &Server, socket: &UdpSocket) {
     let mut datagram = [0; 1024];
     loop {
-        // Not if it is the answer of another portal: two of them could answer each other for ever.
+        // The answer of another portal gets no answer: two portals could go on for ever.
         if let Ok((count, client)) = socket.recv_from(&mut datagram)
             && !datagram[..count].starts_with(b"<SERVER")
         {
@@ -214,7 +215,7 @@ fn receive(server: &Server, number: usize, stream: Arc<TcpStream>) {
     let mut seat = worker.seat.lock();
     // `*seat` is the seat behind the guard of the lock.
     let Seat::Reserved { passcode, .. } = &*seat else {
-        // A stray. The port is on the stack, where it stays. The lock is released first: no other
+        // A stray. The port is free, and stays so. The lock is released first: no other
         // thread needs to wait for a stray.
         drop(seat);
         reject(&stream, worker.port);
@@ -271,8 +272,8 @@ fn visit(
     };
     drop(seat);
     // First the new state, then a look at the partner. If both arrive at the same time, at least
-    // one of them sees the other. (The project's own chat client waits for this before it sends
-    // what its user types.)
+    // one of them sees the other. (Then each may be told twice. The project's own chat client waits
+    // for this before it sends what its user types.)
     let has_partner = tell(&partner.seat.lock(), &news("PARTNER JOINED", worker.port));
     if has_partner {
         tell(&worker.seat.lock(), &news("PARTNER JOINED", partner.port));
@@ -387,7 +388,7 @@ fn close(stream: &TcpStream, farewell: &str) {
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-/// The ticker's thread: it stands for an interrupt of a real-time clock.
+/// The ticker's thread: it takes the place of the interrupts of a real-time clock.
 fn tick(timers: &[Sender<()>]) {
     loop {
         thread::sleep(TICK);
@@ -403,12 +404,16 @@ fn tick(timers: &[Sender<()>]) {
 /// connection is broken, or if the line is too long or not UTF-8.
 ///
 /// `BufReader` does here what rung 3 does by hand: it keeps what it has read beyond the line feed.
-/// `take` ends the line after so many bytes. Otherwise a client that never sends a line feed could
-/// fill the memory. (The line feed stays in the line. An XML parser skips it.)
+/// `take` ends the line after so many bytes (it takes the `&mut`, not the reader). Otherwise a
+/// client that never sends a line feed could fill the memory. (The line feed stays in the line. An
+/// XML parser skips it.)
 fn next_line(reader: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
     let count = reader.take(MAX_LINE + 2).read_line(&mut line).ok()?;
-    let is_whole = count > 0 && line.trim_end().len() as u64 <= MAX_LINE;
+    // Only the end of the line may be beyond the limit. The last line of a stream may have none.
+    let text = line.strip_suffix('\n').unwrap_or(&line);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    let is_whole = count > 0 && text.len() as u64 <= MAX_LINE;
     is_whole.then_some(line)
 }
 
