@@ -14,7 +14,7 @@ use crate::transport::Transport;
 use portal_net::{Listener, ReserveFd, Stream};
 use portal_wire::ServerDoc;
 
-/// The state that all accepting threads share.
+/// The state shared by all accepting threads.
 #[derive(Clone)]
 pub struct AcceptLoop {
     /// Receives an event for each connection that can't be served.
@@ -23,7 +23,7 @@ pub struct AcceptLoop {
     spare: Arc<ReserveFd>,
     /// Encodes the rejection.
     pub transport: Arc<dyn Transport>,
-    /// The bytes sent to a caller if no descriptor is left.
+    /// The bytes sent to a caller when no descriptor is left.
     no_descriptor: Arc<[u8]>,
     backplane: Arc<dyn Backplane>,
     policies: Arc<dyn Policies>,
@@ -47,7 +47,8 @@ impl AcceptLoop {
         }
     }
 
-    /// The document for a client without a seat. It names another server that has one, if known.
+    /// The document for a client when no seat is free. It names another server with a free seat, if
+    /// one is known.
     pub fn full(&self) -> ServerDoc<'static> {
         match self.backplane.full_redirect() {
             Some(there) => ServerDoc::FullHere { there },
@@ -67,7 +68,7 @@ impl AcceptLoop {
     }
 
     /// Returns a copy of this loop for callers that use another transport. They receive
-    /// `no_descriptor` if no descriptor is left.
+    /// `no_descriptor` when no descriptor is left.
     pub fn speaking(&self, transport: Arc<dyn Transport>, no_descriptor: &[u8]) -> AcceptLoop {
         AcceptLoop {
             transport,
@@ -86,8 +87,8 @@ impl AcceptLoop {
         listener.accept_each(is_over, serve, |error| self.accept_failed(listener, error));
     }
 
-    /// Handles an error of `accept`. If no descriptor is left, rejects the caller with the spare
-    /// one instead of letting it wait.
+    /// Handles an error from `accept`. If no descriptor is left, rejects the caller with the spare
+    /// one rather than letting it wait.
     fn accept_failed(&self, listener: &Listener, error: &io::Error) {
         if portal_net::lacks_descriptors(error) {
             self.spare.turn_one_away(listener, &self.no_descriptor);

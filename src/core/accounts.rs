@@ -5,10 +5,11 @@ use portal_wire::{ErrorCode, Name};
 /// Names that are protected by passwords. Methods block: they queue for the password hash, which
 /// takes 20 ms of CPU time, and wait for the disk.
 pub trait Accounts: Send + Sync {
-    /// Returns whether the name has an account. `invitation` is the client's, if it has one.
+    /// Returns whether the name has an account. `invitation` is the code that the client has sent,
+    /// if any.
     ///
     /// # Errors
-    /// [`Refusal`] if logins with that name are impossible now.
+    /// [`Refusal`] if logins with this name are impossible now.
     fn lookup(&self, name: &Name, invitation: Option<&str>) -> Result<bool, Refusal>;
 
     /// Checks the code of an invitation. It stays valid until an account is registered with it.
@@ -21,7 +22,7 @@ pub trait Accounts: Send + Sync {
     /// registered account has been written to disk. `given_up` is called before the work begins.
     ///
     /// # Errors
-    /// [`Refusal`] if the account can't be stored; then it does not exist.
+    /// [`Refusal`] if the account can't be stored. In that case, it does not exist.
     fn check(
         &self,
         name: &Name,
@@ -33,7 +34,7 @@ pub trait Accounts: Send + Sync {
     /// Replaces the password of an account if `old` is its current password.
     ///
     /// # Errors
-    /// [`Refusal`] if the new password can't be stored; then the old one remains.
+    /// [`Refusal`] if the new password can't be stored. In that case, the old one remains valid.
     fn change(
         &self,
         name: &Name,

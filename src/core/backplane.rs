@@ -9,7 +9,7 @@ use portal_wire::{Elsewhere, Name};
 use crate::chat::Unwritten;
 use crate::journal::{HistoryEntry, Stamp};
 
-/// The client that sends or changes something: a session and its name.
+/// The client that makes a request: its session and its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'s> {
     /// The session that has logged in.
@@ -32,10 +32,10 @@ pub enum Recipients<'r> {
 /// The result of a request to the other servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Accepted for that many recipients besides the sender. A direct message has the stamp on
-    /// which the servers have agreed, if they have.
+    /// Accepted for this number of recipients, not counting the sender. A direct message has the
+    /// stamp on which the servers agreed, if they did.
     Sent(usize, Option<Stamp>),
-    /// No client has that name.
+    /// No client has this name.
     NoSuchUser,
     /// The sender has lost its name, or is not a member of the room.
     NotYours,
@@ -50,9 +50,9 @@ pub enum Outcome {
 pub enum Route {
     /// This server performs it alone, immediately.
     Local,
-    /// The reply will be called with the outcome.
+    /// The request's [`Reply`] will be called with the outcome.
     Pending,
-    /// It is rejected.
+    /// The request is rejected.
     Refused(Outcome),
 }
 
@@ -74,7 +74,7 @@ pub enum Claim {
 /// A room's state on the other servers when it begins here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Attached {
-    /// Identifies this run of the room when it ends.
+    /// Identifies this instance of the room when it is detached.
     pub token: u64,
     /// The name as its creator spelled it.
     pub name: String,
@@ -90,7 +90,7 @@ pub struct Attached {
 /// Methods that report changes made under a lock ([`Backplane::join`], [`Backplane::leave`],
 /// [`Backplane::release`], [`Backplane::detach`]) never block. The others may wait for up to 1 s.
 pub trait Backplane: Send + Sync {
-    /// Publishes messages, each a text and a flag for actions. With [`Route::Pending`], the
+    /// Publishes messages, each as its text and a flag for actions. With [`Route::Pending`], the
     /// recipients receive them through [`BackplaneEvents`]. In that case, `reply` was called with
     /// each message, and the [`Reply`] that it returned will be called with the outcome. A message
     /// without a sender can't be published.
@@ -146,7 +146,7 @@ pub trait Backplane: Send + Sync {
     }
 
     /// Attaches a room that begins here. Returns its state on the other servers, or `None` if there
-    /// are none.
+    /// are no other servers.
     fn attach(&self, room: &Name, history: usize) -> Option<Attached> {
         let _ = (room, history);
         None
@@ -262,7 +262,7 @@ pub enum BackplaneEvent<'e> {
         /// Set to true if the message was queued for the recipient.
         queued: &'e mut bool,
     },
-    /// Reports that a session has lost its name to another one.
+    /// A session has lost its name to another one.
     TakenOver(u64),
     /// A notice for all clients here.
     Notice(&'e str),
@@ -277,10 +277,10 @@ pub struct RemoteMessage<'e> {
     pub from: &'e str,
     /// The text.
     pub text: &'e str,
-    /// An action, as in "alice waves".
+    /// True for an action, as in "alice waves".
     pub me: bool,
     /// The sender's session, if it is here.
     pub here: Option<u64>,
-    /// Its stamp, unless it is from a server that has none.
+    /// The message's stamp, unless its server does not stamp messages.
     pub stamp: Option<Stamp>,
 }

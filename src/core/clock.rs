@@ -2,8 +2,8 @@
 //! be due.
 //!
 //! It emulates the real-time clock interrupt of the seed (rule 8), once every one or two seconds.
-//! Time in the server is a count of ticks, so a test can advance it ([`Clock::beat`]) and no test
-//! ever sleeps.
+//! Time in the server is a count of ticks, so a test can advance it ([`Clock::beat`]) and never
+//! needs to sleep.
 //!
 //! A tick is broadcast over one bounded channel per subscriber, because the receivers of a single
 //! channel would compete for it. Each subscriber names the first tick that it needs. The ticker
@@ -137,7 +137,7 @@ impl Subscription {
 
     /// Blocks until the time is past `tick`. Returns `false` if the clock stops first.
     pub fn wait_past(&self, tick: Tick) -> bool {
-        // Set before the time is read, so that a tick in between is not missed.
+        // Set the alarm before reading the time, so that no tick in between is missed.
         let SubscriptionGuard { clock, alarm } = &self.guard;
         alarm.set(Some(Deadline::at(tick)));
         while clock.now() <= tick && !clock.is_stopped() {
@@ -179,7 +179,7 @@ impl Clock {
         self.state.stopped.load(Ordering::Acquire)
     }
 
-    /// Subscribes to ticks. On a stopped clock, the channel is disconnected at once.
+    /// Subscribes to ticks. On a stopped clock, the channel is disconnected immediately.
     pub fn subscribe(&self) -> Subscription {
         let (sender, ticks) = bounded(1);
         Subscription {
@@ -189,7 +189,7 @@ impl Clock {
     }
 
     /// Like [`Clock::subscribe`], for a timer thread, which is also woken for other reasons. On a
-    /// stopped clock, it receives the stop signal at once.
+    /// stopped clock, it receives the stop signal immediately.
     pub fn subscribe_timer(&self) -> TimerSubscription {
         let notifications = NotifyReceiver::new();
         TimerSubscription {
@@ -234,7 +234,7 @@ impl Clock {
     /// later.
     pub fn stop(&self) {
         let mut subscribers = self.state.subscribers.lock();
-        // Set under the lock, so that no subscription is added between setting the flag and
+        // Set this under the lock, so that no subscription is added between setting the flag and
         // draining.
         self.state.stopped.store(true, Ordering::Release);
         for subscriber in subscribers.drain(..) {
@@ -316,7 +316,7 @@ mod tests {
     use crate::notify::Notification;
 
     #[test]
-    fn only_a_due_alarm_is_told_and_everyone_gets_their_own_tick() {
+    fn only_due_alarms_are_notified_each_with_its_own_tick() {
         let clock = Clock::new();
         let (due, also_due, later, unset) = (
             clock.subscribe(),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_subscriber_finds_one_tick_and_reads_the_time_off_the_clock() {
+    fn a_late_subscriber_finds_one_tick_and_reads_the_time_from_the_clock() {
         let clock = Clock::new();
         let late = clock.subscribe();
         late.alarm().set(Some(Deadline::at(Tick(0))));
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn stopping_disconnects_everyone_also_those_who_come_later() {
+    fn stopping_disconnects_all_subscribers_even_later_ones() {
         let clock = Clock::new();
         let before = clock.subscribe();
         clock.stop();
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timekeeper_hears_the_tick_that_it_waits_for_and_the_end() {
+    fn a_timer_receives_its_tick_and_the_stop_signal() {
         let clock = Clock::new();
         let mine = clock.subscribe_timer();
         mine.alarm().set(Some(Deadline::at(Tick(1))));
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn one_can_wait_for_a_tick() {
+    fn wait_past_blocks_until_the_tick_is_past() {
         let clock = Clock::new();
         std::thread::scope(|threads| {
             let waiting = threads.spawn(|| clock.subscribe().wait_past(Tick(3)));
@@ -400,14 +400,14 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_subscription_is_forgotten() {
+    fn a_dropped_subscription_is_removed() {
         let clock = Clock::new();
         drop(clock.subscribe());
         assert!(clock.state.subscribers.lock().is_empty());
     }
 
     #[test]
-    fn the_ticker_beats_until_it_is_stopped() {
+    fn the_ticker_ticks_until_it_is_stopped() {
         let clock = Clock::new();
         let listening = clock.subscribe();
         listening.alarm().set(Some(Deadline::at(Tick(0))));

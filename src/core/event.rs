@@ -30,7 +30,7 @@ pub type Field = (Cow<'static, str>, FieldValue);
 /// One event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// The clock's count.
+    /// The tick at which the event was emitted.
     pub tick: Tick,
     /// The time of day, because an event file may contain several runs.
     pub time: SystemTime,

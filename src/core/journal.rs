@@ -2,8 +2,8 @@
 //! it.
 //!
 //! Every message except those between partners belongs to a [`Conversation`] and gets a [`Stamp`].
-//! A [`Journal`] keeps it. The one here, [`MemoryJournal`], keeps the last lines of each
-//! conversation in memory; others also keep them elsewhere.
+//! A [`Journal`] keeps it. [`MemoryJournal`] keeps the last messages of each conversation in
+//! memory; other journals also store them elsewhere.
 
 mod memory;
 
@@ -23,12 +23,12 @@ pub enum Conversation {
     Public,
     /// The messages in a room.
     Room(String),
-    /// The messages between two users, in alphabetical order.
+    /// The direct messages between two users, whose names are in alphabetical order.
     Direct(String, String),
 }
 
 impl Conversation {
-    /// The messages in that room.
+    /// The messages in this room.
     pub fn room(name: &Name) -> Conversation {
         Conversation::Room(name.key())
     }
@@ -51,18 +51,18 @@ impl Conversation {
 
 /// A message's id, and the time at which it was sent.
 ///
-/// An id is the number of microseconds since 1970, increased if necessary: each id is greater than
-/// every id that this server has seen before. So ids continue to grow after a restart.
+/// An id is the time in microseconds since 1970, increased if necessary: each id is greater than
+/// every id that this server has seen before. Ids therefore keep growing after a restart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stamp {
-    /// Its number in its conversation.
+    /// The message's id, unique in its conversation.
     pub id: u64,
     /// The time of sending.
     pub sent_at: SystemTime,
 }
 
 impl Stamp {
-    /// The stamp of a message whose id is known. Its time is the one that the id contains.
+    /// The stamp of a message whose id is known. The time is taken from the id.
     pub fn of(id: u64) -> Stamp {
         let sent_at = time::from_microseconds(id);
         Stamp { id, sent_at }
@@ -80,7 +80,7 @@ pub struct HistoryEntry {
     pub to: Option<Arc<str>>,
     /// The text.
     pub text: Arc<str>,
-    /// An action, as in "alice waves".
+    /// True for an action, as in "alice waves".
     pub me: bool,
 }
 
@@ -89,7 +89,7 @@ pub struct HistoryEntry {
 const OLD_FRAME_BYTES: usize = 192;
 
 impl HistoryEntry {
-    /// The maximum length of its frame in a conversation of `scope`, in bytes.
+    /// The maximum length of the message's frame in a conversation of `scope`, in bytes.
     pub(crate) fn written_bytes(&self, scope: &Scope<'_>) -> usize {
         let room = match scope {
             Scope::Room(name) => name.len(),
@@ -99,8 +99,8 @@ impl HistoryEntry {
         OLD_FRAME_BYTES + names + escaped_bytes(&self.text)
     }
 
-    /// The document that shows it in a conversation of `scope`. With `gap`, messages right before
-    /// it may be missing.
+    /// The message's document, for a conversation of `scope`. With `gap`, messages right before it
+    /// may be missing.
     pub(crate) fn doc(&self, scope: Scope<'static>, gap: bool) -> ServerDoc<'_> {
         ServerDoc::Relay(Relay {
             scope,
@@ -121,7 +121,8 @@ impl HistoryEntry {
 pub struct Range {
     /// Only messages with smaller ids.
     pub before: Option<u64>,
-    /// Only messages with greater ids. The oldest of them are returned, otherwise the newest.
+    /// Only messages with greater ids. If this is set, the oldest of them are returned, otherwise
+    /// the newest.
     pub after: Option<u64>,
     /// The maximum number of messages.
     pub most: usize,
@@ -143,7 +144,7 @@ impl Range {
         self.before.is_none_or(|before| id < before) && self.after.is_none_or(|after| id > after)
     }
 
-    /// Makes a page of messages that are between the bounds, in order.
+    /// Makes a page of `entries`, which are in order and between the bounds.
     pub fn page(&self, mut entries: Vec<HistoryEntry>) -> HistoryPage {
         let surplus = entries.len().saturating_sub(self.most);
         match self.after {
@@ -171,7 +172,7 @@ pub struct HistoryPage {
 }
 
 impl HistoryPage {
-    /// The messages, each with whether messages right before it may be missing.
+    /// The messages, each with a flag that is true if messages right before it may be missing.
     pub(crate) fn entries_and_gaps(&self) -> impl Iterator<Item = (&HistoryEntry, bool)> {
         let before = self.entries.iter().map(|entry| Some(entry.stamp.id));
         let before = std::iter::once(None).chain(before);
@@ -185,8 +186,8 @@ impl HistoryPage {
         })
     }
 
-    /// Drops the messages that a reply of at most `bytes` bytes has no space for: the last ones if
-    /// the range begins after an id, otherwise the first ones.
+    /// Drops the messages that do not fit into a reply of `bytes` bytes: the last ones if the range
+    /// begins after an id, otherwise the first ones.
     pub(crate) fn within(mut self, bytes: usize, scope: &Scope<'_>, range: Range) -> HistoryPage {
         let mut left = bytes;
         let mut fits = |entry: &&HistoryEntry| {
@@ -216,7 +217,7 @@ pub struct RoomRecord {
     pub history: Vec<HistoryEntry>,
 }
 
-/// The journal can't be read now. An event has the reason for the operator.
+/// The journal can't be read now. An event gives the operator the reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unreadable;
 
@@ -239,8 +240,8 @@ pub trait Journal: Send + Sync {
     /// Keeps messages of a conversation.
     fn append(&self, conversation: &Conversation, entries: Vec<HistoryEntry>);
 
-    /// Notes that messages near this id may be missing: other servers sent them, and this one did
-    /// not get them.
+    /// Notes that messages near this id may be missing: other servers sent them, but this one did
+    /// not receive them.
     fn note_gap(&self, id: u64) {
         let _ = id;
     }
@@ -267,12 +268,12 @@ pub trait Journal: Send + Sync {
         let _ = room;
     }
 
-    /// Deletes the direct messages with ids up to `last` of a user whose account is deleted,
-    /// because the next owner of the name must not read them. Those that are appended later are
+    /// Deletes the direct messages, with ids up to `last`, of a user whose account is deleted,
+    /// because the next owner of the name must not read them. Later appends of such messages are
     /// dropped.
     ///
     /// # Errors
-    /// [`Unreadable`] if they are not deleted from the disk after a few seconds.
+    /// [`Unreadable`] if the messages are still on the disk after a few seconds.
     fn delete_direct(&self, username: &Name, last: u64) -> Result<(), Unreadable>;
 }
 
@@ -281,13 +282,14 @@ pub struct History {
     journal: Arc<dyn Journal>,
     /// The highest id so far.
     last: AtomicU64,
-    /// False if names have no passwords. A name then identifies no person, so the next client with
-    /// that name must not read what the last one wrote.
+    /// False if names have no passwords. A name then does not identify a person, so the next client
+    /// with that name must not read the messages of the last one.
     keeps_direct: bool,
 }
 
 impl History {
-    /// Messages get ids above all those in `journal`. Direct messages are kept if `keeps_direct`.
+    /// Creates a history. Messages get ids above all those in `journal`. Direct messages are kept
+    /// if `keeps_direct` is true.
     pub fn new(journal: Arc<dyn Journal>, keeps_direct: bool) -> History {
         History {
             last: AtomicU64::new(journal.last_id()),
@@ -314,12 +316,12 @@ impl History {
     /// Deletes all direct messages that a user has sent or received so far.
     ///
     /// # Errors
-    /// [`Unreadable`] if they are not deleted from the disk after a few seconds.
+    /// [`Unreadable`] if the messages are still on the disk after a few seconds.
     pub fn delete_direct(&self, username: &Name) -> Result<(), Unreadable> {
         self.journal.delete_direct(username, self.stamp(1).id)
     }
 
-    /// Returns the stamp of the first of `count` messages. The next ones have the ids that follow.
+    /// Returns the stamp of the first of `count` messages. The others get the ids that follow.
     pub(crate) fn stamp(&self, count: usize) -> Stamp {
         let sent_at = SystemTime::now();
         let now = time::microseconds(sent_at);
@@ -332,7 +334,8 @@ impl History {
         Stamp { id, sent_at }
     }
 
-    /// Returns the stamp of a message from any server: its own, if the servers have agreed on one.
+    /// Returns the stamp of a message from any server: `stamp` if the servers have agreed on one,
+    /// otherwise a new one.
     pub(crate) fn agreed(&self, stamp: Option<Stamp>) -> Stamp {
         let Some(stamp) = stamp else {
             return self.stamp(1);
@@ -371,7 +374,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn ids_grow_by_one_message_each_and_above_all_that_were_seen() {
+    fn ids_increase_and_exceed_every_id_seen() {
         let history = History::new(Arc::new(MemoryJournal::default()), true);
         let first = history.stamp(3);
         let next = history.stamp(1);
@@ -414,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn two_users_have_one_conversation_whoever_begins() {
+    fn two_users_share_one_conversation_in_either_order() {
         let name = |text| Name::new(text).unwrap();
         let direct = |one, other| Conversation::direct(&name(one), &name(other));
         assert_eq!(direct("Bob", "alice"), direct("ALICE", "bob"));
@@ -423,7 +426,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_old_message_is_never_longer_than_it_is_counted(text in any::<String>(), me: bool, is_direct: bool) {
+        fn an_old_frame_is_never_longer_than_its_estimate(text in any::<String>(), me: bool, is_direct: bool) {
             let longest = "n".repeat(portal_wire::limits::MAX_NAME_BYTES);
             let scope = if is_direct { Scope::Direct } else { Scope::Room(longest.clone().into()) };
             let to = is_direct.then(|| longest.as_str().into());

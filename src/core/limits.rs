@@ -33,10 +33,10 @@ pub const HISTORY: usize = 256 * 1024;
 pub const HISTORY_PAGE: usize = 100;
 
 /// Number of messages of one conversation that the journal keeps in memory: two replies to
-/// `HISTORY`. Their texts have at most [`HISTORY`] bytes.
+/// `HISTORY`. Their text has at most [`HISTORY`] bytes.
 pub const MEMORY_LINES: usize = 2 * HISTORY_PAGE;
 
-/// Limit on the memory of all these messages, in bytes: 64 KiB for each of 128 conversations.
+/// Limit on the memory used by all these messages, in bytes: 64 KiB for each of 128 conversations.
 pub const MEMORY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Number of gaps that the journal remembers.
@@ -60,13 +60,13 @@ pub const REPLY_FACTOR: usize = 4;
 /// The longest reason of a ban, a removal or a report, in bytes. A longer one is cut.
 pub const MAX_REASON_BYTES: usize = 200;
 
-/// Number of ticks between two reports of one client.
+/// Minimum number of ticks between two reports from one client.
 pub const REPORT_EVERY: u64 = 10;
 
-/// Number of changes of rooms' rules that one client may make at once, and then per tick. Any user
-/// may create a room, and each change is a line in a file.
+/// Number of changes to rooms' rules that one client may make in a burst. Any user may create a
+/// room, and each change is a line in a file.
 pub const ROOM_CHANGES: i64 = 60;
-/// See [`ROOM_CHANGES`].
+/// Number of further changes per tick.
 pub const ROOM_CHANGES_PER_TICK: i64 = 1;
 
 /// The longest topic of a room, in bytes.

@@ -123,7 +123,7 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
     }
 }
 
-/// The session here that has that name. Its client must not be notified of its own departure, which
+/// The session here that has this name. Its client must not be notified of its own departure, which
 /// other servers announce if this one was silent for too long.
 fn session_of(state: &ServerState, name: &str) -> Option<u64> {
     let client = state.users.find(&Name::new(name)?)?;

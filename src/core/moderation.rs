@@ -1,7 +1,8 @@
 //! Moderation: the operator and the moderators remove, ban and mute clients.
 //!
-//! A rule is stored before the clients that it covers are looked up, and a client looks the rules
-//! up after it is registered. So a client that arrives at the same moment can't slip through.
+//! A rule is stored before the clients that it covers are looked up, and a client looks up the
+//! rules after it is registered. A client that arrives at the same moment therefore can't slip
+//! through.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,8 +24,8 @@ fn shown(by: Option<&Name>) -> String {
 }
 
 impl ServerState {
-    /// Disconnects the client with that name, or in the seat with that port, and sends it
-    /// `reason`. It may not return for a minute. Returns its label.
+    /// Disconnects the client with this name, or in the seat with this port, and sends it `reason`.
+    /// The client may not return for a minute. Returns its label.
     ///
     /// # Errors
     /// [`Refusal`] if there is no such client, or a moderator may not remove it.
@@ -36,15 +37,17 @@ impl ServerState {
         if there.outbox.has_ended() {
             return Err(not_here(whom));
         }
-        // Before the event for the end of its session.
+        // Emit this before the event for the end of the session.
         self.events.emit(|| ChatEvent::Kicked {
             name: label.clone(),
             by: shown(by),
             reason: reason.to_owned(),
         });
-        // Ended first: otherwise a client that is logging in is rejected without the reason.
+        // End the session first: otherwise a client that is logging in is rejected without the
+        // reason.
         end(&there, by, reason);
-        // All clients behind a router have one address, so it is barred only for the last of them.
+        // All clients behind a router share one address, so a client without a name is barred by
+        // its address only if no other client uses that address.
         if name.is_some() || self.is_alone_at(there.peer.ip(), &there) {
             let now = self.clock.now();
             self.policies.removed(name.as_ref(), there.peer.ip(), now);
@@ -105,8 +108,8 @@ impl ServerState {
         Ok(ended.map(|there| there.label().to_string()).collect())
     }
 
-    /// Changes a rule of a room, emits an event, and tells the room's members or the user whom the
-    /// rule is about.
+    /// Changes a rule of a room, emits an event, and notifies the room's members or the user that
+    /// the rule concerns.
     ///
     /// # Errors
     /// [`Refusal`] if the user `by` may not do that, or the rule can't be stored.
@@ -201,14 +204,14 @@ impl ServerState {
         Err(CloseReason::Banned)
     }
 
-    /// Returns whether `client` is the only one with that address.
+    /// Returns whether `client` is the only one with its address.
     fn is_alone_at(&self, address: IpAddr, client: &Arc<Connection>) -> bool {
         let host = host_of(address);
         let mut others = self.seats.all().iter().filter_map(SharedSeat::connection);
         !others.any(|there| !Arc::ptr_eq(&there, client) && host_of(there.peer.ip()) == host)
     }
 
-    /// The client in the seat with that port, or with that label. The port takes precedence,
+    /// The client in the seat with this port, or with this label. The port takes precedence,
     /// because a client may have chosen another client's port as its name.
     fn find(&self, whom: &str) -> Option<Arc<Connection>> {
         let connection = |seat: &SharedSeat| self.pairs.connection(seat.number);
@@ -244,7 +247,7 @@ impl ServerState {
     }
 }
 
-/// Ends a session with the farewell `KICKED`. Returns whether it had not ended before.
+/// Ends a session with the farewell `KICKED`. Returns false if it had already ended.
 fn end(connection: &Connection, by: Option<&Name>, reason: &str) -> bool {
     let farewell = ServerDoc::Kicked {
         reason: reason.into(),

@@ -140,7 +140,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(120);
 
     #[test]
-    fn there_is_room_for_one_of_each_and_telling_twice_is_telling_once() {
+    fn the_channel_holds_one_of_each_kind_and_repeats_coalesce() {
         let notifications = NotifyReceiver::new();
         let notifier = notifications.notifier();
         for now in 1..=5 {
@@ -169,7 +169,7 @@ mod tests {
     /// Walks every order of ten steps of the ticker and the thread: the thread never waits with a
     /// tick unread, and the last tick that it reads is the latest.
     #[test]
-    fn no_tick_is_missed_however_the_two_meet() {
+    fn no_tick_is_missed_in_any_interleaving() {
         #[derive(Clone, Copy)]
         enum NotifyStep {
             Beat,

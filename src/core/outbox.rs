@@ -57,7 +57,7 @@ pub struct Outbox {
     shut: AtomicBool,
 }
 
-/// The state that the outbox's lock guards. (The order of the fields was chosen for the cache; see
+/// The state guarded by the outbox's lock. (The order of the fields was chosen for the cache; see
 /// [`Backlog`].)
 #[repr(C)]
 struct OutputQueue {
@@ -139,7 +139,8 @@ impl Outbox {
         &self.stream
     }
 
-    /// Appends the frames of a document to `frames`. `request` is the request that it answers.
+    /// Appends the frames of a document to `frames`. `request` is the request that the document
+    /// answers.
     pub fn encode(&self, doc: &ServerDoc<'_>, request: RequestId, frames: &mut Frames) {
         let encoder = &mut self.queue.lock().encoder;
         frames.push(|out| encoder.encode(doc, request, out));
@@ -278,7 +279,7 @@ impl Outbox {
 
     /// Ends the connection for the reason `end`, with the farewell for it as the last frame. If the
     /// socket does not accept the farewell now, the timer thread has one tick to write it. Returns
-    /// whether the connection had not been ended before.
+    /// false if the connection had already ended.
     pub fn end(&self, end: CloseReason) -> bool {
         self.end_saying(end, end.farewell().as_ref())
     }
@@ -314,7 +315,7 @@ impl Outbox {
         }
     }
 
-    /// Closes the connection at once, without flushing the queue, and wakes the reader.
+    /// Closes the connection immediately, without flushing the queue, and wakes the reader.
     pub fn cut(&self, end: CloseReason) {
         let mut queue = self.queue.lock();
         if !matches!(queue.state, QueueState::Closed(_)) {
@@ -456,7 +457,7 @@ impl Outbox {
         }
     }
 
-    /// Does one write that can't block; returns the number of bytes that the socket accepted.
+    /// Performs one non-blocking write; returns the number of bytes that the socket accepted.
     fn write_now(&self, queue: &mut OutputQueue, bytes: &[u8]) -> usize {
         match self.stream.send_now(bytes) {
             Ok(count) => count,
@@ -481,8 +482,8 @@ impl Outbox {
         }
     }
 
-    /// Writes as much of `waiting` as the socket accepts now. Not for use while another thread
-    /// writes.
+    /// Writes as much of `waiting` as the socket accepts now. Must not be called while another
+    /// thread is writing.
     fn offer(&self, queue: &mut OutputQueue) {
         while !queue.waiting.is_empty() {
             let piece = queue.waiting.take();
@@ -503,9 +504,9 @@ impl Outbox {
             self.offer(&mut queue);
         }
         if queue.is_too_long() && !queue.has_ended() {
-            // Output that the client will not read makes room for the reason. The rest of a partly
-            // written frame must stay, or the client would read the reason as part of it. (If there
-            // is no farewell, nothing needs to stay.)
+            // Drop output that the client will not read, to make room for the reason. The rest of a
+            // partly written frame must stay, or the client would read the reason as part of it.
+            // (If there is no farewell, nothing needs to stay.)
             let farewell = CloseReason::TooSlow.farewell();
             let mut last_word = Frames::default();
             let encoder = &mut queue.encoder;
@@ -660,7 +661,7 @@ mod tests {
     /// The session ends while the timer thread is in a write. The timer does not write again,
     /// because the seat has lost its connection. The last frames still arrive, and arrive whole.
     #[test]
-    fn last_words_arrive_after_a_write_that_was_under_way() {
+    fn the_farewell_follows_a_write_in_progress() {
         for _ in 0..5 {
             let (outbox, _wakes, client) = outbox();
             let mut sent = 0;
@@ -670,7 +671,7 @@ mod tests {
                 // The kernel may make room again after the socket was full.
                 if outbox.queue.lock().state == QueueState::Open {
                     sent += fill(&outbox);
-                    // More than the timer writes at once, so that something stays queued.
+                    // Send more than the timer writes at once, so that something stays queued.
                     for _ in 0..8 {
                         outbox.send_doc(&text(32));
                     }
@@ -701,7 +702,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_outbox_writes_at_once_and_wakes_nobody() {
+    fn an_open_outbox_writes_immediately_and_wakes_no_thread() {
         let (outbox, notifications, client) = outbox();
         assert_eq!(outbox.append_doc(&ServerDoc::Pong), Queued::Yes);
         assert_eq!(outbox.send_doc(&ServerDoc::NoPartner), Queued::Yes);
@@ -721,7 +722,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spilled_outbox_keeps_the_order_and_opens_again() {
+    fn a_spilled_outbox_keeps_the_order_and_reopens() {
         let (outbox, notifications, client) = outbox();
         let sent = fill(&outbox);
         assert!(notifications.try_next().is_some());
@@ -736,7 +737,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_does_not_read_is_too_slow_and_is_told_so_if_it_reads_again() {
+    fn a_client_that_stops_reading_is_too_slow_and_gets_the_reason_if_it_resumes() {
         let (outbox, notifications, client) = outbox();
         fill(&outbox);
         assert!(notifications.try_next().is_some());
@@ -763,7 +764,7 @@ mod tests {
     }
 
     #[test]
-    fn a_farewell_that_nobody_reads_is_cut_short_after_one_turn() {
+    fn an_unread_farewell_is_abandoned_after_one_flush() {
         let (outbox, notifications, _client) = outbox_with(Duration::from_millis(20));
         fill(&outbox);
         while outbox.write_out() == Flush::More {}
@@ -779,7 +780,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_offered_to_the_socket_makes_nobody_too_slow() {
+    fn output_never_offered_to_the_socket_makes_no_client_too_slow() {
         let (outbox, _wakes, client) = outbox();
         let mut frames = Frames::default();
         for _ in 0..4096 {
@@ -812,7 +813,7 @@ mod tests {
             outbox.flush();
             let bound = limits::MAX_OUTBOX_BYTES + limits::HISTORY_EXEMPTION;
             assert!(outbox.has_ended() || outbox.pending() <= bound);
-            // As long as the client does not read, the kernel may enlarge the socket's buffers.
+            // While the client does not read, the kernel may enlarge the socket's buffers.
             assert!(replays < 100, "the queue is bounded");
         }
         assert_eq!(outbox.ended(), Some(CloseReason::TooSlow));
@@ -820,7 +821,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_socket_is_found_out_and_wakes_the_reader() {
+    fn a_broken_socket_is_detected_and_wakes_the_reader() {
         let (outbox, _wakes, client) = outbox();
         socket2::SockRef::from(&client)
             .set_linger(Some(Duration::ZERO))

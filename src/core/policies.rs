@@ -9,8 +9,8 @@ use portal_wire::{Name, RoomAccess, ServerDoc};
 pub use crate::accounts::Refusal;
 use crate::clock::Tick;
 
-/// The rules of the operator and the moderators. Without an implementation of its own, nobody is
-/// banned or muted, and there are no moderators.
+/// The rules of the operator and the moderators. The default methods are those of a server without
+/// rules: no client is banned or muted, and there are no moderators.
 pub trait Policies: Send + Sync {
     /// Returns the reason for rejecting a client at `address`, before it has a seat and again when
     /// it is admitted. Never blocks.
@@ -81,7 +81,7 @@ pub trait Policies: Send + Sync {
         None
     }
 
-    /// The rules of a room that exists, or has rules that were stored.
+    /// The rules of a room that exists or has stored rules.
     fn room(&self, room: &Name) -> Option<RoomRules> {
         let _ = room;
         None
@@ -91,7 +91,8 @@ pub trait Policies: Send + Sync {
     /// on the disk.
     ///
     /// # Errors
-    /// [`Refusal`] if the user may not do that, or it can't be stored; then nothing has changed.
+    /// [`Refusal`] if the user may not do that, or if the change can't be stored. In both cases,
+    /// nothing has changed.
     fn change_room(
         &self,
         by: Option<&Name>,
@@ -103,19 +104,19 @@ pub trait Policies: Send + Sync {
         Err(NoPolicies::refusal())
     }
 
-    /// Stores a rule, or ends one. Blocks until it is on the disk.
+    /// Starts or ends a rule. Blocks until the change is on the disk.
     ///
     /// # Errors
-    /// [`Refusal`] if it can't be stored; then nothing has changed.
+    /// [`Refusal`] if the change can't be stored. In that case, nothing has changed.
     fn change(&self, change: &Change<'_>, now: Tick) -> Result<(), Refusal>;
 }
 
-/// A change of the rules.
+/// A change to the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change<'c> {
     /// The moderator; `None` is the operator.
     pub by: Option<&'c Name>,
-    /// What changes.
+    /// The rule that begins or ends.
     pub rule: Rule,
 }
 
@@ -132,16 +133,16 @@ pub enum Rule {
     Unmute(Name),
 }
 
-/// The rules of a room, as everyone may know them.
+/// The rules of a room that every user may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomRules {
     /// The name as the room's creator spelled it.
     pub name: Name,
-    /// Who may join.
+    /// The users that may join.
     pub access: RoomAccess,
     /// Only moderators may send messages.
     pub moderated: bool,
-    /// The room's moderators, in the order of their appointment.
+    /// The room's moderators, in order of appointment.
     pub moderators: Vec<Name>,
 }
 
@@ -161,7 +162,7 @@ impl RoomRules {
     }
 }
 
-/// A change of a room's rules. A duration of `None` has no end.
+/// A change to a room's rules. A duration of `None` has no end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoomRule {
     /// Every user may join.
@@ -170,7 +171,7 @@ pub enum RoomRule {
     InviteOnly,
     /// A user who was not invited needs this password.
     Password(String),
-    /// Whether only moderators may send messages.
+    /// Only moderators may send messages (true), or every member may (false).
     Moderated(bool),
     /// The user becomes a moderator of the room (true), or stops being one (false).
     Moderator(Name, bool),
@@ -217,9 +218,9 @@ impl std::fmt::Display for RoomRule {
 /// The clients that a ban covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Banned {
-    /// The user of that name.
+    /// The user with this name.
     Name(Name),
-    /// All clients with an address in that network.
+    /// All clients with an address in this network.
     Network(Network),
 }
 
@@ -232,7 +233,7 @@ impl std::fmt::Display for Banned {
     }
 }
 
-/// The policies of a server without any.
+/// The policies of a server that has none.
 pub struct NoPolicies;
 
 impl NoPolicies {

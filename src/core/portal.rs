@@ -33,14 +33,14 @@ pub enum PortalReply {
     Banned(Refusal),
 }
 
-/// The state that the TCP and UDP portals share.
+/// The state shared by the TCP and UDP portals.
 #[derive(Clone)]
 pub struct Portal {
     /// The seats to reserve.
     pub seats: Arc<Seats>,
     /// Accepts callers and builds their answers.
     pub accept_loop: AcceptLoop,
-    /// The portal stops with this clock.
+    /// The portal stops when this clock stops.
     pub clock: Clock,
     /// Catches panics.
     pub panics: Panics,
@@ -57,7 +57,7 @@ impl Portal {
         self.accept_loop
             .accept_each(listener, is_over, |stream, peer| {
                 self.panics.caught(|| {
-                    // Done before this caller is served, so that it can get the seat of a revoked
+                    // Do this before serving the caller, so that it can get the seat of a revoked
                     // ticket.
                     for ticket in answered.screened(&*self.accept_loop.transport, port) {
                         self.seats.revoke(&ticket);
@@ -212,7 +212,7 @@ impl Portal {
         }
     }
 
-    /// The unused ticket of `peer` for that seat.
+    /// The unused ticket of `peer` for this seat.
     fn ticket_of(&self, peer: SocketAddr, seat: SeatNumber, now: Tick) -> Option<Ticket> {
         let asker = Asker::by_datagram(peer);
         self.seats
@@ -234,7 +234,7 @@ fn is_this_portal(peer: SocketAddr, here: SocketAddr) -> bool {
 }
 
 /// The datagram for an answer. It never redirects to another server, because the sender's address
-/// may be forged, and is never longer than a ticket, so that nobody can be flooded with it.
+/// may be forged, and is never longer than a ticket, so it can't be used for amplification.
 fn datagram_for(answer: &PortalReply) -> Vec<u8> {
     match answer {
         PortalReply::Ticket(ticket) => server_datagram(&as_ticket(ticket)),
@@ -299,8 +299,8 @@ impl RecentTickets {
     }
 }
 
-/// The seat that each address was assigned by datagram. A client whose answer was lost gets the
-/// same seat again. There is at most one entry per seat, so a flood of senders can't make it grow.
+/// The seat assigned to each address by datagram. A client whose answer was lost gets the same seat
+/// again. There is at most one entry per seat, so a flood of senders can't make it grow.
 #[derive(Default)]
 struct AskedBefore {
     seats: HashMap<SocketAddr, SeatNumber>,
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_portal_says_asks_for_nothing() {
+    fn a_portals_answer_is_not_a_request() {
         let ticket = ServerDoc::Ticket {
             port: portal_net::Port::new(50001).unwrap(),
             passcode: "abc".into(),

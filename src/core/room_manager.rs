@@ -1,9 +1,8 @@
-//! The rooms' ports and threads: how a room begins, how clients join and leave it, and how it ends
-//! (seed 004).
+//! The rooms' ports and threads: creating a room, joining and leaving it, and ending it (seed 004).
 //!
-//! The first `JOIN` creates a room, and it ends when its last member leaves. The thread that finds
-//! the room empty, under the lock that `JOIN` takes, closes it. Then the room's own thread wakes,
-//! waits for the room's other threads, and returns the port.
+//! The first `JOIN` creates a room, and the room ends when its last member leaves. The thread that
+//! finds the room empty closes it under the lock that `JOIN` takes. The room's own thread then
+//! wakes, waits for the room's other threads, and returns the port.
 //!
 //! No port is bound and no thread is started or joined under that lock. Instead, the thread that
 //! creates a room marks the room's name, and only requests for the same room wait until it exists.
@@ -28,13 +27,14 @@ use portal_net::threads::{ThreadBudget, ThreadToken, spawn, take};
 use portal_net::{Host, Listener};
 use portal_wire::{CloseReason, Name};
 
-/// The function that a room's thread runs. It is passed in, so this module does not depend on it.
+/// The function that runs on a room's thread. It is passed in so that this module does not depend
+/// on it.
 pub(crate) type ServeRoom = Box<dyn Fn(NewRoom) + Send + Sync>;
 
 /// Listens on an address. The error is the reason for the failure.
 pub(crate) type ListenAt = Box<dyn Fn(SocketAddr) -> Result<Listener, String> + Send + Sync>;
 
-/// A new room, for the thread that runs it.
+/// A new room, passed to the thread that runs it.
 pub struct NewRoom {
     pub(crate) name: Name,
     pub(crate) handle: Arc<RoomHandle>,
@@ -50,13 +50,13 @@ pub struct RoomPorts {
     pub free: Mutex<WorkloadStack>,
     /// The host on which rooms listen.
     pub bind: Host,
-    /// Set if the system chooses the ports.
+    /// True if the system chooses the ports.
     pub any_port: bool,
     /// Listens on an address, or returns the reason for the failure.
     pub listen: ListenAt,
 }
 
-/// A port on its way from the stack to a room. Dropping it puts the port back.
+/// A port that has left the stack and is not with its room yet. Dropping it puts the port back.
 struct HeldPort<'p> {
     ports: &'p RoomPorts,
     token: Option<PortToken>,
@@ -87,13 +87,13 @@ impl RoomPorts {
             match (self.listen)(wanted) {
                 Ok(listener) => break Some((held, listener)),
                 Err(reason) => {
-                    // The room does not wait for this port: it gets the next one.
+                    // Don't wait for this port: try the next one.
                     events.emit_failure("bind a room's port", reason);
                     passed_over.push(held);
                 }
             }
         };
-        // Put back in reverse, so that the stack has its previous order.
+        // Put the ports back in reverse, to restore the order of the stack.
         while let Some(held) = passed_over.pop() {
             drop(held);
         }
@@ -110,7 +110,7 @@ pub struct RoomManager {
     pub(crate) ports: RoomPorts,
     budget: ThreadBudget,
     serve: Arc<ServeRoom>,
-    /// The threads of the rooms, to be joined; guarded by a leaf lock.
+    /// The rooms' threads, which must be joined. A leaf lock.
     running: Mutex<Vec<JoinHandle<()>>>,
     clock: Clock,
     events: Events,
@@ -121,7 +121,7 @@ pub struct RoomManager {
     places: usize,
 }
 
-/// The state that the rooms' lock guards.
+/// The state guarded by the rooms' lock.
 struct RoomDirectory {
     rooms: Rooms,
     /// The keys of the rooms that are being created.
@@ -190,9 +190,9 @@ impl RoomManager {
         action(&mut self.directory.lock().rooms)
     }
 
-    /// Like [`RoomManager::with`], for the room with that name, if it still has `handle`. (It may
-    /// have ended, and another room of that name may have begun.) Afterwards, sets the alarm to the
-    /// room's next deadline.
+    /// Like [`RoomManager::with`], for the room with this name, if it still has `handle`: the room
+    /// may have ended, and another one with its name may have begun. Afterwards, sets the alarm to
+    /// the room's next deadline.
     pub(crate) fn with_room<T>(
         &self,
         name: &Name,
@@ -215,7 +215,8 @@ impl RoomManager {
     /// exist.
     ///
     /// # Errors
-    /// [`RoomError::AlreadyMember`]; [`RoomError::Full`], also if no port or thread is left.
+    /// [`RoomError::AlreadyMember`]; [`RoomError::TooMany`]; [`RoomError::Full`], which also means
+    /// that no port or thread is left, or that the server is shutting down.
     pub(crate) fn join(
         &self,
         name: &Name,
@@ -239,7 +240,7 @@ impl RoomManager {
         let notified = self.enter(name, joiner.who, |rooms| {
             let (port, notified) = rooms.enter_here(name, joiner, self.clock.now())?;
             self.emit_joined(name, joiner.main.session(), joiner.who);
-            // Emitted under the lock, before an event can report that the client has left.
+            // Emit this under the lock, before an event can report that the client has left.
             self.events.emit(|| ChatEvent::RoomJoined {
                 port,
                 room: name.to_string(),
@@ -252,8 +253,9 @@ impl RoomManager {
         Ok(())
     }
 
-    /// Lets a client enter a room, which is created if it does not exist. The client enters under
-    /// the lock under which the room was opened: otherwise the room would be empty and never end.
+    /// Adds a client to a room, which is created if it does not exist. The lock is held from the
+    /// room's creation until the client has entered: otherwise the room would be empty and never
+    /// end.
     fn enter<T>(
         &self,
         name: &Name,
@@ -354,7 +356,8 @@ impl RoomManager {
         Some((held, handle))
     }
 
-    /// Keeps a room's thread to be joined at shutdown, and joins those of rooms that have ended.
+    /// Keeps a room's thread, to join it at shutdown, and joins the threads of rooms that have
+    /// ended.
     fn keep(&self, thread: JoinHandle<()>) {
         let mut running = self.running.lock();
         let ended: Vec<JoinHandle<()>> = running
@@ -378,7 +381,7 @@ impl RoomManager {
         let Some(token) = handle.token.lock().take() else {
             return;
         };
-        // Emitted under the lock, before another room can take the port.
+        // Emit this under the lock, before another room can take the port.
         let mut free = self.ports.free.lock();
         free.push(token);
         self.events.emit(|| ChatEvent::RoomEnded {
@@ -411,7 +414,7 @@ impl RoomManager {
             return;
         }
         for name in self.with(|rooms| rooms.rooms_of(main)) {
-            // If the room has ended meanwhile, the client has left it, too.
+            // An error means that the room has ended in the meantime, so the client has left it.
             let _ = self.leave(&name, main);
         }
     }
@@ -468,7 +471,7 @@ impl RoomManager {
             }
             ended.handle.close(Some(ended.token));
         }
-        // Taken out first, because a thread that is ending may need the lock.
+        // Take the threads out first, because a thread that is ending may need the lock.
         let threads = std::mem::take(&mut *self.running.lock());
         join_all(threads);
     }
@@ -476,7 +479,7 @@ impl RoomManager {
 
 fn join_all(threads: Vec<JoinHandle<()>>) {
     for thread in threads {
-        // Each thread catches panics. A thread that panicked anyway has ended, too.
+        // Each thread catches panics. A thread that panicked anyway has ended as well.
         let _ = thread.join();
     }
 }

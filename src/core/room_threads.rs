@@ -27,7 +27,7 @@ use portal_net::threads::spawn_with;
 use portal_net::{Pending, PendingConnections, Share};
 use portal_wire::{CloseReason, Name, ServerDoc};
 
-/// The state that a room's threads share.
+/// The state shared by a room's threads.
 pub struct RunningRoom {
     state: Arc<ServerState>,
     accepting: AcceptLoop,
@@ -93,13 +93,13 @@ pub fn run(
     let handle = Arc::clone(&room.handle);
     drop(room);
     let _ = all_ended.recv();
-    // Closed before the port is returned, so that the next room can bind it.
+    // Close it before the port is returned, so that the next room can bind it.
     drop(listener);
     state.rooms.put_back(&name, &handle);
 }
 
 impl RunningRoom {
-    /// Serves one connection from the accept to the close.
+    /// Serves one connection from accept to close.
     fn welcome(self: &Arc<Self>, caller: Pending, peer: SocketAddr) {
         let (rooms, port) = (&self.state.rooms, self.handle.port);
         let notifications = NotifyReceiver::new();
@@ -234,7 +234,7 @@ impl RunningRoom {
                 self.state
                     .rooms
                     .emit_joined(&self.name, main.session(), who);
-                // Emitted under the lock, before an event can report that the client has left.
+                // Emit this under the lock, before an event can report that the client has left.
                 events.emit(|| ChatEvent::RoomJoined {
                     port,
                     room: self.name.to_string(),

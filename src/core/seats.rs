@@ -1,7 +1,7 @@
 //! The workers' seats: their state, the stack of free ports, and the number of seats per address.
 //!
 //! A seat's port is on the workload stack, held by a thread ([`HeldSeat`]), or with its seat.
-//! Dropping a held port puts it back, also during a panic, so no port is ever lost.
+//! Dropping a held port puts it back, even during a panic, so no port is ever lost.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -102,7 +102,7 @@ impl SharedSeat {
         self.with_seat(|occupied| occupied.connection.clone())
     }
 
-    /// Moves the idle deadline of `connection` if it is still in the seat. Returns whether it is.
+    /// Restarts the idle timeout of `connection` if it is still in the seat. Returns whether it is.
     pub fn touch(&self, connection: &Arc<Connection>, now: Tick) -> bool {
         self.with_seat(|occupied| {
             let there = occupied.connection.as_ref();
@@ -228,22 +228,22 @@ impl Seats {
         self.stack.lock().hold_back(missing)
     }
 
-    /// Puts the port of a held-back seat on the stack after its worker listens. `missing` are the
-    /// seats that are still held back.
+    /// Puts the port of a held-back seat on the stack once its worker is listening. `missing` are
+    /// the seats that are still held back.
     pub fn add(&self, token: PortToken, missing: impl Fn(SeatNumber) -> bool) {
         let port = token.port();
-        // Emitted under the lock, as in `put_back`.
+        // Emit under the lock, as in `put_back`.
         let mut stack = self.stack.lock();
         stack.add(token, missing);
         self.events.emit(|| ChatEvent::PortReady { port });
     }
 
-    /// All seats, in the order of their numbers.
+    /// All seats, ordered by number.
     pub fn all(&self) -> &[SharedSeat] {
         &self.seats
     }
 
-    /// The seat with that number.
+    /// The seat with this number.
     pub fn seat(&self, number: SeatNumber) -> Option<&SharedSeat> {
         self.seats.get(number.index())
     }
@@ -346,8 +346,8 @@ impl Seats {
         {
             self.uncount(address);
         }
-        // Emitted under the lock: no thread can take the port before that, so the events are in
-        // order. Emitting never blocks.
+        // Emit under the lock: no thread can take the port before that, so the events are in order.
+        // Emitting never blocks.
         let mut stack = self.stack.lock();
         stack.push(token);
         self.events.emit(|| ChatEvent::SeatFree { port, passcode });

@@ -1,4 +1,4 @@
-//! The state that all sessions of a server share.
+//! The state shared by all sessions of a server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,8 +43,8 @@ pub struct ServerState {
     pub history: Arc<History>,
     /// The rules for names.
     pub logins: Logins,
-    /// The message rate that one client may reach, if it is limited, and the length of a tick. It
-    /// applies to the sessions that begin from now on. A leaf lock.
+    /// The limit on one client's message rate, if there is one, and the length of a tick. It
+    /// applies to sessions that begin after it is set. A leaf lock.
     pub rate: Mutex<Option<(Rate, Duration)>>,
 }
 
@@ -72,15 +72,15 @@ impl ServerState {
             .count()
     }
 
-    /// Returns whether a worker or a room listens on that port.
+    /// Returns whether a worker or a room listens on this port.
     pub fn listens_at(&self, port: u16) -> bool {
         let mut seats = self.seats.all().iter();
         seats.any(|seat| seat.port.get() == port) || self.rooms.with(|rooms| rooms.listens_at(port))
     }
 
-    /// Removes a connection from all registries and closes it; the seat is closing after that.
-    /// Returns the effective reason: if the timer or a full socket ended the connection earlier,
-    /// that reason.
+    /// Removes a connection from all registries and closes it. Afterwards, the seat is closing.
+    /// Returns the effective reason, which is the earlier one if the timer or a full socket had
+    /// already ended the connection.
     pub(crate) fn take_out(
         &self,
         seat: &SharedSeat,

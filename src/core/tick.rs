@@ -17,21 +17,20 @@ impl Ticks {
     }
 
     /// The number of ticks that `duration` takes, rounded up, for a clock that ticks every
-    /// `period`. A duration of zero takes one tick, because a deadline in the past would be no
-    /// deadline.
+    /// `period`. A duration of zero takes one tick, because a deadline must be in the future.
     pub fn covering(duration: Duration, period: Duration) -> Ticks {
         let ticks = duration.as_nanos().div_ceil(period.as_nanos().max(1));
         Ticks(u64::try_from(ticks).unwrap_or(u64::MAX / 2).max(1))
     }
 }
 
-/// The last tick that is still in time. The deadline is past from the next tick on, so a timeout of
-/// `d` fires between `d` and `d` plus one tick, and never before.
+/// The last tick before a timeout. The deadline is past from the next tick on, so a timeout of `d`
+/// fires between `d` and `d` plus one tick, never earlier.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Deadline(Tick);
 
 impl Deadline {
-    /// The deadline whose last tick in time is `tick`.
+    /// The deadline that is past from the tick after `tick` on.
     pub fn at(tick: Tick) -> Deadline {
         Deadline(tick)
     }

@@ -19,7 +19,7 @@ use crate::seat::Expiry;
 use crate::seats::{Seats, SharedSeat};
 use portal_wire::{CloseReason, ServerDoc};
 
-/// The state that all workers' timers share.
+/// The state shared by all workers' timers.
 #[derive(Clone)]
 pub struct SeatTimer {
     /// All seats.

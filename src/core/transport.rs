@@ -127,7 +127,7 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    /// The encoding of the encoders of type `E` in that state.
+    /// The encoding of the encoders of type `E` in this state.
     pub fn of<E: Encoder + 'static>(state: u64) -> Encoding {
         let encoder = TypeId::of::<E>();
         Encoding { encoder, state }

@@ -24,7 +24,7 @@ use crate::transport::Decoder;
 
 /// The way clients get a seat.
 pub trait Entrance {
-    /// Performs all steps from the connection to the welcome, which it returns.
+    /// Performs all steps from the connection to the welcome, and returns the welcome.
     ///
     /// # Errors
     /// The reason for rejecting the client, which has been notified.

@@ -34,13 +34,13 @@ pub trait Dialer: Send + Sync {
     ) -> Result<ServerDoc<'static>, CloseReason>;
 }
 
-/// The state that all workers share.
+/// The state shared by all workers.
 pub struct Worker {
     /// The server's state.
     pub state: Arc<ServerState>,
     /// Accepts and rejects connections.
     pub accept_loop: AcceptLoop,
-    /// Makes connections.
+    /// Creates connections from accepted sockets.
     pub factory: ConnectionFactory,
     /// Connects to clients that request a callback.
     pub dialer: Arc<dyn Dialer>,

@@ -15,10 +15,11 @@ use portal_wire::{Frames, Relay, Scope, ServerDoc, time};
 pub struct MessageBatch {
     scope: Scope<'static>,
     from: Arc<str>,
-    /// All texts, concatenated, and an entry for each.
+    /// The text of all messages, concatenated; `messages` has an entry for each.
     texts: String,
     messages: Vec<BatchEntry>,
-    /// The stamp of the first message, and its time in words. The ids of the others follow.
+    /// The stamp of the first message, and its time in the format of RFC 3339. The other messages
+    /// have the ids that follow.
     stamp: Option<(Stamp, String)>,
     /// The messages as frames, for each encoding used so far. Only the first `encodings` are valid.
     /// The others are kept for their allocated memory.
@@ -28,7 +29,7 @@ pub struct MessageBatch {
 
 #[derive(Clone, Copy)]
 struct BatchEntry {
-    /// The end of its text in `texts`.
+    /// The end of the message's text in `texts`.
     end: usize,
     me: bool,
 }
@@ -48,7 +49,7 @@ impl MessageBatch {
         self.encodings = 0;
     }
 
-    /// Gives the messages ids and a time. `stamp` is that of the first one.
+    /// Stamps the messages. `stamp` is the stamp of the first one.
     pub(crate) fn stamp(&mut self, stamp: Stamp) {
         self.stamp = Some((stamp, time::rfc_3339(stamp.sent_at)));
         self.encodings = 0;
@@ -78,7 +79,7 @@ impl MessageBatch {
         self.messages.len()
     }
 
-    /// The number of bytes in the texts.
+    /// The total length of the text, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.texts.len()
     }

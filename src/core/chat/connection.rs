@@ -31,9 +31,9 @@ pub struct Connection {
     lacks_a_line_feed: AtomicBool,
     /// Bytes of replies that were appended under a lock of the chat and have not been charged yet.
     uncharged: AtomicUsize,
-    /// Messages that it has sent, with the bytes of their texts.
+    /// The messages that it has sent, and the bytes of their text.
     sent: Tally,
-    /// Messages that were queued for it, with the bytes of their frames.
+    /// The messages that were queued for it, and the bytes of their frames.
     got: Tally,
 }
 
@@ -94,7 +94,7 @@ impl Connection {
         }
     }
 
-    /// Records that the current thread serves it.
+    /// Records that the current thread serves the client.
     pub(crate) fn is_served_here(&self) {
         let name = std::thread::current().name().unwrap_or_default().into();
         let _ = self.thread.set(name);
@@ -220,7 +220,7 @@ impl Connection {
         self.uncharged.swap(0, Ordering::Relaxed)
     }
 
-    /// Counts a message that it has sent, with a text of `bytes` bytes.
+    /// Counts a message that it has sent, with `bytes` bytes of text.
     pub fn count_sent(&self, bytes: usize) {
         self.sent.add(1, bytes);
     }
@@ -236,12 +236,12 @@ impl Connection {
         (tick != NEVER).then_some(Tick(tick))
     }
 
-    /// The number of messages that it has sent, and of bytes in their texts.
+    /// The numbers of messages that it has sent, and of bytes in their text.
     pub fn sent(&self) -> (u64, u64) {
         self.sent.read()
     }
 
-    /// The number of messages that were queued for it, and of bytes in their frames.
+    /// The numbers of messages that were queued for it, and of bytes in their frames.
     pub fn got(&self) -> (u64, u64) {
         self.got.read()
     }

@@ -100,7 +100,7 @@ mod tests {
     use portal_net::Port;
 
     #[test]
-    fn partners_hear_of_each_other_and_the_welcome_comes_first() {
+    fn partners_are_notified_and_the_welcome_comes_first() {
         let pairs = Pairs::new(2);
         let (one, two) = (SeatNumber::from_index(0), SeatNumber::from_index(1));
         let welcome = ServerDoc::Welcome {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_leaver_does_not_take_the_next_guest_along() {
+    fn a_late_leave_does_not_remove_the_next_client() {
         let pairs = Pairs::new(2);
         let seat = SeatNumber::from_index(0);
         let (old, next) = (connection("50001"), connection("50001"));

@@ -134,7 +134,8 @@ impl Room {
         Scope::Room(self.name.to_string().into())
     }
 
-    /// Keeps the last `most` messages, and at most [`limits::HISTORY`] bytes.
+    /// Drops the oldest messages until at most `most` messages and [`limits::HISTORY`] bytes are
+    /// left.
     pub(super) fn forget(&mut self, most: usize) {
         let scope = self.scope();
         let mut bytes = 0;

@@ -196,12 +196,12 @@ impl Rooms {
         self.by_key.values().flat_map(connected).collect()
     }
 
-    /// Returns whether there is a room of that name.
+    /// Returns whether a room with this name exists.
     pub fn exists(&self, name: &Name) -> bool {
         self.by_key.contains_key(&name.key())
     }
 
-    /// Returns whether a room uses that port.
+    /// Returns whether a room uses this port.
     pub fn listens_at(&self, port: u16) -> bool {
         self.by_key.values().any(|room| room.port.get() == port)
     }
@@ -681,7 +681,7 @@ mod tests {
     use crate::clock::Ticks;
 
     #[test]
-    fn a_longer_topic_of_an_older_server_is_cut_off_between_two_characters() {
+    fn an_older_servers_long_topic_is_cut_at_a_character_boundary() {
         let ticks = Ticks::covering(Duration::ZERO, Duration::ZERO);
         let timeouts = Timeouts {
             reserve: ticks,

@@ -87,7 +87,7 @@ impl Users {
             .collect()
     }
 
-    /// The connection with that session, if it has logged in here.
+    /// The connection with this session, if it has logged in here.
     pub(crate) fn with_session(&self, session: u64) -> Option<Arc<Connection>> {
         self.registry.lock().by_session.get(&session).cloned()
     }
@@ -104,7 +104,7 @@ impl Users {
     }
 
     /// Registers `connection` as `name`, appends `welcome` for it, and announces the join. With
-    /// `take_over`, another connection with that name loses it in the same step, and no join is
+    /// `take_over`, another connection with this name loses it in the same step, and no join is
     /// announced.
     pub fn enter(
         &self,
@@ -208,7 +208,7 @@ impl Users {
             .collect()
     }
 
-    /// The connection with that name.
+    /// The connection with this name.
     pub fn find(&self, name: &Name) -> Option<Arc<Connection>> {
         self.registry
             .lock()
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn everyone_else_hears_who_comes_and_goes_and_what_is_said() {
+    fn joins_departures_and_messages_reach_all_other_users() {
         let users = Users::new(100);
         let (alice, bob, carol) = (connection("1"), connection("2"), connection("3"));
         for (text, connection) in [("alice", &alice), ("Bob", &bob), ("carol", &carol)] {
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_taken_over_in_one_step_and_nobody_hears_of_it() {
+    fn a_takeover_is_one_step_and_is_not_announced() {
         let users = Users::new(100);
         let (old, new, other) = (connection("1"), connection("2"), connection("3"));
         enter(&users, "alice", &old.0, true);
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_who_want_one_name_at_once_one_gets_it() {
+    fn of_two_concurrent_claims_to_a_name_one_succeeds() {
         let users = Users::new(0);
         let connections = [connection("1").0, connection("2").0];
         // Two sleeping threads would not wake at the same time, so they spin.

@@ -38,7 +38,7 @@ crate::event_kinds! {
         Started = "started" {
             ports: Vec<Port>, period: u64, reserve: Ticks, handshake: Ticks, idle: u64, total: u64
         },
-        /// A listener is bound. For the workers, `address` is the first one's.
+        /// A listener is bound. For the workers, `address` is that of the first one.
         Listening = "listening" { role: &'static str, address: SocketAddr },
         /// Workers' ports can't be bound yet; the server serves without their seats.
         PortsBusy = "ports-busy" { ports: Vec<Port>, reason: &'static str },
@@ -94,12 +94,12 @@ crate::event_kinds! {
         },
         /// The operator or the moderator `by` disconnected a client.
         Kicked = "kicked" { name: String, by: String, reason: String },
-        /// The operator or a moderator banned a name or a network. Without `seconds`, the ban has
-        /// no end.
+        /// The operator or a moderator banned a name or a network. Without `seconds`, the ban is
+        /// permanent.
         Banned = "banned" { whom: String, by: String, seconds: Option<u64>, reason: String },
         /// A ban was lifted.
         Unbanned = "unbanned" { whom: String, by: String },
-        /// The operator or a moderator muted a user. Without `seconds`, the mute has no end.
+        /// The operator or a moderator muted a user. Without `seconds`, the mute is permanent.
         Muted = "muted" { name: String, by: String, seconds: Option<u64> },
         /// A mute was lifted.
         Unmuted = "unmuted" { name: String, by: String },
@@ -115,7 +115,7 @@ crate::event_kinds! {
         Closed = "closed" { port: Port, peer: SocketAddr, end: CloseReason },
         /// The seat's passcode has changed, and its port is on the workload stack.
         SeatFree = "seat-free" { port: Port, passcode: Option<String> },
-        /// A client's first frame in this tick; its idle timeout starts again.
+        /// A client's first frame in this tick, which restarts its idle timeout.
         Activity = "activity" { port: Port },
         /// A thread panicked while serving a client, and continues with the next one.
         Panicked = "panicked" { message: String, place: String },

@@ -22,7 +22,7 @@ pub struct Events {
     with_calls: bool,
     readers: Vec<Reader>,
     observer: Option<Arc<dyn EventObserver>>,
-    /// Number of events that found a reader's queue full, for all readers together.
+    /// Number of events dropped because a reader's queue was full, for all readers together.
     dropped: Arc<AtomicU64>,
     /// Recent failures, under a leaf lock that all handles share.
     failures: Arc<Mutex<HashMap<FailureKey, Repeats>>>,
@@ -54,7 +54,7 @@ const REPORT_EVERY: u64 = 60;
 /// reports the rest of the count.
 const OVER_AFTER: u64 = 10;
 /// Maximum number of different failures that are counted at a time. Each further one causes an
-/// event at once.
+/// event immediately.
 const FAILURES: usize = 64;
 
 /// The frequency of a kind of event.
@@ -73,8 +73,8 @@ enum Volume {
 /// Observes each event when it is emitted, for example to count it. Unlike a reader, it misses no
 /// event.
 pub trait EventObserver: Send + Sync {
-    /// An event of that kind is being emitted. The emitting thread may hold any lock, so this must
-    /// not block or take a lock.
+    /// Called when an event of this kind is emitted. The emitting thread may hold any lock, so this
+    /// must neither block nor take a lock.
     fn observe(&self, kind: &'static str, fields: &[Field]);
 }
 
@@ -151,7 +151,8 @@ impl Events {
         self.observer = Some(observer);
     }
 
-    /// The number of events that found a reader's queue full, for all readers and handles together.
+    /// The number of events dropped because a reader's queue was full, for all readers and handles
+    /// together.
     pub fn dropped(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.dropped)
     }
@@ -187,8 +188,8 @@ impl Events {
         self.emit_at(Volume::Call, call);
     }
 
-    /// Reports a failed system call. The first failure causes an event at once. Repeated ones are
-    /// counted, and an event reports their number every `REPORT_EVERY` ticks.
+    /// Reports a failed system call. The first failure causes an event immediately. Repeated ones
+    /// are counted, and an event reports their number every `REPORT_EVERY` ticks.
     pub fn emit_failure(&self, doing: &'static str, error: String) {
         let now = self.clock.now();
         let times = {
@@ -258,7 +259,7 @@ impl Events {
             Some(gate) => gate.lets_through(),
             None => volume == Volume::Traffic || self.with_calls,
         };
-        // Each gate is asked once, because asking it counts the event.
+        // Ask each gate only once, because asking counts the event.
         let mut readers = self.readers.iter().filter(wants);
         let first = readers.next();
         let observer = self.observer.as_ref().filter(|_| volume != Volume::Call);
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_reader_loses_events_and_knows_how_many() {
+    fn a_full_queue_drops_and_counts_events() {
         let mut events = Events::new(Clock::new());
         let (slow, quick) = (events.add_reader(1), events.add_reader(8));
         for _ in 0..4 {
@@ -365,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_observer_sees_every_event_but_socket_calls_also_without_readers() {
+    fn an_observer_sees_all_events_except_socket_calls_even_without_readers() {
         #[derive(Default)]
         struct Kinds(Mutex<Vec<(&'static str, usize)>>);
         impl EventObserver for Kinds {
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_repeats_is_told_once_and_counted() {
+    fn a_repeated_failure_is_reported_once_and_counted() {
         let clock = Clock::new();
         let mut events = Events::new(clock.clone());
         let queue = events.add_reader(1000);
@@ -456,12 +457,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_built_when_nobody_reads() {
+    fn events_are_not_built_without_readers() {
         Events::new(Clock::new()).emit(|| -> ChatEvent { panic!("built") });
     }
 
     #[test]
-    fn traffic_leaves_room_for_what_matters() {
+    fn traffic_leaves_room_for_changes() {
         let mut events = Events::new(Clock::new());
         let queue = events.add_reader(8);
         let what = || ChatEvent::ShuttingDown { why: None };

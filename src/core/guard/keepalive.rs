@@ -3,7 +3,7 @@
 
 use crate::clock::{Deadline, Tick, Ticks};
 
-/// The time by which a client must have sent something, and whether it has been pinged.
+/// The tick by which a client must have sent something, and whether it has been pinged.
 #[derive(Clone, Copy, Debug)]
 pub struct Keepalive {
     every: Ticks,
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_silent_client_is_pinged_once_and_given_up_without_an_answer() {
+    fn a_silent_client_is_pinged_once_and_then_given_up() {
         let second = Duration::from_secs(1);
         let mut keepalive = Keepalive::new(Ticks::covering(second * 3, second), Tick(10));
         let mut actions = |ticks: std::ops::Range<u64>, read_at: Option<u64>| {

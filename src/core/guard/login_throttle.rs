@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_grows_for_one_name_from_one_address_and_is_forgotten() {
+    fn the_delay_grows_per_name_and_address_and_expires() {
         let guesses = LoginThrottle::default();
         let (alice, bob) = (name("alice"), name("bob"));
         let (mut pauses, mut now) = (Vec::new(), Tick(5));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_come_at_once_wait_for_each_other_but_nobody_longer_than_thirty_ticks() {
+    fn concurrent_attempts_queue_for_at_most_thirty_ticks() {
         let (guesses, alice, now) = (LoginThrottle::default(), name("alice"), Tick(5));
         for _ in 0..SLIPS + 3 {
             guesses.wrong(HERE, &alice, now);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_of_somebody_who_has_gone_is_the_next_ones() {
+    fn a_returned_slot_goes_to_the_next_attempt() {
         let (guesses, alice, now) = (LoginThrottle::default(), name("alice"), Tick(5));
         for _ in 0..SLIPS + 3 {
             guesses.wrong(HERE, &alice, now);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_was_right_is_remembered() {
+    fn addresses_with_a_correct_password_are_remembered() {
         let (guesses, alice) = (LoginThrottle::default(), name("alice"));
         assert!(!guesses.was_right(HERE, &alice));
         guesses.right(HERE, &alice, Tick(1));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_grow_without_end() {
+    fn the_number_of_records_is_bounded() {
         let guesses = LoginThrottle::default();
         for number in 0..MOST * 3 {
             let name = name(&format!("n{number}"));

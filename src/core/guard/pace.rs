@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_more_than_is_left_is_paid_off_by_later_ticks() {
+    fn an_overdraft_is_repaid_by_later_ticks() {
         let mut bucket = TokenBucket::new(100, 10, Tick(0));
         bucket.spend(125);
         assert!(!bucket.has_tokens(Tick(2)));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_and_then_so_many_a_tick() {
+    fn a_burst_and_then_a_fixed_number_per_tick() {
         let mut pace = pace(5, 2, 1);
         assert_eq!(taken(&mut pace, 0), 5);
         assert_eq!(taken(&mut pace, 1), 2);

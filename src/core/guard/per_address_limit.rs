@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_gets_a_few_a_tick() {
+    fn each_address_is_limited_per_tick() {
         let mut answers = PerAddressLimit::new(5);
         let mut answered = |last: u8, tick| {
             (0..100)

@@ -72,7 +72,7 @@ mod tests {
     const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
     #[test]
-    fn an_address_from_which_nobody_comes_gets_few_tickets_and_one_that_uses_them_any_number() {
+    fn unused_tickets_are_limited_per_address_and_used_ones_are_not() {
         let mut courtesy = UdpReplyLimit::new();
         let mut allows = |unused| courtesy.allows(STRANGER, UdpReply::Ticket { unused }, Tick(1));
         assert!((0..100).all(|_| allows(0)) && allows(4) && !allows(5));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_promises_nothing_new_is_said_a_few_times_a_tick() {
+    fn answers_without_a_new_ticket_are_limited_per_tick() {
         let mut courtesy = UdpReplyLimit::new();
         let mut answered = |tick| {
             (0..100)
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_honest_question_is_as_long_as_any_answer() {
+    fn a_regular_request_is_as_long_as_any_answer() {
         assert!(portal_wire::portal_request().len() >= longest_answer());
     }
 }

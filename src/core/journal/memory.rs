@@ -1,4 +1,4 @@
-//! The journal in memory: the last lines of each conversation.
+//! The journal in memory: the last messages of each conversation.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -18,33 +18,34 @@ pub struct MemoryJournal(
 #[derive(Default)]
 struct Conversations {
     tails: BTreeMap<Conversation, Tail>,
-    /// The conversations in the order of their last messages. The one that has been silent for the
-    /// longest is forgotten first.
+    /// The conversations, ordered by their last messages. The one that has been idle for the
+    /// longest is evicted first.
     by_age: BTreeMap<u64, Conversation>,
     last_age: u64,
     bytes: usize,
-    /// The last gaps, in the order of ids.
+    /// The last gaps, ordered by id.
     gaps: VecDeque<u64>,
-    /// The users whose direct messages were deleted, each with the last id that was.
+    /// The users whose direct messages were deleted, each with the id up to which they were
+    /// deleted.
     deleted: HashMap<String, u64>,
 }
 
 #[derive(Default)]
 struct Tail {
-    /// In the order of ids.
+    /// Ordered by id.
     entries: VecDeque<HistoryEntry>,
     bytes: usize,
     /// Its key in `by_age`.
     age: u64,
 }
 
-/// The bytes that an entry counts for.
+/// The number of bytes counted for an entry.
 fn bytes_of(entry: &HistoryEntry) -> usize {
     size_of::<HistoryEntry>() + entry.text.len() + entry.from.len()
 }
 
 impl Tail {
-    /// Adds an entry. Almost always it is the newest one.
+    /// Adds an entry, which is almost always the newest.
     fn insert(&mut self, entry: HistoryEntry) {
         let id = entry.stamp.id;
         let at = self.entries.partition_point(|there| there.stamp.id < id);
@@ -70,7 +71,8 @@ impl Tail {
 }
 
 impl Conversations {
-    /// Returns whether a message belongs to a deleted account: it was sent before the deletion.
+    /// Returns whether a direct message was sent before its sender's or its recipient's account was
+    /// deleted.
     fn is_deleted(&self, conversation: &Conversation, entry: &HistoryEntry) -> bool {
         let Conversation::Direct(one, other) = conversation else {
             return false;
@@ -84,7 +86,7 @@ impl Conversations {
             return;
         }
         self.last_age += 1;
-        // Looked up first, because a key is copied only for a new conversation.
+        // Look it up first, so that the key is copied only for a new conversation.
         let (key, mut tail) = match self.tails.get_mut(conversation) {
             Some(tail) => (self.by_age.remove(&tail.age), std::mem::take(tail)),
             None => (None, Tail::default()),
@@ -134,7 +136,7 @@ impl MemoryJournal {
         entries
     }
 
-    /// All gaps, in the order of ids.
+    /// All gaps, ordered by id.
     pub fn gaps(&self) -> Vec<u64> {
         self.0.lock().gaps.iter().copied().collect()
     }
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_the_newest_before_an_id_or_the_oldest_after_one() {
+    fn a_page_has_the_newest_messages_before_an_id_or_the_oldest_after_it() {
         let journal = MemoryJournal::default();
         let lobby = room(0);
         // One message was delivered late, and one twice.
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_keeps_its_last_lines_and_bytes() {
+    fn a_conversation_is_limited_in_messages_and_bytes() {
         let journal = MemoryJournal::default();
         let most = limits::MEMORY_LINES as u64;
         for id in 1..=most + 5 {
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_conversation_that_was_silent_for_longest_is_forgotten_first() {
+    fn the_conversation_idle_for_longest_is_evicted_first() {
         let journal = MemoryJournal::default();
         let (bytes, mut id) = (limits::HISTORY / 2, 0);
         let fit = limits::MEMORY_BYTES / (bytes + size_of::<HistoryEntry>() + 5);

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vanished_peer_is_given_up_a_limit_after_it_was_first_asked() {
+    fn a_vanished_peer_is_given_up_one_limit_after_the_silence_begins() {
         // The peer had been idle for an hour.
         let vanished = (0..20).map(|number| sent_again(number, 3600 + 10 * number));
         assert_eq!(given_up_at(vanished), Some(10));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_whose_system_answers_is_never_given_up() {
+    fn a_peer_whose_kernel_answers_is_never_given_up() {
         assert_eq!(given_up_at((0..100).map(|_| IDLE)), None);
         // On older kernels, window probes are two minutes apart, and one may be lost.
         let probed = (0..100).map(|number| Delivery {

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_between_two_frames() {
+    fn nothing_is_kept_at_a_frame_boundary() {
         for taken in [0, 10] {
             let mut waiting = Backlog::default();
             waiting.push(&frames(&[10, 10]), taken);
@@ -199,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out_in_order_in_pieces_that_are_not_large(
+        fn bytes_come_out_in_order_in_small_pieces(
             sizes in prop::collection::vec(0usize..2 * FLUSH_CHUNK, 0..8),
             taken in 0usize..FLUSH_CHUNK,
         ) {

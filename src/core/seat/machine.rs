@@ -9,8 +9,8 @@
 //!      (the passcode changes and the port token goes back)
 //! ```
 //!
-//! A client that requests a callback goes from Greeting to Calling. From there it goes to Seated
-//! when the call is answered, otherwise to Closing.
+//! If the client requests a callback, the seat goes from Greeting to Calling. From there it goes to
+//! Seated when the call is answered, otherwise to Closing.
 //!
 //! Three threads call these methods, under the seat's lock. The portal reserves. The worker admits
 //! the arrival, checks the passcode, closes and frees. The timer thread enforces the deadlines.
@@ -65,8 +65,8 @@ impl Timeouts {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Asker {
     address: IpAddr,
-    /// The source port, if the request was a datagram. A request from the same port is a
-    /// repetition, because the answer may have been lost.
+    /// The source port, if the request was a datagram. A request from the same port repeats an
+    /// earlier one whose answer may have been lost.
     datagram_port: Option<u16>,
 }
 
@@ -98,7 +98,7 @@ impl Asker {
 pub struct Ticket {
     /// The worker's port.
     pub port: Port,
-    /// The passcode, valid for one connection to that port.
+    /// The passcode, valid for one connection to this port.
     pub passcode: Passcode,
 }
 
@@ -124,11 +124,11 @@ pub enum SeatRequest {
 /// The result of a caller's first frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// The passcode was right. The seat is seated, or calling.
+    /// The passcode was right. The seat is now seated or calling.
     Admitted,
-    /// The frame was anything else. There is no second attempt: the seat is closing.
+    /// The frame was not the passcode. There is no second attempt: the seat is closing.
     Refused,
-    /// The seat had been closed before, by a timeout or by the server's shutdown.
+    /// The seat was already closed, by a timeout or by the server's shutdown.
     TooLate,
 }
 
@@ -239,8 +239,8 @@ impl Seat {
     /// Reserves the seat for `asker` and returns the ticket for it.
     ///
     /// # Errors
-    /// Returns the port token if the seat is not free or the server is shutting down. Only a
-    /// shutdown can cause this: the token was on the stack, so its seat is free.
+    /// Returns the port token if the seat is not free or the server is shutting down. In practice
+    /// only a shutdown causes this, because a seat whose token was on the stack is free.
     pub fn reserve(
         &mut self,
         token: PortToken,
@@ -278,9 +278,8 @@ impl Seat {
     }
 
     /// Takes the seat for a connected caller and returns the ticket for it, at an entrance where
-    /// one connection is first the portal and then the worker. No arrival follows, so the passcode
-    /// is due within the reservation timeout. Connections to the seat's own port are rejected
-    /// meanwhile.
+    /// one connection serves as portal and as worker. No arrival follows, so the passcode is due
+    /// within the reservation timeout. Until then, connections to the seat's own port are rejected.
     ///
     /// # Errors
     /// Returns the port token, like [`Seat::reserve`].
@@ -392,8 +391,8 @@ impl Seat {
         Verdict::Admitted
     }
 
-    /// Admits the client after it has answered the callback. Returns false if the seat had been
-    /// closed before.
+    /// Admits the client after it has answered the callback. Returns false if the seat was already
+    /// closed.
     pub fn answered(&mut self, now: Tick) -> bool {
         let SeatState::Calling { total, .. } = &self.state else {
             return false;
@@ -596,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_way_in_and_out() {
+    fn a_seat_is_reserved_taken_and_freed() {
         let mut seat = seated();
         assert_eq!(seat.phase(), Phase::Seated);
         seat.close();
@@ -610,7 +609,7 @@ mod tests {
         );
     }
 
-    /// Stands in for `next` if no reservation can expire.
+    /// The `next` of tests in which no reservation can expire.
     fn never() -> Passcode {
         panic!("no passcode is created")
     }
@@ -628,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answered_call_is_a_session_and_counts_from_the_first_connection() {
+    fn an_answered_callback_starts_a_session_timed_from_the_first_connection() {
         let mut seat = calling();
         assert!(seat.answered(Tick(2)));
         assert!(!seat.answered(Tick(2)), "once");
@@ -640,7 +639,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_nobody_answers_ends_with_the_reservation_timeout() {
+    fn an_unanswered_callback_ends_at_the_reservation_timeout() {
         let mut seat = calling();
         assert_eq!(seat.expire(Tick(3), never), None);
         assert_eq!(seat.expire(Tick(4), never), Some(Expiry::NoAnswer));
@@ -649,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn a_no_show_changes_the_passcode_and_gives_the_lease_back_once() {
+    fn a_no_show_changes_the_passcode_and_returns_the_token_once() {
         let (mut seat, mut stack, first) = reserved();
         assert_eq!(
             seat.expire(Tick(2), || Passcode::from_bits(2)),
@@ -668,7 +667,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_changes_nothing() {
+    fn an_unexpected_connection_changes_nothing() {
         let (mut seat, _, ticket) = reserved();
         assert_eq!(seat.arrive(ip(THERE), Tick(1)), Arrival::Unexpected);
         assert_eq!(seat.phase(), Phase::Reserved);
@@ -689,7 +688,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_not_the_passcode_closes_the_seat() {
+    fn any_other_first_frame_closes_the_seat() {
         for passcode in [None, Some(""), Some("00000000000000000000000000000002")] {
             let (mut seat, _, _) = reserved();
             seat.arrive(ip(HERE), Tick(0));
@@ -710,7 +709,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deadlines_fire_in_their_phases() {
+    fn each_deadline_fires_in_its_phase() {
         let none = || -> Passcode { panic!("only a no-show changes the passcode here") };
         let (mut greeting, _, _) = reserved();
         greeting.arrive(ip(HERE), Tick(0));
@@ -732,7 +731,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_is_warned_once_in_each_silence() {
+    fn an_idle_client_is_warned_once_per_idle_period() {
         let (mut seat, mut stack) = seat();
         seat.timeouts.idle_soon = Some(seconds(2));
         seat.timeouts.total = None;
@@ -750,7 +749,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_datagram_from_the_same_socket_gets_the_same_ticket_again() {
+    fn only_a_datagram_from_the_same_socket_repeats_the_ticket() {
         let (mut seat, mut stack) = seat();
         let socket = "127.0.0.1:4000".parse().unwrap();
         let other = "127.0.0.1:4001".parse().unwrap();
@@ -773,7 +772,7 @@ mod tests {
     }
 
     #[test]
-    fn where_everybody_may_sit_a_seat_is_taken_once_and_timed_all_the_same() {
+    fn a_seat_without_reservation_is_taken_once_and_timed() {
         let (mut seat, mut stack) = seat();
         seat.occupy(stack.pop().unwrap(), Tick(0)).unwrap();
         let mut other = WorkloadStack::new(Port::new(50002));
@@ -786,7 +785,7 @@ mod tests {
     }
 
     #[test]
-    fn a_barred_seat_lets_nobody_in_and_gives_its_lease_back() {
+    fn a_barred_seat_admits_no_client_and_returns_its_token() {
         let (mut seat, mut stack, _) = reserved();
         stack.push(seat.close_for_shutdown().unwrap());
         assert!(

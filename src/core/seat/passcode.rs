@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_32_lowercase_hex_digits_and_never_the_same() {
+    fn passcodes_are_32_lowercase_hex_digits_and_differ() {
         let (one, other) = (Passcode::random(), Passcode::random());
         assert_eq!(one.reveal().len(), 32);
         assert!(
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_originals_have_nine_digits() {
+    fn original_passcodes_have_nine_digits() {
         for _ in 0..100 {
             let number: u64 = PasscodeKind::NineDigits.random().reveal().parse().unwrap();
             assert!((100_000_000..=999_999_999).contains(&number));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn it_matches_itself_and_nothing_else() {
+    fn a_passcode_matches_only_itself() {
         let passcode = Passcode::from_bits(0xabc);
         assert!(passcode.matches(&format!("{:0>32}", "abc")));
         for wrong in [
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_print_itself() {
+    fn debug_output_hides_the_passcode() {
         assert_eq!(format!("{:?}", Passcode::from_bits(7)), "Passcode(…)");
     }
 }

@@ -1,7 +1,7 @@
 //! The workload stack: the free ports, taken from the top (seed 000, rule 2).
 //!
-//! It is a stack and not a queue, because the seed specifies one. The port that was freed last is
-//! taken first, so a quiet server keeps to its first ports, and a teacher sees the same ones all
+//! It is a stack rather than a queue because the seed specifies one. The port that was freed last
+//! is taken first, so a quiet server keeps to its first ports, and a teacher sees the same ones all
 //! morning.
 
 use std::fmt;
@@ -48,8 +48,8 @@ impl fmt::Display for SeatNumber {
 }
 
 /// The right to a seat and its port. Each port has one token, which can't be copied. The token is
-/// on the stack or, while the seat is in use, in the seat. So code that pushes a port twice does
-/// not compile. (Only tests can clone a token: the model clones whole worlds.)
+/// on the stack or, while the seat is in use, in the seat. Code that pushes a port twice therefore
+/// does not compile. (Only tests can clone a token: the model clones whole worlds.)
 #[derive(PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(any(test, feature = "test-support"), derive(Clone))]
 pub struct PortToken {
@@ -78,8 +78,8 @@ pub struct WorkloadStack {
 }
 
 impl WorkloadStack {
-    /// Creates a stack of `ports`. Seats are numbered in the order of their ports, and the first
-    /// one is taken first. Port tokens are created only here.
+    /// Creates a stack of `ports`. Seats are numbered in port order, and the first one is taken
+    /// first. Port tokens are created only here.
     pub fn new(ports: impl IntoIterator<Item = Port>) -> WorkloadStack {
         let leases = ports.into_iter().enumerate();
         let mut free: Vec<PortToken> = leases
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_stack_hands_out_the_first_port_first() {
+    fn the_first_port_of_a_new_stack_is_taken_first() {
         let mut stack = stack_of(&[50001, 50002, 50003]);
         let order: Vec<u16> = std::iter::from_fn(|| stack.pop())
             .map(|token| token.port().get())
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_freed_last_goes_out_first() {
+    fn the_port_freed_last_is_taken_first() {
         let mut stack = stack_of(&[50001, 50002, 50003]);
         let (first, second) = (stack.pop().unwrap(), stack.pop().unwrap());
         stack.push(first);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_pairs_are_handed_out_first_while_ports_are_missing() {
+    fn complete_pairs_are_taken_first_while_ports_are_missing() {
         let mut stack = stack_of(&[50001, 50002, 50003, 50004, 50005, 50006, 50007, 50008]);
         let mut missing: Vec<u32> = vec![1, 6, 7, 8];
         let order = |stack: &WorkloadStack| {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_partners() {
+    fn adjacent_seats_are_partners() {
         let seats: Vec<_> = (0..4).map(SeatNumber::from_index).collect();
         let places: Vec<_> = seats.iter().map(|seat| seat.pair_and_side()).collect();
         assert_eq!(places, [(0, 0), (0, 1), (1, 0), (1, 1)]);

@@ -28,7 +28,7 @@ pub struct AtWorker<'s> {
     pub(super) reported_at: Option<Tick>,
     /// Limits the changes of rooms' rules.
     pub(super) room_changes: TokenBucket,
-    /// The client has sent `PM` without a message, so its next message is public.
+    /// Set after the client has sent `PM` without a message: its next message is public.
     next_is_public: bool,
 }
 

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_told_is_told() {
+    fn obvious_mistakes_are_explained() {
         let utf_16: Vec<u8> = "<CLIENT>"
             .encode_utf16()
             .flat_map(u16::to_le_bytes)

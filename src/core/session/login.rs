@@ -80,7 +80,7 @@ impl Session<'_, AtWorker<'_>> {
         let invitation = self.role.invitation.as_deref();
         let check = accounts.check(&name, password, invitation, &over);
         if over() {
-            // A connection that ended meanwhile must not take the name from a live one.
+            // A connection that has ended in the meantime must not take the name from a live one.
             return Err(CloseReason::PeerClosed);
         }
         match check {
@@ -167,8 +167,7 @@ impl Session<'_, AtWorker<'_>> {
         fits
     }
 
-    /// Login throttling: waits if there were wrong guesses before, as long as the client is
-    /// connected.
+    /// Login throttling: delays the check after wrong guesses, while the client is connected.
     fn wait_to_guess(&mut self, name: &Name) -> Result<(), CloseReason> {
         self.wait_for_slot(&self.state.logins.guesses, name)
     }
@@ -255,7 +254,7 @@ impl Session<'_, AtWorker<'_>> {
             // to the name.
             NameClaim::TookOver(before) => {
                 before.outbox.end(CloseReason::TakenOver);
-                // Leave the rooms at once, so that no room has two members with this name.
+                // Leave the rooms now, so that no room has two members with this name.
                 self.state.rooms.leave_all(&before);
             }
             NameClaim::Entered => {}
@@ -288,8 +287,8 @@ impl Session<'_, AtWorker<'_>> {
             Arc::clone(self.connection()),
             name.clone(),
         );
-        // Called in the order in which names are granted: of two claims on this server, the later
-        // one gets the name.
+        // This runs in the order in which names are granted: of two claims on this server, the
+        // later one gets the name.
         let granted = move |take_over| {
             let welcome = ServerDoc::LoggedIn {
                 username: named.as_str().into(),

@@ -78,8 +78,8 @@ impl Session<'_, AtWorker<'_>> {
         Ok(format!("{name} may not send messages{}", until(duration)))
     }
 
-    /// Reports a user. One client can report only now and then, because every moderator gets each
-    /// report.
+    /// Reports a user. A client may send one report every [`limits::REPORT_EVERY`] ticks, because
+    /// every moderator gets each report.
     fn report(&mut self, who: &Name, whom: &str, reason: &str) -> Result<String, Refusal> {
         let now = self.state.clock.now();
         if let Some(Tick(before)) = self.role.reported_at
@@ -88,7 +88,7 @@ impl Session<'_, AtWorker<'_>> {
             return Err(Refusal {
                 code: ErrorCode::NotAllowed,
                 sentence: format!(
-                    "the limit is one report in {} ticks; try again later",
+                    "the limit is one report per {} ticks; try again later",
                     limits::REPORT_EVERY
                 ),
             });
@@ -143,8 +143,8 @@ pub(super) fn until(duration: Option<Duration>) -> String {
     })
 }
 
-/// Returns a text without control characters and of limited length, for a file and for other
-/// users.
+/// Replaces the control characters in `text` and limits its length, so that it is safe in a file
+/// and for other users.
 pub(super) fn one_line(text: &str) -> String {
     let text = printable(text.trim());
     let end = text.floor_char_boundary(limits::MAX_REASON_BYTES);

@@ -41,13 +41,13 @@ pub(super) struct Outgoing<'s> {
 /// The recipients of a message.
 #[derive(Clone, PartialEq)]
 pub(super) enum Audience {
-    /// The partner of the client in that seat.
+    /// The partner of the client in this seat.
     Partner(SeatNumber),
     /// All clients that have logged in.
     Everyone,
-    /// The client with that name.
+    /// The client with this name.
     One(Name),
-    /// The members of that room.
+    /// The members of this room.
     Room(Name),
 }
 
@@ -101,7 +101,7 @@ impl<'s> Outgoing<'s> {
         }
     }
 
-    /// Adds a message for the client with that name. There may be no such client.
+    /// Adds a message for the client with this name, which may not exist.
     pub(super) fn send_direct(&mut self, name: &str, text: &str, me: bool) {
         match Name::new(name) {
             Some(name) => self.send(Audience::One(name), text, me),
@@ -219,7 +219,7 @@ impl<'s> Outgoing<'s> {
         false
     }
 
-    /// The client's name. On a room's own connection, the label is the name.
+    /// The client's name. On a room connection, the label is the name.
     pub(super) fn name(&self) -> Option<Name> {
         self.connection.name().or_else(|| Name::new(&self.label))
     }
@@ -264,7 +264,7 @@ impl<'s> Outgoing<'s> {
             return;
         }
         let history = &self.state.history;
-        // Stamped under the lock, so that the order of a room's ids is that of its history.
+        // Stamp them under the lock, so that a room's ids have the order of its history.
         let recipients = self.state.rooms.with(|rooms| {
             batch.stamp(history.stamp(batch.count()));
             let entries = batch.entries();
@@ -317,7 +317,7 @@ impl<'s> Outgoing<'s> {
         }
         let stamp = self.state.history.stamp(batch.count());
         batch.stamp(stamp);
-        // Written after the message is kept, so that its recipient finds it in the history.
+        // Write it after the message is kept, so that its recipient finds it in the history.
         let mut unwritten = Unwritten::default();
         let append = |there: Arc<Connection>| batch.append_to(&there, &mut unwritten);
         let queued = recipient.map_or(Queued::Closed, append);
@@ -328,7 +328,8 @@ impl<'s> Outgoing<'s> {
         self.conclude(Recipients::One(to), outcome, batch);
     }
 
-    /// Answers each message of a batch with the same outcome. Its stamp is that of the first one.
+    /// Answers each message of a batch with the same outcome. The stamp in `outcome` is that of the
+    /// first message.
     fn conclude(&mut self, to: Recipients<'_>, mut outcome: Outcome, batch: &MessageBatch) {
         let conclusion = self.conclusion(to);
         for message in batch.texts() {
@@ -488,8 +489,8 @@ impl Conclusion {
         ServerDoc::Error { code, sentence }
     }
 
-    /// Keeps a direct message that was delivered. On several servers, the recipient's keeps it,
-    /// too.
+    /// Keeps a direct message that was delivered. If the recipient is on another server, that
+    /// server also keeps it.
     fn keep_direct(&self, stamp: Option<Stamp>, text: &str, me: bool) {
         let names = Name::new(&self.name).zip(Name::new(&self.recipient));
         if let Some((from, to)) = names {

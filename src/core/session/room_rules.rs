@@ -1,4 +1,4 @@
-//! The commands of a room's moderators, and the rules that a room's members meet.
+//! The commands of a room's moderators, and the checks that apply to a room's members.
 
 use super::at_worker::AtWorker;
 use super::in_room::InRoom;
@@ -14,7 +14,7 @@ impl Session<'_, InRoom<'_>> {
             return false;
         }
         let room = self.role.name;
-        // The user's own name: two users with one name are never in a room.
+        // Use the name of the main connection: no two users in a room have the same name.
         let name = self.role.main.name();
         name.is_some_and(|name| self.is_refused_in(room, &name))
     }
@@ -95,7 +95,7 @@ impl Session<'_, AtWorker<'_>> {
             });
         }
         self.role.room_changes.spend(1);
-        // What the user sent before arrives before the change.
+        // The user's earlier messages must arrive before the change.
         self.outgoing.wait_for_pending();
         self.state
             .change_room(Some(who), &room, rule, &one_line(reason))
@@ -130,7 +130,7 @@ impl Session<'_, AtWorker<'_>> {
     }
 
     /// Checks whether the user may join a room; otherwise answers. After wrong passwords, the next
-    /// one has to wait, as at a login.
+    /// check is delayed, as for a login.
     ///
     /// # Errors
     /// The reason why the session ends.
@@ -157,7 +157,7 @@ impl Session<'_, AtWorker<'_>> {
     }
 }
 
-/// Returns the change that a `ROOM` asks for. `None` asks for the rules.
+/// Returns the change that a `ROOM` command requests, or `None` if it requests the rules.
 fn rule_of(command: &ClientCommand<'_>) -> Result<Option<RoomRule>, Refusal> {
     let ClientCommand::Room {
         access,

@@ -208,8 +208,8 @@ impl<'s, R: Role> Session<'s, R> {
         }
     }
 
-    /// Waits while the client exceeds its message rate. A session that is ended meanwhile waits for
-    /// at most a tick.
+    /// Waits while the client exceeds its message rate. A session that ends in the meantime waits
+    /// for at most a tick.
     fn keep_pace(&mut self, ends_session: bool) -> Result<(), CloseReason> {
         let Some(mut pace) = self.pace.clone().filter(|_| !ends_session) else {
             return Ok(());
@@ -261,8 +261,7 @@ impl<'s, R: Role> Session<'s, R> {
         self.replies.spend(tokens(replied));
     }
 
-    /// Sends the replies so far, and waits for a tick after `tick`, as long as the client is
-    /// connected.
+    /// Sends the replies so far, and waits for a tick after `tick`, while the client is connected.
     pub(super) fn wait_past(&mut self, tick: Tick) -> Result<(), CloseReason> {
         self.outgoing.send_answers();
         let clock = &self.state.clock;
@@ -378,7 +377,7 @@ fn tokens(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// Returns whether a document has a text for other users.
+/// Returns whether a document contains text for other users.
 fn is_speech(read: &Result<ClientDoc<'_>, DocError>) -> bool {
     use ClientCommand::{Direct, Invite, Public, Report, Say, Topic};
     matches!(

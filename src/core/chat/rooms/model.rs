@@ -218,7 +218,7 @@ impl RoomsWorld {
                     },
                     self.now,
                 ) {
-                    // A ticket to an earlier room of that name is no longer valid.
+                    // A ticket for an earlier room with this name is no longer valid.
                     Ok(_) => self.tickets[person] = None,
                     Err(error) => assert_eq!(error, RoomError::AlreadyMember),
                 }
@@ -365,7 +365,7 @@ impl RoomsWorld {
                     .and_then(|member| member.seat.deadline())
                     .map_or(0, left),
             );
-            // The user whose connection the member has.
+            // The user who opened the member's connection.
             let connection = member.and_then(|member| member.connection.as_ref());
             state.push(connection.map_or(0, |there| {
                 let is_it = |connection: &Arc<Connection>| Arc::ptr_eq(connection, there);
@@ -399,7 +399,7 @@ impl RoomsWorld {
 }
 
 #[test]
-fn in_every_order_of_events_a_room_ends_when_the_last_one_is_departed_and_never_before() {
+fn in_every_order_of_events_a_room_ends_exactly_when_it_is_empty() {
     assert!(
         walk(RoomsWorld::new()) > 1000,
         "the search explored too few worlds"

@@ -49,7 +49,7 @@ enum SeatStep {
     Tick,
     /// The portal serves this caller: takes a port off the stack, or repeats a ticket.
     Ask(usize),
-    /// On a single port: the caller is accepted and takes a seat at once.
+    /// On a single port: the caller is accepted and takes a seat immediately.
     Sit(usize),
     /// The second entrance takes a seat for the caller. The caller sends the passcode on the same
     /// connection.
@@ -65,9 +65,9 @@ enum SeatStep {
     /// The worker reads the caller's first frame: the newest passcode that the caller has for this
     /// seat.
     Present(usize),
-    /// Like `Present`, but the caller wants to be called.
+    /// Like `Present`, but the caller requests a callback.
     PresentAndBeCalled(usize),
-    /// The caller answers the worker's call.
+    /// The caller answers the worker's callback.
     Answered(usize),
     /// The worker reads a first frame that is not a passcode.
     PresentNonsense(usize),
@@ -239,7 +239,10 @@ impl SeatWorld {
                         self.workers[seat] = WorkerState::Serving(caller);
                     }
                     Arrival::Unexpected => {
-                        assert_eq!(before, self.seats[seat], "a stray changed the seat");
+                        assert_eq!(
+                            before, self.seats[seat],
+                            "an unexpected connection changed the seat"
+                        );
                         self.connected[caller] = false;
                     }
                 }
@@ -423,7 +426,7 @@ impl exhaustive::World for SeatWorld {
                 let free_callers = self.callers().filter(is_free);
                 steps.extend(free_callers.map(|caller| SeatStep::Connect(caller, seat)));
             }
-            // The portal can detect the protocol only of callers with a connection.
+            // The portal can detect the protocol of a caller only over TCP.
             let revocable = self
                 .callers()
                 .filter(|caller| !BY_DATAGRAM[*caller] && self.tickets[*caller][seat].is_some());
@@ -463,7 +466,7 @@ impl exhaustive::World for SeatWorld {
                         SeatStep::Answered(seat),
                     ]);
                     // The second entrance waits until the worker has rejected the connections that
-                    // arrived meanwhile.
+                    // arrived in the meantime.
                     if self.backlogs[seat].is_empty() {
                         steps.push(SeatStep::Free(seat));
                     } else if !is_at_door {
@@ -564,13 +567,13 @@ fn in_every_order_of_events_each_port_is_in_one_place_and_each_passcode_admits_o
 }
 
 #[test]
-fn with_a_second_entrance_beside_the_portal_too() {
+fn a_second_entrance_keeps_the_invariants() {
     let states = walk(SeatWorld::new(Ways::PortalAndDoor));
     assert!(states > 10_000, "the search explored too few worlds");
 }
 
 #[test]
-fn on_a_single_port_each_seat_is_in_one_place_too() {
+fn a_single_port_keeps_the_invariants() {
     let states = walk(SeatWorld::new(Ways::Single));
     assert!(states > 100, "the search explored too few worlds");
 }
