@@ -15,14 +15,14 @@ use crate::store::{JournalReader, StoreError, entry, integer, name_of};
 pub struct Selection {
     /// Only messages of this conversation.
     pub conversation: Option<Conversation>,
-    /// Only messages that were sent then or later.
+    /// Only messages that were sent at this time or later.
     pub since: Option<SystemTime>,
-    /// Only messages that were sent earlier.
+    /// Only messages that were sent before this time.
     pub until: Option<SystemTime>,
 }
 
 impl Selection {
-    /// The messages in that room.
+    /// The messages in this room.
     pub fn room(name: &Name) -> Selection {
         Selection {
             conversation: Some(Conversation::room(name)),
@@ -31,10 +31,10 @@ impl Selection {
     }
 }
 
-/// The form of a line.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// An object of JSON.
+    /// A JSON object.
     Json,
     /// Text for people.
     Text,
@@ -60,7 +60,7 @@ impl fmt::Display for ExportError {
 
 impl std::error::Error for ExportError {}
 
-/// Reads a journal, also while a server writes to it.
+/// Reads a journal, even while a server writes to it.
 pub struct Exporter {
     connection: rusqlite::Connection,
     file: PathBuf,
@@ -70,7 +70,7 @@ impl Exporter {
     /// Opens the file.
     ///
     /// # Errors
-    /// [`ExportError`] if it does not exist or is not a journal that this version reads.
+    /// [`ExportError`] if it does not exist or is not a journal that this version can read.
     pub fn open(file: &Path) -> Result<Exporter, ExportError> {
         let connection = JournalReader::open(file).and_then(JournalReader::checked);
         let connection = connection.map_err(|error| failed(file, &error))?;
@@ -78,8 +78,8 @@ impl Exporter {
         Ok(Exporter { connection, file })
     }
 
-    /// Calls `line` with a line, without a line feed, for each selected message in the order of
-    /// sending, until it returns false.
+    /// Calls `line` for each selected message, in the order in which they were sent, until it
+    /// returns false. Its argument is the message as one line, without a line feed.
     ///
     /// # Errors
     /// [`ExportError`] if the file can't be read.
@@ -132,7 +132,7 @@ fn failed(file: &Path, error: &StoreError) -> ExportError {
     }
 }
 
-/// An object whose characters are safe to show: those that a terminal obeys are escaped.
+/// Formats a message as a JSON object. Characters that a terminal obeys are escaped.
 fn json(conversation: &str, entry: &HistoryEntry) -> String {
     let object = serde_json::json!({
         "conversation": conversation,

@@ -1,4 +1,4 @@
-//! The journal that the core calls.
+//! The core's journal, kept in a file.
 
 use std::io;
 use std::path::PathBuf;
@@ -26,14 +26,14 @@ pub struct JournalSettings {
     pub file: PathBuf,
     /// The time for which messages are kept.
     pub keep: Duration,
-    /// Limit on the length of the file, in bytes, after which the oldest messages are deleted.
+    /// Maximum length of the file, in bytes. Beyond it, the oldest messages are deleted.
     pub max_bytes: u64,
-    /// False if direct messages are only kept in memory.
+    /// False if direct messages are kept only in memory.
     pub direct: bool,
 }
 
 impl JournalSettings {
-    /// The default settings for that file.
+    /// The default settings for this file.
     pub fn new(file: impl Into<PathBuf>) -> JournalSettings {
         JournalSettings {
             file: file.into(),
@@ -44,14 +44,14 @@ impl JournalSettings {
     }
 }
 
-/// State that the thread `journal` shares with the sessions' threads. Each field has its own lock,
-/// and each of these is a leaf lock.
+/// State shared by the thread `journal` and the sessions' threads. Each field has its own leaf
+/// lock.
 pub(crate) struct JournalState {
     pub(crate) settings: JournalSettings,
     pub(crate) events: Events,
     pub(crate) queue: Queue,
     pub(crate) readers: Readers,
-    /// The last messages, for the time in which the file can't be used, and the gaps.
+    /// The gaps, and the last messages in case the file can't be used.
     pub(crate) memory: MemoryJournal,
 }
 
@@ -71,13 +71,14 @@ pub(crate) struct Readers(Mutex<ReaderPool>);
 struct ReaderPool {
     /// Set while there is a file to read.
     is_open: bool,
-    /// The number of the file: a connection to a renamed file is not used again.
+    /// The number of the current file. A connection to an earlier file, which was renamed, is not
+    /// used again.
     generation: u64,
     idle: Vec<JournalReader>,
 }
 
 impl Readers {
-    /// Notes that there is a new file, or none.
+    /// Records that there is a new file, or no file.
     pub(crate) fn change(&self, is_open: bool) {
         let mut pool = self.0.lock();
         pool.is_open = is_open;
@@ -87,7 +88,7 @@ impl Readers {
         drop(old);
     }
 
-    /// Calls `read` with a connection. `None` if there is no file.
+    /// Calls `read` with a connection. Returns `None` if there is no file.
     fn with<T>(
         &self,
         file: &std::path::Path,
@@ -113,30 +114,30 @@ impl Readers {
         } else {
             Some(reader)
         };
-        // Closing a connection may access the file.
+        // Closing a connection may access the file, so release the lock first.
         drop(pool);
         drop(surplus);
         Ok(Some(result))
     }
 }
 
-/// Keeps messages and topics in a file, and the last lines of each conversation in memory, for the
-/// time in which the file can't be used.
+/// Keeps messages and topics in a file. Also keeps the last messages of each conversation in
+/// memory, in case the file can't be used.
 pub struct FileJournal {
     shared: Arc<JournalState>,
     last_id: u64,
-    /// The writer until its thread starts.
+    /// The writer, until its thread starts.
     writer: Mutex<Option<Writer>>,
 }
 
 impl FileJournal {
-    /// Opens the file, and creates it if it does not exist. If that fails, an event has the reason,
-    /// and the journal works in memory.
+    /// Opens the file, or creates it if it does not exist. If that fails, emits an event with the
+    /// reason, and keeps the messages in memory.
     pub fn open(settings: &JournalSettings, events: &Events) -> FileJournal {
         FileJournal::with_rows(settings, events, limits::QUEUE_ROWS)
     }
 
-    /// Like [`FileJournal::open`], with a queue of that many messages.
+    /// Like [`FileJournal::open`], with a queue of `rows` messages.
     pub(crate) fn with_rows(
         settings: &JournalSettings,
         events: &Events,
@@ -176,7 +177,7 @@ impl FileJournal {
         thread.transpose()
     }
 
-    /// Lets the thread write what is left, and end.
+    /// Makes the thread write what is left, and then end. Does not wait for that.
     pub fn stop(&self) {
         self.shared.queue.stop();
     }
@@ -218,7 +219,7 @@ impl Journal for FileJournal {
     }
 
     fn page(&self, conversation: &Conversation, range: Range) -> Result<HistoryPage, Unreadable> {
-        // In this order, because a message moves from the queue to the file.
+        // Read in this order, because a message moves from the queue to the file.
         let mut entries = self.shared.memory.entries(conversation, range);
         let pending = self.shared.queue.pending(conversation, &range);
         entries.extend(pending.entries);
@@ -269,9 +270,10 @@ impl Journal for FileJournal {
     }
 
     fn delete_direct(&self, username: &Name, last: u64) -> Result<(), Unreadable> {
-        // First: what is appended from now on is not deleted by the item below.
+        // Do this first: from now on, late messages are dropped on arrival, so the item below need
+        // not delete them.
         self.shared.memory.delete_direct(username, last)?;
-        // The file may have messages from a time in which direct messages went into it.
+        // The file may contain direct messages from a time when they were kept there.
         let queue = &self.shared.queue;
         queue.push_always(Item::DeleteDirect(username.key(), last));
         match queue.flush(limits::DELETION_PATIENCE) {
@@ -282,7 +284,7 @@ impl Journal for FileJournal {
 }
 
 impl Writer {
-    /// Opens the file, or a new one if it is damaged. If that is impossible, an event has the
+    /// Opens the file, or a new one if it is damaged. If that fails, emits an event with the
     /// reason.
     pub(crate) fn open(&mut self) -> Option<&Store> {
         self.reopen(SystemTime::now());
@@ -311,7 +313,7 @@ mod tests {
         journal.append(conversation, vec![message(id, "hello")]);
     }
 
-    /// Lets the thread write all that is queued, and end.
+    /// Waits until the thread has written everything in the queue and has ended.
     fn finish(journal: &FileJournal) {
         let thread = journal.start().unwrap();
         journal.stop();
@@ -320,7 +322,7 @@ mod tests {
         }
     }
 
-    /// The ids in these tests are times in 1970, so everything is kept.
+    /// Keeps messages of any age, because the ids in these tests are times in 1970.
     fn settings(file: PathBuf) -> JournalSettings {
         JournalSettings {
             keep: Duration::MAX,
@@ -340,10 +342,10 @@ mod tests {
     }
 
     #[test]
-    fn the_direct_messages_of_a_deleted_user_are_gone_at_once_and_from_the_file() {
+    fn a_deleted_users_direct_messages_are_removed_at_once_and_from_the_file() {
         let folder = JournalFolder::new("delete-direct");
         let name = |name| Name::new(name).unwrap();
-        // In a pattern, `_` could stand for any character.
+        // In a `LIKE` pattern, `_` would match any character.
         let (alice, bob) = (name("alice"), name("b_b"));
         let direct = Conversation::direct(&alice, &bob);
         let others = [
@@ -371,7 +373,7 @@ mod tests {
         let thread = journal.start().unwrap();
         journal.delete_direct(&name("B_B"), 2).unwrap();
         check(&journal, &[]);
-        // One that was on its way, and the next owner's.
+        // A message that arrives late, and one of the name's next owner.
         append(&journal, &direct, 2);
         append(&journal, &direct, 3);
         check(&journal, &[3]);
@@ -383,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_and_topics_are_there_after_a_restart() {
+    fn messages_and_topics_survive_a_restart() {
         let folder = JournalFolder::new("restart");
         let (journal, _) = open(&folder);
         let room = Conversation::room(&lobby());
@@ -391,7 +393,7 @@ mod tests {
             append(&journal, &room, id);
         }
         journal.set_topic(&lobby(), "cats", "alice");
-        // Before the writer has begun, and after it has ended.
+        // Read before the writer has started, and again after a restart.
         let last = (491..=500).collect::<Vec<u64>>();
         assert_eq!(ids(&journal, &room, Range::last(10)), last);
         assert_eq!(journal.begin_room(&lobby(), 1).topic.unwrap().1, "cats");
@@ -403,7 +405,7 @@ mod tests {
         assert_eq!(begun.topic, Some(("alice".to_owned(), "cats".to_owned())));
         let begun = begun.history.iter().map(|entry| entry.stamp.id);
         assert_eq!(begun.collect::<Vec<_>>(), [498, 499, 500]);
-        // What is on the disk, in the queue and in memory is one history.
+        // The messages on the disk, in the queue and in memory form one history.
         append(&journal, &room, 501);
         journal.end_room(&lobby());
         append(&journal, &room, 502);
@@ -422,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn direct_messages_stay_in_memory_if_the_operator_wants_that() {
+    fn direct_messages_stay_in_memory_if_configured() {
         let folder = JournalFolder::new("direct");
         let settings = JournalSettings {
             direct: false,
@@ -441,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_find_the_queue_full_are_counted_and_the_last_ones_are_in_memory() {
+    fn a_full_queue_counts_messages_and_memory_keeps_the_last_ones() {
         let folder = JournalFolder::new("full");
         let (events, queue) = events();
         let settings = settings(folder.file());
@@ -463,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_deleted_if_the_file_can_not_be_used() {
+    fn nothing_is_deleted_if_the_file_cant_be_used() {
         let folder = JournalFolder::new("delete-foreign");
         folder.write(b"");
         let other = rusqlite::Connection::open(folder.file()).unwrap();
@@ -491,9 +493,9 @@ mod tests {
         );
     }
 
-    /// A page in the middle of the file is overwritten, which is found out only when it is read.
+    /// A page in the middle of the file is overwritten, which is detected only when it is read.
     #[test]
-    fn a_reader_that_meets_a_corrupted_page_has_the_file_set_aside() {
+    fn a_corrupted_page_found_by_a_reader_sets_the_file_aside() {
         let folder = JournalFolder::new("page");
         let (journal, _) = open(&folder);
         for id in 1..=5_000 {
@@ -524,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_a_newer_version_is_left_alone_and_the_server_goes_on_in_memory() {
+    fn a_newer_versions_file_is_left_alone_and_memory_is_used() {
         let folder = JournalFolder::new("newer");
         let (journal, _) = open(&folder);
         append(&journal, &Conversation::Public, 1);
@@ -549,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cant_be_made_is_reported_and_the_messages_are_counted() {
+    fn a_file_that_cant_be_created_is_reported_and_messages_are_counted() {
         let folder = JournalFolder::new("nowhere");
         let (events, queue) = events();
         let settings = settings(folder.path("nowhere/journal.db"));
@@ -562,9 +564,9 @@ mod tests {
         assert_eq!(found(&events, "journal-missed").number("count"), Some(1));
     }
 
-    /// The folder appears while the server runs, as a disk that is mounted late.
+    /// The folder appears while the server runs, like a disk that is mounted late.
     #[test]
-    fn messages_wait_until_the_file_can_be_made() {
+    fn messages_wait_until_the_file_can_be_created() {
         let folder = JournalFolder::new("late");
         let (events, queue) = events();
         let settings = settings(folder.path("late/journal.db"));
@@ -579,9 +581,9 @@ mod tests {
         assert_eq!(ids(&journal, &Conversation::Public, Range::last(9)), [1]);
     }
 
-    /// SQLite refuses to grow the file beyond that number of pages, as on a full disk.
+    /// SQLite is told to refuse to grow the file beyond a number of pages, as on a full disk.
     #[test]
-    fn a_full_disk_is_reported_and_what_was_committed_is_still_there() {
+    fn a_full_disk_is_reported_and_committed_messages_survive() {
         let folder = JournalFolder::new("disk");
         let (journal, queue) = open(&folder);
         append(&journal, &Conversation::Public, 1);

@@ -1,18 +1,19 @@
 //! Messages and topics that survive a restart, in an SQLite database.
 //!
-//! [`FileJournal`] implements the core's [`Journal`](portal_core::journal::Journal). A message is
-//! put into a bounded queue, and the thread `journal` writes what has gathered there, in one
-//! transaction. Nobody who chats waits for the disk: if the queue is full, messages are delivered
-//! but not kept, and an event counts them. Readers have their own connections to the database, so
-//! they do not wait for the writer. What is still in the queue is part of every reply.
+//! [`FileJournal`] implements the core's [`Journal`](portal_core::journal::Journal). Each message
+//! goes into a bounded queue, and the thread `journal` writes the queued messages in one
+//! transaction. No client waits for the disk: if the queue is full, messages are delivered but not
+//! kept, and an event counts them. Readers have their own connections to the database, so they do
+//! not wait for the writer. Every reply includes the messages that are still in the queue.
 //!
-//! SQLite was chosen because people know it: `sqlite3 FILE 'SELECT * FROM history'` shows the
+//! SQLite was chosen because it is well known: `sqlite3 FILE 'SELECT * FROM history'` shows the
 //! messages, and `sqlite3 FILE '.backup copy.db'` makes a backup while the server runs. A log file
-//! of our own would need an index, a format for its versions, and a tool for each of these.
+//! of our own would need an index, a versioned format, and tools for both.
 //!
-//! The file is never trusted. If other users can read or replace it, the server does not start.
-//! Whatever else is wrong with it, the server goes on, with the last lines of each conversation in memory, and an event has the
-//! reason. A damaged file is renamed and reported, and a new one begins.
+//! The file is never trusted. If other users can read or replace it, the server does not start. If
+//! it has any other fault, the server continues with the last messages of each conversation in
+//! memory, and an event has the reason. A damaged file is renamed and reported, and a new one
+//! begins.
 
 mod event;
 mod export;

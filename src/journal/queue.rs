@@ -8,7 +8,7 @@ use portal_net::lock::{Condvar, Mutex};
 
 use crate::limits;
 
-/// Something to be written.
+/// An item to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
     Message(Conversation, HistoryEntry),
@@ -24,10 +24,10 @@ pub(crate) enum Item {
     DeleteDirect(String, u64),
 }
 
-/// What the queue has of a conversation.
+/// The messages of a conversation that are in the queue.
 pub(crate) struct Pending {
     pub(crate) entries: Vec<HistoryEntry>,
-    /// The messages in the file will be deleted before these are written.
+    /// True if the messages in the file will be deleted before these are written.
     pub(crate) replaces_the_file: bool,
 }
 
@@ -42,12 +42,12 @@ impl Item {
     }
 }
 
-/// What the writer does next.
+/// The writer's next action.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Write these items, which stay in the queue until [`Queue::written`].
     Write(Vec<Item>),
-    /// Nothing was to be written for a while.
+    /// No item arrived for a while.
     Idle,
     /// The server has stopped, and nothing is left.
     Stop,
@@ -92,10 +92,10 @@ struct State {
     /// Numbers of items so far: appended, and written.
     appended: u64,
     written: u64,
-    /// Set once the file can't be used any more: all items are dropped.
+    /// Set once the file can't be used any longer: all items are dropped.
     is_closed: bool,
     is_stopped: bool,
-    /// The reason why a reader believes that the file is damaged.
+    /// The reason why a reader considers the file damaged.
     damage: Option<String>,
 }
 
@@ -147,8 +147,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until everything that was appended so far is on the disk. Returns false if it is not
-    /// after `patience`.
+    /// Waits until everything that was appended so far is on the disk. Returns false if that takes
+    /// longer than `patience`.
     pub(crate) fn flush(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
@@ -161,7 +161,7 @@ impl Queue {
         state.written >= wanted && !state.is_closed
     }
 
-    /// Waits for items, at most for `idle`, and then collects more for `collect`.
+    /// Waits up to `idle` for an item, and then collects more for `collect`.
     pub(crate) fn next(&self, idle: Duration, collect: Duration) -> Next {
         let mut state = self.state.lock();
         let until = Instant::now() + idle;
@@ -201,7 +201,8 @@ impl Queue {
         std::mem::take(&mut self.state.lock().missed)
     }
 
-    /// Drops all items, and those that follow. Returns the number of items that are not on the disk.
+    /// Drops all items, including those appended later. Returns the number of items that are not on
+    /// the disk.
     pub(crate) fn close(&self) -> u64 {
         let mut state = self.state.lock();
         state.is_closed = true;
@@ -211,7 +212,7 @@ impl Queue {
         items.len() as u64 + std::mem::take(&mut state.missed).count
     }
 
-    /// Lets the writer write what is left, and end.
+    /// Makes the writer write what is left, and then end.
     pub(crate) fn stop(&self) {
         self.state.lock().is_stopped = true;
         self.changed.notify_all();
@@ -232,7 +233,7 @@ impl Queue {
         }
     }
 
-    /// Lets the writer know that a reader has found the file damaged.
+    /// Reports to the writer that a reader has found the file damaged.
     pub(crate) fn report_damage(&self, reason: String) {
         self.state.lock().damage.get_or_insert(reason);
         self.changed.notify_all();
@@ -333,10 +334,10 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_batch_has_at_most_its_number_of_rows_and_waits_for_no_more() {
+    fn a_full_batch_does_not_wait() {
         let queue = Queue::new(limits::QUEUE_ROWS);
         queue.push((1..=limits::BATCH_ROWS as u64 + 1).map(item));
-        // A long wait, which does not happen.
+        // A full batch must not wait for this time.
         let Next::Write(items) = queue.next(NOW, Duration::from_secs(600)) else {
             panic!("there is something to write");
         };
@@ -372,7 +373,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_last_topic_counts() {
+    fn the_last_topic_wins() {
         let queue = Queue::new(9);
         let topic = |topic: &str| Item::Topic {
             room: "lobby".to_owned(),

@@ -1,4 +1,4 @@
-//! The database: its tables, and what is written to and read from them.
+//! The database: its tables, and the queries that write and read them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -61,13 +61,13 @@ const TABLES: &str = "
 /// The reason why the file can't be used.
 #[derive(Debug)]
 pub(crate) enum StoreError {
-    /// Its content is not that of a database, or contradicts itself.
+    /// It is not a database, or its content is inconsistent.
     Damaged(String),
-    /// A newer version of the server has written it.
+    /// It was written by a newer version of the server.
     Newer(i64),
     /// It is a database of another program.
     Foreign,
-    /// Anything else, which may pass: a full disk, a lock, missing permission.
+    /// Any other failure, which may be temporary: a full disk, a lock, a missing permission.
     Failed(String),
 }
 
@@ -77,9 +77,9 @@ impl fmt::Display for StoreError {
             StoreError::Damaged(reason) | StoreError::Failed(reason) => f.write_str(reason),
             StoreError::Newer(version) => write!(
                 f,
-                "a newer version of the server has written it (format {version}, and this version reads {VERSION})"
+                "it was written by a newer version of the server (format {version}; this version reads {VERSION})"
             ),
-            StoreError::Foreign => f.write_str("it is the database of another program"),
+            StoreError::Foreign => f.write_str("it is another program's database"),
         }
     }
 }
@@ -146,8 +146,8 @@ pub(crate) fn entry(row: &Row<'_>) -> rusqlite::Result<HistoryEntry> {
     })
 }
 
-/// Checks that only its owner and root can have put the file there, and that other users have no
-/// access to it. A file that does not exist is fine.
+/// Checks that only the file's owner and root can have put it there, and that other users have no
+/// access to it. A file that does not exist passes.
 ///
 /// # Errors
 /// The system's error; [`portal_cli::private::NotPrivate`] as its cause if the file is exposed.
@@ -159,8 +159,8 @@ pub fn check_privacy(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates the file, readable by its owner alone, unless it exists. Returns its path without links:
-/// SQLite does not follow any.
+/// Creates the file, readable by its owner alone, unless it exists. Returns its path with all links
+/// resolved, because SQLite is opened without following any.
 fn create(path: &Path) -> io::Result<PathBuf> {
     check_privacy(path)?;
     let mut options = OpenOptions::new();
@@ -179,7 +179,7 @@ fn create(path: &Path) -> io::Result<PathBuf> {
 /// The writer's connection.
 pub(crate) struct Store {
     connection: Connection,
-    /// The numbers of conversations, as far as they were needed.
+    /// A cache of the conversations' numbers.
     numbers: BTreeMap<Conversation, i64>,
 }
 
@@ -187,7 +187,7 @@ impl Store {
     /// Opens the file, and creates it if it does not exist.
     pub(crate) fn open(path: &Path) -> Result<Store> {
         let path = create(path)?;
-        // Without URIs: `file:x` is a name like any other.
+        // No URIs: `file:x` is an ordinary file name.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -216,7 +216,7 @@ impl Store {
             return Err(StoreError::Foreign);
         }
         if is_new {
-            // It must precede the first table.
+            // This must be set before the first table is created.
             connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         }
         let mode: String =
@@ -225,7 +225,7 @@ impl Store {
             let reason = format!("SQLite can't use a write-ahead log there (its mode is {mode})");
             return Err(StoreError::Failed(reason));
         }
-        // Each transaction is on the disk when it has ended.
+        // A committed transaction must be on the disk.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
@@ -237,7 +237,7 @@ impl Store {
             transaction.pragma_update(None, "user_version", VERSION)?;
             transaction.commit()?;
         }
-        // A read-only file is found out now, not at the first message.
+        // Detect a read-only file now, not at the first message.
         if self.connection.is_readonly("main")? {
             let reason = "the file is read-only".to_owned();
             return Err(StoreError::Failed(reason));
@@ -245,15 +245,15 @@ impl Store {
         Ok(())
     }
 
-    /// The highest id; 0 if there is no message. Messages arrive almost in the order of their ids,
-    /// so it is one of the last.
+    /// The highest id; 0 if there is no message. Messages arrive almost in order of id, so it is in
+    /// one of the last rows.
     pub(crate) fn last_id(&self) -> Result<u64> {
         let sql = "SELECT MAX(id) FROM (SELECT id FROM messages ORDER BY number DESC LIMIT 1000)";
         let last: Option<i64> = self.connection.query_row(sql, [], |row| row.get(0))?;
         Ok(last.unwrap_or(0).unsigned_abs())
     }
 
-    /// The last gaps, in the order of ids.
+    /// The last gaps, ordered by id.
     pub(crate) fn gaps(&self) -> Result<Vec<u64>> {
         let sql = "SELECT id FROM (SELECT id FROM gaps ORDER BY id DESC LIMIT ?1) ORDER BY id";
         let mut statement = self.connection.prepare(sql)?;
@@ -270,14 +270,14 @@ impl Store {
         }
         let written = write_items(&mut self.connection, &mut self.numbers, items);
         if written.is_err() {
-            // Numbers from the transaction that was rolled back.
+            // Forget the numbers from the transaction that was rolled back.
             self.numbers.clear();
         }
         written
     }
 
-    /// One step of the retention: deletes a few messages that are older than `keep` at `now`, or the
-    /// oldest ones if all have more than `most` bytes. Returns whether another step is needed.
+    /// Does one retention step: deletes a few messages that are older than `keep` at `now`, or the
+    /// oldest ones if the file has more than `most` bytes. Returns whether another step is needed.
     pub(crate) fn retain(&mut self, now: SystemTime, keep: Duration, most: u64) -> Result<bool> {
         let until = now.checked_sub(keep).unwrap_or(SystemTime::UNIX_EPOCH);
         let until_id = integer(time::microseconds(until));
@@ -294,7 +294,7 @@ impl Store {
         transaction.commit()?;
         if deleted == 0 {
             self.forget_the_silent(milliseconds(until))?;
-            // Nothing precedes a gap that is older than every message.
+            // A gap that is older than every message has no message before it.
             let sql = "DELETE FROM gaps WHERE id < ?1";
             self.connection.execute(sql, [until_id])?;
         }
@@ -312,7 +312,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the conversations without messages, and the topics that are as old.
+    /// Deletes the conversations without messages, and their topics if these are too old as well.
     fn forget_the_silent(&mut self, until: i64) -> Result<()> {
         let transaction = self.connection.transaction()?;
         let deleted = transaction.execute(
@@ -349,8 +349,7 @@ impl Store {
             .pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0));
     }
 
-    /// Closes the damaged file, without writing to it once more, and renames it. Returns its new
-    /// name.
+    /// Closes the damaged file without writing to it again, and renames it. Returns its new name.
     pub(crate) fn abandon(
         store: Option<Store>,
         path: &Path,
@@ -433,7 +432,7 @@ fn write_items(
                     let sql = "INSERT OR IGNORE INTO gaps VALUES (?1)";
                     transaction.execute(sql, [integer(*id)])?;
                 }
-                // A name has no character that means something in a pattern of GLOB.
+                // A name contains no character that is special in a GLOB pattern.
                 Item::DeleteDirect(key, last) => {
                     transaction.execute(
                         "DELETE FROM messages WHERE id <= ?2 AND conversation IN
@@ -476,7 +475,7 @@ impl JournalReader {
         Ok(JournalReader { connection })
     }
 
-    /// The connection, for a query that is not here. The format of the file is checked.
+    /// Returns the connection, for other queries, after checking the format of the file.
     pub(crate) fn checked(self) -> Result<Connection> {
         let pragma = |name| {
             let connection = &self.connection;
@@ -492,7 +491,7 @@ impl JournalReader {
         Ok(self.connection)
     }
 
-    /// One more message than the range asks for, if there are as many, in order.
+    /// Returns the messages of a range in order, and one more if there are more.
     pub(crate) fn page(
         &self,
         conversation: &Conversation,
@@ -555,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_of_a_message_comes_back() {
+    fn every_field_of_a_message_round_trips() {
         let folder = JournalFolder::new("store-all");
         let path = folder.file();
         let mut store = Store::open(&path).unwrap();
@@ -582,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_one_more_message_than_was_asked_for() {
+    fn a_page_has_one_more_message_than_requested() {
         let folder = JournalFolder::new("store-page");
         let path = folder.file();
         let mut store = Store::open(&path).unwrap();
@@ -648,7 +647,7 @@ mod tests {
         assert!(!step());
         assert!(!step());
         assert_eq!(all(&path, &Conversation::Public), [new, new + 1]);
-        // The conversation that has no messages any more is not confused with the next one.
+        // A new conversation is not confused with the one that no longer has messages.
         write(&mut store, &Conversation::Room("attic".to_owned()), 7..=7);
         write(&mut store, &Conversation::Room("lobby".to_owned()), 8..=8);
         assert_eq!(all(&path, &Conversation::Room("attic".to_owned())), [7]);
@@ -656,7 +655,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_too_long_loses_its_oldest_messages_and_becomes_shorter() {
+    fn a_file_over_its_limit_loses_its_oldest_messages_and_shrinks() {
         let folder = JournalFolder::new("store-max");
         let path = folder.file();
         let mut store = Store::open(&path).unwrap();
@@ -680,7 +679,7 @@ mod tests {
             kept.len()
         );
         assert!(kept.windows(2).all(|ids| ids[1] == ids[0] + 1));
-        // The free pages go back to the file system, a few in each step.
+        // The free pages are returned to the file system, a few in each step.
         for _ in 0..20 {
             store.retain(now, keep, most).unwrap();
         }
@@ -705,7 +704,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_that_others_can_read_and_a_link_are_refused() {
+    fn links_and_files_that_others_can_read_are_refused() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = JournalFolder::new("store-exposed");
         drop(Store::open(&folder.file()).unwrap());
@@ -727,7 +726,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_ours_is_told_from_a_damaged_one() {
+    fn a_foreign_file_is_distinguished_from_a_damaged_one() {
         let folder = JournalFolder::new("store-foreign");
         let path = folder.file();
         folder.write(&[b'x'; 5_000]);

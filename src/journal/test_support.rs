@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use portal_core::clock::Clock;
 use portal_core::event::{Event, EventQueue, Events};
 
-/// A folder that is deleted at the end.
+/// A folder that is deleted on drop.
 pub(crate) struct JournalFolder(PathBuf);
 
 impl JournalFolder {
@@ -18,12 +18,12 @@ impl JournalFolder {
         JournalFolder(path)
     }
 
-    /// The journal in it.
+    /// The journal in the folder.
     pub(crate) fn file(&self) -> PathBuf {
         self.path("journal.db")
     }
 
-    /// Writes something else into it, for its owner alone.
+    /// Writes other content to the journal's file, readable by its owner alone.
     pub(crate) fn write(&self, content: &[u8]) {
         std::fs::write(self.file(), content).unwrap();
         #[cfg(unix)]

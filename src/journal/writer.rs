@@ -1,4 +1,4 @@
-//! The thread `journal`: writes batches, and deletes what is too old.
+//! The thread `journal`: writes batches, and deletes old messages.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::store::{Store, StoreError};
 pub(crate) struct Writer {
     shared: Arc<JournalState>,
     store: Option<Store>,
-    /// Set once the file can't be used any more.
+    /// Set once the file can't be used any longer.
     is_off: bool,
-    /// Set while an event has reported a failure that may pass.
+    /// Set while a temporary failure has been reported and not resolved.
     is_failing: bool,
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn run(mut writer: Writer) {
 }
 
 impl Writer {
-    /// A writer that has not opened its file.
+    /// Creates a writer that has not opened its file.
     pub(crate) fn new(shared: Arc<JournalState>) -> Writer {
         Writer {
             shared,
@@ -81,7 +81,7 @@ impl Writer {
         self.store.as_ref()
     }
 
-    /// Lets the disk be full at that number of pages.
+    /// Simulates a disk that is full at `pages` pages.
     #[cfg(test)]
     pub(crate) fn limit_pages(&mut self, pages: u32) {
         if let Some(store) = &mut self.store {
@@ -93,7 +93,7 @@ impl Writer {
         shown(&self.shared.settings.file)
     }
 
-    /// Opens the file, unless it is open or can't be used any more. A damaged one is renamed.
+    /// Opens the file, unless it is open or can't be used any longer. A damaged one is renamed.
     pub(crate) fn reopen(&mut self, now: SystemTime) {
         if self.is_off || self.store.is_some() {
             return;
@@ -141,7 +141,7 @@ impl Writer {
         }
     }
 
-    /// One step of the retention. Returns whether another one is needed.
+    /// Does one retention step. Returns whether another one is needed.
     fn retain(&mut self, now: SystemTime) -> bool {
         let settings = &self.shared.settings;
         let (keep, most) = (settings.keep, settings.max_bytes);
