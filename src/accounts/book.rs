@@ -185,7 +185,7 @@ impl Book {
     /// Deletes an account. When this returns, the deletion is on disk.
     ///
     /// # Errors
-    /// System errors; then nothing has changed.
+    /// System errors. In that case, nothing has changed.
     pub(super) fn delete(&self, name: &Name) -> io::Result<()> {
         let mut disk = self.file.lock();
         if disk.is_elsewhere()? {

@@ -67,7 +67,7 @@ impl DiskFile {
     /// Opens the file that is at the path now, and returns it with its bytes.
     ///
     /// # Errors
-    /// Those of [`DiskFile::open`]; another one if another server uses the file.
+    /// Those of [`DiskFile::open`], and an error if another server uses the file.
     pub(super) fn reopen(&self) -> io::Result<(DiskFile, Vec<u8>)> {
         let opened = DiskFile::open(&self.path)?;
         let (disk, bytes, _) =

@@ -437,7 +437,7 @@ impl Accounts {
         Ok(PasswordChange::Changed)
     }
 
-    /// Replaces the password of an account, whatever it is now. Returns the name as it was
+    /// Replaces the password of an account without checking the old one. Returns the name as it was
     /// registered.
     ///
     /// # Errors
@@ -643,7 +643,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_account_is_made_once_and_is_there_after_a_restart() {
+    fn an_account_is_registered_once_and_survives_a_restart() {
         let file = TempFile::new("restart");
         let (accounts, damage) = open(&file.0);
         assert!(damage.is_empty() && !accounts.knows(&name("Alice")));
@@ -669,7 +669,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_password_that_was_changed_is_the_new_one_after_a_restart() {
+    fn a_changed_password_survives_a_restart() {
         let file = TempFile::new("changed");
         let (accounts, _) = open(&file.0);
         check(&accounts, "Alice", "one");
@@ -695,7 +695,7 @@ pub(crate) mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_file_is_for_its_owner_alone() {
+    fn only_its_owner_has_access_to_the_file() {
         use std::os::unix::fs::PermissionsExt;
         let file = TempFile::new("mode");
         let mode = || std::fs::metadata(&file.0).unwrap().permissions().mode() & 0o777;
@@ -713,7 +713,7 @@ pub(crate) mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_of_another_user_is_refused_at_the_start_and_when_it_takes_the_files_place() {
+    fn another_users_file_is_refused_at_startup_and_as_a_replacement() {
         use std::os::unix::fs::{PermissionsExt as _, chown};
         let file = TempFile::new("other-owner");
         let (accounts, _) = open(&file.0);
@@ -752,7 +752,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn two_servers_can_not_share_a_file() {
+    fn two_servers_cant_share_a_file() {
         let file = TempFile::new("lock");
         let _first = open(&file.0);
         let second = Accounts::open(&file.0);
@@ -760,7 +760,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn damaged_lines_are_reported_kept_and_harm_no_other() {
+    fn damaged_lines_are_reported_and_kept_and_affect_no_other_line() {
         let file = TempFile::new("damage");
         let (accounts, _) = open(&file.0);
         check(&accounts, "alice", "one");
@@ -799,7 +799,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_name_on_a_damaged_line_is_known_whatever_the_damage_is() {
+    fn the_name_on_a_damaged_line_is_found_whatever_the_damage() {
         let file = TempFile::new("reserved");
         let (accounts, _) = open(&file.0);
         check(&accounts, "alice", "one");
@@ -847,7 +847,7 @@ pub(crate) mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_that_is_no_accounts_file_at_all_is_refused_at_once() {
+    fn a_file_that_is_not_an_accounts_file_is_refused() {
         let file = TempFile::new("other");
         std::fs::write(&file.0, b"\xff\xfea\0 \0").unwrap();
         let refused = |path: &Path| Accounts::open(path).err().unwrap().to_string();
@@ -859,7 +859,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_hash_of_another_form_is_replaced_once_its_password_is_right() {
+    fn a_hash_of_another_form_is_replaced_after_a_correct_password() {
         let file = TempFile::new("forms");
         let (decomposed, composed) = ("pa\u{308}ss", "p\u{e4}ss");
         let hash = Hasher::default().hash(decomposed).unwrap();
@@ -916,7 +916,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_new_password_has_no_character_that_can_not_be_seen() {
+    fn a_new_password_contains_no_invisible_character() {
         let file = TempFile::new("unseen");
         let (accounts, _) = open(&file.0);
         let refused = accounts.check(&name("alice"), "a\u{7}", || false);
@@ -935,7 +935,7 @@ pub(crate) mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_that_is_deleted_or_replaced_gets_what_it_lacks() {
+    fn a_deleted_or_replaced_file_gets_the_missing_accounts() {
         let file = TempFile::new("replaced");
         let (accounts, _) = open(&file.0);
         check(&accounts, "alice", "one");
@@ -984,7 +984,7 @@ pub(crate) mod tests {
 
     /// The test's `fsync` counts its calls, and blocks until the test releases it.
     #[test]
-    fn who_is_known_waits_for_no_disk_and_six_who_register_share_it() {
+    fn logins_do_not_wait_for_the_disk_and_registrations_share_a_write() {
         let file = TempFile::new("slow");
         let (accounts, _) = open(&file.0);
         check(&accounts, "alice", "one");
@@ -1029,7 +1029,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_deleted_account_is_gone_after_a_restart_and_its_name_is_free() {
+    fn a_deletion_survives_a_restart_and_frees_the_name() {
         let file = TempFile::new("deleted");
         let (accounts, _) = open(&file.0);
         check(&accounts, "Alice", "one");
@@ -1068,7 +1068,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_disk_that_fails_makes_no_account_and_leaves_no_line() {
+    fn a_disk_failure_creates_no_account_and_leaves_no_line() {
         let file = TempFile::new("failing");
         let (accounts, _) = open(&file.0);
         check(&accounts, "alice", "one");

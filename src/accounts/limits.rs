@@ -21,12 +21,12 @@ pub const RULES: usize = 10_000;
 pub const RULES_OF_A_ROOM: usize = 500;
 
 /// Maximum number of rooms with rules that have the same first moderator. Otherwise one user could
-/// keep every good name.
+/// reserve every good name.
 pub const ROOMS_WITH_RULES: usize = 10;
 
-/// Time for which a client that was removed may not return: long enough to calm down, too short to
-/// need a list of its own.
+/// Time for which a removed client may not return: long enough to calm down, and too short to be
+/// worth listing.
 pub const REMOVED_FOR: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Maximum number of removed clients that are remembered. Beyond it, the oldest may return early.
+/// Maximum number of removed clients that are remembered. Beyond this, the oldest may return early.
 pub const REMOVED: usize = 1000;

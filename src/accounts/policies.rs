@@ -1,11 +1,11 @@
-//! Bans, mutes, moderators and invitations, in a file beside the accounts.
+//! Bans, mutes, moderators and invitations, in a file alongside the accounts.
 //!
 //! The file has one line for each change of a rule; `policy_lines.rs` has the format. The server
 //! only appends lines, each in one write that is on the disk before the change is confirmed. The
 //! file is created with the first rule. Without a file, the rules end with the server.
 //!
-//! A rule with an end is over when the system's clock or the ticks have reached it, whichever is
-//! first: the ticks stand still while the server is suspended, and the clock may be set back.
+//! A rule ends when the system clock or the tick count reaches its end, whichever happens first:
+//! ticks stop while the server is suspended, and the clock may be set back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -33,31 +33,31 @@ use crate::policy_lines::{CODE_LENGTH, CODE_LETTERS, PolicyLine, RoomLine, Term}
 use crate::room_rules::{Author, Entry, RoomBook, RoomRefusal, Silence};
 
 portal_core::event_kinds! {
-    /// An event of the policies file.
+    /// An event about the policies file.
     pub enum PolicyEvent {
-        /// A line of the policies file is not a rule. It stays.
+        /// A line of the policies file is not a valid rule. It is kept.
         DamagedPolicy = "damaged-policy" {
             line: usize, reason: &'static str, fix: &'static str, file: String
         },
-        /// The operator made a user a moderator, or ended that.
+        /// The operator appointed or dismissed a moderator.
         Moderator = "moderator" { name: String, is_one: bool },
-        /// The operator made an invitation.
+        /// The operator created an invitation.
         Invite = "invite" { open: usize },
     }
 }
 
-/// An error of the policies file, or of a change of the rules.
+/// An error in the policies file, or in a change to the rules.
 #[derive(Debug)]
 pub enum PolicyError {
     /// The file can't be opened, read or written.
     File(PathBuf, io::Error),
     /// Another server uses the file.
     InUse(PathBuf),
-    /// There are as many rules as there may be.
+    /// The maximum number of rules is reached.
     TooMany,
     /// There is no such rule.
     NoSuchRule(String),
-    /// The author may not change a room's rule in that way.
+    /// The author may not change the room's rule in this way.
     Refused(Refusal),
     /// The system has no random numbers.
     NoRandomness(String),
@@ -110,9 +110,9 @@ pub struct SharedPolicies {
     /// The length of a tick.
     tick: Duration,
     clock: Clock,
-    /// True if moderators have their commands.
+    /// True if moderators may use their commands.
     moderators: bool,
-    /// The reason why all rooms stay open, if they do.
+    /// If all rooms stay open, the reason.
     open_rooms: Option<&'static str>,
     /// Hashes the passwords of rooms, one at a time. A leaf lock.
     hasher: Mutex<Hasher>,
@@ -150,11 +150,11 @@ struct PolicyRules {
     rooms: RoomBook,
 }
 
-/// A rule's term, with its end in ticks, too.
+/// A rule's term, and its end in ticks.
 #[derive(Clone)]
 pub(super) struct Active {
     pub(super) term: Term,
-    /// The first tick at which it is over.
+    /// The first tick at which the rule no longer applies.
     pub(super) until: Option<Tick>,
 }
 
@@ -164,7 +164,7 @@ impl Active {
         by_tick || self.term.end.is_some_and(|end| SystemTime::now() >= end)
     }
 
-    /// Words such as ` for another 10 minutes`; empty for a rule without end.
+    /// The remaining time, such as ` for another 10 minutes`; empty for a permanent rule.
     fn remaining(&self, now: Tick, tick: Duration) -> String {
         self.until.map_or(String::new(), |until| {
             format!(" for another {}", ticks_in_words(until, now, tick))
@@ -192,11 +192,11 @@ pub struct ListedRule {
     pub kind: &'static str,
     /// The name or the network.
     pub whom: String,
-    /// The remaining time in words; `None` if the rule has no end.
+    /// The remaining time in words; `None` if the rule is permanent.
     pub remaining: Option<String>,
     /// The moderator; `None` is the operator.
     pub by: Option<Name>,
-    /// May be empty.
+    /// The reason; may be empty.
     pub reason: String,
 }
 
@@ -313,7 +313,7 @@ impl SharedPolicies {
         Ok(policies)
     }
 
-    /// Gives the moderators no commands, because names are not protected by passwords.
+    /// Disables the moderators' commands, because names are not protected by passwords.
     #[must_use]
     pub fn without_moderators(self) -> SharedPolicies {
         SharedPolicies {
@@ -323,7 +323,7 @@ impl SharedPolicies {
         .with_open_rooms("names have no passwords on this server, so its rooms stay open")
     }
 
-    /// Leaves all rooms open, for that reason.
+    /// Keeps all rooms open. `reason` explains this to users.
     #[must_use]
     pub fn with_open_rooms(self, reason: &'static str) -> SharedPolicies {
         SharedPolicies {
@@ -332,7 +332,8 @@ impl SharedPolicies {
         }
     }
 
-    /// Opens the file at the path, adds its rules, and appends those that it lacks.
+    /// Opens the file at the path, adds its rules to those in memory, and appends the rules that it
+    /// lacks.
     fn open_file(&self, disk: &mut Disk, now: Tick) -> Result<(), PolicyError> {
         let Some(path) = disk.path.clone() else {
             return Ok(());
@@ -342,7 +343,7 @@ impl SharedPolicies {
         let (mut file, bytes, was_open) = opened.ok_or_else(|| PolicyError::InUse(path.clone()))?;
         if was_open {
             let text = format!(
-                "other users had access to {}; it is restricted to its owner now (mode 0600)",
+                "other users had access to {}; access is now restricted to its owner (mode 0600)",
                 path.display()
             );
             self.events.emit_failure("protect the policies file", text);
@@ -383,7 +384,7 @@ impl SharedPolicies {
         Ok(())
     }
 
-    /// The first tick at which a rule is over.
+    /// The first tick at which a rule no longer applies.
     fn tick_of(&self, term: &Term, now: Tick) -> Option<Tick> {
         let left = term.end?.duration_since(SystemTime::now());
         Some(self.tick_in(left.unwrap_or_default(), now))
@@ -396,7 +397,7 @@ impl SharedPolicies {
         )
     }
 
-    /// Updates the flags that spare most callers the lock.
+    /// Updates the flags with which most callers avoid the lock.
     fn note(&self, state: &PolicyState) {
         let rules = &state.rules;
         let may_refuse_messages = !rules.mutes.is_empty() || rules.rooms.has_silences();
@@ -407,8 +408,8 @@ impl SharedPolicies {
         self.has_addresses.store(has_addresses, Ordering::Release);
     }
 
-    /// Stores a line, and applies it once it is on the disk. `check` is called before that, under
-    /// the lock that excludes other changes.
+    /// Stores a line, and applies it once it is on the disk. Calls `check` before that, under the
+    /// lock that excludes other changes.
     fn store(
         &self,
         line: PolicyLine,
@@ -506,10 +507,10 @@ impl SharedPolicies {
         }
     }
 
-    /// Makes a user a moderator, or ends that.
+    /// Appoints or dismisses a moderator.
     ///
     /// # Errors
-    /// [`PolicyError`] if that can't be stored, or the user is not a moderator.
+    /// [`PolicyError`] if the change can't be stored, or the user to dismiss is not a moderator.
     pub fn set_moderator(&self, name: &Name, is_one: bool) -> Result<(), PolicyError> {
         let line = PolicyLine::Moderator(name.clone(), is_one);
         self.store(line, None, self.clock.now(), |rules| {
@@ -527,7 +528,7 @@ impl SharedPolicies {
         Ok(())
     }
 
-    /// Makes an invitation, and returns its code.
+    /// Creates an invitation, and returns its code.
     ///
     /// # Errors
     /// [`PolicyError`] if it can't be stored.
@@ -544,12 +545,12 @@ impl SharedPolicies {
         Ok(code)
     }
 
-    /// The codes of the invitations that are not used yet.
+    /// The codes of the invitations that have not been used yet.
     pub fn invitations(&self) -> Vec<String> {
         self.state.lock().rules.invites.iter().cloned().collect()
     }
 
-    /// Returns whether the invitation exists and is not used yet.
+    /// Returns whether the invitation exists and has not been used yet.
     pub(crate) fn is_invitation(&self, code: &str) -> bool {
         self.state.lock().rules.invites.contains(code)
     }
@@ -557,7 +558,7 @@ impl SharedPolicies {
     /// Uses an invitation. Of several clients that use it at once, one succeeds.
     ///
     /// # Errors
-    /// [`PolicyError::NoSuchRule`] if it is used already; [`PolicyError::File`].
+    /// [`PolicyError::NoSuchRule`] if the invitation has been used; [`PolicyError::File`].
     pub(crate) fn use_invitation(&self, code: &str, name: &Name) -> Result<(), PolicyError> {
         let line = PolicyLine::Invited(code.to_owned(), name.clone());
         self.store(line, None, self.clock.now(), |rules| {
@@ -631,7 +632,7 @@ impl SharedPolicies {
 pub(crate) fn random_code() -> Result<String, String> {
     let mut bytes = [0; CODE_LENGTH];
     getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
-    // There are 32 letters, so every byte stands for one with equal probability.
+    // 256 is a multiple of the 32 letters, so each letter is equally likely.
     let letter = |byte: u8| char::from(CODE_LETTERS[usize::from(byte) % CODE_LETTERS.len()]);
     let code = bytes.iter().enumerate().map(|(at, &byte)| match at {
         4 | 9 => '-',
@@ -672,7 +673,7 @@ fn room_refusal(refusal: &RoomRefusal, room: &Name) -> PolicyError {
         RoomRefusal::TooManyRooms => (
             ErrorCode::NotAllowed,
             format!(
-                "you have {} rooms with rules, which is the limit; open one of them",
+                "you have {} rooms with rules, which is the limit; make one of them open",
                 limits::ROOMS_WITH_RULES
             ),
         ),
@@ -777,7 +778,7 @@ impl Policies for SharedPolicies {
                         self.remember_guest(room, name, now);
                         return Ok(());
                     }
-                    Some(_) => format!("that is not the password of {room}"),
+                    Some(_) => format!("that is not the password for {room}"),
                     None => format!("{room} needs a password: send it with JOIN"),
                 };
                 (ErrorCode::RoomPassword, sentence)
@@ -836,8 +837,8 @@ impl Policies for SharedPolicies {
 }
 
 impl SharedPolicies {
-    /// The refusal for the author of a change. The operator gets the details of a failure, a user
-    /// does not.
+    /// Returns the refusal for the author of a change. Only the operator gets the details of a
+    /// failure.
     fn refusal(&self, error: PolicyError, by: Option<&Name>) -> Refusal {
         let sentence = error.to_string();
         match error {
@@ -884,7 +885,7 @@ impl SharedPolicies {
             let checked = rules.rooms.check(author, room, rule, is_moderator);
             checked.map_err(|refusal| room_refusal(&refusal, room))
         };
-        // Before the hash, which takes a while.
+        // Check before hashing, which takes a while.
         check(&self.state.lock().rules)?;
         let (line, duration) = match rule {
             RoomRule::Open => (RoomLine::Open(by.cloned()), None),
@@ -921,7 +922,7 @@ impl SharedPolicies {
         Ok(())
     }
 
-    /// Remembers a user who knew a room's password, so that a reconnect does not need it again.
+    /// Remembers a user who knew a room's password, so that the user can rejoin without it.
     fn remember_guest(&self, room: &Name, name: &Name, now: Tick) {
         let line = RoomLine::Invited(name.clone(), true);
         let stored = self.store_lines(None, now, |rules| {
@@ -1014,11 +1015,11 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_there_after_a_restart_and_those_that_ended_are_not() {
+    fn active_rules_survive_a_restart_and_ended_ones_do_not() {
         let file = TempFile::new("policies-restart");
         let policies = open(Some(&file.0)).unwrap();
         assert!(!file.0.exists(), "no file before the first rule");
-        // Long enough that the real time of the test does not show in the remaining time.
+        // Long enough that the duration of the test does not affect the remaining time.
         let week = minutes(7 * 24 * 60);
         change(&policies, ban("alice", week)).unwrap();
         change(&policies, ban("192.0.2.0/24", None)).unwrap();
@@ -1047,13 +1048,13 @@ mod tests {
         assert!(policies.may_refuse_messages());
         assert!(policies.refuse_message(&name("carol"), Tick(0)).is_some());
         drop(policies);
-        // An end in the past, as after a long stop.
+        // An end in the past, as after a long downtime.
         std::fs::write(&file.0, "ban alice 2020-01-01T00:00:00Z (operator)\n").unwrap();
         assert_eq!(open(Some(&file.0)).unwrap().list(), []);
     }
 
     #[test]
-    fn a_second_server_can_not_use_the_file() {
+    fn a_second_server_cant_use_the_file() {
         let file = TempFile::new("policies-locked");
         let first = open(Some(&file.0)).unwrap();
         change(&first, ban("alice", None)).unwrap();
@@ -1062,7 +1063,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_costs_only_itself() {
+    fn a_damaged_line_affects_no_other() {
         let file = TempFile::new("policies-damaged");
         std::fs::write(
             &file.0,
@@ -1082,7 +1083,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_replaced_gets_the_rules_that_it_lacks() {
+    fn a_replaced_file_gets_the_missing_rules() {
         let file = TempFile::new("policies-replaced");
         let policies = open(Some(&file.0)).unwrap();
         change(&policies, ban("alice", None)).unwrap();
@@ -1101,7 +1102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_of_a_room_are_there_after_a_restart_and_a_password_is_not_readable() {
+    fn a_rooms_rules_survive_a_restart_and_its_password_is_hashed() {
         let file = TempFile::new("policies-rooms");
         let policies = open(Some(&file.0)).unwrap();
         let (lobby, alice, bob) = (name("lobby"), name("alice"), name("bob"));
@@ -1125,7 +1126,7 @@ mod tests {
         let policies = open(Some(&file.0)).unwrap();
         assert!(join(&policies, "carol", None) && join(&policies, "bob", None));
         assert!(!join(&policies, "dave", None) && join(&policies, "dave", Some("tea")));
-        // A new password is for those who know it.
+        // A new password revokes the access of users who have not sent it.
         change(&policies, RoomRule::Password("milk".to_owned())).unwrap();
         assert!(!join(&policies, "carol", None) && join(&policies, "bob", None));
         change(&policies, RoomRule::Open).unwrap();
@@ -1136,7 +1137,7 @@ mod tests {
     }
 
     #[test]
-    fn where_names_have_no_passwords_rooms_stay_open() {
+    fn rooms_stay_open_if_names_have_no_passwords() {
         let policies = open(None).unwrap().without_moderators();
         policies.room_opened(&name("lobby"), &name("alice"));
         let rule = RoomRule::InviteOnly;
@@ -1145,7 +1146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_fails_sets_no_rule_and_leaves_no_line() {
+    fn a_disk_failure_sets_no_rule_and_leaves_no_line() {
         let file = TempFile::new("policies-failing");
         let policies = open(Some(&file.0)).unwrap();
         change(&policies, ban("alice", None)).unwrap();
@@ -1168,7 +1169,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn the_file_is_for_its_owner_alone_and_not_a_link() {
+    fn the_file_is_private_and_not_a_link() {
         use std::os::unix::fs::PermissionsExt as _;
         let file = TempFile::new("policies-mode");
         let policies = open(Some(&file.0)).unwrap();
@@ -1183,7 +1184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invitation_is_used_by_one_of_many() {
+    fn an_invitation_is_used_by_one_of_many_clients() {
         let policies = open(None).unwrap();
         let code = policies.invite().unwrap();
         let used = std::thread::scope(|scope| {
@@ -1226,7 +1227,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_most_of_rules() {
+    fn the_number_of_rules_is_limited() {
         let policies = open(None).unwrap();
         for number in 0..limits::RULES {
             change(&policies, ban(&format!("n{number}"), None)).unwrap();

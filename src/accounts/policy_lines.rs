@@ -20,7 +20,7 @@
 //! room lobby unmute dave alice
 //! ```
 //!
-//! A crash may cut the last line short. The words are in such an order that the rest of a line is
+//! A crash may cut the last line short. The order of the words ensures that a truncated line is
 //! never a rule about another name.
 
 use std::fmt;
@@ -34,31 +34,31 @@ use portal_wire::{Name, printable};
 
 /// The author of the operator's rules. It is not a valid name.
 const OPERATOR: &str = "(operator)";
-/// The end of a rule without end.
+/// The word for the end of a permanent rule.
 const FOREVER: &str = "forever";
 const ON: &str = "on";
 const OFF: &str = "off";
 
-/// A change of the rules, as one line of the file.
+/// A change to the rules, as one line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PolicyLine {
     Ban(Banned, Term),
-    /// A ban was ended by a moderator; `None` is the operator.
+    /// A moderator ended a ban; `None` is the operator.
     Unban(Banned, Option<Name>),
     Mute(Name, Term),
-    /// A mute was ended by a moderator; `None` is the operator.
+    /// A moderator ended a mute; `None` is the operator.
     Unmute(Name, Option<Name>),
     /// The user becomes a moderator (true), or stops being one (false).
     Moderator(Name, bool),
     /// An invitation, valid for one registration.
     Invite(String),
-    /// The invitation was used by that name.
+    /// The user with this name has used the invitation.
     Invited(String, Name),
     /// A rule of a room.
     Room(Name, RoomLine),
 }
 
-/// A change of a room's rules. The author of `None` is the operator.
+/// A change to a room's rules. An author of `None` is the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RoomLine {
     /// Every user may join.
@@ -67,11 +67,11 @@ pub(super) enum RoomLine {
     Invite(Option<Name>),
     /// Users who were not invited need the password with this hash.
     Password(String, Option<Name>),
-    /// Only moderators may send messages (true).
+    /// Only moderators may send messages (true), or every member may (false).
     Moderated(bool),
     /// The user becomes a moderator of the room (true), or stops being one (false).
     Moderator(Name, bool),
-    /// The user may join (true).
+    /// The user is invited (true), or no longer invited (false).
     Invited(Name, bool),
     Mute(Name, Term),
     Unmute(Name, Option<Name>),
@@ -84,7 +84,7 @@ impl RoomLine {
         let (first, rest) = rest.split_once(' ').unwrap_or((rest, ""));
         let name = || {
             let name = Name::new(first).filter(Name::is_for_a_person);
-            name.ok_or("it does not have a name where it should")
+            name.ok_or("a name in it is missing or invalid")
         };
         let is_on = |word| match word {
             ON => Ok(true),
@@ -94,7 +94,7 @@ impl RoomLine {
         Ok(match kind {
             "open" => RoomLine::Open(read_author(first)?),
             "invite" => RoomLine::Invite(read_author(first)?),
-            "password" if !is_hash(first) => return Err("its hash is not whole"),
+            "password" if !is_hash(first) => return Err("its hash is incomplete"),
             "password" => RoomLine::Password(first.to_owned(), read_author(rest)?),
             "moderated" => RoomLine::Moderated(is_on(first)?),
             "moderator" => RoomLine::Moderator(name()?, is_on(rest)?),
@@ -128,16 +128,16 @@ impl fmt::Display for RoomLine {
 /// The end, the author and the reason of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Term {
-    /// `None` is no end.
+    /// `None` if the rule is permanent.
     pub(super) end: Option<SystemTime>,
     /// The moderator; `None` is the operator.
     pub(super) by: Option<Name>,
-    /// May be empty.
+    /// The reason; may be empty.
     pub(super) reason: String,
 }
 
 impl Term {
-    /// Creates the term of a rule that begins now. A duration of `None` has no end.
+    /// Creates the term of a rule that begins now. Without a duration, the rule is permanent.
     pub(super) fn new(duration: Option<Duration>, by: Option<&Name>, reason: &str) -> Term {
         Term {
             end: duration.and_then(|duration| SystemTime::now().checked_add(duration)),
@@ -196,7 +196,7 @@ pub fn read_subject(text: &str) -> Option<Banned> {
 }
 
 impl PolicyLine {
-    /// Reads one line. `Ok(None)` is an empty line or a comment.
+    /// Reads one line. Returns `Ok(None)` for an empty line or a comment.
     pub(super) fn read(line: &[u8]) -> Result<Option<PolicyLine>, &'static str> {
         // A comment may be in any encoding.
         if line.starts_with(b"#") {
@@ -212,7 +212,7 @@ impl PolicyLine {
         let subject = || read_subject(first).ok_or("the second word is not a name or an address");
         let name = |text| {
             let name = Name::new(text).filter(Name::is_for_a_person);
-            name.ok_or("it does not have a name where it should")
+            name.ok_or("a name in it is missing or invalid")
         };
         let line = match kind {
             "ban" => PolicyLine::Ban(subject()?, read_term(rest)?),
@@ -222,7 +222,7 @@ impl PolicyLine {
             "moderator" if rest == ON => PolicyLine::Moderator(name(first)?, true),
             "moderator" if rest == OFF => PolicyLine::Moderator(name(first)?, false),
             "moderator" => return Err("its last word is neither `on` nor `off`"),
-            "invite" if !is_code(first) => return Err("its code is not whole"),
+            "invite" if !is_code(first) => return Err("its code is incomplete"),
             "invite" if !rest.is_empty() => return Err("it has too many words"),
             "invite" => PolicyLine::Invite(first.to_owned()),
             "invited" => PolicyLine::Invited(first.to_owned(), name(rest)?),
@@ -246,10 +246,10 @@ fn read_author(by: &str) -> Result<Option<Name>, &'static str> {
 /// The characters of an invitation's code: no two of them look alike.
 pub(super) const CODE_LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
 /// The length of an invitation's code: three groups of four letters with a hyphen between them. It
-/// has 60 bits, so guessing one is hopeless.
+/// has 60 bits, too many to guess.
 pub(super) const CODE_LENGTH: usize = 14;
 
-/// Returns whether a text has the form of an invitation's code.
+/// Returns whether `text` has the form of an invitation's code.
 pub(super) fn is_code(text: &str) -> bool {
     let is_right = |(at, byte): (usize, u8)| match at {
         4 | 9 => byte == b'-',
@@ -308,7 +308,7 @@ room lobby unmute dave alice";
     }
 
     #[test]
-    fn a_line_cut_short_by_a_crash_is_no_rule_about_another_name() {
+    fn a_truncated_line_is_never_a_rule_about_another_name() {
         for line in LINES.lines() {
             let subject = line.split(' ').nth(1).unwrap();
             for end in 0..line.len() {
@@ -320,7 +320,7 @@ room lobby unmute dave alice";
     }
 
     #[test]
-    fn a_line_that_says_nothing_is_damaged() {
+    fn an_invalid_line_is_damaged() {
         for line in [
             "ban",
             "ban alice",

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_see_or_type_again_is_no_password() {
+    fn invisible_characters_are_not_allowed_in_a_password() {
         for typed in [
             "a\u{7}",
             "a\u{ad}b",

@@ -1,6 +1,7 @@
-//! The rules of rooms: who may join, who may send messages, and who may change that.
+//! The rules of rooms: the right to join, the right to send messages, and the right to change
+//! rules.
 //!
-//! The user who creates a room is its first moderator. As long as a room is open and nobody is
+//! The user who creates a room is its first moderator. As long as a room is open and no user is
 //! muted in it, its rules end with it, as in seed 004. A room with any other rule keeps its rules
 //! when it is empty and, if there is a policies file, when the server restarts.
 
@@ -25,14 +26,15 @@ struct RoomEntry {
     name: Name,
     access: Access,
     moderated: bool,
-    /// In the order of their appointment.
+    /// In order of appointment.
     moderators: Vec<Name>,
     /// The users who may join a room that is not open.
     invited: BTreeMap<String, Name>,
     mutes: HashMap<String, (Name, Active)>,
-    /// The users who were removed less than a minute ago, and when they may return.
+    /// The users who were removed less than a minute ago, each with the tick at which they may
+    /// return.
     removed: Vec<(String, Tick)>,
-    /// The room exists now.
+    /// True while the room exists.
     exists: bool,
 }
 
@@ -40,15 +42,15 @@ struct RoomEntry {
 enum Access {
     Open,
     Invite,
-    /// With the password's hash.
+    /// Users who were not invited need the password with this hash.
     Password(String),
 }
 
-/// Who changes a rule.
+/// The author of a change.
 #[derive(Clone, Copy)]
 pub(super) enum Author<'a> {
     Operator,
-    /// A moderator of the server, who may do everything that a moderator of a room may.
+    /// A moderator of the server, who has the rights of a moderator in every room.
     Moderator(&'a Name),
     User(&'a Name),
 }
@@ -69,17 +71,17 @@ pub(super) enum RoomRefusal {
     NoSuchRoom,
     /// Only moderators may do that.
     NotAModerator,
-    /// The rule is about a moderator, and the author was not one before that user.
+    /// The rule is about a moderator, and the author was not appointed before that user.
     AboutAModerator,
-    /// There is nothing to end.
+    /// The rule to be ended does not exist.
     NoSuchRule,
-    /// The room has as many rules as it may have.
+    /// The room already has the maximum number of rules.
     TooMany,
     /// The user is the first moderator of too many rooms with rules.
     TooManyRooms,
 }
 
-/// Whether a user may join.
+/// The result of checking whether a user may join.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     Allowed,
@@ -91,7 +93,7 @@ pub(super) enum Entry {
     Removed(Tick),
 }
 
-/// Why a message is refused.
+/// The reason for refusing a message.
 pub(super) enum Silence {
     Moderated,
     Muted(Active),
@@ -131,7 +133,7 @@ impl RoomEntry {
             RoomLine::Invite(_) => self.access = Access::Invite,
             RoomLine::Password(hash, _) => {
                 self.access = Access::Password(hash);
-                // Who knew the old password does not know the new one.
+                // Users who knew the old password must send the new one.
                 self.invited.clear();
             }
             RoomLine::Moderated(moderated) => self.moderated = moderated,
@@ -185,7 +187,7 @@ impl RoomEntry {
 }
 
 impl RoomBook {
-    /// Records that a room exists. Its creator is the first moderator if it has none.
+    /// Records that a room exists. If it has no moderator, its creator becomes the first.
     pub(super) fn opened(&mut self, room: &Name, creator: &Name) {
         let entry = self.rooms.entry(room.key());
         let entry = entry.or_insert_with(|| RoomEntry::new(room));
@@ -205,7 +207,7 @@ impl RoomBook {
         }
     }
 
-    /// Ends the mutes that are over, and the rules of rooms that do not need them any more.
+    /// Removes the mutes that have expired, and the rules that are no longer needed.
     pub(super) fn drop_expired(&mut self, now: Tick) {
         for entry in self.rooms.values_mut() {
             entry.mutes.retain(|_, (_, mute)| !mute.is_over(now));
@@ -282,7 +284,7 @@ impl RoomBook {
         })
     }
 
-    /// Checks whether the author may change that rule.
+    /// Checks whether the author may make this change.
     ///
     /// # Errors
     /// [`RoomRefusal`].
@@ -295,7 +297,7 @@ impl RoomBook {
     ) -> Result<(), RoomRefusal> {
         let entry = self.rooms.get(&room.key());
         let rank = match author {
-            // They precede all moderators of the room.
+            // They rank above all moderators of the room.
             Author::Operator | Author::Moderator(_) => None,
             Author::User(name) => {
                 let entry = entry.ok_or(RoomRefusal::NoSuchRoom)?;
@@ -361,7 +363,7 @@ impl RoomBook {
         Ok(())
     }
 
-    /// The lines to store for a change: none if the room's rules end with it anyway.
+    /// The lines to store for a change; none if the rules end with the room anyway.
     pub(super) fn lines_for(&self, room: &Name, line: &RoomLine) -> Vec<PolicyLine> {
         let before = self.rooms.get(&room.key());
         let mut after = before.map_or_else(|| RoomEntry::new(room), RoomEntry::clone);
@@ -386,13 +388,13 @@ impl RoomBook {
         entry.apply(line, until);
     }
 
-    /// Returns whether the room has as many moderators, invited users and mutes as it may have.
+    /// Returns whether the room has the maximum number of moderators, invited users and mutes.
     pub(super) fn is_full(&self, room: &Name) -> bool {
         let entry = self.rooms.get(&room.key());
         entry.is_some_and(|entry| entry.len() >= limits::RULES_OF_A_ROOM)
     }
 
-    /// Adds the rooms that another book has, in place of this one's.
+    /// Adds the rooms of another book, which replace rooms of the same name.
     pub(super) fn overlay(&mut self, other: &RoomBook) {
         for (key, entry) in &other.rooms {
             self.rooms.insert(key.clone(), entry.clone());
@@ -425,7 +427,7 @@ impl RoomBook {
         lines
     }
 
-    /// The lines that create the rules that are kept.
+    /// The lines that recreate the kept rules.
     pub(super) fn lines(&self) -> Vec<PolicyLine> {
         let kept = self.rooms.values().filter(|entry| entry.is_kept());
         let lines = kept.flat_map(|entry| {
@@ -495,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn every_user_can_do_to_every_user_what_the_order_of_moderators_allows() {
+    fn the_order_of_moderators_decides_what_each_user_may_change() {
         for book in books() {
             for by in USERS.map(name) {
                 for whom in USERS.map(name) {
@@ -602,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_stored_rule_brings_the_earlier_ones_with_it() {
+    fn the_first_stored_rule_stores_the_earlier_ones_too() {
         let lobby = name("lobby");
         let mut book = with(Vec::new());
         let second = RoomLine::Moderator(name("second"), true);
@@ -622,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn no_user_keeps_every_room_and_no_room_has_endless_rules() {
+    fn rooms_per_user_and_rules_per_room_are_limited() {
         let mut book = RoomBook::default();
         let first = name("first");
         for number in 0..=limits::ROOMS_WITH_RULES {

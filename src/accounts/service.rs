@@ -48,7 +48,7 @@ pub enum Register {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration {
     pub register: Register,
-    /// The least number of characters in a new password.
+    /// The minimum number of characters in a new password.
     pub min_password: usize,
 }
 
@@ -100,7 +100,7 @@ impl SharedAccounts {
         Ok(shared)
     }
 
-    /// Replaces the rules for registrations. Passwords that exist stay valid.
+    /// Replaces the rules for registrations. Existing passwords stay valid.
     pub fn set_registration(&self, registration: Registration) {
         *self.registration.lock() = registration;
     }
@@ -114,10 +114,10 @@ impl SharedAccounts {
         self.file.all()
     }
 
-    /// Replaces the password of an account by a random one, which it returns.
+    /// Replaces the password of an account with a random one, which it returns.
     ///
     /// # Errors
-    /// [`AccountError`]; then the old password remains.
+    /// [`AccountError`]. In that case, the old password remains valid.
     pub fn reset_password(&self, name: &Name) -> Result<(Name, String), AccountError> {
         let password = random_code().map_err(AccountError::Hash)?;
         let decide = |wish: AccountRequest<'_>| self.decide(wish);
@@ -129,7 +129,7 @@ impl SharedAccounts {
     /// Deletes an account. Its name can be registered again.
     ///
     /// # Errors
-    /// [`AccountError`]; then the account remains.
+    /// [`AccountError`]. In that case, the account remains.
     pub fn delete(&self, name: &Name) -> Result<Name, AccountError> {
         if self.directory.is_some() {
             return Err(AccountError::Shared);
@@ -148,14 +148,14 @@ impl SharedAccounts {
         })
     }
 
-    /// Returns the refusal of a new account, if there must not be one.
+    /// Returns the refusal of a new account, if registrations are not allowed.
     fn refuse_registration(&self, register: Register, invitation: Option<&str>) -> Option<Refusal> {
         let policies = &self.policies;
         let (code, sentence) = match register {
             Register::Open => return None,
             Register::Closed => (
                 ErrorCode::RegistrationClosed,
-                "that name has no account, and this server registers none; ask its operator for an account",
+                "that name has no account, and registration is closed; ask the operator for an account",
             ),
             Register::Invite => match invitation {
                 Some(code) if policies.is_invitation(code) => return None,
@@ -298,14 +298,14 @@ impl AccountService for SharedAccounts {
     ) -> Result<PasswordCheck, Refusal> {
         let mut used = None;
         if !self.file.knows(name) {
-            // Read once: SIGHUP may replace it in between.
+            // Read this once: SIGHUP may replace it in between.
             let Registration { register, .. } = self.registration();
             let refusal = self.refuse_registration(register, invitation);
             if let Some(refusal) = refusal.or_else(|| self.refuse_short(password)) {
                 return Err(refusal);
             }
-            // Used before the account exists: a crash in between costs an invitation, but gives no
-            // second account.
+            // Use the invitation before the account exists: a crash in between costs an invitation,
+            // but never gives a second account.
             if let (Register::Invite, Some(code)) = (register, invitation) {
                 let policies = &*self.policies;
                 policies.use_invitation(code, name).map_err(|error| {

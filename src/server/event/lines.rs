@@ -211,7 +211,7 @@ fn every() -> Vec<Event> {
         event(PolicyEvent::DamagedPolicy {
             file: "policies.txt".to_owned(),
             line: 7,
-            reason: "its code is not whole",
+            reason: "its code is incomplete",
             fix: "delete it",
         }),
         event(PolicyEvent::Moderator {
