@@ -26,7 +26,7 @@ pub enum ClientDoc<'a> {
     Handshake {
         /// The passcode from the portal, if the client is honest.
         passcode: Cow<'a, str>,
-        /// The client wants to be called back instead of using this connection.
+        /// Set if the client wants to be called back instead of using this connection.
         callback: Option<CallbackRequest>,
     },
     /// `<command>`: for the server alone.
@@ -142,13 +142,13 @@ documents! {
             room: Cow<'a, str> = Trimmed "room",
             /// The new access: `open`, `invite` or `password`.
             access: Option<Cow<'a, str>> = Optional "access",
-            /// The password that protects the room from now on.
+            /// The room's password from now on.
             password: Option<Secret<'a>> = OptionalHidden "password",
             /// `yes` lets only the room's moderators send messages; `no` lets every member.
             moderated: Option<Cow<'a, str>> = Optional "moderated",
             /// The user who becomes a moderator of the room.
             moderator: Option<Cow<'a, str>> = Optional "moderator",
-            /// The user stops being a moderator of the room instead.
+            /// Set if the user stops being a moderator of the room instead.
             remove: bool = Flag "remove",
         },
         /// `INVITE`: invites a user to a room.
@@ -172,7 +172,7 @@ documents! {
             /// The reason for the client; may be empty.
             reason: Cow<'a, str> = OrEmpty "reason",
         },
-        /// `MUTE`: a moderator forbids a user to send messages.
+        /// `MUTE`: a moderator forbids a user from sending messages.
         "MUTE" => Mute {
             /// The only room where that applies; `None` means everywhere.
             room: Option<Cow<'a, str>> = Optional "room",
@@ -218,8 +218,8 @@ documents! {
             with: Option<Cow<'a, str>> = Optional "with",
             /// Only messages with smaller ids.
             before: Option<u64> = OptionalNumber "before",
-            /// Only messages with greater ids. The oldest of them are returned, otherwise the
-            /// newest.
+            /// Only messages with greater ids. If this is set, the oldest of them are returned,
+            /// otherwise the newest.
             after: Option<u64> = OptionalNumber "after",
             /// The maximum number of messages.
             count: Option<usize> = OptionalNumber "count",

@@ -39,7 +39,7 @@ pub enum CloseReason {
     WrongPassword,
     /// The same user logged in on another connection.
     TakenOver,
-    /// The operator removed the client.
+    /// The operator or a moderator removed the client.
     Kicked,
     /// The client's address or name is banned, or was removed less than a minute ago.
     Banned,
@@ -121,8 +121,8 @@ impl CloseReason {
         }
     }
 
-    /// Returns the reason for closing a connection after a failed read. The kernel may find that a
-    /// peer has vanished before the server does.
+    /// Returns the reason for closing a connection after a failed read. The kernel may detect a
+    /// vanished peer before the server does.
     pub fn of_read(error: &io::Error) -> CloseReason {
         match error.kind() {
             io::ErrorKind::TimedOut
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_that_the_kernel_gave_up_acknowledges_nothing() {
+    fn a_kernel_timeout_is_reported_as_unacknowledged() {
         for (error, reason) in [
             (io::ErrorKind::TimedOut, CloseReason::Unacknowledged),
             (io::ErrorKind::HostUnreachable, CloseReason::Unacknowledged),

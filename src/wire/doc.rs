@@ -1,4 +1,4 @@
-//! Types that are common to the documents of both sides.
+//! Types that clients' and servers' documents have in common.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,7 +18,7 @@ pub struct CallbackRequest {
 pub struct Handshake {
     /// The passcode from the portal, if the client is honest.
     pub passcode: String,
-    /// The client wants to be called back instead of using this connection.
+    /// Set if the client wants to be called back instead of using this connection.
     pub callback: Option<CallbackRequest>,
 }
 
@@ -87,21 +87,21 @@ error_codes! {
     BadTopic "bad-topic",
     /// The wrong password for the account.
     WrongPassword "wrong-password",
-    /// Another client uses that name, and names are not protected by passwords.
+    /// Another client uses this name, and names are not protected by passwords.
     NameInUse "name-in-use",
     /// A callback to a machine other than the client's own, or to a port below 1024.
     BadCallback "bad-callback",
-    /// No user with that name is logged in.
+    /// No user with this name is logged in.
     NoSuchUser "no-such-user",
     /// The server could not store the account, or the account's line in the file is damaged.
     NotSaved "not-saved",
-    /// `JOIN` from a member of that room.
+    /// `JOIN` from a member of the room.
     AlreadyMember "already-member",
     /// The ports of all rooms are in use.
     NoRoomLeft "no-room-left",
-    /// No room has that name.
+    /// No room has this name.
     NoSuchRoom "no-such-room",
-    /// The client is not a member of that room.
+    /// The client is not a member of the room.
     NotAMember "not-a-member",
     /// The server can't read the messages, or does not keep them.
     NoHistory "no-history",
@@ -111,7 +111,7 @@ error_codes! {
     Unsure "unsure",
     /// A ban, or a removal less than a minute ago; the connection is closed.
     Banned "banned",
-    /// The name has no account, and this server registers none.
+    /// The name has no account, and registration is closed.
     RegistrationClosed "registration-closed",
     /// The name has no account, and a new one needs an invitation.
     InvitationNeeded "invitation-needed",
@@ -127,7 +127,7 @@ error_codes! {
     RoomPassword "room-password",
     /// Only the room's moderators may send messages there.
     Moderated "moderated",
-    /// The rules of a room can't be changed in that way.
+    /// The rules of a room can't be changed in this way.
     BadRule "bad-rule",
     /// The duration of a ban or a mute is not a number with a unit.
     BadDuration "bad-duration",

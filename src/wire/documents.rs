@@ -8,8 +8,9 @@
 /// "WORD" | "ANOTHER WORD" if is_so => Variant { field: Type = Kind "element" },
 /// ```
 ///
-/// The first word is written, and all are read. `is_so`, if given, must be true for the root
-/// element. `Kind` is one of the types in `elements.rs`, which read and write such a field.
+/// The writer uses the first word, and the reader accepts all of them. `is_so`, if given, must be
+/// true for the root element. `Kind` is one of the types in `elements.rs`, which read and write
+/// such a field.
 macro_rules! documents {
     (
         $(#[$about:meta])*

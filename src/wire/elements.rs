@@ -1,9 +1,9 @@
 //! The XML elements of documents: how each kind of field is read and written.
 //!
 //! Reading is lenient where XML is (either quote, attributes in any order, unknown elements) and
-//! strict for protection: no DTD, few nodes, few attributes. The frame has already limited the
-//! size. Parsed documents are never walked recursively and never printed with `{:?}`, because a
-//! deep one would overflow the stack.
+//! strict where safety requires it: no DTD, few nodes, few attributes. The frame has already
+//! limited the size. Parsed documents are never walked recursively and never printed with `{:?}`,
+//! because a deeply nested one would overflow the stack.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -243,7 +243,7 @@ impl OptionalHidden {
 /// The access to a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RoomAccess {
-    /// Every user may join. This is also what a reader assumes that does not know the word.
+    /// Every user may join. A reader that does not know the word assumes this.
     #[default]
     Open,
     /// Only the room's moderators and users that they have invited may join.

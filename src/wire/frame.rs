@@ -19,7 +19,7 @@ pub enum Framing {
     /// takes 1 to 5 bytes, with seven bits in each, the lowest first. The eighth bit is set if more
     /// bytes follow.
     LengthPrefixed,
-    /// WebSocket text messages, read and written as a server does.
+    /// WebSocket text messages, read and written as the server's side.
     WebSocket,
 }
 
@@ -141,8 +141,8 @@ impl FrameReader {
         }
     }
 
-    /// Handles the end of the stream: bytes after the last line feed become a line of their own, if
-    /// the framing uses lines. Returns whether there is such a line.
+    /// Handles the end of the stream: if frames are lines, bytes after the last line feed become
+    /// one more line. Returns whether there is such a line.
     pub fn end_last_line(&mut self) -> bool {
         if self.framing != Framing::Line || self.start == self.end {
             return false;
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_frames_say_how_long_they_are() {
+    fn a_servers_frames_begin_with_their_length() {
         for (length, head) in [
             (5, &[0x81, 5][..]),
             (125, &[0x81, 125]),
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_those_of_dotnet() {
+    fn length_prefixes_match_dotnet() {
         assert_eq!(
             counted(b"\x02hi\x00\x83\x80\x00abc", 1).unwrap(),
             [&b"hi"[..], b"", b"abc"]
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_found_out() {
+    fn invalid_lengths_are_detected() {
         // Negative, five gigabytes, six bytes, too long, and one that is only truncated.
         assert_eq!(
             counted(b"\xff\xff\xff\xff\x0f", 1),
@@ -473,7 +473,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counted_frames_do_not_depend_on_how_the_stream_is_cut(
+        fn length_prefixed_frames_do_not_depend_on_how_the_stream_is_split(
             texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),
             step in 1usize..50,
         ) {
@@ -485,7 +485,7 @@ mod tests {
         }
 
         #[test]
-        fn websocket_messages_do_not_depend_on_how_they_and_the_stream_are_cut(
+        fn websocket_messages_do_not_depend_on_how_they_and_the_stream_are_split(
             texts in prop::collection::vec(("[a-zäß€👋]{0,200}", 1usize..80), 0..10),
             step in 1usize..50,
         ) {
@@ -510,7 +510,7 @@ mod tests {
             mut bytes in prop::collection::vec(any::<u8>(), 0..500),
             step in 1usize..70,
         ) {
-            // Most first bytes are rejected at once, so these begin like frames.
+            // Most first bytes are rejected immediately, so these begin like frames.
             if let [first, second, ..] = &mut bytes[..] {
                 *first = 0x81;
                 *second |= 0x80;
@@ -521,7 +521,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_counting_reader_panic(
+        fn no_bytes_make_the_length_prefixed_reader_panic(
             bytes in prop::collection::vec(any::<u8>(), 0..500),
             step in 1usize..70,
         ) {
@@ -529,7 +529,7 @@ mod tests {
         }
 
         #[test]
-        fn frames_do_not_depend_on_how_the_stream_is_cut(
+        fn frames_do_not_depend_on_how_the_stream_is_split(
             texts in prop::collection::vec("[^\n\r]{0,40}", 0..30),
             step in 1usize..50,
         ) {

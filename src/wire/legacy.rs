@@ -90,7 +90,7 @@ pub(super) fn read_passcode(frame: &[u8], plain: bool, port: Port) -> Option<Str
         let prefix = format!("CLIENT{port}>>>HandshakeCode=");
         return text.strip_prefix(&prefix).map(str::to_owned);
     }
-    // Compared as a whole, as in those programs: no blanks, no comments, no second element.
+    // Compare the whole string, like those programs: no blanks, no comments, no second element.
     let passcode = text
         .strip_prefix("<CLIENT><HandshakePasscode>")?
         .strip_suffix("</HandshakePasscode></CLIENT>")?;
@@ -130,8 +130,8 @@ fn xml_content(doc: &ClientDoc<'_>) -> Vec<u8> {
     content
 }
 
-/// Reads what a server has sent. Everything except its own strings is chat: the text of a chat
-/// document, otherwise the frame itself.
+/// Reads what a server has sent. Everything except the server's own strings is chat: the text of a
+/// chat document, otherwise the frame itself.
 pub(super) fn read_server(frame: &[u8], plain: bool) -> ServerDoc<'_> {
     let known = std::str::from_utf8(frame).ok().and_then(|text| {
         if plain {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_is_said_is_chat_as_it_is() {
+    fn any_other_frame_is_chat_and_unchanged() {
         for plain in [true, false] {
             for text in [
                 "",
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn our_client_shows_the_text_of_a_document_and_anything_else_as_it_is() {
+    fn our_client_shows_the_text_of_a_document_and_anything_else_unchanged() {
         let shown = |frame: &'static [u8]| match read_server(frame, false) {
             ServerDoc::Relay(relay) => relay.text.into_owned(),
             other => panic!("{other:?}"),

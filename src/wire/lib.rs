@@ -170,8 +170,8 @@ impl Codec {
         (!usual).then_some(self.max_frame)
     }
 
-    /// Adapts this codec to a server that accepts frames of up to `max` bytes, if the server has
-    /// announced it.
+    /// Adapts this codec to a server that has announced that it accepts frames of up to `max`
+    /// bytes.
     pub fn taking(mut self, max: Option<usize>) -> Codec {
         self.max_frame = max.unwrap_or(self.max_frame);
         self
@@ -266,7 +266,7 @@ impl Codec {
     ///
     /// # Errors
     /// [`DocError`]; each variant has the error code for the client. Frames of an original program
-    /// cause no error, because they are at least chat.
+    /// cause no error, because any frame without another meaning is chat.
     pub fn read_client<'f>(&self, frame: &'f [u8]) -> Result<ClientDoc<'f>, DocError> {
         if self.is_legacy() {
             return Ok(legacy::read_client(frame, self.is_plain()));
@@ -277,7 +277,7 @@ impl Codec {
     /// Reads a server's document from one frame.
     ///
     /// # Errors
-    /// [`DocError`], also for a document that this version does not know.
+    /// [`DocError`], including for a document that this version does not know.
     pub fn read_server<'f>(&self, frame: &'f [u8]) -> Result<ServerDoc<'f>, DocError> {
         if self.is_legacy() {
             return Ok(legacy::read_server(frame, self.is_plain()));

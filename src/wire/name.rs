@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_short_and_plain_and_their_case_does_not_count() {
+    fn names_are_short_and_ascii_and_ignore_case() {
         for good in ["a", "Alice", "x_1.2-3", &"n".repeat(32)] {
             assert!(Name::new(good).is_some(), "{good}");
         }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_percent_signs() {
+    fn a_recipient_is_named_in_percent_signs() {
         for (text, name, rest) in [
             ("%bob%hello", "bob", "hello"),
             ("%bob%50% off", "bob", "50% off"),

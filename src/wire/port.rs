@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn port_zero_is_no_port() {
+    fn zero_is_not_a_port() {
         assert_eq!(Port::new(0), None);
         assert_eq!(Port::new(50001).map(Port::get), Some(50001));
     }

@@ -131,7 +131,7 @@ documents! {
             access: RoomAccess = Access "access",
             /// Set if only the room's moderators may send messages.
             moderated: bool = Flag "moderated",
-            /// The room's moderators, in the order of their appointment.
+            /// The room's moderators, in order of appointment.
             moderators: Vec<Cow<'a, str>> = List "moderator",
         },
         /// Another user has invited the client to a room.
@@ -325,8 +325,8 @@ pub struct Relay<'a> {
     pub to: Option<Cow<'a, str>>,
     /// The time at which it was sent (RFC 3339, UTC). Partners' messages have none.
     pub time: Option<Cow<'a, str>>,
-    /// Its number in the conversation; a later message has a greater one. Partners' messages have
-    /// none.
+    /// The message's id, unique in its conversation; a later message has a greater one. Partners'
+    /// messages have none.
     pub id: Option<u64>,
 }
 

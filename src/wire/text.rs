@@ -255,8 +255,8 @@ impl Class {
         }
     }
 
-    /// Returns whether a joiner after it may form a larger emoji. (A selector may come before the
-    /// joiner.)
+    /// Returns whether a joiner after this character may form a larger emoji. (A variation selector
+    /// may come before the joiner.)
     fn is_emoji(self) -> bool {
         matches!(self, Class::Emoji | Class::Variation)
     }
@@ -300,7 +300,7 @@ pub fn printable_text(text: &str) -> String {
     lines.fold(first, |text, more| text + "\t" + &more)
 }
 
-/// Like [`printable_text`], for a text of several lines.
+/// Like [`printable_text`], for text of several lines.
 pub fn printable_lines(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(printable_text).collect();
     lines.join("\n")
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_seen_is_shown_and_an_emoji_stays_whole() {
+    fn invisible_characters_are_replaced_and_emoji_stay_whole() {
         for unseen in [
             "\u{200b}",
             "\u{200e}",
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_carries_few_marks() {
+    fn combining_marks_are_limited() {
         for invisible in ["\u{fe0f}", "\u{200d}", "\u{200c}"] {
             let tower = "क".to_owned() + &("\u{94d}".to_owned() + invisible).repeat(1000);
             let marks = printable(&tower).matches('\u{94d}').count();
@@ -518,7 +518,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_escaped_holds_no_markup_and_no_control_character(text in any::<String>()) {
+        fn escaped_text_contains_no_markup_and_no_control_character(text in any::<String>()) {
             let escaped = escaped(&text);
             prop_assert!(!escaped.contains(['<', '>', '"', '\'']));
             prop_assert!(!escaped.chars().any(char::is_control));
@@ -526,12 +526,12 @@ mod tests {
         }
 
         #[test]
-        fn what_is_printable_holds_no_control_character(text in any::<String>()) {
+        fn printable_text_contains_no_control_character(text in any::<String>()) {
             prop_assert!(!printable(&text).chars().any(char::is_control));
         }
 
         #[test]
-        fn what_is_printable_stays_as_it_is(text in any::<String>()) {
+        fn printable_text_is_unchanged(text in any::<String>()) {
             let shown = printable(&text);
             prop_assert_eq!(printable(&shown), shown);
         }

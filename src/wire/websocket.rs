@@ -41,7 +41,8 @@ pub enum CloseCode {
     Unsupported = 1003,
     /// Text that is not UTF-8.
     NotUtf8 = 1007,
-    /// The client may not continue: a wrong passcode, a timeout, or a decision of the operator.
+    /// The client may not continue: a wrong passcode, a timeout, or a decision by the operator or a
+    /// moderator.
     Refused = 1008,
     /// A message over the limit.
     TooLong = 1009,
@@ -145,7 +146,7 @@ impl Header {
         if payload > u64::MAX / 2 {
             return broken("a length has its highest bit set");
         }
-        // A length in more bytes than necessary is forbidden, but does no harm.
+        // A length in more bytes than necessary is forbidden, but harmless.
         Ok(Some(Header {
             is_final,
             opcode,
@@ -163,7 +164,7 @@ fn is_control(opcode: u8) -> bool {
 /// Assembles a client's messages from frames.
 #[derive(Debug)]
 pub(super) struct Assembler {
-    /// Accepts binary messages, too. (For an echo; documents are text.)
+    /// Set if binary messages are accepted as well. (For an echo; documents are text.)
     takes_binary: bool,
     /// The message whose fragments are arriving, and its opcode in `begun`.
     message: Vec<u8>,

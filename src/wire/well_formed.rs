@@ -97,7 +97,7 @@ mod tests {
 
     /// Documents that Expat 2.5 rejects.
     #[test]
-    fn what_other_parsers_refuse_is_refused() {
+    fn documents_that_other_parsers_reject_are_rejected() {
         for document in [
             "<a>&#xD800;</a>",
             "<a>&#xDfff;</a>",
@@ -133,7 +133,7 @@ mod tests {
 
     /// Documents that Expat 2.5 accepts.
     #[test]
-    fn what_only_looks_like_it_is_accepted() {
+    fn valid_documents_that_look_similar_are_accepted() {
         for document in [
             "<a>&#x10FFFF;&#xD7FF;&#xE000;&#9;&#00065;</a>",
             "<a b='&#10;'>&amp;#xD800;</a>",

@@ -117,7 +117,7 @@ fn the_fixed_strings_are_those_of_the_protocol() {
 }
 
 #[test]
-fn reading_is_lenient_about_quotes_order_and_strangers() {
+fn reading_is_lenient_about_quotes_order_and_unknown_elements() {
     let frame = r#"<?xml version="1.0"?><CLIENT new="1" me="yes"><mood/><message>a<b/>b</message></CLIENT>"#;
     let said = ClientDoc::Message {
         text: "ab".into(),
@@ -132,7 +132,7 @@ fn reading_is_lenient_about_quotes_order_and_strangers() {
 }
 
 #[test]
-fn a_handshake_may_ask_for_a_call() {
+fn a_handshake_may_request_a_callback() {
     for (frame, address) in [
         (
             "<CLIENT><HandshakePasscode>abc</HandshakePasscode><callback><Port>6000</Port></callback></CLIENT>",
@@ -167,7 +167,7 @@ fn an_unescaped_text_is_borrowed_from_the_frame() {
 }
 
 #[test]
-fn what_is_no_document_is_refused_with_the_reason() {
+fn an_invalid_document_is_refused_with_the_reason() {
     for (frame, code) in [
         ("", ErrorCode::Malformed),
         ("hello", ErrorCode::Malformed),
@@ -234,7 +234,7 @@ fn the_deepest_document_allowed_fits_into_half_a_threads_stack() {
 
 proptest! {
     #[test]
-    fn a_text_survives_the_way_there_and_back(text in "[^\\p{Cc}\u{fffe}\u{ffff}]{0,200}", me: bool) {
+    fn a_text_round_trips(text in "[^\\p{Cc}\u{fffe}\u{ffff}]{0,200}", me: bool) {
         let doc = ClientDoc::Message { text: text.into(), me };
         let mut out = Vec::new();
         write_client(&doc, &mut out);
@@ -242,7 +242,7 @@ proptest! {
     }
 
     #[test]
-    fn the_plainest_message_is_what_the_parser_says(
+    fn the_plainest_message_agrees_with_the_parser(
         text in "([a-z ]|\\PC|[<>&;'\"\\]/!\\-]|\\p{Cc}|[\u{fffd}-\u{ffff}]|&lt;|&#xD800;|&#x110000;|&#65;|<a xmlns:b=''/>|</message>){0,12}"
     ) {
         let frame = format!("<CLIENT><message>{text}</message></CLIENT>");
@@ -255,7 +255,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_written_can_be_read_and_is_one_line(from in any::<String>(), text in any::<String>()) {
+    fn every_written_document_can_be_read_and_is_one_line(from in any::<String>(), text in any::<String>()) {
         let relay = Relay {
             scope: Scope::Partner,
             from: from.into(),
