@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_asked_at_one_of_several_addresses_answers_from_there() {
+    fn a_reply_comes_from_the_address_that_received_the_request() {
         let everywhere = Datagrams::bind("0.0.0.0:0".parse().unwrap(), &Tap::default()).unwrap();
         let client = UdpSocket::bind("127.0.0.9:0").unwrap();
         client

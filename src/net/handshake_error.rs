@@ -5,7 +5,7 @@ use std::io;
 
 use super::opening::Opening;
 
-/// Why a TLS handshake failed.
+/// The reason why a TLS handshake failed.
 #[derive(Debug)]
 pub enum HandshakeError {
     /// The peer's first bytes, which are not TLS.

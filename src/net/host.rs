@@ -8,9 +8,9 @@ use super::canonical;
 
 /// An address without a port.
 ///
-/// `fe80::1` can be a different machine on each network that this machine is on. So a link-local
-/// address comes with a *zone*, the interface to use (RFC 4007): `fe80::1%eth0`. Without a zone,
-/// the system refuses to bind or connect.
+/// `fe80::1` can be a different machine on each network to which this machine is connected. A
+/// link-local address therefore comes with a *zone*, the interface to use (RFC 4007):
+/// `fe80::1%eth0`. Without a zone, the system refuses to bind or connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Host {
     /// The port is always 0.
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_keeps_the_zone_in_which_it_means_something() {
+    fn a_link_local_address_keeps_its_zone() {
         for (text, at) in [
             ("127.0.0.1", "127.0.0.1:80"),
             ("::1", "[::1]:80"),

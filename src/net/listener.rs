@@ -141,8 +141,8 @@ impl Listener {
         mut serve: impl FnMut(Stream, SocketAddr),
         failed: impl Fn(&io::Error),
     ) {
-        // Check before the accept, too. The connection meant to wake this thread may already have
-        // been accepted while a backlog was cleared or a caller was rejected for lack of a
+        // Check before the accept as well. The connection meant to wake this thread may already
+        // have been accepted while a backlog was cleared or a caller was rejected for lack of a
         // descriptor, and no other connection follows.
         while !is_over() {
             let accepted = self.accept();
@@ -187,9 +187,9 @@ impl Listener {
         SockRef::from(&self.socket).set_read_timeout(Some(timeout))
     }
 
-    /// Wakes a thread that is blocked in `accept`. On Linux, shutting down the listener does this
-    /// and needs no new descriptor. Other systems need a connection, the only way that std offers.
-    /// The thread must check why it woke.
+    /// Wakes a thread that is blocked in `accept`. Shuts down the listener, which is enough on
+    /// Linux and needs no new descriptor. On other systems, makes a connection, which is the only
+    /// other way. The thread must check why it woke.
     pub fn wake(&self) {
         let done = SockRef::from(&self.socket).shutdown(Shutdown::Both);
         self.tap.called("shutdown", Some(self.address), &done);
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_asks_whether_a_silent_peer_is_still_there() {
+    fn the_system_probes_a_silent_peer() {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &Tap::default()).unwrap();
         let _peer = TcpStream::connect(listener.address()).unwrap();
         let (stream, _) = listener.accept().unwrap();

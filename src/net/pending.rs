@@ -367,7 +367,7 @@ impl PendingConnections {
     }
 
     /// Drops the parked callers and joins the threads of the others. A thread that is waiting for a
-    /// silent caller stops at once. A thread that is sending a reply has `patience` to finish.
+    /// silent caller stops immediately. A thread that is sending a reply has `patience` to finish.
     pub fn end(&self, patience: Duration) {
         let mut state = self.state.lock();
         state.running = None;
@@ -392,7 +392,7 @@ impl PendingConnections {
     }
 }
 
-/// How much of its opening a parked caller has sent.
+/// The part of its opening that a parked caller has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Sent {
     Nothing,
@@ -809,7 +809,7 @@ mod tests {
 
     /// A slow caller's thread slot is of no use to callers whose address already has its share.
     #[test]
-    fn nobody_yields_to_callers_that_could_not_be_served() {
+    fn no_caller_yields_to_callers_that_could_not_be_served() {
         let mut entrance = TestEntrance::new(PendingLimits {
             threads: 3,
             next_byte: Duration::ZERO,
@@ -878,7 +878,7 @@ mod tests {
     }
 
     #[test]
-    fn parked_callers_that_have_hung_up_are_passed_over() {
+    fn parked_callers_that_have_disconnected_are_skipped() {
         let entrance = TestEntrance::new(LIMITS);
         let first = entrance.call(1, "hello");
         entrance.serves(&first);

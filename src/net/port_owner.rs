@@ -12,7 +12,7 @@ pub struct PortOwner {
     pub program: Option<Program>,
 }
 
-/// How a port is used.
+/// The use of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PortUse {
     /// A listener, or a UDP socket that accepts datagrams from every sender.
@@ -48,7 +48,7 @@ pub enum PortProtocol {
 struct Socket {
     what: PortUse,
     local: SocketAddr,
-    /// The socket's inode; 0 if no process has the socket open any more.
+    /// The socket's inode; 0 if no process has the socket open any longer.
     inode: u64,
 }
 
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_table_tells_who_has_a_port() {
+    fn the_kernels_table_shows_the_socket_on_a_port() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
                0: 0100007F:C350 00000000:0000 0A 0:0 00:0 0 1000 0 1234 1\n\
                1: 0100007F:C350 0100007F:9C40 01 0:0 00:0 0 1000 0 1235 1\n\

@@ -309,7 +309,8 @@ impl Stream {
         self.socket.local_addr().map(canonical)
     }
 
-    /// Sets `TCP_NODELAY`: written bytes are sent at once, instead of waiting up to 40 ms for more.
+    /// Sets `TCP_NODELAY`: written bytes are sent immediately instead of waiting up to 40 ms for
+    /// more.
     ///
     /// # Errors
     /// Any I/O error.
@@ -566,7 +567,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_arrives_though_the_peer_said_something_unasked() {
+    fn the_last_word_arrives_despite_unread_input() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.write_all(&[b'y'; 10_000]).unwrap();
@@ -578,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn every_call_is_told_and_a_write_is_cut_into_pieces() {
+    fn every_call_is_traced_and_writes_are_split() {
         let (calls, told) = mpsc::channel();
         let tap = Tap {
             chop: NonZeroUsize::new(3),
@@ -628,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_nobody_answers_is_called_off_by_shutting_the_socket_down() {
+    fn shutting_the_socket_down_cancels_an_unanswered_call() {
         // A listener with a full backlog does not answer new connections.
         let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_are_cut_and_stop_at_the_first_piece_that_is_not_taken() {
+    fn writes_are_split_and_stop_at_the_first_incomplete_piece() {
         let tap = Tap {
             chop: NonZeroUsize::new(2),
             trace: None,

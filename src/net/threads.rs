@@ -27,7 +27,7 @@ pub struct ThreadBudget {
     left: Arc<AtomicUsize>,
 }
 
-/// The right to run one thread, which returns to the budget on drop.
+/// Permission to run one thread, which returns to the budget on drop.
 #[derive(Debug)]
 pub struct ThreadToken {
     left: Arc<AtomicUsize>,
@@ -41,7 +41,7 @@ impl ThreadBudget {
         }
     }
 
-    /// Takes the right to run one more thread; `None` if the budget is used up.
+    /// Takes the permission to run one more thread; `None` if the budget is used up.
     pub fn take(&self) -> Option<ThreadToken> {
         let left = |left: usize| left.checked_sub(1);
         self.left
@@ -65,7 +65,7 @@ pub fn spawn(
     spawn_with(take(budget)?, name, run)
 }
 
-/// Takes the right to run one more thread.
+/// Takes the permission to run one more thread.
 ///
 /// # Errors
 /// The budget is used up.
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sandbox_that_forbids_threads_is_named_and_a_limit_is_none() {
+    fn a_sandbox_that_forbids_threads_is_named_and_a_limit_is_not() {
         for (number, is_sandbox) in [
             (libc::EPERM, true),
             (libc::ENOSYS, true),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_are_counted_and_come_back() {
+    fn threads_are_counted_and_their_tokens_return() {
         let budget = ThreadBudget::of(2);
         let (first, second) = (budget.take(), budget.clone().take());
         assert!(first.is_some() && second.is_some() && budget.take().is_none());

@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_the_end_is_said() {
+    fn data_and_the_end_of_the_stream_arrive() {
         let (ours, theirs) = pair();
         (&ours).write_all(b"hello").unwrap();
         ours.shutdown(Shutdown::Write).unwrap();
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_was_not_said_is_no_end() {
+    fn an_end_without_close_notify_is_an_error() {
         let (ours, theirs) = pair();
         (&ours).write_all(b"hello").unwrap();
         // Simulate a third party that cuts the connection.
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_comes_later_whole_and_once() {
+    fn output_that_does_not_fit_arrives_later_in_order_and_once() {
         let (ours, theirs) = pair();
         // Use numbers, so that the test detects lost or repeated bytes.
         let bytes: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_be_bytes).collect();
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_at_once_with_several_who_write() {
+    fn both_directions_work_at_once_with_several_writers() {
         let (ours, theirs) = pair();
         let line = |who: usize, number: usize| format!("{who} {number:06}\n");
         // The writers share a lock, as they do in the outbox.
@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_is_told_from_a_failed_handshake() {
+    fn plain_text_is_distinguished_from_a_failed_handshake() {
         let (server, client) = both();
         let (ours, mut theirs) = sockets();
         theirs.write_all(b"<CLIENT>").unwrap();
