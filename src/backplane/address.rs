@@ -11,7 +11,7 @@ use redis::{ConnectionInfo, IntoConnectionInfo};
 pub struct EngineAddress {
     /// The connection settings. A secret with a colon is read as `USER:PASSWORD`.
     pub(super) info: ConnectionInfo,
-    /// The alternative: the whole secret is a password that contains a colon.
+    /// Alternative settings that use the whole secret as a password that contains a colon.
     pub(super) with_colon: Option<ConnectionInfo>,
 }
 

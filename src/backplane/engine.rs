@@ -1,8 +1,8 @@
 //! Connections to Redis, for scripts or for streams.
 //!
-//! The `redis` crate does not reconnect, and without a timeout it would wait for a suspended Redis
-//! forever. Each connection here therefore has a timeout. After any error, its owner closes it and
-//! can't know whether the requests in flight were executed.
+//! The `redis` crate does not reconnect, and without a timeout it would wait forever for a
+//! suspended Redis. Each connection here therefore has a timeout. After any error, the owner closes
+//! the connection and can't know whether the requests in flight were executed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -144,7 +144,7 @@ pub(super) struct Asking {
 /// A connection for streams.
 pub(super) struct Reading(Connection);
 
-/// Connects within the time `within`. Each later reply may take up to `patience`.
+/// Connects, waiting at most `within`. Each later reply may take up to `patience`.
 fn connect(
     address: &EngineAddress,
     within: Duration,
@@ -198,8 +198,8 @@ impl Asking {
         })
     }
 
-    /// Returns the eviction policy of Redis if it allows evicting keys without a time to live, such
-    /// as ours. Otherwise, or if this user may not query the policy, returns `None`.
+    /// Returns the eviction policy of Redis if it can evict keys without a time to live, such as
+    /// ours. Returns `None` otherwise, or if this user may not query the policy.
     ///
     /// # Errors
     /// The connection is unusable.
@@ -309,7 +309,7 @@ fn load_scripts(connection: &mut Connection) -> Result<Vec<String>, RedisError> 
 }
 
 impl Reading {
-    /// Connects within the time `within`.
+    /// Connects, waiting at most `within`.
     ///
     /// # Errors
     /// Redis is unreachable or rejects the connection.
@@ -494,7 +494,7 @@ fn streams(value: Value) -> Vec<(String, Vec<StreamEntry>)> {
             .into_iter()
             .filter_map(|value| stream(two(value)?))
             .collect(),
-        // RESP3, which an address can select.
+        // The RESP3 form, which the address can request.
         Value::Map(streams) => streams.into_iter().filter_map(stream).collect(),
         _ => Vec::new(),
     }

@@ -44,8 +44,8 @@ impl BackplaneHost {
         });
     }
 
-    /// Reports lost messages: those of a room, or public ones. `count` is `None` if the number is
-    /// unknown.
+    /// Reports lost messages: those of `room`, or public ones if it is `None`. `count` is `None` if
+    /// the number is unknown.
     pub(super) fn missed(&self, room: Option<&str>, count: Option<u64>) {
         self.clients
             .on_event(BackplaneEvent::Missed, &mut Unwritten::default());

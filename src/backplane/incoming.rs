@@ -1,4 +1,4 @@
-//! The thread `cluster-in`: reads the streams, and delivers their entries.
+//! The thread `cluster-in`, which reads the streams and delivers their entries.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,8 +45,8 @@ fn read_on(shared: &SharedState, asks: &Sender<Task>, mut link: Reading) -> Stri
                 Err(error) => return reason(&error),
             }
             checked = Some(Instant::now());
-            // The positions are not correct, and the missed entries are not reported, until the
-            // check is done.
+            // Until this check is done, the positions may be wrong and missed entries are
+            // unreported.
             shared.works(Side::In);
         }
         match link.read(&places(shared), READ_WAIT) {
@@ -207,7 +207,7 @@ fn deliver(
                 done: Box::new(|_, _| {}),
             }));
         }
-        // An entry from a newer version of the server.
+        // Ignore an entry from a newer version of the server.
         _ => {}
     }
 }

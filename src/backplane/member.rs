@@ -80,7 +80,7 @@ impl RedisBackplane {
         })
     }
 
-    /// Connects to Redis. If the settings say so, waits until it is reachable.
+    /// Connects to Redis. If `wait` is set, retries until Redis is reachable.
     fn first_connection(&self) -> Result<Asking, ClusterError> {
         let mut is_told = false;
         loop {
@@ -256,7 +256,7 @@ impl RedisBackplane {
         let shared = Arc::clone(&self.shared);
         let answered = move |answer: Result<Vec<String>, Outcome>, unwritten: &mut Unwritten| {
             let outcome = match answer {
-                // The other server sends a receipt.
+                // The recipient's server sends a receipt.
                 Ok(words) if words[0] == "passed-on" => return,
                 Ok(words) if words[0] == "nobody" => Outcome::NoSuchUser,
                 Ok(_) => Outcome::NotYours,
@@ -369,8 +369,8 @@ impl Backplane for RedisBackplane {
     }
 
     /// If the room was created here without a reply to [`Backplane::attach`] although Redis is
-    /// reachable, reconnects in order to send everything again. Otherwise, clients here would
-    /// receive none of the room's messages from other servers until the next reconnect.
+    /// reachable, reconnects in order to send everything again. Without this reconnect, clients
+    /// here would receive none of the room's messages from other servers.
     fn join(&self, sender: Sender<'_>, room: &Name) {
         if self.is_up() && !self.shared.places.has(&stream_of(Some(room))) {
             let reason = "Redis did not send a room's state in time";

@@ -30,7 +30,7 @@ enum Bug {
     TakeWithoutTelling,
     /// A change does not check the lease.
     NoFence,
-    /// After a break, a server does not send its state again.
+    /// A server does not resend its state after a reconnect.
     NothingSaidAnew,
 }
 
@@ -53,7 +53,7 @@ struct ModelServer {
     /// The client here that received WELCOME and has not received TAKEN OVER since.
     has: Option<u8>,
     asks: VecDeque<ModelRequest>,
-    /// The clients that lost the name, for this server to read.
+    /// The clients that lost the name; this server has not read these notices yet.
     inbox: VecDeque<u8>,
 }
 
@@ -87,8 +87,8 @@ impl ClusterWorld {
         }
     }
 
-    /// Returns one representative of this world and its mirror image. The two servers are
-    /// interchangeable.
+    /// Returns the same representative for this world and its mirror image, because the two servers
+    /// are interchangeable.
     fn canonical(self) -> ClusterWorld {
         let mut mirrored = self.clone();
         mirrored.servers.reverse();
@@ -237,7 +237,8 @@ impl ClusterWorld {
                     let server = &mut world.servers[index];
                     if server.has == Some(lost) {
                         server.has = None;
-                        // A closing connection releases its name, which another session has now.
+                        // The closing connection still releases its name, although another session
+                        // has it now.
                         let (incarnation, person) = (server.incarnation, lost);
                         server.asks.push_back(ModelRequest::Release {
                             incarnation,

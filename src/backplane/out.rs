@@ -1,4 +1,4 @@
-//! The thread `cluster-out`: sends queued requests in batches, and renews the server's lease.
+//! The thread `cluster-out`, which sends queued requests in batches and renews the server's lease.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::peer_server::PeerServer;
 use crate::settings::ClusterError;
 use crate::shared::{SharedState, Side, random_word};
 
-/// Called with a script's reply, or the reason why there is none.
+/// A callback that receives a script's reply, or the reason why there is none.
 pub(super) type ScriptCallback =
     Box<dyn FnOnce(Result<Vec<String>, Outcome>, &mut Unwritten) + Send>;
 
@@ -53,8 +53,8 @@ struct RequestSender<'s> {
     renewed: Instant,
     /// The duration of the last request.
     lag: Duration,
-    /// No other server is considered dead before this time. After an outage, the others need as
-    /// long to reconnect as this one does.
+    /// No other server is considered dead before this time, because after an outage the others may
+    /// take as long to reconnect as this one.
     judges_from: Instant,
 }
 
@@ -249,8 +249,8 @@ pub(super) fn wake(shared: &SharedState) -> ScriptCall {
     }
 }
 
-/// Returns a message's stamp from its id, or, if it is from an older server, from its time in
-/// seconds.
+/// Returns a message's stamp. It is made from the message's id or, if an older server sent the
+/// message, from its time in seconds.
 pub(super) fn stamp(id: &str, at: &str) -> Option<Stamp> {
     let id = id.parse().ok();
     let at = || Some(at.parse::<u64>().ok()?.saturating_mul(1_000_000));
@@ -689,7 +689,7 @@ fn farewell((room, session, name): &SentRegistration) -> ScriptCall {
     }
 }
 
-/// A client's request must not time out before Redis does.
+/// A client's request must not time out before the request to Redis does.
 const _: () = assert!(ANSWER_WITHIN.as_millis() <= limits::CLUSTER_PATIENCE.as_millis());
 
 #[cfg(test)]

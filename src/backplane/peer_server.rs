@@ -1,4 +1,4 @@
-//! The servers of a cluster, and what they publish about themselves.
+//! The servers of a cluster, and the information that they publish about themselves.
 
 use std::net::IpAddr;
 use std::time::Duration;

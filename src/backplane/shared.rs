@@ -23,7 +23,7 @@ use crate::settings::ClusterSettings;
 pub(super) struct SharedState {
     pub(super) engine: EngineAddress,
     pub(super) lease: Duration,
-    /// `passwords` or `names`. Servers with different rules can't be one chat.
+    /// `passwords` or `names`. Servers with different rules can't join the same chat.
     pub(super) rules: &'static str,
     /// Set at startup.
     host: OnceLock<BackplaneHost>,

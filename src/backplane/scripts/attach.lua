@@ -1,4 +1,4 @@
--- A room begins on this server. ARGV: the room's key and name, the maximum number of old messages.
+-- Opens a room on this server. ARGV: the room's key and name, the maximum number of old messages.
 -- Returns its name, its stream's position, its topic ('', or the name of the client that set it, a
 -- space and the text), and for each old message: id, time, sender, '1' if it is an action, text.
 local room, spelled, most = ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -8,7 +8,7 @@ local answer = {
   place('room:' .. room), redis.call('GET', key .. ':topic') or '',
 }
 if most == 0 or redis.call('HLEN', key .. ':members') == 0 then return answer end
--- Messages from before the room last ended are not shown.
+-- Messages sent before the room last ended are not shown.
 local from = redis.call('GET', key .. ':from') or '0-0'
 -- The entries also include joins and departures, so read more than `most`.
 local entries, old = redis.call('XREVRANGE', key, '+', '(' .. from, 'COUNT', 4 * most), {}

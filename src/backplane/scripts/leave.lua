@@ -1,5 +1,5 @@
--- A client leaves a room, if the membership still belongs to its session. ARGV: session, its key
--- and name, the room's key.
+-- Removes a client from a room if the membership still belongs to its session. ARGV: session, its
+-- key and name, the room's key.
 local mine = id .. ' ' .. incarnation .. ' ' .. ARGV[3] .. ' ' .. ARGV[5]
 local room = ARGV[6]
 if redis.call('HGET', p .. 'room:' .. room .. ':members', ARGV[4]) ~= mine then return { 'not-yours' } end

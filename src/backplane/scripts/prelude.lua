@@ -1,13 +1,13 @@
 -- The start of every script. KEYS[1] is the chat's prefix, ARGV[1] the calling server's id, and
 -- ARGV[2] its incarnation.
 local p, id, incarnation = KEYS[1], ARGV[1], ARGV[2]
--- Strings, because converting a number to one takes as long as a whole command.
+-- These are strings, because converting a number to a string takes as long as a whole command.
 local KEEP, HOUR = '10000', '3600'
 -- Time after which the messages of a room that has ended are removed, in seconds.
 local SOON = '60'
--- The number of entries alone would not limit the memory of a stream, because an entry may have the
--- size of the longest message. So the bytes of LARGE entries are counted: a stream has at most
--- 2 * HALF of them, and KEEP entries that are smaller.
+-- A limit on the number of entries would not limit the memory of a stream, because an entry may be
+-- as large as the longest message. The bytes of entries larger than LARGE bytes are therefore
+-- counted: a stream has at most 2 * HALF bytes of them, and KEEP smaller entries.
 local LARGE, HALF = 512, 4 * 1024 * 1024
 
 -- Returns whether an owner's server holds its lease under that incarnation. An owner begins with a
@@ -17,8 +17,8 @@ local function alive(owner)
   return redis.call('GET', p .. 'srv:' .. server) == its_boot
 end
 
--- Counts a large entry. When HALF is reached, removes all entries up to the one at which it was
--- reached before.
+-- Counts the bytes of a large entry. When the count exceeds HALF, removes all entries before the
+-- one that exceeded it last time.
 local function limit_bytes(stream, entry, size)
   local key = p .. stream .. ':bytes'
   if redis.call('HINCRBY', key, 'new', size) > HALF then
@@ -29,8 +29,8 @@ local function limit_bytes(stream, entry, size)
   redis.call('EXPIRE', key, 2 * HOUR)
 end
 
--- Appends to a stream, and returns the new entry's id. The ids are 0-1, 0-2 and so on without a
--- gap, so a reader detects missed entries.
+-- Appends to a stream, and returns the new entry's id. The ids are 0-1, 0-2 and so on without gaps,
+-- so a reader can detect missed entries.
 local function push(stream, ...)
   local entry = redis.call('XADD', p .. stream, 'MAXLEN', '~', KEEP, '0-*', ...)
   -- A stream that was deleted begins again at 1. This count lets its readers detect that.
@@ -45,7 +45,7 @@ local function push(stream, ...)
 end
 
 -- Returns a new message's id, and the time in seconds. The id is the time in microseconds, but
--- greater than all ids before it. It has 16 digits, so texts compare like numbers.
+-- always greater than the last id. Ids have 16 digits, so comparing them as strings is enough.
 local function next_message()
   local now = redis.call('TIME')
   local id = now[1] .. string.format('%06d', now[2])
@@ -78,9 +78,10 @@ local function forget_inbox(server)
 end
 
 -- Ends a room that has no members: removes it from the list, and hides its messages from the next
--- members. The messages are removed SOON, when every server has read them; large ones at once, so
--- that a client that opens one room after another can't fill the memory. Then the stream begins
--- again, and so does what is hidden.
+-- members. The messages expire after SOON seconds, when every server has read them. If there are
+-- large ones, the stream is trimmed at once; otherwise, a client could fill the memory by opening
+-- one room after another. When the stream has expired, it begins again at 1 and nothing in it is
+-- hidden.
 local function end_if_empty(room)
   local key = p .. 'room:' .. room
   if redis.call('HLEN', key .. ':members') > 0 then return end

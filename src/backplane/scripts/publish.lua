@@ -5,7 +5,8 @@ local mine = id .. ' ' .. incarnation .. ' ' .. session .. ' ' .. spelled
 local stream, among = 'all', p .. 'names'
 if room ~= '' then stream, among = 'room:' .. room, p .. 'room:' .. room .. ':members' end
 if redis.call('HGET', among, key) ~= mine then return { 'not-yours' } end
--- Older servers need a room's time in seconds. Each field has a cost for every server that reads it.
+-- Older servers need the time in seconds in a room's messages. Other entries omit it, because each
+-- field costs time on every server that reads it.
 local kind = me == '1' and 'acted' or 'said'
 local number, at = next_message()
 local entry

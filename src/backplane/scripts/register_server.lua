@@ -1,7 +1,7 @@
--- A server starts or reconnects. ARGV: lease in ms, rules, its description of itself, an epoch to
--- use if none exists.
+-- Registers a server that starts or reconnects. ARGV: lease in ms, rules, its description of
+-- itself, an epoch to use if none exists.
 local lease, rules, info, fresh = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
--- Check the permission for each command now, because the error of a script would not name it.
+-- Check the permission for each command now, because a script's error does not name the command.
 for command in string.gmatch('DEL EXISTS EXPIRE GET HDEL HGET HGETALL HINCRBY HKEYS HLEN HSET HSETNX HVALS INCR PERSIST PEXPIRE '
     .. 'PTTL SET TIME XADD XINFO XRANGE XREAD XREVRANGE XTRIM', '%S+') do
   local known, allowed = pcall(redis.acl_check_cmd, command, command == 'XINFO' and 'STREAM' or p, p, p)

@@ -1,5 +1,5 @@
 -- Adds an account from a server's own file. ARGV: key, name, version, hash. The higher version
--- counts.
+-- wins.
 local key, name, version, hash = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local there = redis.call('HGET', p .. 'accounts', key)
 if there then
