@@ -1,4 +1,4 @@
-//! The numbers of a running server, in Prometheus' text format, and whether the server works.
+//! Metrics of a running server in the Prometheus text format, and its health checks.
 //!
 //! Counters count events as they are emitted ([`EventObserver`]), and bytes as sockets transfer
 //! them. They are atomics, because an event may be emitted under any lock. Gauges are read from the
@@ -22,10 +22,10 @@ use crate::net::Call;
 use crate::seat::Phase;
 use crate::start::{Server, Settings};
 
-/// Number of ticks without the clock after which the server does not work.
+/// Number of tick periods without a tick after which the server is reported as stuck.
 const STUCK_AFTER: u32 = 10;
 
-/// What has happened since the start. Shared by all threads that emit events or use sockets.
+/// Counts since the start. Shared by all threads that emit events or use sockets.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// By entrance.
@@ -34,7 +34,7 @@ pub struct Counters {
     messages: CountsByWord,
     /// By reason.
     refused: CountsByWord,
-    /// By the reason for their end.
+    /// By reason.
     closed: CountsByWord,
     received: AtomicU64,
     sent: AtomicU64,
@@ -45,7 +45,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts the bytes of a socket call, without those that TLS adds.
+    /// Counts the bytes of a socket call, excluding the overhead of TLS.
     pub(crate) fn count_call(&self, call: &Call<'_>) {
         let bytes = match call.name {
             "read" | "recv_from" => &self.received,
@@ -77,9 +77,9 @@ impl EventObserver for Counters {
             "direct" => self.messages.add("direct"),
             "room-said" => self.messages.add("room"),
             "closed" => self.closed.add(word("end").unwrap_or("other")),
-            // A client's document, with the word of the error.
+            // A client's document, counted by error code.
             "refused" => self.refused.add(word("code").unwrap_or("other")),
-            // Connections, and requests for a seat.
+            // Connections and requests for a seat, counted by kind of event.
             "full"
             | "no-show"
             | "wrong-passcode"
@@ -99,17 +99,17 @@ impl EventObserver for Counters {
     }
 }
 
-/// Counts for a few words, which need not be known in advance. It takes no lock.
+/// A count for each of a few words, which need not be known in advance. It takes no lock.
 #[derive(Debug)]
 struct CountsByWord {
-    /// The first ones are in use.
+    /// Filled from the front.
     places: [SeatPlace; WORDS],
-    /// The words for which there was no place.
+    /// Counts the words for which there was no place.
     other: AtomicU64,
 }
 
-/// Maximum number of words. There are fewer error codes, and fewer reasons for the end of a
-/// session.
+/// Maximum number of words. There are fewer error codes, and fewer reasons for which a session
+/// ends.
 const WORDS: usize = 64;
 
 #[derive(Debug, Default)]
@@ -165,8 +165,8 @@ pub struct ServerStatus {
     is_stopping: AtomicBool,
 }
 
-/// The server's state, without keeping it alive: the thread that answers a request must not be the
-/// one that stops the server.
+/// Weak references to the server's state. With a strong one, the thread that answers a request
+/// could be the one that drops the server.
 struct ObservedServer {
     state: Weak<ServerState>,
     #[cfg(feature = "cluster")]
@@ -174,8 +174,8 @@ struct ObservedServer {
 }
 
 impl ServerStatus {
-    /// The state of a server that will start with these settings. From now on, counts the `events`
-    /// of this handle and of later clones.
+    /// Creates the status of a server that will start with these settings. From now on, counts the
+    /// events of this handle and of its later clones.
     pub fn new(settings: &Settings, events: &mut Events) -> (Arc<ServerStatus>, Arc<Counters>) {
         let counters = Arc::new(Counters::default());
         let begun = *counters.begun.get_or_init(Instant::now);
@@ -194,18 +194,18 @@ impl ServerStatus {
         (Arc::new(status), counters)
     }
 
-    /// The server has started.
+    /// Records that the server has started.
     pub fn has_started(&self, server: &Server) {
         let started = ObservedServer {
             state: Arc::downgrade(server.state()),
             #[cfg(feature = "cluster")]
             cluster: server.shared_cluster().map(Arc::downgrade),
         };
-        // Set only here.
+        // Only this function sets it, and it is called once, so this can't fail.
         let _ = self.server.set(started);
     }
 
-    /// The server is about to stop.
+    /// Records that the server is about to stop.
     pub fn will_stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
     }
@@ -334,17 +334,17 @@ impl ServerStatus {
         for (name, about, count) in [
             (
                 "portal_chat_received_bytes_total",
-                "Bytes received from clients, without those of TLS.",
+                "Bytes received from clients, excluding TLS overhead.",
                 &counters.received,
             ),
             (
                 "portal_chat_sent_bytes_total",
-                "Bytes sent to clients, without those of TLS.",
+                "Bytes sent to clients, excluding TLS overhead.",
                 &counters.sent,
             ),
             (
                 "portal_chat_events_dropped_total",
-                "Events that a reader (console, event file or board) was too slow for.",
+                "Events dropped because a reader (console, event file or board) was too slow.",
                 &*self.dropped,
             ),
         ] {
@@ -389,7 +389,7 @@ fn gauges(state: &ServerState, page: &mut Exposition) {
     page.single(
         "portal_chat_outbox_bytes",
         "gauge",
-        "Bytes that wait for clients whose sockets are full.",
+        "Bytes queued for clients whose sockets are full.",
         waiting,
     );
 }
@@ -399,7 +399,7 @@ fn backplane(cluster: &RedisBackplane, page: &mut Exposition) {
     page.single(
         "portal_chat_backplane_up",
         "gauge",
-        "1 if Redis can be reached.",
+        "1 if Redis is reachable, otherwise 0.",
         u8::from(cluster.is_up()),
     );
     page.family(
@@ -414,7 +414,7 @@ fn backplane(cluster: &RedisBackplane, page: &mut Exposition) {
     }
 }
 
-/// Returns the number of threads of this process, if the system tells it.
+/// Returns the number of threads of this process, if the system publishes it.
 fn threads() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let mut lines = status.lines();
@@ -430,7 +430,7 @@ fn seconds(time: Duration) -> f64 {
     time.as_secs_f64()
 }
 
-/// A text in Prometheus' format.
+/// Text in the Prometheus format.
 #[derive(Default)]
 struct Exposition(String);
 

@@ -90,7 +90,8 @@ struct EventWriter<W, F> {
 }
 
 impl<W: Write, F: Fn(&Event) -> Option<String>> EventWriter<W, F> {
-    /// Waits for events and returns the lines of all queued ones. `None` after the last event.
+    /// Waits for events, and returns the lines of all queued ones. Returns `None` after the last
+    /// event.
     fn next(&mut self, queue: &EventQueue) -> Option<Vec<String>> {
         let first = queue.events().recv().ok()?;
         let (mut lines, mut bytes) = (Vec::new(), 0);
@@ -214,7 +215,7 @@ fn open_fifo(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Lets writes wait: a slow reader delays only the thread `event-file`.
+/// Makes writes block. A slow reader delays only the thread `event-file`.
 #[cfg(unix)]
 fn wait_for_readers(file: &File) -> io::Result<()> {
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -304,7 +305,7 @@ mod tests {
             let mode = std::fs::Permissions::from_mode(mode);
             std::fs::set_permissions(&path, mode).unwrap();
         };
-        // The group may read it, as groups do that read logs.
+        // The group may read it, for example so that a log collector can.
         mode(0o640);
         EventFile::open(&path, None).unwrap();
         for open in [0o644, 0o620, 0o602] {

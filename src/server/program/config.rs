@@ -18,12 +18,12 @@ const NOT_A_SETTING: [&str; 6] = ["config", "check", "help", "version", "man", "
 /// The setting for the positional PORT, and the letter that stands for it on the command line.
 const PORT: (&str, &str) = ("port", "-p");
 
-/// A setting in the form of a word of the command line.
+/// A setting, converted to words of the command line.
 struct FileSetting {
     /// Counted from 1.
     line: usize,
     key: String,
-    /// None if the setting switches an option off; several for a list.
+    /// Empty if the setting turns an option off; several words for a list.
     words: Vec<OsString>,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn parse_with<C: CommandFactory + FromArgMatches>(
         C::from_arg_matches(&matches)
     };
     parse(None).map_err(|error| {
-        // The setting without which the others are valid.
+        // The culprit is the setting without which the others are valid.
         let is_culprit = |index: &usize| parse(Some(*index)).is_ok();
         match (0..settings.len()).find(is_culprit) {
             Some(index) => at(settings[index].line, sentence_of(&error)),
@@ -114,7 +114,7 @@ fn read(text: &str, command: &clap::Command) -> Result<Vec<FileSetting>, (usize,
     Ok(settings)
 }
 
-/// Formats a setting as words whose values can't be parsed as other arguments.
+/// Converts a setting to words that can't be parsed as other arguments.
 fn words_of(
     key: &str,
     value: &Spanned<DeValue<'_>>,
@@ -152,7 +152,7 @@ fn words_of(
         _ if !takes_values => Err(format!(
             "{key} is either on or off; write `{key} = true`, or delete this line"
         )),
-        // Clap takes an empty value for a missing one.
+        // Clap treats an empty value as a missing one.
         SettingValue::One(value) if value.is_empty() => Err(format!(
             "{key} is empty; write a value, or delete this line"
         )),
@@ -189,7 +189,7 @@ fn value_of(key: &str, value: &DeValue<'_>) -> Result<SettingValue, String> {
     }
 }
 
-/// The reason why there is no setting of that name, and the fix.
+/// Returns the reason why a setting is unknown, and the fix.
 fn unknown(key: &str, command: &clap::Command) -> String {
     let is_setting = |key: &str| {
         let options = command.get_arguments().filter_map(clap::Arg::get_long);

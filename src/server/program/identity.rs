@@ -89,7 +89,7 @@ impl TlsFiles {
         Ok(report)
     }
 
-    /// The stub of a build without TLS, where no [`TlsServer`] exists.
+    /// Stub for a build without TLS, in which no [`TlsServer`] exists.
     #[cfg(not(feature = "tls"))]
     pub(super) fn load_into(&self, tls: &TlsServer) -> Result<String, String> {
         match *tls {}
@@ -147,7 +147,7 @@ impl TlsFiles {
         Ok((config, report))
     }
 
-    /// The stub of a build without TLS, which explains how to build it with TLS.
+    /// Stub for a build without TLS. Its error explains how to build with TLS.
     #[cfg(not(feature = "tls"))]
     pub(super) fn load(&self) -> Result<(TlsServer, String), String> {
         let _ = &self.names;

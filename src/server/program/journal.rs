@@ -36,7 +36,7 @@ pub(super) struct JournalArguments {
 
 const KEPT: &str = "Messages that are kept";
 const MOST_DAYS: i64 = 100 * 365;
-/// The length of an empty file is a tenth of it.
+/// Minimum of `--journal-max`, in bytes. An empty file is about a tenth of this size.
 const LEAST_SIZE: u64 = 1 << 20;
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ enum OnOff {
 }
 
 impl JournalArguments {
-    /// The settings of the journal, if there is one.
+    /// Returns the settings of the journal, if there is one.
     pub(super) fn settings(self) -> Option<JournalSettings> {
         Some(JournalSettings {
             file: self.journal?,
@@ -63,7 +63,7 @@ fn journal_size(text: &str) -> Result<u64, &'static str> {
     is_fine.then_some(size).ok_or("expected at least 1M")
 }
 
-/// What to print, and how.
+/// The options of `chatserver journal`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Export {
     /// The file of --journal; a server may be writing to it
@@ -145,14 +145,18 @@ pub(super) fn export(export: &Export) -> Result<(), String> {
     all.map_err(unreadable)
 }
 
-/// Returns a note about a file that is not ready to be used as a journal. The server would start all
-/// the same, unless it can't create the file.
+/// Returns a note about a file that can't be used as a journal yet, although the server would
+/// start.
+///
+/// # Errors
+/// The reason why the server would not start: it can't create the file, or other users can read or
+/// replace it.
 pub(super) fn about(path: &Path) -> Result<String, String> {
     if !path.exists() {
         could_be_made(path).map_err(|error| format!("--journal: {}: {error}", file(path)))?;
         return Ok(format!("The first start creates {}.\n", file(path)));
     }
-    // Any other reason is no reason not to start.
+    // Any other error does not prevent a start.
     match portal_journal::check_privacy(path) {
         Err(error) if NotPrivate::cause(&error).is_some() => {
             return Err(format!("the journal {} can't be used: {error}", file(path)));
@@ -163,7 +167,7 @@ pub(super) fn about(path: &Path) -> Result<String, String> {
     Ok(opened.map_or_else(|error| format!("{error}.\n"), |_| String::new()))
 }
 
-/// Number of bytes that are printed at a time.
+/// Number of bytes printed at a time.
 const CHUNK: usize = 64 * 1024;
 
 #[cfg(test)]

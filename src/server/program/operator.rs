@@ -197,7 +197,7 @@ impl Operator {
             false => format!("all {} addresses and ", network.size()),
         };
         format!(
-            "  {network} covers {addresses}{clients}\n  type `yes` to ban it, anything else not to"
+            "  {network} covers {addresses}{clients}\n  type `yes` to ban it, or `no` to cancel"
         )
     }
 }
@@ -453,12 +453,12 @@ fn passwd(accounts: &SharedAccounts, rest: &str) -> String {
     }
 }
 
-/// Deletes an account, its direct messages, and everything that its name may do.
+/// Deletes an account, its direct messages, and all permissions of its name.
 fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
     let Some(name) = name(rest) else {
         return "  usage: delete NAME".to_owned();
     };
-    // First, so that the next owner of the name is not a moderator in any case.
+    // Revoke the permissions first, so that the next owner of the name is never a moderator.
     let policies = server.policies();
     if policies
         .moderators()
@@ -471,11 +471,12 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
     if let Err(error) = policies.forget_in_rooms(&name) {
         return format!("  {error}");
     }
-    // Before the account: the next owner of the name must not read them.
+    // Delete the messages before the account, because the next owner of the name must not read
+    // them.
     let history = &server.state().history;
     if history.delete_direct(&name).is_err() {
         return format!(
-            "  the account of {name} remains, because the journal can't delete its direct messages now: see the \
+            "  the account of {name} was not deleted, because the journal can't delete its direct messages now: see the \
              events `journal-…`, and try again"
         );
     }
@@ -483,7 +484,7 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
         Ok(name) => {
             let is_here = server.state().users.find(&name).is_some();
             let is_kicked = is_here && server.kick(name.as_str(), "your account was deleted");
-            // Those that came in the meantime.
+            // Delete the messages that arrived in the meantime.
             let _ = history.delete_direct(&name);
             match is_kicked {
                 true => format!("  deleted the account of {name}, and disconnected its user"),

@@ -300,13 +300,13 @@ enum RegisterChoice {
     Closed,
 }
 
-/// The default of `--min-password` beyond this machine.
+/// The default of `--min-password` if the server is open to the network.
 const MIN_PASSWORD_BEYOND: usize = 8;
-/// The default of `--max-per-ip` beyond this machine: a class of 40 behind one router, with two
-/// clients each and some reconnecting, does not reach it.
+/// The default of `--max-per-ip` if the server is open to the network. A class of 40 behind one
+/// router, with two clients each and some reconnecting, does not reach it.
 const MAX_PER_IP_BEYOND: usize = 100;
-/// The default of `--rate` beyond this machine. Nobody types that fast, and a paste of 50 lines
-/// passes at once.
+/// The default of `--rate` if the server is open to the network. People type more slowly, and a
+/// paste of 50 lines is not delayed.
 const RATE_BEYOND: &str = "50/20";
 
 /// Returns whether clients of other machines can connect.
@@ -348,7 +348,7 @@ pub(super) fn parse(
     command(arguments).map_err(|error| refuse::<ServerArguments>(&error))
 }
 
-/// Reads the same command line again, while the server runs.
+/// Parses the same command line again while the server is running.
 ///
 /// # Errors
 /// The reason why it is invalid now, on one line.
@@ -365,7 +365,7 @@ fn arguments_of(
 ) -> Result<ServerArguments, clap::Error> {
     let program = OsString::from("chatserver");
     let words = with_joined_values(std::iter::once(program).chain(arguments));
-    // Only together with the file, the command line may be complete.
+    // The command line may be complete only together with the file, so ignore its errors here.
     let alone = ServerArguments::command().ignore_errors(true);
     let config = alone.try_get_matches_from(&words).ok().and_then(|given| {
         let has_other = given.subcommand_name().is_some();
@@ -381,7 +381,7 @@ fn arguments_of(
 }
 
 /// Joins each option that has an optional value with the next word, if that word can be its value.
-/// The portal's port is never an address.
+/// The portal's port can't be one, because it is not an address.
 fn with_joined_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
     let words = join_value(words, "--board", is_address);

@@ -28,7 +28,7 @@ impl Running {
     pub(super) fn reload(&mut self, server: &Server) -> String {
         let (new, files) = match parse_again(self.arguments.iter().cloned()) {
             Ok(ServerCommand::Serve { settings, tls, .. }) => (*settings, tls),
-            // The same command line asked for a server before.
+            // This can't happen, because the same command line started a server.
             Ok(_) => return "the old settings stay in use".to_owned(),
             Err(reason) => return format!("the old settings stay in use: {reason}"),
         };
@@ -68,7 +68,7 @@ impl Running {
             .map(|(option, value)| format!("{option} {value}"))
             .collect();
         if is_other_greeting && before.get("--motd") == now.get("--motd") {
-            // Another text of the same length.
+            // The text differs but has the same length, so its setting looks unchanged.
             changed.push("--motd".to_owned());
         }
         if !changed.is_empty() {

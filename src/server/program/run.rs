@@ -284,7 +284,7 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
     if let Some(status) = &status {
         status.has_started(&server);
     }
-    // Set only here.
+    // Only this line sets it, so this can't fail.
     let _ = asked.set(Arc::downgrade(&server));
     let shown_at = board.as_ref().map(Board::address);
     let asked_at = metrics.as_ref().map(StatusServer::address);
@@ -603,7 +603,8 @@ fn board(settings: &Settings, events: &mut Events) -> Result<Option<Board>, Stri
     board.map(Some).map_err(|error| no_board(address, &error))
 }
 
-/// Starts the listener of `--metrics`, and counts if it or a board may be asked.
+/// Starts the listener of `--metrics`. Counting is enabled if this listener or a board can serve
+/// the counts.
 fn status(
     settings: &mut Settings,
     events: &mut Events,
@@ -637,7 +638,7 @@ fn no_board(address: SocketAddr, error: &io::Error) -> String {
 
 /// Shows a recorded run until a signal ends it.
 fn show_again(replay: &Replay) -> Result<(), String> {
-    // While the program waits for a pipe, a signal still ends it.
+    // Signals are handled only afterwards, so one still ends the program while it waits for a pipe.
     let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     if recording.left_out() > 0 {

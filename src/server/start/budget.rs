@@ -2,7 +2,7 @@
 //!
 //! The system does not reliably refuse to create one thread too many. On Linux, every thread uses
 //! four of the process's memory maps, and creating a thread with the last of them aborts the whole
-//! process. Threads are therefore counted here, and refused in time.
+//! process. Threads are therefore counted here, and refused before that happens.
 
 use std::fmt;
 use std::fs;
@@ -16,7 +16,7 @@ const MAPS_A_THREAD: usize = 4;
 const MAPS_PER_MILLE: usize = 985;
 /// Threads of the program besides the server's own: main, signals, keyboard, console, and so on.
 const OTHER_THREADS: usize = 8;
-/// Descriptors besides the server's sockets: standard input and output, files, the signals' pipe.
+/// Descriptors besides the server's sockets: standard input and output, files, the signal pipe.
 const OTHER_DESCRIPTORS: usize = 32;
 
 /// The threads and sockets that a server needs.

@@ -84,9 +84,9 @@ impl fmt::Display for PortConflict {
     }
 }
 
-/// Returns the first two options that need the same port. Port 0 conflicts with nothing: the system
-/// chooses a free port. A UDP port conflicts with no TCP port. A room's port may be in use, because
-/// rooms skip ports that are in use.
+/// Returns the first two options that need the same port. Port 0 never conflicts, because the
+/// system chooses a free port. A UDP port does not conflict with a TCP port. The rooms' ports are
+/// not checked, because rooms skip ports that are in use.
 pub(crate) fn port_conflict(settings: &Settings) -> Option<PortConflict> {
     let web = settings.web.as_ref().map(|web| (Whose::Web, web.address));
     let board = settings.board.map(|board| (Whose::Board, board));

@@ -38,7 +38,7 @@ pub enum StartError {
         /// Number of ports needed after it.
         workers: usize,
     },
-    /// This process can't have enough threads or descriptors.
+    /// The limits on this process's threads or descriptors are too low.
     Limits {
         /// Number of workers (or clients, on a single port) in the settings.
         seats: usize,

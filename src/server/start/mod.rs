@@ -132,7 +132,7 @@ fn open_policies(
     #[cfg(feature = "cluster")]
     if settings.cluster.is_some() {
         let reason =
-            "the rooms of several servers stay open, because each server has its own rules";
+            "rooms in a cluster are open to everyone, because each server has its own rules";
         return Ok(Arc::new(policies.with_open_rooms(reason)));
     }
     Ok(Arc::new(policies))
@@ -156,7 +156,7 @@ fn open_accounts(
     Ok(Some(Arc::new(accounts.map_err(StartError::Accounts)?)))
 }
 
-/// Opens the file that keeps messages.
+/// Opens the journal.
 #[cfg(feature = "journal")]
 fn open_journal(
     settings: &Settings,
@@ -169,7 +169,7 @@ fn open_journal(
         Err(error) if NotPrivate::cause(&error).is_some() => {
             Err(StartError::Journal(settings.file.clone(), error))
         }
-        // An event has any other reason.
+        // An event reports any other error.
         _ => Ok(Some(Arc::new(FileJournal::open(settings, events)))),
     }
 }
@@ -277,7 +277,7 @@ pub struct Server {
     accounts: Option<Arc<SharedAccounts>>,
     #[cfg(feature = "cluster")]
     cluster: Cluster,
-    /// The file that keeps messages, and its thread.
+    /// The journal and its thread.
     #[cfg(feature = "journal")]
     journal: Option<(Arc<FileJournal>, JoinHandle<()>)>,
     #[cfg(test)]
@@ -285,7 +285,7 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     /// Callers at all entrances that are not authenticated yet.
     callers: Arc<PendingConnections>,
-    /// The listeners on which threads block in `accept`. Shutting down notifies them.
+    /// The listeners on which threads block in `accept`. Shutdown wakes these threads.
     tcp: Vec<Arc<Listener>>,
     udp: Option<Arc<Datagrams>>,
     /// The address of the portal or of the single port.
@@ -348,7 +348,7 @@ impl Server {
         Ok(ports.try_iter().collect())
     }
 
-    /// Like [`Server::start`], with ports that `binder` binds.
+    /// Like [`Server::start`], but binds the ports with `binder`.
     fn start_with(
         settings: &Settings,
         clock: Clock,
@@ -483,7 +483,7 @@ impl Server {
         let history = Arc::new(History::new(journal, accounts.is_some()));
         #[cfg(feature = "cluster")]
         if settings.cluster.is_some() {
-            // The others may have sent messages while this server was away.
+            // Other servers may have sent messages while this one was stopped.
             history.note_gap();
         }
         let state = Arc::new_cyclic(|state: &Weak<ServerState>| {
@@ -825,7 +825,8 @@ impl Server {
         })
     }
 
-    /// Starts the portals. They come last, when the workers to which they send clients are running.
+    /// Starts the portals. They start last, when the workers to which they send clients are
+    /// running.
     fn start_portals(
         &mut self,
         tcp: Option<BoundPort>,
@@ -1040,7 +1041,8 @@ impl Drop for Server {
         if let Some(cluster) = &self.cluster {
             cluster.stop();
         }
-        // Last, because the others may still send messages.
+        // The journal stops last, because other servers may send messages until the cluster is
+        // left.
         #[cfg(feature = "journal")]
         if let Some((journal, thread)) = self.journal.take() {
             journal.stop();

@@ -103,7 +103,7 @@ pub(super) fn reason(held: Option<PortUse>) -> &'static str {
     }
 }
 
-/// How long startup has waited for ports, and whether the operator was notified.
+/// The time that startup has waited for ports, and whether the operator has been notified.
 #[derive(Default)]
 struct Wait {
     waited: Duration,
@@ -143,7 +143,8 @@ impl Wait {
     }
 }
 
-/// Binds one port with `bind`. Waits while an outgoing connection uses the port or is in TIME_WAIT.
+/// Binds one port with `bind`. Waits while an outgoing connection uses the port or keeps it in
+/// TIME_WAIT.
 pub(super) fn bind_patiently<S>(
     transport: PortProtocol,
     address: SocketAddr,

@@ -76,7 +76,7 @@ pub struct Settings {
     pub workers: usize,
     /// The revision of the original programs to be compatible with (seed 000).
     pub compat: Option<Revision>,
-    /// The number of clients on a single port, instead of a portal and workers.
+    /// The maximum number of clients on a single port; `None` for a portal with workers.
     pub single_port: Option<usize>,
     /// The open portals.
     pub portals: Portals,
@@ -98,12 +98,12 @@ pub struct Settings {
     pub accounts: Option<PathBuf>,
     /// The clients that may register accounts.
     pub register: Register,
-    /// The least number of characters in a new password.
+    /// The minimum number of characters in a new password.
     pub min_password: usize,
-    /// Whether the moderators in the policies have their commands. Without passwords, any client
+    /// True if the moderators in the policies may use their commands. Without passwords, any client
     /// could take a moderator's name.
     pub moderators: bool,
-    /// The file of bans, mutes, moderators and invitations; `None` if they end with the server.
+    /// The file of bans, mutes, moderators and invitations; `None` to keep them only in memory.
     pub policies: Option<PathBuf>,
     /// Maximum number of seats that one address may have reserved or taken.
     pub max_per_address: Option<usize>,
@@ -143,7 +143,7 @@ pub struct Settings {
     pub event_file: Option<PathBuf>,
     /// The length at which that file is rotated, in bytes.
     pub event_file_most: Option<u64>,
-    /// The address at which programs ask for the state of the server.
+    /// The address of the listener for metrics and health checks.
     pub metrics: Option<SocketAddr>,
     /// Counts the bytes of all sockets. No option sets it.
     pub counters: Option<Arc<Counters>>,
