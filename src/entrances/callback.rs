@@ -152,8 +152,8 @@ fn target(request: &CallbackRequest, asker: SocketAddr) -> Option<SocketAddr> {
     Some(target)
 }
 
-/// Returns whether an address belongs to this machine, as far as the request's local address `here`
-/// tells. A worker that connected to its own server would waste its seat on a chat with itself.
+/// Returns whether an address belongs to this machine, judging by the request's local address
+/// `here`. A worker that connected to its own server would waste its seat on a chat with itself.
 fn is_here(target: SocketAddr, here: &io::Result<SocketAddr>) -> bool {
     let asker = target.ip().to_canonical();
     asker.is_loopback()

@@ -33,7 +33,7 @@ impl Transport for Legacy {
 
     fn last_word(&self, doc: &ServerDoc<'_>) -> Vec<u8> {
         match doc {
-            // These programs have no word for a ban, and ask again after FULL.
+            // These programs have no message for a ban; after FULL, they ask again.
             ServerDoc::Error { .. } => self.codec.server_frame(&ServerDoc::Full),
             doc => self.codec.server_frame(known(doc)),
         }
