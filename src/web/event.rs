@@ -28,8 +28,8 @@ portal_core::event_kinds! {
     }
 }
 
-/// Emits the event for a refused HTTP request at `port`, unless the path does not exist: browsers
-/// request some paths automatically.
+/// Emits the event for a refused HTTP request at `port`. Emits nothing if the path does not exist,
+/// because browsers request some paths automatically.
 pub fn emit_refused(events: &Events, refused: &RefusedRequest, port: Port) {
     let peer = refused.client;
     match &refused.refusal {

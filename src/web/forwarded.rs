@@ -1,8 +1,8 @@
 //! Determines the client behind trusted reverse proxies from `X-Forwarded-For`,
 //! `X-Forwarded-Proto` and `Forwarded` (RFC 7239).
 //!
-//! A client can send these fields itself, and a proxy may forward them and merely append to them.
-//! Therefore they are read from right to left, and only as far as the addresses are trusted.
+//! A client can send these fields itself, and a proxy may forward them and append its own values.
+//! They are therefore read from right to left, and only as far as the addresses are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -28,8 +28,8 @@ impl Forwarded {
     /// Reads the `fields` of a request from `peer`. If the peer is not a trusted proxy, or if it
     /// names no address, the peer is the client itself.
     ///
-    /// A proxy writes one of the two fields and forwards the other unchanged. Therefore both are
-    /// ignored if they name different addresses.
+    /// A proxy writes one of the two fields and forwards the other unchanged. If they name
+    /// different addresses, both are therefore ignored.
     pub(super) fn read(peer: SocketAddr, fields: &Fields, proxies: &[Network]) -> Forwarded {
         let trusts = |address| proxies.iter().any(|proxy| proxy.contains(address));
         let direct = Forwarded {

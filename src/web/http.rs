@@ -121,7 +121,7 @@ impl SharedRules {
         SharedRules(Arc::new(Mutex::new(Arc::new(rules))))
     }
 
-    /// Returns the present rules.
+    /// Returns the current rules.
     pub fn get(&self) -> Arc<Rules> {
         Arc::clone(&self.0.lock())
     }
@@ -394,8 +394,8 @@ fn absolute(target: &str) -> Option<(&str, &str)> {
 /// from this server.
 const OWN_PARTS: &str = "script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'";
 
-/// Returns the first part of every response. It forbids caching, and `loads` restricts what a page
-/// may load.
+/// Returns the first part of every response. It forbids caching; `loads` is the policy for the
+/// parts that a page may load.
 fn head(status: &str, kind: &str, loads: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\n\

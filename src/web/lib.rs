@@ -1,5 +1,5 @@
-//! A minimal HTTP server with an upgrade to WebSocket, the chat page, and the state of the server
-//! for programs. The board uses the same HTTP server for its own page.
+//! A minimal HTTP server with an upgrade to WebSocket, the chat page, and the server's status for
+//! monitoring programs. The board uses the same HTTP server for its own page.
 
 pub mod event;
 mod fields;

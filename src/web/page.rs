@@ -144,7 +144,7 @@ mod tests {
             ("🏴\u{e0067}\u{e0062}\u{e0073}", "\u{e007f}"),
             ("क\u{200d}\u{fe0f}", "\u{200c}\u{fe0f}"),
         ];
-        // The page keeps a tab and a line feed.
+        // The page keeps tabs and line feeds.
         let all: Vec<char> = characters()
             .filter(|character| !matches!(character, '\t' | '\n'))
             .collect();

@@ -1,5 +1,5 @@
-//! The state of a server for programs: whether it works (`/healthz`), whether it takes clients
-//! (`/readyz`), and its numbers for Prometheus (`/metrics`).
+//! The server's status for monitoring programs: its health (`/healthz`), its readiness for new
+//! clients (`/readyz`), and its metrics for Prometheus (`/metrics`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,28 +19,28 @@ use crate::http::{self, Hosts, Refusal, Request, Rules};
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// Maximum time that the end waits for requests that are being answered.
+/// Maximum time that shutdown waits for requests in progress.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The state of a server. Only read: no request changes anything.
+/// The status of a server. Requests can only read it.
 pub trait Status: Send + Sync {
-    /// Returns whether the server works.
+    /// Checks whether the server works.
     ///
     /// # Errors
     /// The reason why it does not.
     fn health(&self) -> Result<(), String>;
 
-    /// Returns whether a new client would get a seat.
+    /// Checks whether a new client would get a seat.
     ///
     /// # Errors
     /// The reason why it would not.
     fn readiness(&self) -> Result<(), String>;
 
-    /// Returns all numbers in Prometheus' text format.
+    /// Returns all metrics in Prometheus' text format.
     fn metrics(&self) -> String;
 }
 
-/// Answers the request if its path is one of these three. `None` for any other path.
+/// Answers a request for one of these three paths. Returns `None` for any other path.
 pub fn answer(stream: &Stream, request: &Request, status: &dyn Status) -> Option<io::Result<()>> {
     let state = match request.path.as_str() {
         "/healthz" => status.health(),
@@ -73,8 +73,8 @@ struct Shared {
 }
 
 impl StatusServer {
-    /// Answers at `address`. Clients may name it by an address, as `localhost` or by one of
-    /// `names`.
+    /// Starts a listener at `address`. The Host of a request may be an address, `localhost` or one
+    /// of `names`.
     ///
     /// # Errors
     /// The address can't be bound, or the system can't start a thread.
