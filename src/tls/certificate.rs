@@ -27,7 +27,7 @@ pub struct Identity {
     key: PrivateKeyDer<'static>,
 }
 
-/// Why there is no usable certificate and key.
+/// The reason why there is no usable certificate and key.
 #[derive(Debug)]
 pub enum IdentityError {
     /// A file can't be read as text.
@@ -279,7 +279,7 @@ mod tests {
             assert!(reason.contains("key.pem: other users can"), "{reason}");
             assert!(reason.contains("run `chmod "), "{reason}");
         }
-        // Anything else in the key's place is explained as what it is.
+        // Any other file in the key's place gets a message about its actual content.
         let reason = refused(&certificate);
         assert!(!reason.contains("chmod"), "{reason}");
         mode(0o600);
