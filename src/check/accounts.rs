@@ -22,7 +22,7 @@ use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Scope, Secret, ServerDoc}
 /// The number of clients that register at the same time.
 const AT_ONCE: usize = 20;
 
-/// The number of times that they do so in the check `twenty-at-once`. Each is a race.
+/// The number of rounds in the check `twenty-at-once`. Each round is a race.
 const ROUNDS: usize = 3;
 
 /// The number of clients in the check `load`.
@@ -260,7 +260,8 @@ pub(super) const RUNG: Rung = Rung {
             needs: &["new-account", "register", "existing"],
             play: |subject| {
                 let alice = register(subject, "alice")?;
-                // After a normal close, the server's end stays in TIME_WAIT.
+                // The server's end is closed first, so it stays in TIME_WAIT. The server must be
+                // able to bind its port nevertheless.
                 subject.kill();
                 drop(alice);
                 subject.start_again()?;

@@ -55,7 +55,8 @@ pub(super) const PASSCODES: usize = 24;
 const SHORTEST_PASSCODE: usize = 6;
 const NUMERIC_RANGE: u128 = 1_000_000;
 
-/// Expects no pattern in passcodes that a server has assigned after `sent`, in this order.
+/// Expects no pattern in the passcodes `seen`, which a server has assigned, in this order, after
+/// `sent`.
 ///
 /// # Errors
 /// One of them is short, occurs twice, or is close to another one.
@@ -74,7 +75,7 @@ pub(super) fn expect_unpredictable(seen: &[String], sent: &str) -> Result<(), Fa
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         return wrong(format!("{:?} twice", pair[0]));
     }
-    // A counter and the time show as numbers in a small range, decimal or hexadecimal.
+    // A counter or a clock yields numbers in a small range, decimal or hexadecimal.
     for radix in [10, 16] {
         let numbers: Result<Vec<u128>, _> = seen
             .iter()

@@ -10,8 +10,8 @@ pub(super) const ENDED: &str = "the program has ended";
 const SHOWN: usize = 160;
 
 thread_local! {
-    /// The last action of any client that this thread simulates. What one client sends often causes
-    /// a missing reply to another.
+    /// The last action of any client that this thread simulates. A missing reply to one client is
+    /// often caused by what another one has sent.
     static LAST_ACTION: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -25,7 +25,7 @@ pub(super) fn last_action() -> String {
     LAST_ACTION.with_borrow(String::clone)
 }
 
-/// The kind of failure that the student sees, apart from the texts.
+/// The kind of failure, regardless of the texts that were sent and received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Symptom {
     /// The connection was refused, or the program has ended.

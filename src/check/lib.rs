@@ -1,6 +1,6 @@
 //! The program `chatcheck`. It starts a server (or a client) that a student has written in any
-//! language, exchanges data with it over real sockets, and reports what works, what does not, and
-//! an idea that may help.
+//! language, exchanges data with it over real sockets, and reports which checks pass. For a failed
+//! check, it also prints an idea that may help.
 //!
 //! A rung is a task (`lesson/tasks`) and a list of checks. Each check starts a new process on a
 //! free port, so that one fault does not affect later checks, and then ends that process and
@@ -68,7 +68,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Does what the command line asks. Returns `true` if no check has failed.
+/// Runs the command that the command line selects. Returns `true` if no check has failed.
 fn run(options: &CheckOptions) -> Result<bool, String> {
     let rung = match options.client {
         true => Some(&client::CLIENT),

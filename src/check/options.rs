@@ -13,7 +13,7 @@ use super::program::{FOLDER, PORT};
 use super::rung::Rung;
 use portal_cli::command_line::{About, bad_value, read as read_words, refuse};
 
-/// The last rung whose server the client's task works with.
+/// The last rung that the client's task covers.
 const RUNGS_OF_THE_CLIENT: u8 = 3;
 
 /// Check a server that you have written yourself, in any language

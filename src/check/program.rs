@@ -30,12 +30,12 @@ pub(super) const PORT: &str = "{port}";
 /// The placeholder for the folder of a server that keeps files.
 pub(super) const FOLDER: &str = "{folder}";
 
-/// The side of the connection that the student writes.
+/// The side of the connection that the student's program is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The checker acts as the clients.
     Server,
-    /// The checker plays its server, and types.
+    /// The checker acts as the server, and types the input.
     Client,
 }
 
@@ -104,8 +104,8 @@ fn adopt_orphans() {
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
-/// Kills the adopted processes, and then those that this orphans. `running` contains the shells,
-/// which end with their groups.
+/// Kills the adopted processes, and then the processes that are orphaned by this. Skips the shells,
+/// which are in `running`, because they end with their groups.
 fn kill_orphans(running: &BTreeSet<i32>) {
     #[cfg(target_os = "linux")]
     for _ in 0..MAX_GENERATIONS {

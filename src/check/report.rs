@@ -98,8 +98,8 @@ pub(super) struct Report {
     is_json: bool,
     has_colour: bool,
     outcomes: Vec<CheckResult>,
-    /// The first error while printing it. The checks continue, because their result may also go to
-    /// a file.
+    /// The first error while printing the report. The checks continue, because their result may
+    /// also go to a file.
     not_printed: Option<io::Error>,
 }
 

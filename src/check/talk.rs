@@ -387,8 +387,8 @@ impl Talk {
         }
     }
 
-    /// Expects the connection's end, possibly after unsolicited documents. `expected` describes
-    /// what is missing otherwise.
+    /// Expects the connection's end, possibly after unsolicited documents. If the end does not
+    /// arrive, `expected` describes what is missing.
     pub(super) fn end_after_news(&mut self, expected: &str) -> Result<(), Failure> {
         match self.document::<()>(expected, |_| None) {
             Err(failure) if !self.has_ended => Err(failure),

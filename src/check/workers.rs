@@ -204,8 +204,8 @@ pub(super) const RUNG: Rung = Rung {
             minutes: 30,
             needs: &["ticket", "greeting", "full", "terminate"],
             play: |subject| {
-                // Some wait silently: a worker that takes one of them for its next client waits for
-                // that one's passcode while the real client's reservation expires.
+                // Some strays wait silently. If a worker takes one of them for its next client, it
+                // waits for that stray's passcode while the real client's reservation expires.
                 for round in 0..BACKLOG_ROUNDS {
                     let (mut client, ticket) = connect_to_worker(subject)?;
                     let mut waiting = Vec::new();
