@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 /// The project's folder name inside the user's configuration and state folders.
 const FOLDER: &str = "portal-chat";
 
-/// Returns the path of a settings file, or `None` if there is no home directory. The settings apply
-/// only if nothing else is specified.
+/// Returns the path of a settings file, or `None` without a home directory.
 pub fn settings_file(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name);
     let folder = in_home(&variable, "XDG_CONFIG_HOME", ".config")?;

@@ -1,5 +1,5 @@
-//! How this program was started, so that commands in messages work exactly as printed: with `make`
-//! in a checkout, with the program's own name if it is installed.
+//! Detects how this program was started, so that commands in messages work exactly as printed: with
+//! `make` in a checkout, with the program's own name if it is installed.
 
 use std::path::Path;
 

@@ -9,19 +9,20 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Whether symbolic links may lead to the file, and what users other than its owner may do.
+/// The access that users other than the owner may have to a file, and whether symbolic links to it
+/// are followed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Privacy {
     /// A key or a password, which the operator provides and the program only reads. Other users
-    /// have no access, except that root may give a group read access to a file of root's: a service
-    /// that runs as its own user reads it that way. Links of root and of the user are followed,
-    /// because programs that renew certificates replace links.
+    /// must have no access, except that a group may read root's file if the program runs as
+    /// another user: a service with its own user reads it that way. Links that belong to root or to
+    /// this user are followed, because programs that renew certificates replace links.
     Secret,
-    /// The accounts, to which the program also writes. Other users can't write to the file, no link
-    /// is followed, and the caller removes read access.
+    /// The accounts, to which the program also writes. Other users must not be able to write to the
+    /// file. No link is followed, and the caller removes read access.
     Accounts,
-    /// A file of events, to which the program also writes. The group may read it, as groups do
-    /// that read logs. No link is followed.
+    /// A file of events, to which the program also writes. Its group may read it, for example so
+    /// that a log collector can. No link is followed.
     Log,
 }
 
@@ -88,7 +89,7 @@ impl fmt::Display for NotPrivate {
                 };
                 let remove = match excess & 0o070 {
                     0 => "o=",
-                    // A group that may read a log keeps that.
+                    // The group keeps its read access to a log.
                     0o020 => "g-w,o=",
                     _ => "go=",
                 };
@@ -126,7 +127,7 @@ impl NotPrivate {
     }
 }
 
-/// Opens a file as `options` say, if only its owner and root can have put it there, and other users
+/// Opens a file with `options` if only this user or root can have put it there, and other users
 /// have no more access than `privacy` allows. A descriptor that the program has inherited, such as
 /// `/dev/fd/63` of `<(pass show chat)` or `/dev/stdout`, is not checked.
 ///
@@ -138,7 +139,7 @@ pub fn open(options: &OpenOptions, path: &Path, privacy: Privacy) -> io::Result<
     let Some(target) = target(path, privacy)? else {
         return options.clone().custom_flags(AT_ONCE).open(path);
     };
-    // A link that takes the file's place now is not followed.
+    // If a link takes the file's place now, it is not followed.
     let opened = options
         .clone()
         .custom_flags(AT_ONCE | libc::O_NOFOLLOW)
@@ -151,13 +152,13 @@ pub fn open(options: &OpenOptions, path: &Path, privacy: Privacy) -> io::Result<
     Ok(file)
 }
 
-/// Opens the file without checks: this system has other permissions.
+/// Opens the file without checks, because this system's permissions are different.
 #[cfg(not(unix))]
 pub fn open(options: &OpenOptions, path: &Path, _: Privacy) -> io::Result<File> {
     options.open(path)
 }
 
-/// Opening a FIFO or a terminal returns without waiting.
+/// Flags with which opening a FIFO or a terminal does not wait.
 #[cfg(unix)]
 const AT_ONCE: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
@@ -165,8 +166,8 @@ const AT_ONCE: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 #[cfg(unix)]
 const MOST_LINKS: usize = 40;
 
-/// Follows the symbolic links at `path`, if `privacy` allows that. `None` if they lead to an open
-/// descriptor.
+/// Follows the symbolic links at `path`, if `privacy` allows that. Returns `None` if they lead to
+/// an open descriptor.
 #[cfg(unix)]
 fn target(path: &Path, privacy: Privacy) -> io::Result<Option<PathBuf>> {
     use std::os::unix::fs::MetadataExt as _;
@@ -174,7 +175,7 @@ fn target(path: &Path, privacy: Privacy) -> io::Result<Option<PathBuf>> {
     for _ in 0..MOST_LINKS {
         let link = match target.symlink_metadata() {
             Ok(link) if link.is_symlink() => link,
-            // If the file does not exist, opening it creates it or states the error.
+            // If the file does not exist, opening it creates it or returns the error.
             _ => return Ok(Some(target)),
         };
         let folder = target.parent().unwrap_or(Path::new("/"));
@@ -196,8 +197,7 @@ fn target(path: &Path, privacy: Privacy) -> io::Result<Option<PathBuf>> {
     Err(NotPrivate::new(path, Exposure::TooManyLinks).into())
 }
 
-/// Returns whether a link's target is an open descriptor, as those of `/dev/stdout` and
-/// `/dev/stderr`.
+/// Returns whether a link's target is an open descriptor, as for `/dev/stdout` and `/dev/stderr`.
 #[cfg(unix)]
 fn leads_to_descriptor(target: &Path) -> bool {
     let folder = target
@@ -369,7 +369,7 @@ mod tests {
             assert!(reason.contains("it is a symbolic link"), "{reason}");
             assert!(reason.contains(r"a '\''link'\'''`"), "{reason}");
         }
-        // What the link leads to is checked, too.
+        // The link's target is checked, too.
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
         let reason = opened(&link, Privacy::Secret).unwrap_err();
         assert!(
@@ -381,7 +381,7 @@ mod tests {
         for privacy in ALL {
             opened(&circle, privacy).unwrap_err();
         }
-        // Linked descriptors of the program itself.
+        // Links to the program's own descriptors.
         for privacy in ALL {
             assert_eq!(opened(Path::new("/dev/null"), privacy), Ok(()));
             assert_eq!(opened(Path::new("/dev/stdin"), privacy), Ok(()));

@@ -30,7 +30,7 @@ pub struct TextError {
     fault: Fault,
 }
 
-/// Why a text file can't be used.
+/// The reason why a text file can't be used.
 #[derive(Debug)]
 pub enum Fault {
     /// The system can't open, read or write it.
