@@ -26,7 +26,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
     stream
 }
 
-/// Pairs, in the order in which they connect: a thread for each direction copies bytes.
+/// Pairs clients in the order in which they connect. A thread for each direction copies bytes.
 fn relay(listener: &TcpListener) {
     loop {
         let (one, other) = (Arc::new(accept(listener)), Arc::new(accept(listener)));
@@ -115,7 +115,7 @@ fn mailboxes(listener: &TcpListener) {
     }
 }
 
-/// One visit at a time: echoes a line and closes the connection.
+/// Serves one visit at a time: echoes a line and closes the connection.
 fn echo(listener: &TcpListener) {
     loop {
         let stream = accept(listener);

@@ -137,7 +137,7 @@ fn bare_rate(redis: &Redis, windows: usize, window: usize) -> f64 {
     all as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// The one-way latency of a room's message from one server to the other.
+/// Measures the one-way latency of a room's message from one server to the other.
 pub fn latency(size: Size) -> Vec<Row> {
     let Some(redis) = Redis::start() else {
         return Vec::new();
@@ -162,7 +162,7 @@ pub fn latency(size: Size) -> Vec<Row> {
     vec![Row::new(name, ours, alone, "<= 150 µs")]
 }
 
-/// The messages per second from one server to the other.
+/// Measures the messages per second from one server to the other.
 pub fn rate(size: Size) -> Vec<Row> {
     const WINDOW: usize = 200;
     let Some(redis) = Redis::start() else {
@@ -192,7 +192,7 @@ pub fn rate(size: Size) -> Vec<Row> {
     vec![Row::new(name, ours, alone, ">= 20000")]
 }
 
-/// Two partners on one server of a cluster.
+/// Measures two partners on one server of a cluster, compared with two on a single server.
 pub fn pair_with_redis(size: Size) -> Vec<Row> {
     let Some(redis) = Redis::start() else {
         return Vec::new();

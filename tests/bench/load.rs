@@ -13,7 +13,7 @@ pub struct Program {
     child: Child,
     pub address: SocketAddr,
     board: Option<SocketAddr>,
-    /// The browsers' entrance, if there is one.
+    /// The address of the browser entrance, if there is one.
     web: Option<SocketAddr>,
     /// The time from the start until it printed its address.
     pub start_up: Duration,
@@ -68,7 +68,7 @@ impl Program {
         }
     }
 
-    /// The browsers' entrance.
+    /// The address of the browser entrance.
     pub fn web(&self) -> SocketAddr {
         self.web.unwrap()
     }
@@ -82,8 +82,8 @@ impl Program {
     pub fn cpu(&self) -> Duration {
         let path = format!("/proc/{}/stat", self.child.id());
         let stat = std::fs::read_to_string(path).unwrap_or_default();
-        // After the name, which may contain anything, come the state and other fields; the 12th and
-        // 13th are the times.
+        // The name, which may contain anything, is followed by the state and other fields. The 12th
+        // and 13th of these are the times.
         let after = stat.rsplit(')').next().unwrap_or_default();
         let ticks = after.split_whitespace().skip(11).take(2);
         let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
@@ -582,7 +582,7 @@ impl Secret {
             line
         });
         let mut members: Vec<Line> = members.collect();
-        // Documents about partners arrive after that.
+        // Documents about partners that connected later precede the reply to this command.
         for member in &mut members {
             member.send_lines("<CLIENT><command>PING</command></CLIENT>\n");
             member.line_with("PONG");

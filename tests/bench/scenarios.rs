@@ -1,4 +1,4 @@
-//! The scenarios. Each one measures our server and the limit in turns, and returns its rows.
+//! The scenarios. Each one measures our server and the limit alternately, and returns its rows.
 
 use std::io::Write as _;
 use std::net::UdpSocket;
@@ -56,7 +56,8 @@ impl Size {
 
 pub struct Scenario {
     pub name: &'static str,
-    /// Server and load are pinned to one core, so that a wake-up is only a context switch.
+    /// True if the server and the load are pinned to one core, so that a wake-up is only a context
+    /// switch.
     pub on_one_core: bool,
     pub run: fn(Size) -> Vec<Row>,
 }
@@ -921,7 +922,7 @@ fn fairness(size: Size) -> Vec<Row> {
     rows.collect()
 }
 
-/// Takes more than a fair share until `stop`.
+/// Uses more than its fair share of the server until `stop` is set.
 fn greedy(kind: usize, server: &Program, stop: &AtomicBool, floods: &AtomicUsize) {
     let seat = || take_seat(server.address, &ticket_by_tcp(server.address)).0;
     let (mut speaker, mut listener) = (seat(), seat());

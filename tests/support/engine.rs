@@ -29,7 +29,7 @@ impl Redis {
             .output()
             .is_err()
         {
-            // CI requires it.
+            // CI sets this variable, so that the tests can't be skipped there.
             assert!(
                 std::env::var_os("REQUIRE_REDIS").is_none(),
                 "there is no redis-server"
@@ -210,7 +210,7 @@ pub struct Proxy {
 #[derive(Default)]
 struct State {
     is_over: AtomicBool,
-    /// Replies from Redis are dropped.
+    /// True while replies from Redis are dropped.
     drops_replies: AtomicBool,
     /// The delay of each piece, in milliseconds.
     delay: AtomicUsize,

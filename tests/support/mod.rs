@@ -64,7 +64,7 @@ impl TestServer {
         TestServer::start_with(&settings, |_| ()).0
     }
 
-    /// Starts a server on its own port, whose events also have the readers that `add_readers` adds.
+    /// Starts a server on the port in `settings`, with the event readers that `add_readers` adds.
     pub fn start_with<R>(
         settings: &Settings,
         add_readers: impl FnOnce(&mut Events) -> R,
@@ -156,7 +156,7 @@ impl TestServer {
         })
     }
 
-    /// The events emitted so far that no test has waited for.
+    /// The events emitted so far, except those that a call has waited for or skipped.
     pub fn pending_events(&self) -> Vec<Event> {
         self.queue.events().try_iter().collect()
     }

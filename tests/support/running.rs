@@ -5,9 +5,9 @@ use std::io::{BufRead as _, BufReader};
 use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command};
 
-/// The clock factor of programs that tests start. A tick takes minutes, so none of their own
-/// timeouts expires before the test's. A test that waits for such a timeout uses `.env(CLOCK,
-/// "1")`.
+/// The environment variable with the clock factor of programs that tests start. A tick takes
+/// minutes, so none of their own timeouts expires before the test's. A test that waits for such a
+/// timeout uses `.env(CLOCK, "1")`.
 pub const CLOCK: &str = "CHAT_TEST_CLOCK";
 pub const SLOW: &str = "100";
 

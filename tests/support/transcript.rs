@@ -7,8 +7,8 @@
 //! alice asks                           connects to the TCP portal and reads its reply
 //! alice asks by datagram               sends a datagram to the UDP portal, always from one socket
 //! alice connects to 50001              (also: `from 127.0.0.2`, and `to {port}` for a room's)
-//! alice sends <CLIENT>…</CLIENT>       one line; \xff is a byte, {9000 x} is 9000 times x
-//! alice sends half <CLIENT>            the same without the line feed
+//! alice sends <CLIENT>…</CLIENT>       one line; \xff is a byte, {9000 x} is x, 9000 times
+//! alice sends half <CLIENT>            a line without its line feed
 //! alice gets <SERVER>…{code}…          the next line; {code} matches any text, and later on
 //!                                      only that same text; a message's `time` and `id` are
 //!                                      compared only if the line has them
@@ -20,7 +20,7 @@
 //! event no-show 50001                  waits for the event
 //! operator bans bob 10m too loud       (also an address or a network; `unbans`, `kicks`, `mutes`,
 //!                                      `unmutes`, and `appoints` a moderator)
-//! operator invites {code}              makes an invitation
+//! operator invites {code}              creates an invitation
 //! free 50001 50002                     the workload stack; the first port is assigned next
 //! code differs from other
 //! ```

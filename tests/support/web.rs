@@ -1,4 +1,4 @@
-//! A minimal WebSocket client for tests of the browsers' entrance. It sends and receives whole
+//! A minimal WebSocket client for tests of the browser entrance. It sends and receives whole
 //! frames, and can also send arbitrary bytes.
 
 #![allow(dead_code, unreachable_pub)]
@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::PATIENCE;
 
-/// A connection to the browsers' entrance.
+/// A connection to the browser entrance.
 pub struct WebClient {
     pub stream: TcpStream,
 }
