@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_in_an_address_may_have_any_character_and_is_not_shown() {
+    fn a_password_in_an_address_may_contain_any_character_and_is_not_shown() {
         for (url, user, password) in [
             ("redis://10.0.0.1", None, None),
             ("redis://:word@10.0.0.1", None, Some("word")),

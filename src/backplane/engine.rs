@@ -545,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_has_words_of_its_own() {
+    fn a_timeout_has_its_own_message() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("redis://{}", silent.local_addr().unwrap());
         let address: EngineAddress = url.parse().unwrap();

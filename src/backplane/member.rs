@@ -481,7 +481,7 @@ mod tests {
     use crate::engine::StreamEnd;
 
     #[test]
-    fn while_redis_is_unreachable_nothing_overtakes_what_is_not_yet_delivered() {
+    fn while_redis_is_unreachable_no_message_overtakes_an_undelivered_one() {
         let settings = ClusterSettings::new("redis://127.0.0.1".parse().unwrap(), "one");
         let backplane = RedisBackplane::new(&settings, false, false);
         let (alice, lobby) = (Name::new("alice").unwrap(), Name::new("lobby").unwrap());

@@ -342,7 +342,7 @@ fn in_every_order_of_events_a_name_has_one_holder() {
 }
 
 #[test]
-fn the_walk_finds_each_line_that_somebody_could_forget() {
+fn the_search_finds_every_bug() {
     for bug in [
         Bug::RenewWithoutCompare,
         Bug::ReleaseWithoutCompare,

@@ -697,7 +697,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_happened_is_said_however_late_and_what_was_asked_only_while_somebody_waits() {
+    fn changes_are_sent_even_if_late_but_requests_only_while_the_caller_waits() {
         let now = Instant::now();
         let ask = |until| ScriptRequest {
             call: ScriptCall {

@@ -653,7 +653,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_has_gone_back_is_read_on_from_where_nothing_is_heard_twice() {
+    fn after_a_stream_goes_back_no_entry_is_delivered_twice() {
         let places = StreamOffsets::default();
         let read = || places.all()[0].1;
         places.set("all", engine::StreamEnd { end: 0, born: 0 });
@@ -698,7 +698,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_heard_out_once_its_messages_have_been_read_whatever_broke_in_between() {
+    fn a_session_is_read_back_once_its_messages_are_delivered_despite_reconnects() {
         let places = StreamOffsets::default();
         places.set("all", engine::StreamEnd { end: 0, born: 1 });
         let is_read_back = || places.is_read_back("all", 7);
@@ -727,7 +727,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_not_heard_out_while_its_message_in_a_new_stream_is_unread() {
+    fn a_session_is_not_read_back_while_its_message_in_a_new_stream_is_unread() {
         let places = StreamOffsets::default();
         places.set("all", engine::StreamEnd { end: 9, born: 1 });
         let is_read_back = || places.is_read_back("all", 7);
@@ -820,7 +820,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_happens_to_a_stream_each_entry_arrives_once_or_its_loss_is_reported() {
+    fn each_entry_of_a_stream_arrives_once_or_its_loss_is_reported() {
         const STEPS: u32 = 8;
         for walk in 0..5_u32.pow(STEPS) {
             let mut there = Walk::default();
@@ -846,7 +846,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_breaks_again_and_again_is_a_notice_in_ten_seconds() {
+    fn a_flapping_connection_causes_one_notice_every_ten_seconds() {
         let (mut notices, start) = (Noticed::default(), Instant::now());
         let mut sent = Vec::new();
         // The connection breaks and recovers five times per second for 90 s.
@@ -865,7 +865,7 @@ mod tests {
     }
 
     #[test]
-    fn a_break_found_under_a_registrys_lock_is_reported_without_it() {
+    fn a_break_found_under_a_registry_lock_is_reported_after_its_release() {
         let notices = Arc::new(Notices::default());
         let settings = ClusterSettings::new("redis://127.0.0.1".parse().unwrap(), "one");
         let shared = SharedState::new(&settings, false);

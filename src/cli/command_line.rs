@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_that_may_be_left_out_is_joined_only_if_it_is_one() {
+    fn an_optional_value_is_joined_only_if_it_is_valid() {
         let joined = |line: &str| {
             let words = line.split(' ').map(OsString::from);
             let words = join_value(words, "--at", |word| word.starts_with('@'));

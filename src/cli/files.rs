@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_servers_files_lie_where_such_files_lie() {
+    fn a_servers_files_are_in_the_standard_folders() {
         let files = |variables: &[(&str, &str)]| {
             let variable = |name: &str| {
                 let found = variables.iter().find(|(there, _)| *there == name);

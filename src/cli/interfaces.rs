@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_told_an_address_that_they_can_reach() {
+    fn the_address_for_other_machines_is_reachable() {
         let lan = BTreeMap::from([
             (
                 "eth0".to_owned(),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_line_for_each() {
+    fn the_table_has_a_line_for_each_interface() {
         let lo = BTreeMap::from([("lo".to_owned(), interface(true, &["127.0.0.1", "::1"]))]);
         let row = "  lo            MAC -                  IP 127.0.0.1";
         assert_eq!(table(&lo, true), format!("{row}, ::1\n"));

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_told_what_works_for_them() {
+    fn commands_work_exactly_as_printed() {
         let here = Some(Host::from(std::net::Ipv4Addr::new(10, 0, 0, 1)));
         let installed = |folder: &str| Invocation::ByName {
             folder: folder.to_owned(),

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_permissions_of_other_users_are_refused_with_the_command_that_removes_them() {
+    fn excess_permissions_are_refused_with_the_command_that_removes_them() {
         let folder = TestFolder::new("modes");
         for (mode, privacy, command) in [
             (0o600, Privacy::Secret, None),
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_stays_the_systems_error() {
+    fn a_missing_file_is_reported_with_the_systems_error() {
         for privacy in ALL {
             let error = open(
                 OpenOptions::new().read(true),

@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_ignored_is_read_from_the_mask() {
+    fn ignored_signals_are_read_from_the_mask() {
         let ignored = ignored_in("Name:\tx\nSigIgn:\t0000000000001001\n");
         let is_ignored = |signal: i32| ignored & (1 << (signal - 1)) != 0;
         assert!(is_ignored(SIGHUP) && !is_ignored(SIGINT) && !is_ignored(SIGTERM));

@@ -582,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_text_is_read_however_it_was_saved() {
+    fn the_same_text_is_read_from_each_variant() {
         let folder = Folder::new("same");
         for (how, bytes) in same_texts("päss wörd\n\nmore\n") {
             let path = folder.write("text", &bytes);
@@ -624,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_appended_begins_on_its_own_line() {
+    fn an_appended_line_begins_on_a_new_line() {
         let folder = Folder::new("append");
         let path = folder.0.join("deeper").join("text");
         append_line(&path, "one").unwrap();
@@ -675,7 +675,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_pipe_is_read_to_its_end_and_never_waited_for_in_vain() {
+    fn a_pipe_is_read_to_its_end_without_waiting_forever() {
         use std::os::fd::{AsRawFd as _, OwnedFd};
         let path_of = |pipe: &OwnedFd| PathBuf::from(format!("/dev/fd/{}", pipe.as_raw_fd()));
         let pipe = || rustix::pipe::pipe().unwrap();

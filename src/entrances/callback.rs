@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_asker_is_called_and_on_an_ordinary_port() {
+    fn callbacks_go_only_to_the_caller_on_an_unprivileged_port() {
         let called = |asker: &str, port: &str, address: Option<&str>| {
             let request = CallbackRequest {
                 port: port.to_owned(),

@@ -557,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_one_word_of_one_line() {
+    fn a_label_value_is_escaped() {
         let mut page = Exposition::default();
         page.sample("a", Some(("b", "\"\\\n\u{1b}")), 1);
         assert_eq!(page.0, "a{b=\"\\\"\\\\\\n\u{fffd}\"} 1\n");

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_made_once_and_its_key_is_its_owners_alone() {
+    fn a_certificate_is_created_once_with_a_private_key() {
         let folder = std::env::temp_dir().join(format!("portal-chat-made-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));

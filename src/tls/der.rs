@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_found_and_what_is_cut_off_is_none() {
+    fn values_are_found_and_truncated_ones_are_none() {
         let bytes = [
             0x30, 0x05, 0x02, 0x01, 0x07, 0x05, 0x00, 0x02, 0x81, 0x01, 0x09,
         ];

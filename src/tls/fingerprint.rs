@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_written_as_it_is_read() {
+    fn a_formatted_fingerprint_can_be_parsed() {
         let made = Fingerprint::of(b"abc");
         let text = made.to_string();
         assert!(text.starts_with("BA:78:16:BF:8F:01:CF:EA"), "{text}");

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_authority_vouches_for_is_good_for_that_host_and_that_time() {
+    fn an_issued_certificate_is_valid_only_for_its_host_and_time() {
         let authority_key = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_is_all_that_counts() {
+    fn only_the_pinned_certificate_is_accepted() {
         let made = || rcgen::generate_simple_self_signed(vec!["anything".to_owned()]).unwrap();
         let (ours, theirs) = (made(), made());
         let known = Fingerprint::of(ours.cert.der());

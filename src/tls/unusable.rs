@@ -642,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_read_a_file_is_told_how_to() {
+    fn an_unreadable_file_gets_a_sentence_with_the_fix() {
         let path = Path::new("/etc/letsencrypt/live/chat.example/privkey.pem");
         let unreadable = |is_service| {
             let unusable = Unusable::Unreadable {

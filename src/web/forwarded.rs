@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_as_rfc_7239_has_it() {
+    fn forwarded_is_parsed_as_rfc_7239_specifies() {
         for (value, client, is_https) in [
             (
                 "for=192.0.2.60;proto=https;by=203.0.113.43",
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_sends_the_field_which_its_proxy_does_not_write_is_not_believed() {
+    fn both_fields_are_ignored_if_they_name_different_addresses() {
         let both =
             |simple, standard| read("127.0.0.1:5", &[(FOR, simple), (FORWARDED, standard)]).0;
         assert_eq!(both("192.0.2.60", "for=198.51.100.1"), "127.0.0.1:5");

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_authority_is_a_host_and_perhaps_a_port() {
+    fn an_authority_is_a_host_and_an_optional_port() {
         for text in [
             "localhost",
             "LOCALHOST:8050",
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_means_this_machine_if_nobody_can_point_it_elsewhere() {
+    fn only_names_that_cannot_be_redirected_mean_this_machine() {
         let hosts = Hosts::new(&["chat.example".to_owned(), "other.example:8443".to_owned()]);
         let mean = |text: &str| hosts.mean(&Authority::parse(text).unwrap());
         for host in [
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_own_if_host_and_port_are_the_same_whatever_the_scheme() {
+    fn a_page_is_own_if_host_and_port_match_with_any_scheme() {
         let hosts = Hosts::new(&["chat.example".to_owned(), "other.example:8443".to_owned()]);
         for (origin, host) in [
             ("http://192.0.2.7:8080", "192.0.2.7:8080"),

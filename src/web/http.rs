@@ -621,7 +621,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_get_is_understood() {
+    fn a_get_request_is_parsed() {
         let request = parsed("GET /events?from=12&speed=2.5 HTTP/1.1\r\nhost: localhost:8050");
         let request = request.unwrap();
         assert_eq!((request.path.as_str(), request.is_head), ("/events", false));
@@ -695,7 +695,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn empty_lines_before_a_request_and_line_feeds_alone_are_ignored() {
+    fn empty_lines_before_a_request_and_bare_line_feeds_are_accepted() {
         for before in ["\r\n", "\n", "\r\n\r\n\r\n\n"] {
             let head = format!("{before}GET /a HTTP/1.1\r\nHost: localhost");
             assert_eq!(parsed(&head).unwrap().path, "/a", "{before:?}");
@@ -709,7 +709,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_older_client_need_not_name_the_host() {
+    fn http_1_0_requires_no_host() {
         let host = |head: &str| parsed(head).map(|request| request.host);
         assert_eq!(host("GET / HTTP/1.0"), Ok("192.0.2.7:8080".to_owned()));
         assert_eq!(
@@ -761,7 +761,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn values_may_have_bytes_that_mean_nothing() {
+    fn values_may_contain_bytes_outside_ascii() {
         let bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\nCookie: caf\xe9\ttab\r\nEmpty:\r\n\r\n";
         let request = request(bytes, &Rules::default()).unwrap();
         assert_eq!(request.field("cookie").unwrap(), "caf\u{fffd}\ttab");
@@ -827,7 +827,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_of_the_client_behind_the_proxy() {
+    fn a_refusal_names_the_client_behind_the_proxy() {
         let rules = Rules {
             hosts: Hosts::default(),
             proxies: vec!["192.0.2.0/24".parse().unwrap()],

@@ -133,7 +133,7 @@ mod tests {
     /// different contexts. Without `node`, the test reports that it did not run, or fails if
     /// REQUIRE_NODE is set.
     #[test]
-    fn the_page_and_the_terminal_show_the_same() {
+    fn the_page_and_the_terminal_show_the_same_text() {
         const PLACES: [(&str, &str); 8] = [
             ("", ""),
             ("\u{645}", "\u{645}"),

@@ -81,7 +81,7 @@ mod tests {
     use crate::http::tests::parsed;
 
     #[test]
-    fn the_answer_is_the_one_of_the_rfc() {
+    fn the_answer_matches_the_example_in_the_rfc() {
         assert_eq!(
             accept("dGhlIHNhbXBsZSBub25jZQ=="),
             "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_websocket_of_an_own_page_is_agreed_to() {
+    fn only_a_websocket_of_an_own_page_is_accepted() {
         let asked = |change: (&str, &str)| {
             let head = "GET /chat HTTP/1.1\r\nHost: 192.0.2.7:8080\r\nUpgrade: websocket\r\n\
                         Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\

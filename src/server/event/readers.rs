@@ -294,7 +294,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_of_others_or_for_others_is_refused() {
+    fn an_event_file_that_is_not_private_is_refused() {
         use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
         let folder = std::env::temp_dir().join(format!("portal-chat-log-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -335,7 +335,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_that_was_moved_away_is_followed_by_a_new_one() {
+    fn a_moved_event_file_is_replaced_by_a_new_one() {
         let path = std::env::temp_dir().join(format!("portal-chat-events-{}", std::process::id()));
         let moved = path.with_extension("1");
         let mut events = Events::new(Clock::new());
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_torn_line_the_next_event_begins_on_its_own() {
+    fn after_a_torn_line_the_next_event_begins_on_a_new_line() {
         let path = std::env::temp_dir().join(format!("portal-chat-torn-{}", std::process::id()));
         std::fs::write(&path, "{\"time\":").unwrap();
         #[cfg(unix)]
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_found_no_room_are_counted_in_the_console() {
+    fn dropped_events_are_counted_in_the_console() {
         let mut events = Events::new(Clock::new());
         let queue = events.add_reader(1);
         for _ in 0..3 {
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_console_that_can_be_written_again_says_what_is_missing() {
+    fn a_recovered_console_reports_the_missing_events() {
         let mut events = Events::new(Clock::new());
         let queue = events.add_reader(8);
         let out = SharedBuffer::default();
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_has_grown_too_long_is_kept_beside_a_new_one() {
+    fn a_full_event_file_is_rotated() {
         let path = std::env::temp_dir().join(format!("portal-chat-grown-{}", std::process::id()));
         let before = path.with_extension("1");
         let mut stream = file_stream(&path, Some(10));
@@ -531,7 +531,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn after_a_full_disk_an_event_says_how_many_are_missing() {
+    fn after_a_full_disk_an_event_reports_the_number_of_missing_events() {
         let path = std::env::temp_dir().join(format!("portal-chat-full-{}", std::process::id()));
         let mut stream = file_stream(Path::new("/dev/full"), None);
         let lines = |lines: &[&str]| {

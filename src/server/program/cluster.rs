@@ -165,7 +165,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_redis_password_is_in_a_file_for_its_owner_alone() {
+    fn the_file_with_the_redis_password_must_be_private() {
         use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
         let folder = std::env::temp_dir().join(format!("portal-chat-redis-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_of_machines_that_differ_at_their_end_give_different_ids() {
+    fn machine_names_that_differ_only_at_the_end_give_different_ids() {
         let id = |end: &str| default_id(Some("chat-".repeat(12) + end), 50000);
         assert_ne!(id("abcde"), id("fghij"));
         assert!(is_cluster_id(&id("abcde")));

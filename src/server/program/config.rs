@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_option_has_its_form() {
+    fn every_kind_of_option_can_be_set_in_the_file() {
         let text = "# ours\nport = 6_000\nworkers = 30\nquiet = true\nrate = \"20/5\"\nweb = true\n\
                     web-name = [\"chat.example\", \"chat\"]\ntls = [\"a cert\", \"a key\"]\n";
         let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_line_is_named_with_the_fix() {
+    fn an_invalid_line_is_reported_with_the_fix() {
         for (text, wanted) in [
             (
                 "workers = 3\nworker = 4",

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_a_certificate_that_runs_out_is_told_what_to_do() {
+    fn a_certificate_that_expires_soon_gets_a_warning_with_the_fix() {
         let made = Some(Path::new("/state"));
         assert_eq!(warning(Some(SOON), made), "");
         assert_eq!(warning(None, None), "");

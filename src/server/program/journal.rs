@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_a_day_or_has_hours_and_may_have_a_zone() {
+    fn a_time_may_be_a_day_or_include_hours_and_a_zone() {
         let seconds = |text| {
             let time: SystemTime = time(text).unwrap();
             time.duration_since(SystemTime::UNIX_EPOCH)

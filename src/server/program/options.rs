@@ -661,12 +661,12 @@ mod tests {
     }
 
     #[test]
-    fn the_description_has_no_contradictions() {
+    fn the_option_definitions_are_consistent() {
         ServerArguments::command().debug_assert();
     }
 
     #[test]
-    fn without_options_the_settings_are_the_servers_own() {
+    fn without_options_the_settings_are_the_defaults() {
         let settings = parsed("").unwrap();
         let accounts = settings.accounts.clone();
         assert!(accounts.as_ref().unwrap().ends_with(ACCOUNTS));
@@ -802,12 +802,12 @@ mod tests {
     }
 
     #[test]
-    fn the_port_may_come_with_a_letter() {
+    fn the_port_may_be_given_with_p() {
         assert_eq!(parsed("-p 6000").unwrap().port, 6000);
     }
 
     #[test]
-    fn nonsense_is_refused_by_name() {
+    fn an_invalid_option_is_refused_by_name() {
         for (line, named) in [
             ("--workers 3", "talk in pairs"),
             ("--workers 0", "--workers"),
@@ -854,7 +854,7 @@ mod tests {
     }
 
     #[test]
-    fn a_board_takes_an_address_and_no_port_of_the_portals() {
+    fn a_board_takes_an_address_but_not_the_portals_port() {
         let board = |line| parsed(line).unwrap();
         assert_eq!(board("--board 6000").port, 6000);
         assert_eq!(board("--board 6000").board, Some(BOARD.parse().unwrap()));
@@ -867,7 +867,7 @@ mod tests {
     }
 
     #[test]
-    fn the_metrics_are_on_this_machine_alone_unless_an_address_is_given() {
+    fn metrics_are_local_unless_an_address_is_given() {
         let metrics = |line| parsed(line).unwrap().metrics;
         assert_eq!(metrics(""), None);
         assert!(metrics("--metrics 6000").unwrap().ip().is_loopback());
@@ -881,7 +881,7 @@ mod tests {
     }
 
     #[test]
-    fn the_browsers_door_takes_an_address_with_or_without_a_port() {
+    fn the_browser_entrance_takes_an_address_with_or_without_a_port() {
         let web = |line| parsed(line).unwrap().web.unwrap();
         for (line, address) in [
             ("--web", "127.0.0.1:8080"),
@@ -921,7 +921,7 @@ mod tests {
     }
 
     #[test]
-    fn the_options_stand_on_the_page_as_in_the_help() {
+    fn the_page_lists_the_options_as_the_help_does() {
         portal_cli::test_support::stand_on_the_page(ServerArguments::command(), "chatserver.md");
     }
 }

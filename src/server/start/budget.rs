@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_much_is_refused_with_the_limit_and_the_cure() {
+    fn excessive_needs_are_refused_with_the_limit_and_the_fix() {
         let needs = Needs {
             threads: 40_000_000,
             sockets: 2,

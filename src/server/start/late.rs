@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_another_program_takes_meanwhile_is_told_and_added_when_it_is_free() {
+    fn a_port_taken_by_another_program_is_reported_and_added_when_free() {
         let script = [ENDED, ENDED, LISTENS, LISTENS, LISTENS];
         let stage = PortStage::start(&[(40001, &script)]);
         assert_eq!(stage.free(), [40003, 40004, 40002], "the whole pair first");

@@ -347,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_a_port_and_what_it_was_for_decide_what_helps() {
+    fn the_fix_depends_on_the_ports_owner_and_role() {
         let said = |role, what: Option<PortUse>| {
             let program = None;
             let taken = StartError::PortTaken {

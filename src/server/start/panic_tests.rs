@@ -122,7 +122,7 @@ impl Stage {
 }
 
 #[test]
-fn in_the_portal_it_costs_one_answer() {
+fn a_panic_in_the_portal_costs_one_answer() {
     for place in ["portal", "portal-tcp"] {
         let stage = Stage::new(Settings::default());
         stage.panic_at(place);
@@ -144,7 +144,7 @@ fn in_the_portal_it_costs_one_answer() {
 }
 
 #[test]
-fn in_a_worker_it_costs_one_caller() {
+fn a_panic_in_a_worker_costs_one_caller() {
     for place in ["let-in", "handshake"] {
         let stage = Stage::new(Settings::default());
         let (worker, _) = stage.ticket();
@@ -156,7 +156,7 @@ fn in_a_worker_it_costs_one_caller() {
 }
 
 #[test]
-fn in_the_clearing_up_it_is_cleared_up_again() {
+fn after_a_panic_the_cleanup_is_repeated() {
     let stage = Stage::new(Settings::default());
     let (alice, mut bob) = (stage.seat(), stage.seat());
     assert!(bob.receives("PARTNER JOINED").contains("JOINED"));
@@ -169,7 +169,7 @@ fn in_the_clearing_up_it_is_cleared_up_again() {
 }
 
 #[test]
-fn in_a_session_the_partner_is_told() {
+fn after_a_panic_in_a_session_the_partner_is_notified() {
     let stage = Stage::new(Settings::default());
     let (mut alice, mut bob) = (stage.seat(), stage.seat());
     // After the PONGs, both sessions wait for input, so alice's message causes the panic.
@@ -187,7 +187,7 @@ fn in_a_session_the_partner_is_told() {
 }
 
 #[test]
-fn in_a_timer_it_costs_its_client() {
+fn a_panic_in_a_timer_costs_its_client() {
     let stage = Stage::new(Settings {
         idle_timeout: Some(Duration::from_secs(2)),
         ..Settings::default()
@@ -203,7 +203,7 @@ fn in_a_timer_it_costs_its_client() {
 }
 
 #[test]
-fn in_a_room_it_costs_one_caller() {
+fn a_panic_in_a_room_costs_one_caller() {
     for place in ["room", "room-timer", "room-writer"] {
         let stage = Stage::new(Settings::default());
         let mut alice = stage.seat();
@@ -247,7 +247,7 @@ fn in_a_room_it_costs_one_caller() {
 }
 
 #[test]
-fn on_a_single_port_it_costs_one_caller() {
+fn a_panic_on_a_single_port_costs_one_caller() {
     let stage = Stage::new(Settings {
         single_port: Some(2),
         ..Settings::default()

@@ -297,7 +297,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_start_waits_for_no_port_in_time_wait_while_there_is_another() {
+    fn startup_skips_ports_in_time_wait_if_another_is_free() {
         let long: &[Option<PortUse>] = &[ENDED; ENOUGH];
         assert_eq!(start(&[]), (Ok(vec![1, 2, 3, 4]), 0, 0));
         assert_eq!(start(&[(2, long)]), (Ok(vec![1, 3, 4]), 0, 0));
@@ -308,7 +308,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn without_any_port_the_start_says_so_and_waits_for_the_first() {
+    fn if_all_ports_are_in_time_wait_startup_reports_it_and_waits() {
         let [one, two, long]: [&[Option<PortUse>]; 3] =
             [&[ENDED; 3], &[ENDED; 5], &[ENDED; ENOUGH]];
         let all = [(1, long), (2, two), (3, one), (4, long)];
@@ -322,7 +322,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_port_that_a_program_has_is_refused() {
+    fn a_port_used_by_a_program_is_refused() {
         let ended: &[Option<PortUse>] = &[ENDED; ENOUGH];
         assert_eq!(start(&[(1, ended), (2, &[LISTENS])]), (Err(2), 0, 0));
         // At startup, the server waits briefly for an outgoing connection that occupies one of its
@@ -340,7 +340,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_portal_in_time_wait_is_waited_for() {
+    fn startup_waits_for_a_portal_in_time_wait() {
         let address = ([127, 0, 0, 1], 7).into();
         for (script, pauses, is_bound) in [
             (vec![ENDED; 4], 4, true),

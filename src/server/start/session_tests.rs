@@ -51,7 +51,7 @@ impl Client {
 }
 
 #[test]
-fn replays_that_nobody_reads_wait_up_to_a_fixed_amount() {
+fn unread_replays_are_queued_up_to_a_limit() {
     let settings = Settings {
         port: 0,
         single_port: Some(2),

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_warning_comes_a_minute_before_or_a_third_or_a_tick() {
+    fn the_idle_warning_comes_a_minute_or_a_third_or_a_tick_early() {
         for (idle, tick, warning) in [
             (300, 1, Some(60)),
             (300, 2, Some(30)),
