@@ -45,7 +45,7 @@ pub struct Request {
     query: String,
     /// An address or a name, with the port if it is not the scheme's default.
     pub host: String,
-    /// Whether the browser uses TLS, if known.
+    /// `Some(true)` if the browser uses TLS, `None` if unknown.
     pub(super) is_https: Option<bool>,
     fields: Fields,
     /// The bytes received after the head.

@@ -119,7 +119,7 @@ pub(super) fn settings_in_force(
         "--policies",
         or(
             policies.as_deref().map(file),
-            "none: bans end with the server",
+            "none: bans are lost when the server stops",
         ),
     );
     lines.add("--max-per-ip", or(*max_per_address, "no limit"));

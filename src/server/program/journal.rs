@@ -23,13 +23,13 @@ pub(super) struct JournalArguments {
     /// read them with HISTORY or `/history`
     #[arg(long, value_name = "FILE", conflicts_with = "compat", help_heading = KEPT)]
     journal: Option<PathBuf>,
-    /// How long messages stay in it
+    /// Number of days for which messages are kept
     #[arg(long, value_name = "DAYS", requires = "journal", default_value_t = limits::KEEP_DAYS, value_parser = value_parser!(u32).range(1..=MOST_DAYS), help_heading = KEPT)]
     journal_keep: u32,
-    /// Delete its oldest messages when it has grown to SIZE bytes (500K, 20M, 1G)
+    /// Delete the oldest messages when the file reaches SIZE bytes (500K, 20M, 1G)
     #[arg(long, value_name = "SIZE", requires = "journal", default_value = "1G", value_parser = journal_size, help_heading = KEPT)]
     journal_max: u64,
-    /// Whether direct messages go into it, too
+    /// Also keep direct messages
     #[arg(long, value_name = "WHETHER", requires = "journal", value_enum, default_value = "on", help_heading = KEPT)]
     journal_direct: OnOff,
 }
@@ -77,14 +77,14 @@ pub(super) struct Export {
     /// Only the direct messages between these two people
     #[arg(long, value_names = ["NAME", "NAME"], num_args = 2, value_parser = name)]
     direct: Option<Vec<Name>>,
-    /// Only messages from then on: a day or a time, such as 2026-11-29, 2026-11-29T18:30 or
+    /// Only messages from that time on: a day or a time, such as 2026-11-29, 2026-11-29T18:30 or
     /// 2026-11-29T17:30Z; without Z in local time
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<SystemTime>,
-    /// Only messages before then
+    /// Only messages before that time, in the same form
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<SystemTime>,
-    /// Print lines of JSON instead of text
+    /// Print JSON lines instead of text
     #[arg(long)]
     json: bool,
 }

@@ -70,7 +70,7 @@ struct ServerArguments {
     /// chat with their partners, without names
     #[arg(long, value_name = "0|1|2", value_parser = revision, help_heading = WHERE)]
     compat: Option<Revision>,
-    /// How clients may request a port
+    /// Transports over which clients may request a port
     #[arg(long, value_name = "WHICH", value_enum, default_value = "both", help_heading = WHERE)]
     portal: PortalChoice,
 
@@ -94,16 +94,16 @@ struct ServerArguments {
     /// ~/.local/state/portal-chat/accounts.txt, or accounts.txt in the current folder if it exists]
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     accounts: Option<PathBuf>,
-    /// Who may register a name: everyone (open), clients with a code from the console's command
-    /// invite (invite), or nobody (closed)
+    /// Clients that may register a name: all (open), those with a code from the console's command
+    /// invite (invite), or none (closed)
     #[arg(long, value_name = "WHO", value_enum, default_value = "open", conflicts_with = "no_passwords", help_heading = WHO)]
     register: RegisterChoice,
     /// Minimum number of characters in a new password [default: 1, or 8 if --bind or --web is open to the
     /// network]
     #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=128), help_heading = WHO)]
     min_password: Option<u8>,
-    /// File of bans, mutes, moderators and invitations [default: policies.txt beside the accounts;
-    /// without accounts, they end with the server]
+    /// File of bans, mutes, moderators and invitations [default: policies.txt next to the accounts;
+    /// without accounts, they are lost when the server stops]
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     policies: Option<PathBuf>,
     /// Use no accounts: a client may use any free name while it is connected
@@ -185,7 +185,7 @@ struct ServerArguments {
     #[cfg(feature = "journal")]
     #[command(flatten)]
     journal: journal::JournalArguments,
-    /// Keep messages in a file; this build can't
+    /// Keep messages in a file; not supported by this build
     #[cfg(not(feature = "journal"))]
     #[arg(long, value_name = "FILE", value_parser = no_journal, hide = true)]
     journal: Option<String>,

@@ -216,7 +216,7 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Scratch {
-        // A random name, so that no other user can have created a file with this name.
+        // Use a random name, so that no other user can have created a file with this name.
         let number = getrandom::u64().unwrap_or_default();
         let name = format!("portal-chat-check-{number:016x}");
         Scratch(std::env::temp_dir().join(name))
