@@ -120,7 +120,7 @@ pub(super) struct End {
     pub(super) born: Option<u64>,
 }
 
-/// The identity of the calling server, which is passed as the first arguments of every script.
+/// The identity of the calling server. Its fields are the first arguments of every script.
 #[derive(Clone, Debug)]
 pub(super) struct CallingServer {
     pub(super) prefix: String,

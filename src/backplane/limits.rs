@@ -21,7 +21,7 @@ pub const CLUSTER_STABLE: Duration = Duration::from_secs(10);
 pub const CLUSTER_LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Minimum interval between two notices about the other servers, after the first two.
 pub const CLUSTER_NOTICE_EVERY: Duration = Duration::from_secs(10);
-/// Time without a notice after which the next one is again sent at once.
+/// Time without a notice after which the next one is sent at once again.
 pub const CLUSTER_NOTICES_FORGOTTEN: Duration = Duration::from_secs(60);
 /// Pause between two attempts to reach Redis during startup.
 pub const CLUSTER_START_RETRY: Duration = Duration::from_secs(1);

@@ -307,7 +307,8 @@ pub(super) fn run(shared: &Arc<SharedState>, queue: &Receiver<Task>, link: Askin
             }
             if tries > 0 {
                 let pause = limits::CLUSTER_RETRY * 2_u32.pow(tries - 1);
-                // Much shorter than the lease, so that no running server is reaped after an outage.
+                // The pause is much shorter than the lease, so no running server is reaped after an
+                // outage.
                 let pause = jittered(pause.min(limits::CLUSTER_LONGEST_PAUSE));
                 shared.pause(pause.min(shared.lease / 3));
             }
@@ -613,7 +614,7 @@ impl RequestSender<'_> {
         let people = people.map(|(session, name)| (None, session, name));
         let members = clients.members().into_iter();
         let members = members.map(|(room, session, name)| (Some(room), session, name));
-        // Names first: a room's members must have names.
+        // Register the names first, because a room's members must have names.
         let mut registered: BTreeSet<SentRegistration> = people.chain(members).collect();
         let new: Vec<SentRegistration> = registered.difference(before).cloned().collect();
         let calls: Vec<ScriptCall> = new.iter().map(greeting).collect();

@@ -96,7 +96,7 @@ impl fmt::Display for ClusterError {
                     ("uses passwords", "start this one without --no-passwords")
                 } else {
                     (
-                        "uses no passwords",
+                        "does not use passwords",
                         "start this one with --no-passwords, too",
                     )
                 };
