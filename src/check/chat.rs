@@ -49,8 +49,8 @@ pub(super) fn expect_rejected(client: &mut Talk, kind: &str) -> Result<(), Failu
     client.end()
 }
 
-/// The number of passcodes that are compared, the minimum length of one in characters, and the
-/// minimum range of numeric ones.
+/// The number of passcodes that are compared, the minimum length of a passcode in characters, and
+/// the minimum range of numeric passcodes.
 pub(super) const PASSCODES: usize = 24;
 const SHORTEST_PASSCODE: usize = 6;
 const NUMERIC_RANGE: u128 = 1_000_000;

@@ -314,7 +314,7 @@ fn many_to_one(clients: &mut [Talk]) -> Result<(), Failure> {
                     |text: &str| format!("<CLIENT><message>%user0%{text}</message></CLIENT>\n");
                 let docs = doc(&text).repeat(SPOKEN - 1) + &doc(LAST);
                 start.wait();
-                // A broken connection shows below, as a missing message.
+                // A broken connection is detected below, as a missing message.
                 speaker.try_send(docs);
             });
         }

@@ -67,8 +67,8 @@ struct Remaining {
 }
 
 impl Programs {
-    /// Creates an empty list. From now on, a signal that ends the checker first ends the programs
-    /// in it.
+    /// Creates an empty list of programs. From now on, a signal that ends the checker first ends
+    /// the programs in it.
     ///
     /// # Errors
     /// The signal handlers could not be installed.

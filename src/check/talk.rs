@@ -24,7 +24,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// The time after a reply during which nothing more may arrive.
 const MOMENT: Duration = Duration::from_millis(150);
 
-/// A socket that has accepted no data for this long is full.
+/// A socket that has accepted no data for this long is considered full.
 const FULL: Duration = Duration::from_secs(1);
 
 /// The result of waiting for a line.

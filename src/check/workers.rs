@@ -490,9 +490,9 @@ fn expect_each_port_once(subject: &Subject<'_>) -> Result<(), Failure> {
         let mut requested_at = Instant::now();
         while let Some(ticket) = request_port(subject)? {
             let now = Instant::now();
-            // Measured from before the first request until after the second reply, so it is not
-            // shorter than the actual interval. `until` ends the loop even if a reply takes longer
-            // than the reservation.
+            // The measured interval begins before the first request and ends after the second
+            // reply, so it is not shorter than the actual one. `until` ends the loop even if a
+            // reply takes longer than the reservation.
             let before = given.insert(ticket.port, requested_at);
             requested_at = now;
             let is_second = before.is_some_and(|before| now.duration_since(before) < reservation());
@@ -564,8 +564,8 @@ fn total(subject: &Subject<'_>) -> Result<(), Failure> {
                 let received = format!("no timeout within {passed} s");
                 return Err(failure.received(received));
             }
-            // The write may fail on a connection that has just been closed; what was received
-            // before counts.
+            // The write may fail on a connection that has just been closed; data received before
+            // that still counts.
             Err(_) => client.try_send("<CLIENT><message>still here</message></CLIENT>\n"),
         }
     }
@@ -605,9 +605,9 @@ const WAYS: usize = 8;
 const SETTLE: Duration = Duration::from_millis(100);
 
 fn hostile_crowd(subject: &Subject<'_>) -> Result<(), Failure> {
-    // First each way separately, with one client at each port: in a crowd, a port that was pushed
-    // twice may go unnoticed. Each way runs more than once, because each is a race between the
-    // worker and its timer.
+    // First, try each way separately, with one client at each port, because in a crowd, a port that
+    // was pushed twice may go unnoticed. Try each way more than once, because each is a race
+    // between the worker and its timer.
     let ways: Vec<usize> = (0..WAYS).cycle().take(2 * WAYS).collect();
     for ways in ways.chunks(usize::from(WORKERS)) {
         let tickets: Result<Vec<PortalTicket>, Failure> =
