@@ -152,7 +152,7 @@ pub fn open(options: &OpenOptions, path: &Path, privacy: Privacy) -> io::Result<
     Ok(file)
 }
 
-/// Opens the file without checks, because this system's permissions are different.
+/// Opens the file without checks, because these apply only to Unix permissions.
 #[cfg(not(unix))]
 pub fn open(options: &OpenOptions, path: &Path, _: Privacy) -> io::Result<File> {
     options.open(path)

@@ -468,7 +468,7 @@ fn read_pipe(
             }
             Err(error) => return Err(error.into()),
         }
-        // Data, or a read that would block, shows that there is, or was, a writer.
+        // If data arrives, or the read would block, the pipe has or had a writer.
         is_fifo_without_writer = false;
         if bytes.len() > most {
             return Err(Fault::Endless(most));
