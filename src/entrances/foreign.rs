@@ -1,6 +1,6 @@
 //! Detects callers that use other protocols by looking at their first bytes.
 //!
-//! Any web page can make its reader's browser connect to any port, so a browser's request must not
+//! Any web page can make its visitor's browser connect to any port, so a browser's request must not
 //! occupy a seat. No chat document begins like an HTTP request.
 
 use std::net::SocketAddr;

@@ -54,7 +54,7 @@ impl Drop for OwnCaller<'_> {
 
 impl<T: Transport> Screened<T> {
     /// Screens the clients of `transport`. If the port needs no passcode, also rejects HTTP
-    /// requests that arrive late, because any web page can make its reader's browser send one.
+    /// requests that arrive late, because any web page can make its visitor's browser send one.
     pub fn new(
         transport: T,
         events: Events,
