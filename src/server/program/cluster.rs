@@ -143,7 +143,8 @@ fn waits(error: &ClusterError) {
     ));
 }
 
-/// Returns a line with the users that are logged in on other servers, or nothing if there are none.
+/// Returns a line with the users that are logged in on other servers, or an empty string if there
+/// are none.
 pub(super) fn elsewhere(server: &Server) -> String {
     let Some(cluster) = server.cluster() else {
         return String::new();

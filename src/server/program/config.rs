@@ -15,7 +15,7 @@ use crate::text_file::{self, Fault};
 /// Options that work only on the command line.
 const NOT_A_SETTING: [&str; 6] = ["config", "check", "help", "version", "man", "completions"];
 
-/// The setting for the positional PORT, and the letter that stands for it on the command line.
+/// The setting for the positional PORT, and its short option on the command line.
 const PORT: (&str, &str) = ("port", "-p");
 
 /// A setting, converted to words of the command line.

@@ -77,11 +77,11 @@ pub(super) struct Export {
     /// Only the direct messages between these two people
     #[arg(long, value_names = ["NAME", "NAME"], num_args = 2, value_parser = name)]
     direct: Option<Vec<Name>>,
-    /// Only messages from that time on: a day or a time, such as 2026-11-29, 2026-11-29T18:30 or
-    /// 2026-11-29T17:30Z; without Z in local time
+    /// Only messages from TIME on: a day or a time, such as 2026-11-29, 2026-11-29T18:30 or
+    /// 2026-11-29T17:30Z; without Z, in local time
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<SystemTime>,
-    /// Only messages before that time, in the same form
+    /// Only messages before TIME
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<SystemTime>,
     /// Print JSON lines instead of text
@@ -95,7 +95,8 @@ fn name(text: &str) -> Result<Name, &'static str> {
 
 fn time(text: &str) -> Result<SystemTime, &'static str> {
     let local = |time: DateTime| Some(time.to_zoned(TimeZone::system()).ok()?.timestamp());
-    // A day is a time, too, but a time with a zone is not a day.
+    // A time with `Z` or an offset is a timestamp. Any other time is local; a day begins at
+    // midnight.
     let timestamp = text.parse().ok();
     let time = timestamp
         .or_else(|| local(text.parse::<DateTime>().ok()?))

@@ -160,7 +160,8 @@ impl Operator {
         })
     }
 
-    /// Sets a ban. If it covers an address with clients, or a whole network, asks first.
+    /// Sets a ban. If it covers an address with clients, or a whole network, asks for confirmation
+    /// first.
     fn ban(&mut self, server: &Server, rest: &str) -> String {
         const USAGE: &str = "  usage: ban NAME|ADDRESS[/PREFIX] [DURATION] [REASON]";
         let (whom, rest) = rest.split_once(' ').unwrap_or((rest, ""));

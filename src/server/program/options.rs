@@ -98,8 +98,8 @@ struct ServerArguments {
     /// invite (invite), or none (closed)
     #[arg(long, value_name = "WHO", value_enum, default_value = "open", conflicts_with = "no_passwords", help_heading = WHO)]
     register: RegisterChoice,
-    /// Minimum number of characters in a new password [default: 1, or 8 if --bind or --web is open to the
-    /// network]
+    /// Minimum number of characters in a new password [default: 1, or 8 if --bind or --web is open
+    /// to the network]
     #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=128), help_heading = WHO)]
     min_password: Option<u8>,
     /// File of bans, mutes, moderators and invitations [default: policies.txt next to the accounts;
@@ -315,7 +315,7 @@ fn is_open_to_network(bind: &Host, web: Option<SocketAddr>) -> bool {
     is_beyond(bind.ip()) || web.is_some_and(|web| is_beyond(web.ip()))
 }
 
-/// The command given on the command line.
+/// The action that the command line requests.
 #[derive(Debug)]
 pub(super) enum ServerCommand {
     /// Run a server.

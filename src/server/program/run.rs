@@ -360,7 +360,7 @@ struct Console {
     asked: StartedServer,
 }
 
-/// The server whose clients' names Tab completes, once it has started.
+/// The server, once it has started. Tab completes the names of its clients.
 type StartedServer = Arc<OnceLock<Weak<Server>>>;
 
 fn operators_editor(asked: &StartedServer) -> PreparedEditor {
@@ -638,7 +638,8 @@ fn no_board(address: SocketAddr, error: &io::Error) -> String {
 
 /// Shows a recorded run until a signal ends it.
 fn show_again(replay: &Replay) -> Result<(), String> {
-    // Signals are handled only afterwards, so one still ends the program while it waits for a pipe.
+    // Signal handlers are installed only after this, so a signal still ends the program while it
+    // waits for a pipe.
     let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     if recording.left_out() > 0 {

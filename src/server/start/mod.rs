@@ -653,7 +653,7 @@ impl Server {
         &self.state
     }
 
-    /// Returns a handle of the backplane, if this server is in a cluster.
+    /// Returns a handle to the backplane, if this server is in a cluster.
     #[cfg(feature = "cluster")]
     pub(crate) fn shared_cluster(&self) -> Option<&Arc<RedisBackplane>> {
         self.cluster.as_ref()
@@ -944,7 +944,7 @@ impl Server {
     }
 
     /// Disconnects the client with that name, or in the seat with that port, and sends it `reason`.
-    /// Returns whether there was one.
+    /// Returns whether such a client was connected.
     pub fn kick(&self, name: &str, reason: &str) -> bool {
         self.state.remove(None, name, reason).is_ok()
     }

@@ -53,8 +53,8 @@ impl Binder for System {
     }
 }
 
-/// The system, for checking whether a server could start. Instead of waiting for a port in
-/// TIME_WAIT, it binds another port in its place.
+/// A binder that checks whether a server could start. Instead of waiting for a port in TIME_WAIT,
+/// it binds another port in its place.
 pub(super) struct Checking {
     pub(super) system: System,
     /// Receives the ports in TIME_WAIT.

@@ -116,7 +116,7 @@ fn received_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<S
         let welcome = ServerDoc::Notice("welcome".into());
         state.pairs.enter(seat.number, connection, &welcome);
     }
-    // She sends only the bytes that arrived with her passcode.
+    // Alice sends only the bytes that arrived with her passcode.
     hers.shutdown(std::net::Shutdown::Write).unwrap();
     let said: String = (0..3)
         .map(|number| format!("<CLIENT><message>{number}</message></CLIENT>\n"))

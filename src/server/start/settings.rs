@@ -136,7 +136,7 @@ pub struct Settings {
     /// The settings for joining a cluster.
     #[cfg(feature = "cluster")]
     pub cluster: Option<ClusterSettings>,
-    /// The file that keeps messages and topics.
+    /// The settings of the journal, which keeps messages and topics; `None` for no journal.
     #[cfg(feature = "journal")]
     pub journal: Option<JournalSettings>,
     /// The file to which events are appended as JSON lines.
