@@ -59,8 +59,8 @@ impl Across {
         };
         let servers = [server("one"), server("two")];
         let mut alice = member(&servers[0], "alice");
-        // Redis replies to this after it has processed her JOIN, so that bob does not receive that
-        // event.
+        // Redis replies to this command after it has processed alice's JOIN, so bob does not
+        // receive that event.
         alice.send_lines("<CLIENT><command>WHO</command></CLIENT>\n");
         alice.line_with("WHO");
         let bob = member(&servers[1], "bob");

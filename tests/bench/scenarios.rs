@@ -442,7 +442,7 @@ pub(super) fn spread_out(members: &mut [Line], window: usize, windows: usize, ba
             let message_line: String = numbers.map(public).collect();
             speaker.send_lines(&message_line);
         }
-        // Encoded once, so that the load is the same for both kinds.
+        // Encode the frames once, so that the load is the same for both kinds.
         let in_frames = frames(&delivered);
         for listener in listeners {
             match listener.is_web() {

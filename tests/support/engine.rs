@@ -45,7 +45,7 @@ impl Redis {
             std::env::temp_dir().join(format!("portal-chat-redis-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
-        // A free port; if another process takes it first, try again.
+        // Choose a free port. If another process takes it first, try again.
         loop {
             let port = TcpListener::bind("127.0.0.1:0")
                 .unwrap()

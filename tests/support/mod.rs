@@ -72,8 +72,8 @@ impl TestServer {
         let clock = Clock::new();
         let mut events = Events::new(clock.clone());
         events.show_texts();
-        // More events than any test emits. A longer queue would dominate the cost of starting a
-        // server.
+        // The queue holds more events than any test emits. A longer one would dominate the cost of
+        // starting a server.
         let queue = events.add_reader(1 << 14);
         let added = add_readers(&mut events);
         let server = Server::start(settings, clock.clone(), events).expect("the server starts");

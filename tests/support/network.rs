@@ -21,7 +21,7 @@ pub fn is_inside_isolated_network(test: &str, setup: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    // With a user namespace, which needs no privileges; otherwise as root.
+    // Try a user namespace, which needs no privileges. Otherwise, the test must run as root.
     let kinds = [
         ["--user", "--map-root-user", "--net"].as_slice(),
         &["--net"],
