@@ -1,4 +1,4 @@
-//! Files with secrets: keys, passwords, accounts and events.
+//! Files with secrets: keys, passwords, accounts, events and messages.
 //!
 //! Such a file must belong to the user who runs the program, or to root, and other users must not
 //! have access to it. Otherwise another user could have put it there, or could read it. The checks
@@ -21,8 +21,8 @@ pub enum Privacy {
     /// The accounts, to which the program also writes. Other users must not be able to write to the
     /// file. No link is followed, and the caller removes read access.
     Accounts,
-    /// A file of events, to which the program also writes. Its group may read it, for example so
-    /// that a log collector can. No link is followed.
+    /// A file of events or a journal, to which the program also writes. Its group may read it, for
+    /// example so that a log collector can. No link is followed.
     Log,
 }
 
