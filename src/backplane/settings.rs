@@ -102,7 +102,7 @@ impl fmt::Display for ClusterError {
                 };
                 write!(
                     f,
-                    "the server {server} of the same chat {theirs}, but this one differs: {cure}, or choose another chat with --cluster-prefix"
+                    "the server {server} of the same chat {theirs}, unlike this one: {cure}, or choose another chat with --cluster-prefix"
                 )
             }
             ClusterError::NoThread(error) => {

@@ -160,7 +160,7 @@ fn words_of(
         SettingValue::Many(values) => match delimiter {
             Some(delimiter) => Ok(vec![with(&values.join(&delimiter.to_string()))]),
             None if is_list => Ok(values.iter().map(|value| with(value)).collect()),
-            None => Err(format!("{key} has one value; write it without brackets")),
+            None => Err(format!("{key} takes one value; write it without brackets")),
         },
     }
 }
@@ -171,7 +171,7 @@ fn value_of(key: &str, value: &DeValue<'_>) -> Result<SettingValue, String> {
         DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().replace('_', "")),
         DeValue::Float(number) => Ok(number.as_str().to_owned()),
         _ => Err(format!(
-            "the value of {key} is of the wrong kind; write a number, a text in quotation marks, true \
+            "the value of {key} has the wrong type; write a number, a text in quotation marks, true \
              or false"
         )),
     };
@@ -355,10 +355,10 @@ mod tests {
             ),
             ("workers = true", "FILE, line 1: workers needs a value"),
             ("workers = \"\"", "FILE, line 1: workers is empty"),
-            ("workers = [1, 2]", "FILE, line 1: workers has one value"),
+            ("workers = [1, 2]", "FILE, line 1: workers takes one value"),
             (
                 "workers = 2026-12-29",
-                "FILE, line 1: the value of workers is of the wrong kind",
+                "FILE, line 1: the value of workers has the wrong type",
             ),
             ("quiet = 1", "FILE, line 1: quiet is either on or off"),
             ("port = true", "FILE, line 1: port must be a number"),

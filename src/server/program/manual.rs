@@ -51,9 +51,9 @@ pub(super) const MANUAL: Manual = Manual {
             "FILES",
             &[
                 Text(
-                    "Unless an option names a file, chatserver looks for it in the current folder, \
-                     then in $STATE_DIRECTORY (set by systemd), $XDG_STATE_HOME/portal-chat or \
-                     ~/.local/state/portal-chat, and creates it there.",
+                    "Unless an option names the file, chatserver looks in the current folder, then \
+                     in $STATE_DIRECTORY (set by systemd), $XDG_STATE_HOME/portal-chat or \
+                     ~/.local/state/portal-chat, and creates the file there.",
                 ),
                 Item("accounts.txt", "Names and password hashes (--accounts)."),
                 Item(
@@ -62,16 +62,17 @@ pub(super) const MANUAL: Manual = Manual {
                 ),
                 Item(
                     "portal-chat-cert.pem, portal-chat-key.pem",
-                    "The certificate and key that --tls creates if it is given none.",
+                    "The certificate and key that --tls creates if it names no files.",
                 ),
                 Text(
-                    "Keys, accounts, the file of --cluster-secret and event files must belong to \
-                     the user who runs chatserver, or to root, and be closed to other users.",
+                    "Keys, accounts, the file of --cluster-secret, the journal and event files must \
+                     belong to the user who runs chatserver, or to root, and be closed to other \
+                     users.",
                 ),
                 Item(
                     "FILE, FILE-wal, FILE-shm",
-                    "The database of --journal FILE. Its messages are in the view history. A \
-                     damaged one is renamed to FILE.damaged-TIME.",
+                    "The database of --journal FILE. Its view history contains the messages. A \
+                     damaged database is renamed to FILE.damaged-TIME.",
                 ),
                 Item(
                     "/etc/default/chatserver",
@@ -106,10 +107,10 @@ pub(super) const MANUAL: Manual = Manual {
             "ENVIRONMENT",
             &[
                 Item("HOME, XDG_STATE_HOME, STATE_DIRECTORY", "See FILES."),
-                Item("NO_COLOR", "If it is set and not empty: no colours."),
+                Item("NO_COLOR", "No colours if it is set and not empty."),
                 Item(
                     "TERM",
-                    "If it is dumb or not set: no colours and no line editing.",
+                    "No colours and no line editing if it is dumb or not set.",
                 ),
                 Item("TZ", "The time zone for displayed times."),
             ],

@@ -307,7 +307,7 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
             report(&running.reload(&reloaded));
         } else {
             report(
-                &"SIGHUP reloads a certificate, --config and --motd, and this server has none of them",
+                &"SIGHUP reloads a certificate, --config and --motd, but this server has none of them",
             );
         }
     };
