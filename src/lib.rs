@@ -146,7 +146,7 @@
 //! | `Outbox` | one client's outbox | output is encrypted and written to the socket in one order |
 //! | `Tls` | one connection's TLS | |
 //! | `ClusterState` | whether the connections to Redis work | messages read so far are processed when they work again |
-//! | `AccountsFile` | the accounts file, the policies file (never both) | an account or a rule is valid once it is on disk |
+//! | `AccountsFile` | the accounts file, the policies file, the tokens file (never two) | an account or a rule is valid once it is on disk |
 //! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, the settings that SIGHUP changes, identities, pending callers, the board's viewers, the journal in memory, the queue of `journal`, and all others | nothing |
 //!
 //! Only `Outbox`, `Tls` and `ReserveFd` may be held while a socket is read or written, and that

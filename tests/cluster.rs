@@ -763,6 +763,65 @@ fn account_is_shared_and_stored_in_each_file() {
     }
 }
 
+/// A token of one server is valid on the others, and ends on all of them. So do members' lists.
+#[test]
+fn session_tokens_and_members_are_shared() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let (one, file_one) = server_with_accounts(&redis.url(), "token-one");
+    let (two, file_two) = server_with_accounts(&redis.url(), "token-two");
+    let token_of = |client: &mut Client| -> String {
+        client.send_line(&support::command("TOKEN", ""));
+        let line = client.line_with("TOKEN");
+        line.split("<token>").nth(1).unwrap()[..64].to_owned()
+    };
+    let resume = |server: &TestServer, token: &str| -> (Client, String) {
+        let (mut client, _) = server.seat();
+        client.send_line(&support::command(
+            "RESUME",
+            &format!("<username>alice</username><token>{token}</token>"),
+        ));
+        let is_answer = |line: &String| line.contains("WELCOME") || line.contains("bad-token");
+        let line = std::iter::from_fn(|| client.next_line()).find(is_answer);
+        (client, line.unwrap())
+    };
+    let (mut alice, ..) = log_in_with_password(&one, "alice", "first password");
+    let first = token_of(&mut alice);
+    // Redis has the hash alone.
+    let stored = redis.command("HGETALL portal-chat:tokens:alice");
+    assert!(!stored.is_empty() && !stored.contains(&first), "{stored}");
+    let (mut second, line) = resume(&two, &first);
+    assert!(line.contains("WELCOME"), "{line}");
+    alice.line_with("TAKEN OVER");
+    // The members of a room on both servers.
+    join(&mut second, "lobby");
+    let (mut bob, ..) = log_in_with_password(&one, "bob", "bobs password");
+    join(&mut bob, "lobby");
+    bob.send_line(&support::command("MEMBERS", "<room>lobby</room>"));
+    let members = bob.line_with("MEMBERS");
+    assert!(
+        members.contains("<user>alice</user><user>bob</user>"),
+        "{members}"
+    );
+    // A new password ends the token on every server.
+    second.send_line(&support::command(
+        "PASSWD",
+        "<old>first password</old><new>second password</new>",
+    ));
+    second.line_with("PASSWD");
+    assert!(resume(&one, &first).1.contains("bad-token"));
+    let newer = token_of(&mut second);
+    second.send_line(&support::command(
+        "LOGOUT",
+        &format!("<token>{newer}</token>"),
+    ));
+    second.rest();
+    assert!(resume(&one, &newer).1.contains("bad-token"));
+    let _ = std::fs::remove_file(file_one);
+    let _ = std::fs::remove_file(file_two);
+}
+
 #[test]
 fn full_server_redirects_our_client() {
     let Some(redis) = Redis::start() else {

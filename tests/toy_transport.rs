@@ -98,7 +98,7 @@ impl Encoder for JsonEncoder {
     }
 
     fn encode(&mut self, doc: &ServerDoc<'_>, request: RequestId, out: &mut Vec<u8>) {
-        if let ServerDoc::LoggedIn { username } = doc {
+        if let ServerDoc::LoggedIn { username, .. } = doc {
             self.name = Some(username.to_string());
         }
         let to = &self.name;

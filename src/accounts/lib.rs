@@ -31,6 +31,7 @@ mod policy_lines;
 mod prepared;
 mod room_rules;
 mod service;
+mod tokens;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -49,6 +50,7 @@ use portal_net::lock::{Condvar, Mutex};
 use portal_wire::Name;
 use prepared::prepared;
 pub use service::{AccountDirectory, AccountEvent, Register, Registration, SharedAccounts};
+pub use tokens::{SharedTokens, StoredToken, TokenDirectory, TokenError};
 
 /// Maximum number of password changes by which another server's account may be ahead.
 const MOST_CHANGES: u64 = 10_000;
@@ -258,6 +260,10 @@ impl Accounts {
             is_change: before > 0,
             count,
         })
+    }
+
+    pub(crate) fn find(&self, name: &Name) -> Option<Account> {
+        self.book.find(name)
     }
 
     /// Returns whether the name has an account.

@@ -1,4 +1,4 @@
-//! The limits of password hashing, with their units and reasons.
+//! The limits of accounts, policies and session tokens, with their units and reasons.
 
 /// Number of passwords hashed at the same time. Each takes 20 ms of CPU time and 19 MiB of memory.
 /// Other logins wait in their own threads, so hashing occupies only one core and does not slow down
@@ -30,3 +30,13 @@ pub const REMOVED_FOR: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Maximum number of removed clients that are remembered. Beyond this, the oldest may return early.
 pub const REMOVED: usize = 1000;
+
+/// Time for which a session token is valid: a browser that is opened once a month stays signed in.
+pub const TOKEN_VALID: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Maximum number of session tokens of one name: a few devices with a few browsers each.
+pub const TOKENS_PER_NAME: usize = 10;
+
+/// Maximum number of names with session tokens. Without passwords, a client could log in with one
+/// name after another; each costs about 2 KiB of memory.
+pub const NAMES_WITH_TOKENS: usize = 10_000;

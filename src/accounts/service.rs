@@ -110,6 +110,11 @@ impl SharedAccounts {
         *self.registration.lock()
     }
 
+    /// Returns the account as this server knows it.
+    pub(crate) fn find(&self, name: &Name) -> Option<Account> {
+        self.file.find(name)
+    }
+
     pub fn all(&self) -> Vec<Account> {
         self.file.all()
     }

@@ -50,10 +50,12 @@ pub(super) enum Op {
     Account,
     Who,
     Rooms,
+    Members,
+    Tokens,
 }
 
 /// The scripts, in the order of [`Op`].
-const SCRIPTS: [&str; 19] = [
+const SCRIPTS: [&str; 21] = [
     include_str!("scripts/register_server.lua"),
     include_str!("scripts/renew.lua"),
     include_str!("scripts/reap_server.lua"),
@@ -73,6 +75,8 @@ const SCRIPTS: [&str; 19] = [
     include_str!("scripts/account.lua"),
     include_str!("scripts/who.lua"),
     include_str!("scripts/rooms.lua"),
+    include_str!("scripts/members.lua"),
+    include_str!("scripts/tokens.lua"),
 ];
 
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
@@ -85,7 +89,14 @@ const FENCE: &str =
 /// Returns the complete source of a script. All scripts that change something begin with the fence,
 /// except the one that takes the lease.
 fn code(index: usize) -> String {
-    let is_free = [Op::RegisterServer, Op::Account, Op::Who, Op::Rooms].map(|op| op as usize);
+    let free = [
+        Op::RegisterServer,
+        Op::Account,
+        Op::Who,
+        Op::Rooms,
+        Op::Members,
+    ];
+    let is_free = free.map(|op| op as usize);
     let fence = if is_free.contains(&index) { "" } else { FENCE };
     [PRELUDE, fence, SCRIPTS[index]].concat()
 }

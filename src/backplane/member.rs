@@ -6,7 +6,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender as Queue, TrySendError, bounded};
-use portal_accounts::{Account, AccountDirectory, AccountRequest, Decided};
+use portal_accounts::{
+    Account, AccountDirectory, AccountRequest, Decided, StoredToken, TokenDirectory,
+};
 use portal_core::backplane::{
     Attached, Backplane, Claim, Outcome, Recipients, Reply, Route, Sender,
 };
@@ -403,6 +405,11 @@ impl Backplane for RedisBackplane {
         Some(rooms)
     }
 
+    fn room_members(&self, room: &Name) -> Option<Vec<String>> {
+        let words = self.ask_and_wait(Op::Members, vec![room.key()]).ok()?;
+        Some(words[1..].to_vec())
+    }
+
     fn full_redirect(&self) -> Option<Elsewhere<'static>> {
         let mut others = self.servers();
         others.retain(|there| {
@@ -442,6 +449,31 @@ impl AccountDirectory for RedisBackplane {
             Ok(words) => account(&words).map_or(Decided::Unknown, Decided::Theirs),
             Err(_) => Decided::Unknown,
         }
+    }
+}
+
+impl TokenDirectory for RedisBackplane {
+    fn add(&self, name: &Name, token: &StoredToken, most: usize) -> Option<()> {
+        let args = [&token.hash, &token.until.to_string(), &most.to_string()];
+        self.tokens("add", name, &args.map(String::clone)).map(drop)
+    }
+
+    fn has(&self, name: &Name, hash: &str) -> Option<bool> {
+        let count = self.tokens("has", name, &[hash.to_owned()])?;
+        Some(count > 0)
+    }
+
+    fn remove(&self, name: &Name, hash: Option<&str>) -> Option<usize> {
+        self.tokens("remove", name, &[hash.unwrap_or_default().to_owned()])
+    }
+}
+
+impl RedisBackplane {
+    /// Runs the script for tokens; returns the number in its reply.
+    fn tokens(&self, what: &str, name: &Name, more: &[String]) -> Option<usize> {
+        let args = [&[what.to_owned(), name.key()], more].concat();
+        let words = self.ask_and_wait(Op::Tokens, args).ok()?;
+        words.get(1)?.parse().ok()
     }
 }
 

@@ -26,7 +26,7 @@ const HARMLESS: &[&str] = &[
 const FRAMES: &[&str] = &["CLIENT", "SERVER", "callback"];
 
 const TEXTS: &[&str] = &["message", "notice", "error", "reason"];
-const SECRETS: &[&str] = &["HandshakePasscode", "password"];
+const SECRETS: &[&str] = &["HandshakePasscode", "password", "token"];
 
 /// Protocol attributes. None of them contains free text.
 const ATTRIBUTES: &[&str] = &[

@@ -130,7 +130,7 @@ pub(super) fn expect_welcome(client: &mut Talk, name: &str) -> Result<(), Failur
     expect_doc(
         client,
         &welcome,
-        |doc| matches!(doc, ServerDoc::LoggedIn { username } if username == name),
+        |doc| matches!(doc, ServerDoc::LoggedIn { username, .. } if username == name),
     )
 }
 

@@ -178,6 +178,12 @@ pub trait Backplane: Send + Sync {
         None
     }
 
+    /// The names of a room's members on all servers, or `None` if only those here are known.
+    fn room_members(&self, room: &Name) -> Option<Vec<String>> {
+        let _ = room;
+        None
+    }
+
     /// Another server with a free seat, for a client when this server has none.
     fn full_redirect(&self) -> Option<Elsewhere<'static>> {
         None

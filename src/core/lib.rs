@@ -33,6 +33,7 @@ pub mod sockets;
 pub mod state;
 pub mod tick;
 pub mod timer;
+pub mod tokens;
 pub mod transport;
 pub mod visit;
 pub mod worker;

@@ -95,6 +95,12 @@ impl ServerState {
             },
         };
         self.events.emit(|| event);
+        if let Rule::Ban(Banned::Name(name), ..) = &rule
+            && let Err(refusal) = self.logins.tokens.end_all(name)
+        {
+            self.events
+                .emit_failure("end a banned user's session tokens", refusal.sentence);
+        }
         let Rule::Ban(whom, ..) = &rule else {
             return Ok(Vec::new());
         };

@@ -16,6 +16,7 @@ use crate::panics::Panics;
 use crate::policies::Policies;
 use crate::room_manager::RoomManager;
 use crate::seats::{Seats, SharedSeat};
+use crate::tokens::SessionTokens;
 use portal_net::lock::Mutex;
 use portal_wire::{CloseReason, ServerDoc};
 
@@ -52,6 +53,8 @@ pub struct ServerState {
 pub struct Logins {
     /// `None` if names are not protected by passwords.
     pub accounts: Option<Arc<dyn Accounts>>,
+    /// The session tokens.
+    pub tokens: Arc<dyn SessionTokens>,
     /// Delays logins after wrong passwords.
     pub guesses: LoginThrottle,
     /// Delays joins after wrong passwords of rooms.

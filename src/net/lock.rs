@@ -27,7 +27,7 @@ pub enum Rank {
     Tls,
     /// The state of the connections to Redis.
     ClusterState,
-    /// The accounts file, or the policies file.
+    /// The accounts file, the policies file, or the tokens file.
     AccountsFile,
     /// All other locks. No lock is taken while one of them is held.
     Leaf,

@@ -88,6 +88,7 @@ impl EventObserver for Counters {
             | "wrong-protocol"
             | "http-refused" => self.refused.add(kind),
             "password-wrong" => self.refused.add("wrong-password"),
+            "token-wrong" => self.refused.add("bad-token"),
             "tick" => {
                 if let Some(begun) = self.begun.get() {
                     self.ticked

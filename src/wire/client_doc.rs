@@ -94,6 +94,25 @@ documents! {
             /// Set for an action.
             me: bool = Me "me",
         },
+        /// `TOKEN`: requests a session token, with which the client can log in later.
+        "TOKEN" => Token,
+        /// `RESUME`: logs in with a session token.
+        "RESUME" => Resume {
+            /// The name, not checked yet.
+            username: Cow<'a, str> = Trimmed "username",
+            /// The token to check.
+            token: Secret<'a> = Hidden "token",
+        },
+        /// `LOGOUT`: ends a session token, and the session.
+        "LOGOUT" => Logout {
+            /// The token.
+            token: Secret<'a> = Hidden "token",
+        },
+        /// `MEMBERS`: requests the names of a room's members.
+        "MEMBERS" => Members {
+            /// The room's name, not checked yet.
+            room: Cow<'a, str> = Trimmed "room",
+        },
         /// `STAY`: counts as activity without a message. Has no reply.
         "STAY" => Stay,
         /// `PASSWD`: changes the account's password.

@@ -87,6 +87,8 @@ error_codes! {
     BadTopic "bad-topic",
     /// The wrong password for the account.
     WrongPassword "wrong-password",
+    /// The session token is not valid, or not for that name.
+    BadToken "bad-token",
     /// Another client uses this name, and names are not protected by passwords.
     NameInUse "name-in-use",
     /// A callback to a machine other than the client's own, or to a port below 1024.

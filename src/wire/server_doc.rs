@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use roxmltree::Node;
 
-use super::doc::{DocError, ErrorCode};
+use super::doc::{DocError, ErrorCode, Secret};
 use super::documents::documents;
 use super::elements::{
-    Access, Elsewhere, Flag, IsNew, List, NeighbourElement, Number, Optional, OrEmpty, PortNumber,
-    RoomAccess, RoomList, Text, Trimmed, attribute, child, element, empty, is_yes, parse,
-    port_from, rooted, text_of, trimmed,
+    Access, Elsewhere, Flag, Hidden, IsNew, List, NeighbourElement, Number, Optional, OrEmpty,
+    PortNumber, RoomAccess, RoomList, Text, Trimmed, attribute, child, element, empty, is_yes,
+    parse, port_from, rooted, text_of, trimmed,
 };
 use super::text::escape_into;
 use crate::Port;
@@ -217,6 +217,20 @@ documents! {
         "WELCOME" => LoggedIn {
             /// The name as it was registered.
             username: Cow<'a, str> = Text "username",
+            /// Set if the user is a moderator.
+            moderator: bool = Flag "moderator",
+        },
+        /// Answers `TOKEN`.
+        "TOKEN" => Token {
+            /// The session token, valid for this name alone.
+            token: Secret<'a> = Hidden "token",
+        },
+        /// Answers `MEMBERS`.
+        "MEMBERS" => Members {
+            /// The room's name.
+            room: Cow<'a, str> = Text "room",
+            /// The members, in alphabetical order.
+            users: Vec<Cow<'a, str>> = List "user",
         },
         /// Answers `WHO`.
         "WHO" => Who {

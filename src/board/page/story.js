@@ -24,6 +24,8 @@ const MEANINGS = {
   'registered': 'A new account is on the disk.',
   'logged-in': 'The client has logged in with a name.',
   'password-wrong': 'The password was wrong.',
+  'token-wrong': 'The session token was not valid.',
+  'logged-out': 'The client logged out.',
   'public': 'The message was written into the sockets of all recipients.',
   'direct': 'The message was written into the recipient\'s socket.',
   'no-such-user': 'No client has that name.',

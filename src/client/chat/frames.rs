@@ -49,7 +49,7 @@ impl Chat {
             ServerDoc::Password { new_account } => {
                 return self.asked_for_password(new_account, link, screen);
             }
-            ServerDoc::LoggedIn { username } => return self.logged_in(&username, link, screen),
+            ServerDoc::LoggedIn { username, .. } => return self.logged_in(&username, link, screen),
             ServerDoc::PasswordChanged => {
                 self.answered_as(Awaiting::Passwd);
                 screen.notice("your password was changed");

@@ -187,6 +187,13 @@ impl Rooms {
             .collect()
     }
 
+    /// The names of a room's members here.
+    pub fn member_names(&self, name: &Name) -> Vec<String> {
+        let room = self.by_key.get(&name.key());
+        let names = room.into_iter().flat_map(|room| room.seated());
+        names.map(|(member, _)| member.name.to_string()).collect()
+    }
+
     /// All connections to rooms, including those that have not sent a passcode yet.
     pub fn connections(&self) -> Vec<Arc<Connection>> {
         let connected = |room: &Room| -> Vec<Arc<Connection>> {

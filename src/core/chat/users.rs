@@ -260,6 +260,7 @@ mod tests {
             take_over,
             &ServerDoc::LoggedIn {
                 username: text.into(),
+                moderator: false,
             },
         )
     }

@@ -74,6 +74,10 @@ crate::event_kinds! {
         PasswordChanged = "password-changed" { port: Port, name: String },
         /// A client tried to log in with a wrong password.
         WrongPassword = "password-wrong" { port: Port, name: String },
+        /// A client tried to log in with a session token that is not valid.
+        WrongToken = "token-wrong" { port: Port, name: String },
+        /// A client has ended its session token.
+        LoggedOut = "logged-out" { port: Port, name: String },
         /// A public message was queued for `count` clients.
         Public = "public" { port: Port, name: String, count: usize, text: Option<String> },
         /// A direct message was queued for its recipient.

@@ -24,6 +24,8 @@ pub struct AtWorker<'s> {
     pub(super) wrong_passwords: u32,
     /// The code of a valid invitation, for the account that the client registers next.
     pub(super) invitation: Option<String>,
+    /// The client has got a session token.
+    pub(super) has_token: bool,
     /// The tick of the client's last report.
     pub(super) reported_at: Option<Tick>,
     /// Limits the changes of rooms' rules.
@@ -40,6 +42,7 @@ impl<'s> AtWorker<'s> {
             claimed: None,
             wrong_passwords: 0,
             invitation: None,
+            has_token: false,
             reported_at: None,
             room_changes: TokenBucket::new(
                 limits::ROOM_CHANGES,
@@ -92,6 +95,10 @@ impl Role for AtWorker<'_> {
             ClientCommand::Stay => Ok(()),
             ClientCommand::Login { username } => session.login(&username),
             ClientCommand::Password { password } => session.password(&password),
+            ClientCommand::Resume {
+                username,
+                token: Secret(token),
+            } => session.resume(&username, &token),
             ClientCommand::Invitation { code: Secret(code) } => session.invitation(code.trim()),
             command => match session.connection().name() {
                 Some(name) => session.obey_somebody(&name, command),
@@ -138,6 +145,11 @@ impl Session<'_, AtWorker<'_>> {
                 old: Secret(old),
                 new: Secret(new),
             } => return self.change_password(&old, &new),
+            ClientCommand::Token => self.issue_token(who),
+            ClientCommand::Logout {
+                token: Secret(token),
+            } => return self.logout(who, &token),
+            ClientCommand::Members { room } => self.members(&room),
             ClientCommand::Rooms => {
                 self.outgoing.send_answers();
                 let elsewhere = self.state.backplane.rooms();
@@ -231,6 +243,27 @@ impl Session<'_, AtWorker<'_>> {
         self.outgoing.send_answers();
         let everywhere = self.state.backplane.users();
         everywhere.unwrap_or_else(|| self.state.users.names())
+    }
+
+    /// Sends the names of a room's members, on all servers if they can be reached.
+    fn members(&mut self, room: &str) {
+        let main = self.connection();
+        let name = Name::new(room).ok_or(RoomError::NoSuchRoom);
+        let rooms = &self.state.rooms;
+        match name.and_then(|name| rooms.with(|rooms| rooms.name_for(&name, main))) {
+            Ok(name) => {
+                self.outgoing.send_answers();
+                let elsewhere = self.state.backplane.room_members(&name);
+                let here = || rooms.with(|rooms| rooms.member_names(&name));
+                let mut names = elsewhere.unwrap_or_else(here);
+                names.sort_by_key(|name| name.to_ascii_lowercase());
+                self.outgoing.answer(&ServerDoc::Members {
+                    room: name.as_str().into(),
+                    users: names.iter().map(|name| name.as_str().into()).collect(),
+                });
+            }
+            Err(error) => self.not_in_room(room, &error),
+        }
     }
 
     fn join(

@@ -53,7 +53,18 @@ impl Session<'_, AtWorker<'_>> {
                 }
                 Ok(())
             }
-            None => self.enter(&name, false),
+            None => {
+                self.enter(&name, false)?;
+                // Without passwords, a name belongs to the client that has it: an earlier one must
+                // not take it back.
+                if self.connection().name().is_some()
+                    && let Err(refusal) = self.state.logins.tokens.end_all(&name)
+                {
+                    let doing = "end the earlier session tokens of a name";
+                    self.state.events.emit_failure(doing, refusal.sentence);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -103,6 +114,85 @@ impl Session<'_, AtWorker<'_>> {
         Ok(())
     }
 
+    /// Logs in with a session token, which takes the name over like a password. A wrong token counts
+    /// like a wrong password, except that later logins are not delayed: nobody can guess one, and a
+    /// client may have kept one that has ended.
+    pub(super) fn resume(&mut self, username: &str, token: &str) -> Result<(), CloseReason> {
+        if self.connection().name().is_some() {
+            self.already_logged_in();
+            return Ok(());
+        }
+        let Some(name) = Name::new(username).filter(Name::is_for_a_person) else {
+            let sentence = "that is not a user's name; log in with another";
+            self.outgoing.error(ErrorCode::BadName, sentence);
+            return Ok(());
+        };
+        self.reject_banned_name(&name)?;
+        // The check may take a while.
+        self.outgoing.send_answers();
+        let checked = self.state.logins.tokens.check(&name, token);
+        if self.connection().outbox.has_ended() {
+            // A connection that ended meanwhile must not take the name from a live one.
+            return Err(CloseReason::PeerClosed);
+        }
+        match checked {
+            Ok(Some(name)) => self.enter(&name, true),
+            Ok(None) => self.wrong_token(&name),
+            Err(refusal) => {
+                self.refused(&refusal);
+                Ok(())
+            }
+        }
+    }
+
+    fn wrong_token(&mut self, name: &Name) -> Result<(), CloseReason> {
+        let port = self.outgoing.port;
+        self.state.events.emit(|| ChatEvent::WrongToken {
+            port,
+            name: name.to_string(),
+        });
+        let sentence = format!("you are no longer signed in as {name}; log in again");
+        self.outgoing.error(ErrorCode::BadToken, &sentence);
+        self.role.wrong_passwords += 1;
+        match self.role.wrong_passwords < limits::WRONG_PASSWORDS {
+            true => Ok(()),
+            false => Err(CloseReason::WrongPassword),
+        }
+    }
+
+    /// Sends the client a session token, one for each login and each new password: each token is
+    /// written to the disk.
+    pub(super) fn issue_token(&mut self, name: &Name) {
+        if self.role.has_token {
+            let sentence = "this session has its token already";
+            return self.outgoing.error(ErrorCode::NotAllowed, sentence);
+        }
+        self.outgoing.send_answers();
+        match self.state.logins.tokens.issue(name) {
+            Ok(token) => {
+                self.role.has_token = true;
+                self.outgoing.answer(&ServerDoc::Token {
+                    token: Secret(token.into()),
+                });
+            }
+            Err(refusal) => self.refused(&refusal),
+        }
+    }
+
+    /// Ends the client's token, and its session.
+    pub(super) fn logout(&mut self, name: &Name, token: &str) -> Result<(), CloseReason> {
+        self.outgoing.send_answers();
+        if let Err(refusal) = self.state.logins.tokens.end(name, token) {
+            self.refused(&refusal);
+        }
+        let port = self.outgoing.port;
+        self.state.events.emit(|| ChatEvent::LoggedOut {
+            port,
+            name: name.to_string(),
+        });
+        Err(CloseReason::Terminate)
+    }
+
     /// Keeps the code of an invitation for the account that the client registers next. A wrong code
     /// counts as an invalid request, so guessing ends the session.
     pub(super) fn invitation(&mut self, code: &str) -> Result<(), CloseReason> {
@@ -140,6 +230,8 @@ impl Session<'_, AtWorker<'_>> {
         match accounts.change(&name, old, new, &over) {
             Ok(PasswordChange::Changed) => {
                 self.right_password(&name);
+                // The new password has ended the token.
+                self.role.has_token = false;
                 let port = self.outgoing.port;
                 self.state.events.emit(|| ChatEvent::PasswordChanged {
                     port,
@@ -287,11 +379,13 @@ impl Session<'_, AtWorker<'_>> {
             Arc::clone(self.connection()),
             name.clone(),
         );
+        let is_moderator = self.state.policies.is_moderator(name);
         // This runs in the order in which names are granted: of two claims on this server, the
         // later one gets the name.
         let granted = move |take_over| {
             let welcome = ServerDoc::LoggedIn {
                 username: named.as_str().into(),
+                moderator: is_moderator,
             };
             let _ = entered.send(users.enter(&named, &connection, take_over, &welcome));
         };

@@ -165,6 +165,8 @@ fn every() -> Vec<Event> {
         event(ChatEvent::LoggedIn { port, name: name() }),
         event(ChatEvent::PasswordChanged { port, name: name() }),
         event(ChatEvent::WrongPassword { port, name: name() }),
+        event(ChatEvent::WrongToken { port, name: name() }),
+        event(ChatEvent::LoggedOut { port, name: name() }),
         event(ChatEvent::Public {
             port,
             name: name(),

@@ -11,6 +11,7 @@ use crate::start::{Connected, Server};
 use crate::wire::time::{duration_in_words, read_duration};
 use crate::wire::{Name, printable};
 use portal_core::policies::{Banned, RoomRule, Rule};
+use portal_core::tokens::SessionTokens as _;
 
 const HELP: &str = "  who                  list the clients, with addresses, times and traffic
   servers              list the servers of the cluster
@@ -36,12 +37,13 @@ const HELP: &str = "  who                  list the clients, with addresses, tim
   passwd NAME          give an account a new random password, and show it
   delete NAME          delete an account and its direct messages; its name is free
   invite               make an invitation for one registration, and show its code
+  logout NAME          end the session tokens with which NAME's browsers stay signed in
   moderator NAME [off] let a user kick, mute and ban others, or end that
   moderators           list the moderators
   stop                 notify every client and shut down (so do Ctrl-C and Ctrl-D)
   help                 show this list";
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "who",
     "servers",
     "say",
@@ -57,6 +59,7 @@ const COMMANDS: [&str; 19] = [
     "passwd",
     "delete",
     "invite",
+    "logout",
     "moderator",
     "moderators",
     "stop",
@@ -64,7 +67,7 @@ const COMMANDS: [&str; 19] = [
 ];
 
 /// Commands whose first argument is a name.
-const WITH_NAME: [&str; 8] = [
+const WITH_NAME: [&str; 9] = [
     "kick",
     "ban",
     "unban",
@@ -73,6 +76,7 @@ const WITH_NAME: [&str; 8] = [
     "moderator",
     "passwd",
     "delete",
+    "logout",
 ];
 
 /// The outcome of a command.
@@ -151,6 +155,7 @@ impl Operator {
                 ),
                 Err(error) => format!("  {error}"),
             }),
+            "logout" => logout(server, rest),
             "moderator" => moderator(server, rest),
             "moderators" => moderators(server),
             other => format!(
@@ -451,6 +456,21 @@ fn passwd(accounts: &SharedAccounts, rest: &str) -> String {
             format!("  the new password of {name} is {password}; PASSWD changes it")
         }
         Err(error) => format!("  {error}"),
+    }
+}
+
+/// Ends the session tokens of a name. A connected client stays connected.
+fn logout(server: &Server, rest: &str) -> String {
+    let Some(name) = name(rest) else {
+        return "  usage: logout NAME".to_owned();
+    };
+    match server.tokens().end_all(&name) {
+        Ok(0) => format!("  {name} has no session tokens"),
+        Ok(count) => format!(
+            "  {} of {name} ended; `kick {name}` disconnects a client that is connected",
+            counted(count, "session token", "session tokens")
+        ),
+        Err(refusal) => format!("  {}", refusal.sentence),
     }
 }
 

@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::budget::{Limit, raise_descriptors};
 use super::ports::{Binder, bind_patiently, bind_workers};
 use super::settings::{Portals, Settings};
-use crate::accounts::AccountError;
 use crate::accounts::policies::PolicyError;
+use crate::accounts::{AccountError, TokenError};
 use crate::invocation::Invocation;
 use crate::net::{BoundPort, Datagrams, Port, PortOwner, PortProtocol, PortUse, Tap};
 #[cfg(feature = "cluster")]
@@ -54,6 +54,8 @@ pub enum StartError {
     Accounts(AccountError),
     /// The bans and moderators can't be read.
     Policies(PolicyError),
+    /// The session tokens can't be read.
+    Tokens(TokenError),
     /// The server can't join the cluster.
     #[cfg(feature = "cluster")]
     Cluster(ClusterError),
@@ -110,6 +112,7 @@ impl fmt::Display for StartError {
             StartError::Journal(path, error) => {
                 write!(f, "the journal {} can't be used: {error}", path.display())
             }
+            StartError::Tokens(error) => error.fmt(f),
             #[cfg(feature = "cluster")]
             StartError::Cluster(error) => error.fmt(f),
             StartError::NoRandomness(reason) => write!(

@@ -16,6 +16,7 @@ mod settings;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,7 +24,9 @@ use std::time::Duration;
 use crossbeam_channel::unbounded;
 
 use crate::accounts::policies::SharedPolicies;
-use crate::accounts::{AccountDirectory, Register, Registration, SharedAccounts};
+use crate::accounts::{
+    AccountDirectory, Register, Registration, SharedAccounts, SharedTokens, TokenDirectory,
+};
 use crate::chat::{Connection, Pairs, Rooms, Users};
 use crate::clock::{Clock, Tick, Ticks, TimerSubscription};
 use crate::event::{ChatEvent, Events, SocketCall};
@@ -35,8 +38,8 @@ use crate::net::{
 };
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
 use crate::threads::ThreadBudget;
-use crate::web::Page;
 use crate::web::http::{self, Hosts, Refusal, Rules, SharedRules};
+use crate::web::Page;
 use budget::Needs;
 use late::{LateWorkers, MissingPort};
 use listeners::{Listeners, PORTAL, WEB, explain};
@@ -104,7 +107,11 @@ fn worker_port((address, bound): &(SocketAddr, Option<BoundPort>)) -> Port {
 }
 
 /// The interfaces to the other servers and to their accounts.
-type Seams = (Arc<dyn Backplane>, Option<Arc<dyn AccountDirectory>>);
+type Seams = (
+    Arc<dyn Backplane>,
+    Option<Arc<dyn AccountDirectory>>,
+    Option<Arc<dyn TokenDirectory>>,
+);
 
 /// The membership in a cluster, before the connection is made.
 #[cfg(feature = "cluster")]
@@ -154,6 +161,22 @@ fn open_accounts(
     let policies = Arc::clone(policies);
     let accounts = SharedAccounts::open(path, directory, registration, policies, events);
     Ok(Some(Arc::new(accounts.map_err(StartError::Accounts)?)))
+}
+
+/// Opens the file of session tokens, beside that of the accounts.
+fn open_tokens(
+    settings: &Settings,
+    accounts: Option<&Arc<SharedAccounts>>,
+    directory: Option<Arc<dyn TokenDirectory>>,
+    events: &Events,
+) -> Result<Arc<SharedTokens>, StartError> {
+    let path = settings.accounts.clone().map(|accounts| {
+        let mut path = accounts.into_os_string();
+        path.push(".tokens");
+        PathBuf::from(path)
+    });
+    let tokens = SharedTokens::open(path.as_deref(), accounts.cloned(), directory, events);
+    Ok(Arc::new(tokens.map_err(StartError::Tokens)?))
 }
 
 /// Opens the journal.
@@ -275,6 +298,7 @@ pub struct Server {
     state: Arc<ServerState>,
     policies: Arc<SharedPolicies>,
     accounts: Option<Arc<SharedAccounts>>,
+    tokens: Arc<SharedTokens>,
     #[cfg(feature = "cluster")]
     cluster: Cluster,
     /// The journal and its thread.
@@ -367,17 +391,23 @@ impl Server {
         let tap = tap(settings, &events);
         let mut binder = binder(&tap);
         let listeners = Listeners::bind(settings, &mut *binder, &tap)?;
-        let alone = || -> Seams { (Arc::new(Alone), None) };
+        let alone = || -> Seams { (Arc::new(Alone), None, None) };
         #[cfg(feature = "cluster")]
         let cluster = cluster(settings);
         #[cfg(feature = "cluster")]
-        let (backplane, directory) = cluster.as_ref().map_or_else(alone, |cluster| {
-            (Arc::clone(cluster) as _, Some(Arc::clone(cluster) as _))
+        let (backplane, directory, tokens) = cluster.as_ref().map_or_else(alone, |cluster| {
+            let shared = Some(Arc::clone(cluster));
+            (
+                Arc::clone(cluster) as _,
+                shared.clone().map(|there| there as _),
+                shared.map(|there| there as _),
+            )
         });
         #[cfg(not(feature = "cluster"))]
-        let (backplane, directory) = alone();
+        let (backplane, directory, tokens) = alone();
         let policies = open_policies(settings, &clock, &events)?;
         let accounts = open_accounts(settings, directory, &policies, &events)?;
+        let tokens = open_tokens(settings, accounts.as_ref(), tokens, &events)?;
         let port = listeners.port;
         // In single-port mode, every seat has the same port.
         let workers: Vec<Port> = match settings.single_port {
@@ -536,6 +566,7 @@ impl Server {
                 history,
                 logins: Logins {
                     accounts: accounts.clone().map(|there| there as _),
+                    tokens: Arc::clone(&tokens) as _,
                     guesses: LoginThrottle::default(),
                     room_guesses: LoginThrottle::default(),
                     message_of_the_day: Mutex::new(settings.message_of_the_day.clone()),
@@ -551,6 +582,7 @@ impl Server {
             state,
             policies,
             accounts: accounts.clone(),
+            tokens,
             #[cfg(feature = "cluster")]
             cluster: None,
             #[cfg(feature = "journal")]
@@ -952,6 +984,11 @@ impl Server {
     /// Returns the accounts; `None` if names are not protected by passwords.
     pub fn accounts(&self) -> Option<&Arc<SharedAccounts>> {
         self.accounts.as_ref()
+    }
+
+    /// Returns the session tokens.
+    pub fn tokens(&self) -> &Arc<SharedTokens> {
+        &self.tokens
     }
 
     /// Returns whether a registration needs an invitation.
