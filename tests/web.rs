@@ -552,7 +552,7 @@ fn other_protocols_are_named_in_an_event() {
 }
 
 #[test]
-fn page_is_one_document_and_loads_nothing() {
+fn page_is_one_constant_document_and_loads_only_its_icons() {
     let server = TestServer::start(&settings(2));
     let address = entrance(&server);
     let get = |request: &str| {
@@ -565,22 +565,66 @@ fn page_is_one_document_and_loads_nothing() {
     };
     let page = get(&format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n"));
     let (head, body) = page.split_once("\r\n\r\n").unwrap();
-    let nonce = head
-        .split("'nonce-")
-        .nth(1)
-        .unwrap()
-        .split('\'')
-        .next()
-        .unwrap();
     assert!(
         head.contains("default-src 'none'") && !head.contains("unsafe"),
         "{head}"
     );
-    assert_eq!(body.matches("<script").count(), 1);
-    assert_eq!(body.matches(&format!("nonce=\"{nonce}\"")).count(), 2);
+    // The policy allows the two scripts and the style by their hashes, and nothing else.
+    assert_eq!(body.matches("<script>").count(), 2);
+    assert_eq!(head.matches("'sha256-").count(), 3, "{head}");
+    for source in ["img-src 'self'", "manifest-src 'self'", "worker-src 'self'"] {
+        assert!(head.contains(source), "{head}");
+    }
     assert!(!body.contains("{{"), "an unfilled placeholder");
+    // The page is the same for every request, so a browser that has it gets no copy.
     let again = get(&format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n"));
-    assert!(!again.contains(nonce), "the same nonce twice");
+    assert_eq!(again, page);
+    let etag = head.split("ETag: ").nth(1).unwrap().lines().next().unwrap();
+    for (known, status) in [
+        (etag.to_owned(), "304"),
+        (format!("\"other\", W/{etag}"), "304"),
+        ("*".to_owned(), "304"),
+        ("\"other\"".to_owned(), "200"),
+    ] {
+        let field = format!("If-None-Match: {known}");
+        let response = get(&format!(
+            "GET / HTTP/1.1\r\nHost: {address}\r\n{field}\r\n\r\n"
+        ));
+        assert!(
+            response.starts_with(&format!("HTTP/1.1 {status}")),
+            "{known}: {response}"
+        );
+        assert_eq!(response.contains("<html"), status == "200");
+    }
+    for (codings, is_compressed) in [
+        ("gzip, deflate, br", true),
+        ("GZIP;q=0.5", true),
+        ("gzip;q=0", false),
+        ("identity", false),
+    ] {
+        let head = get(&format!(
+            "HEAD / HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: {codings}\r\n\r\n"
+        ));
+        assert_eq!(
+            head.contains("Content-Encoding: gzip"),
+            is_compressed,
+            "{codings}: {head}"
+        );
+        assert!(head.contains("Vary: Accept-Encoding") && head.ends_with("\r\n\r\n"));
+    }
+    for (file, kind) in [
+        ("/service-worker.js", "text/javascript"),
+        ("/manifest.webmanifest", "application/manifest+json"),
+        ("/icon.svg", "image/svg+xml"),
+        ("/icon-192.png", "image/png"),
+    ] {
+        let head = get(&format!("HEAD {file} HTTP/1.1\r\nHost: {address}\r\n\r\n"));
+        assert!(
+            head.starts_with("HTTP/1.1 200") && head.contains(&format!("Content-Type: {kind}")),
+            "{file}: {head}"
+        );
+        assert!(head.contains("default-src 'none'"), "{file}: {head}");
+    }
     for (request, status) in [
         ("GET /nothing HTTP/1.1", "404"),
         ("POST / HTTP/1.1", "405"),

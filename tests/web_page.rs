@@ -32,11 +32,11 @@ fn entrance(server: &TestServer) -> SocketAddr {
     server.server.web().unwrap()
 }
 
-/// Waits until the selected conversation contains `text`.
+/// Waits until the chosen conversation contains `text`.
 fn wait_for_text(browser: &Browser, text: &str) {
     let text = json!(text);
     browser.wait_until(&format!(
-        "[...document.querySelectorAll('.log:not([hidden]) li')].some((line) => line.textContent.includes({text}))"
+        "document.getElementById('log').textContent.includes({text})"
     ));
 }
 
@@ -44,19 +44,30 @@ fn send_text(browser: &Browser, text: &str) {
     browser.type_text("#text", &format!("{text}\u{e007}"));
 }
 
-fn choose_tab(browser: &Browser, tab: &str) {
-    let tab = json!(tab);
-    browser.wait_until(&format!(
-        "[...document.querySelectorAll('#tabs button')].some((tab) => tab.textContent.startsWith({tab}))"
-    ));
-    browser.run(&format!(
-        "[...document.querySelectorAll('#tabs button')].find((tab) => tab.textContent.startsWith({tab})).click()"
-    ));
+/// Chooses a conversation in the sidebar.
+fn choose(browser: &Browser, key: &str) {
+    let key = json!(key);
+    browser.wait_until(&format!("conversations.get({key})"));
+    browser.run(&format!("sidebar.calls.choose({key})"));
 }
 
 fn enter_name(browser: &Browser, name: &str) {
-    browser.wait_until("!document.getElementById('login').hidden");
+    browser.wait_until(
+        "window.chatHasStarted && session.isIn && !document.getElementById('welcome').hidden",
+    );
     browser.type_text("#name", &format!("{name}\u{e007}"));
+}
+
+fn enter_password(browser: &Browser, password: &str) {
+    browser.wait_until("!document.getElementById('password-part').hidden");
+    browser.type_text("#password", &format!("{password}\u{e007}"));
+}
+
+/// Waits until the page has logged in and is in the lobby.
+fn wait_for_lobby(browser: &Browser, name: &str) {
+    browser.wait_until(&format!(
+        "session.name === '{name}' && chosen?.key === 'room:lobby' && chosen.isMember"
+    ));
 }
 
 #[test]
@@ -72,33 +83,23 @@ fn pages_and_a_terminal_chat() {
     let page = entrance(&server);
     let first = browser.window();
     browser.open(page);
-    // The page shows the handshake as it was transferred.
-    browser.wait_until("document.querySelectorAll('#steps li').length === 3");
-    let steps = browser.run("return document.getElementById('steps').textContent");
-    for part in ["<Port>", "<HandshakePasscode>", "Connection successful"] {
-        assert!(steps.as_str().unwrap().contains(part), "{steps}");
-    }
     enter_name(&browser, "alice");
-    browser.wait_until("!document.getElementById('again-part').hidden");
-    browser.type_text("#password", "a long password");
-    browser.type_text("#again", "a long password\u{e007}");
-    browser
-        .wait_until("document.getElementById('state').textContent.includes('Logged in as alice')");
-    let second = browser.new_window();
-    browser.open(page);
-    enter_name(&browser, "bob");
-    browser.wait_until("!document.getElementById('again-part').hidden");
-    browser.type_text("#password", "another password");
-    browser.type_text("#again", "another password\u{e007}");
-    browser.wait_until("document.getElementById('state').textContent.includes('Logged in as bob')");
+    enter_password(&browser, "a long password");
+    wait_for_lobby(&browser, "alice");
+    // The other person has another browser, so nothing of alice is stored there.
+    let other = Browser::start("chat-other").unwrap();
+    other.open(page);
+    enter_name(&other, "bob");
+    enter_password(&other, "another password");
+    wait_for_lobby(&other, "bob");
     // As partners, in neighbouring seats.
-    wait_for_text(&browser, sentences::IS_YOUR_PARTNER);
-    send_text(&browser, "hello beside me");
-    browser.switch_to(&first);
+    choose(&other, "partner");
+    wait_for_text(&other, sentences::IS_YOUR_PARTNER);
+    send_text(&other, "hello beside me");
+    choose(&browser, "partner");
     wait_for_text(&browser, "hello beside me");
     send_text(&browser, "hello to you");
-    browser.switch_to(&second);
-    wait_for_text(&browser, "hello to you");
+    wait_for_text(&other, "hello to you");
 
     // In a room, together with a terminal.
     let port = server.server.portal().port().to_string();
@@ -113,39 +114,34 @@ fn pages_and_a_terminal_chat() {
     carol.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_CAROL);
     carol.type_line("/join lobby");
     carol.wait_for_text(sentences::YOU_JOINED_LOBBY);
-    send_text(&browser, "/join lobby");
-    wait_for_text(&browser, sentences::YOU_ARE_IN_LOBBY);
-    browser.switch_to(&first);
-    send_text(&browser, "/join lobby");
-    wait_for_text(&browser, sentences::YOU_ARE_IN_LOBBY);
+    choose(&browser, "room:lobby");
     send_text(&browser, "from a page to the room");
     carol.wait_for_text("from a page to the room");
     carol.type_line("/send lobby from the terminal to the room");
     wait_for_text(&browser, "from the terminal to the room");
-    browser.switch_to(&second);
-    wait_for_text(&browser, "from a page to the room");
-    wait_for_text(&browser, "from the terminal to the room");
-    // By name, in both directions.
-    send_text(&browser, "/msg carol only for you");
+    choose(&other, "room:lobby");
+    wait_for_text(&other, "from a page to the room");
+    wait_for_text(&other, "from the terminal to the room");
+
+    // One person alone, and everyone.
+    send_text(&other, "/msg carol only for you");
     carol.wait_for_text("only for you");
     carol.type_line("/msg bob and only for you");
-    choose_tab(&browser, "carol");
-    wait_for_text(&browser, "and only for you");
-    send_text(&browser, "/all everybody");
+    choose(&other, "person:carol");
+    wait_for_text(&other, "and only for you");
+    send_text(&other, "/all everybody");
     carol.wait_for_text("everybody");
 
     // The connection breaks, and the name and the room are restored automatically.
     browser.switch_to(&first);
     browser.run("session.socket.close()");
-    browser.wait_until(
-        "session.link === 2 && session.name === 'alice' && session.inRooms.has('lobby')",
-    );
+    browser.wait_until("session.link === 2");
+    wait_for_lobby(&browser, "alice");
     wait_for_text(&browser, sentences::YOU_WERE_DISCONNECTED);
-    choose_tab(&browser, "# lobby");
     send_text(&browser, "alice is back");
     carol.wait_for_text("alice is back");
     let old = browser.run(
-        "return [...document.querySelectorAll('.log:not([hidden]) .text')].filter((text) => text.textContent === 'from the terminal to the room').length",
+        "return chosen.items.filter((item) => item.text === 'from the terminal to the room').length",
     );
     assert_eq!(old, 1, "a line of the history is not shown twice");
 }
@@ -190,12 +186,16 @@ fn page_works_below_a_proxy_path() {
     let seated = server.wait_for_event("seated", None);
     assert!(seated.line().contains("via web"), "{}", seated.line());
     enter_name(&browser, "alice");
-    browser
-        .wait_until("document.getElementById('state').textContent.includes('Logged in as alice')");
+    wait_for_lobby(&browser, "alice");
+    // So do the icon, the manifest and the service worker.
+    browser.wait_until("alerts.worker?.scope.endsWith('/chat/')");
+    browser.run("window.found = null; Promise.all([...document.querySelectorAll('link')].map((link) => fetch(link.href))).then((all) => { window.found = all.map((answer) => answer.status); })");
+    browser.wait_until("window.found");
+    assert_eq!(browser.run("return window.found"), json!([200, 200, 200]));
 }
 
 #[test]
-fn drafts_keep_their_recipient_and_texts_stay_text() {
+fn texts_stay_text() {
     let Some(browser) = Browser::start("targets") else {
         return;
     };
@@ -206,33 +206,9 @@ fn drafts_keep_their_recipient_and_texts_stay_text() {
     browser.open(entrance(&server));
     browser.wait_until("session.isIn");
     browser.run("window.harmed = 0; window.alert = () => { window.harmed += 1; }");
-    let (bob, _) = server.seat();
-    wait_for_text(&browser, sentences::IS_YOUR_PARTNER);
-    // A draft for bob is not sent to the next partner.
-    browser.type_text("#text", "a secret for bob");
-    drop(bob);
-    wait_for_text(&browser, " left");
     let (mut mallory, _) = server.seat();
-    browser.wait_until("session.partner !== null");
-    browser.type_text("#text", "\u{e007}");
-    wait_for_text(&browser, sentences::NOT_SENT_BECAUSE);
-    assert!(mallory.has_received_only("PARTNER"));
-    browser.type_text("#text", "\u{e007}");
-    assert!(mallory.line_with("<message>").contains("a secret for bob"));
-    // Enter during a composition sends nothing; Shift-Enter inserts a line break.
-    browser.run(
-        "const box = document.getElementById('text'); box.value = 'にほ'; box.dispatchEvent(new Event('input'));\
-         box.dispatchEvent(new CompositionEvent('compositionstart'));\
-         box.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', isComposing: true, bubbles: true }));",
-    );
-    assert_eq!(
-        browser.run("return document.getElementById('text').value"),
-        "にほ"
-    );
-    browser.run("const box = document.getElementById('text'); box.dispatchEvent(new CompositionEvent('compositionend')); box.value = ''; box.dispatchEvent(new Event('input'));");
-    browser.type_text("#text", "two\u{e008}\u{e007}\u{e008}lines\u{e007}");
-    let received = mallory.line_with("two");
-    assert!(received.contains("two&#10;lines"), "{received}");
+    browser.run("document.getElementById('guest').click()");
+    wait_for_text(&browser, sentences::IS_YOUR_PARTNER);
     // Any input is shown as text.
     for text in [
         "&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(2)&gt;".to_owned(),
@@ -252,34 +228,26 @@ fn drafts_keep_their_recipient_and_texts_stay_text() {
             "return document.querySelectorAll('{selector}').length"
         ))
     };
-    assert_eq!(count(".log img, .log script"), 0);
-    assert_eq!(count(".log a"), 1);
+    assert_eq!(count("#log img, #log script"), 0);
+    assert_eq!(count("#log a"), 1);
     let link =
-        browser.run("const link = document.querySelector('.log a'); return [link.href, link.rel]");
+        browser.run("const link = document.querySelector('#log a'); return [link.href, link.rel]");
     assert_eq!(
         link,
         json!(["https://example.org/a?b=c", "noopener noreferrer"])
     );
-    let shown = browser.run("return document.querySelector('.log').textContent");
+    let shown = browser.run("return document.getElementById('log').textContent");
     let shown = shown.as_str().unwrap();
     assert!(!shown.contains('\u{202e}') && !shown.contains(&"\u{301}".repeat(5)));
     // Nothing is wider than the window, not even on a phone.
     for (width, height) in [(1280, 720), (390, 844), (360, 640)] {
         browser.set_view(width, height, "light");
         let wide = browser.run(
-            "return [...document.querySelectorAll('.log li, .log .text')].filter((line) => line.getBoundingClientRect().right > innerWidth).length",
+            "return [...document.querySelectorAll('#log li, #log .text')].filter((line) => line.getBoundingClientRect().right > innerWidth).length",
         );
         assert_eq!(wide, 0, "at {width}");
         let box_is_seen = browser.run("const box = document.getElementById('text').getBoundingClientRect(); return box.top > 0 && box.bottom <= innerHeight && box.width > 150");
         assert_eq!(box_is_seen, true, "at {width}");
-        // The panel of people has enough width for a name and the box next to it.
-        let panel = browser.run(
-            "showPeople(true); const panel = document.getElementById('people').getBoundingClientRect(); showPeople(false); return panel.left >= 0 && panel.right <= innerWidth && panel.width",
-        );
-        assert!(
-            panel.as_f64().is_some_and(|width| width >= 240.0),
-            "{panel} at {width}"
-        );
     }
     // Text entered while disconnected is kept, and marked as not sent.
     browser.run("session.leave()");
@@ -288,64 +256,6 @@ fn drafts_keep_their_recipient_and_texts_stay_text() {
     browser.type_text("#text", "into nothing\u{e007}");
     wait_for_text(&browser, sentences::NOT_SENT_YOU_ARE_NOT_CONNECTED);
     drop::<Client>(mallory);
-}
-
-#[test]
-fn new_messages_are_counted_without_scrolling() {
-    let Some(browser) = Browser::start("reading") else {
-        return;
-    };
-    let server = start(Settings {
-        workers: 2,
-        ..Settings::default()
-    });
-    browser.open(entrance(&server));
-    browser.wait_until("session.isIn");
-    let (mut bob, _) = server.seat();
-    for number in 0..100 {
-        bob.send_line(&message(&format!("line {number}")));
-    }
-    wait_for_text(&browser, "line 99");
-    assert_eq!(browser.run("return screen_.chosen.isAtEnd"), true);
-    // The user has scrolled up: new messages do not scroll the view, and are counted.
-    browser.run("document.querySelector('.log').scrollTop = 100");
-    browser.wait_until("!document.getElementById('more').hidden");
-    bob.send_line(&message("while you read"));
-    wait_for_text(&browser, "while you read");
-    assert_eq!(
-        browser.run("return document.querySelector('.log').scrollTop"),
-        100
-    );
-    assert_eq!(browser.run("return document.title"), "(1) Chat");
-    let mark =
-        browser.run("return document.querySelector('.log .unread').nextElementSibling.textContent");
-    assert!(mark.as_str().unwrap().contains("while you read"), "{mark}");
-    let more = browser.run("return document.getElementById('more').textContent");
-    assert_eq!(more, "1 new below");
-    browser.run("document.getElementById('more').click()");
-    browser.wait_until("document.title === 'Chat'");
-    // Another conversation is counted on its tab.
-    bob.send_line(&support::login("bob"));
-    browser.type_text("#name", "alice\u{e007}");
-    browser.wait_until("session.name === 'alice'");
-    bob.send_line(&support::command(
-        "DM",
-        "<to>alice</to><message>psst</message>",
-    ));
-    browser.wait_until("document.title === '(1) Chat'");
-    // With the keyboard alone: the arrow keys switch tabs, and every control has a name.
-    browser.run("document.querySelector('#tabs [aria-selected=true]').focus()");
-    browser.type_text("#tabs [aria-selected=true]", "\u{e012}");
-    browser.wait_until("screen_.chosen.key === 'person:bob' && document.title === 'Chat'");
-    let nameless = browser.run(
-        "return [...document.querySelectorAll('button, input, textarea, [role=log], [role=tablist]')].filter((part) => !part.hidden && !(part.textContent.trim() || part.getAttribute('aria-label') || part.getAttribute('aria-labelledby') || (part.labels && part.labels.length))).map((part) => part.outerHTML)",
-    );
-    assert_eq!(nameless, json!([]));
-    // A phone's keyboard takes half of the window: the page fits into the rest.
-    assert_eq!(
-        browser.run("return getComputedStyle(document.documentElement).getPropertyValue('--height') === visualViewport.height + 'px'"),
-        true
-    );
 }
 
 #[test]
@@ -360,22 +270,24 @@ fn page_retries_if_full_and_shows_the_reason() {
     let (alice, _) = server.seat();
     let (bob, port) = server.seat();
     browser.open(entrance(&server));
-    browser.wait_until("document.getElementById('state').textContent.includes('full (try 2)')");
+    browser
+        .wait_until("document.getElementById('card-state').textContent.includes('full (try 2)')");
     drop(bob);
     server.wait_for_event("seat-free", Some(port));
     browser.wait_until("session.isIn");
     // The operator's reason is shown at the end, and the page does not reconnect by itself.
     assert!(server.server.kick(&port.to_string(), "too loud"));
     browser.wait_until(
-        "document.getElementById('state').textContent.includes('operator removed you. Reason: too loud')",
+        "document.getElementById('card-state').textContent.includes('operator removed you. Reason: too loud')",
     );
     assert_eq!(browser.run("return session.timer"), json!(null));
-    browser.run("[...document.querySelectorAll('#state button')][0].click()");
+    browser.run("document.querySelector('#card-state button').click()");
     browser.wait_until("session.isIn");
     // The page waits for a server that shuts down.
     drop(alice);
     server.server.stop();
-    browser.wait_until("document.getElementById('state').textContent.includes('shutting down')");
+    browser
+        .wait_until("document.getElementById('card-state').textContent.includes('shutting down')");
     browser.wait_until("session.timer !== null");
 }
 
@@ -395,6 +307,8 @@ fn page_chats_over_tls() {
     support::tls::use_tls(Some(client));
     let (mut bob, _) = server.seat();
     browser.open_url(&format!("https://{}/", entrance(&server)));
+    browser.wait_until("window.chatHasStarted && session.isIn");
+    browser.run("document.getElementById('guest').click()");
     wait_for_text(&browser, sentences::IS_YOUR_PARTNER);
     assert_eq!(
         browser.run("return session.socket.url.startsWith('wss://')"),
@@ -440,49 +354,47 @@ fn pictures() {
     browser.set_view(1280, 720, "light");
     let (mut bob, _) = server.seat();
     browser.open(entrance(&server));
-    enter_name(&browser, "alice");
-    browser.wait_until("session.name === 'alice'");
     bob.send_line(&support::login("bob"));
     bob.line_with("WELCOME");
-    for text in [
-        "hello alice, I am in a terminal",
-        "and here is a page: https://example.org/sockets",
-        "مرحبا",
-    ] {
-        bob.send_line(&message(text));
-    }
+    bob.send_line(&support::command("JOIN", "<room>lobby</room><here/>"));
+    bob.line_with("JOINED");
+    let say = |bob: &mut Client, text: &str| {
+        bob.send_line(&support::command(
+            "SAY",
+            &format!("<room>lobby</room><message>{text}</message>"),
+        ));
+    };
+    enter_name(&browser, "alice");
+    wait_for_lobby(&browser, "alice");
+    say(&mut bob, "hello alice, I am in a terminal");
+    say(&mut bob, "and here is a page: https://example.org/sockets");
+    say(&mut bob, "مرحبا");
     wait_for_text(&browser, "example.org");
     send_text(&browser, "I am in a browser, with nothing installed");
-    bob.send_line(&support::command("JOIN", "<room>lobby</room><here/>"));
-    send_text(&browser, "/join lobby");
-    browser.wait_until("[...document.querySelectorAll('#tabs button')].some((tab) => tab.textContent.includes('lobby'))");
-    send_text(&browser, "hello, lobby");
-    bob.send_line(&support::command(
-        "SAY",
-        "<room>lobby</room><message>there you are</message>",
-    ));
+    say(
+        &mut bob,
+        "there you are: `let listener = TcpListener::bind(address)?;`",
+    );
     bob.send_line(&support::command(
         "DM",
         "<to>alice</to><message>only for you</message>",
     ));
+    bob.send_line(&message("look, the board shows it"));
     wait_for_text(&browser, "there you are");
+    browser.wait_until("conversations.get('person:bob')");
     if let Ok(folder) = std::env::var("PICTURES") {
         for (name, width, height) in [("laptop", 1280, 720), ("phone", 390, 844)] {
             for scheme in ["light", "dark"] {
                 browser.set_view(width, height, scheme);
-                if width > 640 {
-                    browser.run("showPeople(true)");
-                } else {
-                    browser.run("showPeople(false); document.getElementById('way').open = false");
-                }
-                browser.run("screen_.choose('partner')");
+                browser.run(&format!("people.toggle({})", width > 640));
                 let path = format!("{folder}/{name}-{scheme}.png");
                 save(std::path::Path::new(&path), &browser.screenshot());
             }
         }
         browser.set_view(1280, 720, "light");
     }
-    browser.run("showPeople(true); screen_.choose('partner')");
+    browser.run("people.toggle(true)");
+    browser.wait_until("document.querySelectorAll('#names button').length === 2");
     let chat_picture = browser.screenshot();
     save(&root.join("src/web/page/chat.png"), &chat_picture);
     browser.switch_to(&board);

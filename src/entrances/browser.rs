@@ -102,7 +102,6 @@ impl BrowserEntrance {
             Err(refused) => return self.refuse(stream, &refused),
         };
         match request.path.as_str() {
-            "/" => self.page.answer(stream, &request).map(|()| None),
             "/chat" => match upgrade(stream, &request, &rules.hosts)? {
                 Ok(()) => {
                     stream.set_read_timeout(None)?;
@@ -111,7 +110,10 @@ impl BrowserEntrance {
                 }
                 Err(refusal) => self.refuse(stream, &request.refused(refusal)),
             },
-            _ => self.refuse(stream, &request.refused(Refusal::NotFound)),
+            _ => match self.page.answer(stream, &request)? {
+                true => Ok(None),
+                false => self.refuse(stream, &request.refused(Refusal::NotFound)),
+            },
         }
     }
 

@@ -9,6 +9,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::document::{Document, File};
 use super::fields::Fields;
 use super::forwarded::Forwarded;
 use super::hosts::Authority;
@@ -66,6 +67,17 @@ impl Request {
         value
             .split(',')
             .any(|there| there.trim().eq_ignore_ascii_case(word))
+    }
+
+    /// Returns whether the client accepts the gzip coding.
+    pub(super) fn accepts_gzip(&self) -> bool {
+        let codings = self.field("accept-encoding").unwrap_or_default();
+        codings.split(',').any(|coding| {
+            let (coding, quality) = coding.split_once(';').unwrap_or((coding, ""));
+            let quality = quality.trim().trim_start_matches("q=");
+            let is_refused = !quality.is_empty() && quality.trim_matches(['0', '.']).is_empty();
+            coding.trim().eq_ignore_ascii_case("gzip") && !is_refused
+        })
     }
 
     /// Parses the value of the query parameter `name` as a number.
@@ -430,14 +442,12 @@ pub(super) fn answer_with(
     )
 }
 
-/// Answers with a page that contains its own script and style. Browsers use only scripts and styles
-/// with this `nonce`. The page may open WebSockets to its own host; `'self'` would cover these,
-/// except in older versions of Safari.
+/// Answers with a page. It may open WebSockets to its own host; `'self'` would cover these, except
+/// in older versions of Safari.
 pub(crate) fn answer_page(
     stream: &Stream,
     request: &Request,
-    body: &str,
-    nonce: &str,
+    document: &Document,
 ) -> io::Result<()> {
     let host = &request.host;
     let sockets = match request.is_https {
@@ -445,15 +455,52 @@ pub(crate) fn answer_page(
         Some(false) => format!("ws://{host}"),
         None => format!("ws://{host} wss://{host}"),
     };
-    let loads = format!(
-        "script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self' {sockets}"
-    );
-    let head = head("200 OK", "text/html; charset=utf-8", &loads);
-    send(
-        stream,
-        &(head + &length(body)),
-        content(request.is_head, body),
-    )
+    let loads = format!("{}; connect-src 'self' {sockets}", document.policy());
+    let about = ("text/html; charset=utf-8", &*loads, document.etag());
+    let compressed = Some(document.compressed());
+    answer_constant(stream, request, about, document.html(), compressed)
+}
+
+/// Answers with a file beside a page.
+pub(crate) fn answer_file(stream: &Stream, request: &Request, file: &File) -> io::Result<()> {
+    let about = (file.kind, OWN_PARTS, &*file.etag);
+    answer_constant(stream, request, about, file.content, file.compressed())
+}
+
+/// Answers with constant content of a type, which may load what `loads` says. A browser keeps it,
+/// and asks each time whether it is still the same (RFC 9110, 13.1.2).
+fn answer_constant(
+    mut stream: &Stream,
+    request: &Request,
+    (kind, loads, etag): (&str, &str, &str),
+    content: &[u8],
+    compressed: Option<&[u8]>,
+) -> io::Result<()> {
+    let (coding, content) = match compressed.filter(|_| request.accepts_gzip()) {
+        Some(compressed) => ("Content-Encoding: gzip\r\n", compressed),
+        None => ("", content),
+    };
+    let is_known = request.field("if-none-match").is_some_and(|known| {
+        let mut known = known.split(',').map(str::trim);
+        known.any(|known| known == "*" || known.trim_start_matches("W/") == etag)
+    });
+    let status = if is_known {
+        "304 Not Modified"
+    } else {
+        "200 OK"
+    };
+    let head = head(status, kind, loads).replace("no-store", "no-cache");
+    let length = match is_known {
+        true => String::new(),
+        false => format!("Content-Length: {}\r\n", content.len()),
+    };
+    let head = format!("{head}ETag: {etag}\r\nVary: Accept-Encoding\r\n{coding}{length}\r\n");
+    let content = match request.is_head || is_known {
+        true => &[],
+        false => content,
+    };
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write_all(&mut stream, &[head.as_bytes(), content].concat())
 }
 
 /// Answers with 101. From then on, the connection uses another protocol.
@@ -472,7 +519,7 @@ pub fn refuse_request(mut stream: &Stream, refused: &RefusedRequest) -> io::Resu
     }
     let answer = refusal_to(&refused.refusal, refused.is_head);
     stream.set_write_timeout(Some(PATIENCE))?;
-    write_all(&mut stream, &answer)?;
+    write_all(&mut stream, answer.as_bytes())?;
     if matches!(
         refused.refusal,
         Refusal::TargetTooLong | Refusal::HeadTooLong
@@ -538,7 +585,7 @@ fn content(is_head: bool, body: &str) -> &str {
 
 fn send(mut stream: &Stream, head: &str, body: &str) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
-    write_all(&mut stream, &format!("{head}\r\n{body}"))
+    write_all(&mut stream, format!("{head}\r\n{body}").as_bytes())
 }
 
 /// Begins a stream of events (the HTML standard's `text/event-stream`).
@@ -555,19 +602,22 @@ pub fn begin_events(stream: &Stream) -> io::Result<()> {
 /// The connection ended, or the event could not be sent within `PATIENCE`.
 pub fn send_event(mut stream: &Stream, kind: &str, data: &str) -> io::Result<()> {
     // JSON contains no raw line feeds, which would end the event.
-    write_all(&mut stream, &format!("event: {kind}\ndata: {data}\n\n"))
+    write_all(
+        &mut stream,
+        format!("event: {kind}\ndata: {data}\n\n").as_bytes(),
+    )
 }
 
 /// Sends a comment, to detect a dead connection.
 pub fn keep_alive(mut stream: &Stream) -> io::Result<()> {
-    write_all(&mut stream, ": still here\n\n")
+    write_all(&mut stream, b": still here\n\n")
 }
 
-/// Writes the whole text. [`PATIENCE`] limits the total time, because a slow peer could otherwise
+/// Writes all bytes. [`PATIENCE`] limits the total time, because a slow peer could otherwise
 /// prolong it with each byte.
-fn write_all(stream: &mut &Stream, text: &str) -> io::Result<()> {
+fn write_all(stream: &mut &Stream, bytes: &[u8]) -> io::Result<()> {
     let until = Instant::now() + PATIENCE;
-    let mut rest = text.as_bytes();
+    let mut rest = bytes;
     while !rest.is_empty() {
         if Instant::now() > until {
             return Err(io::ErrorKind::TimedOut.into());

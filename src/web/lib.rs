@@ -1,6 +1,7 @@
 //! A minimal HTTP server with an upgrade to WebSocket, the chat page, and the server's status for
 //! monitoring programs. The board uses the same HTTP server for its own page.
 
+mod document;
 pub mod event;
 mod fields;
 mod forwarded;
@@ -12,5 +13,5 @@ pub mod status;
 mod upgrade;
 
 pub use hosts::Authority;
-pub use page::Page;
+pub use page::{Page, PageSettings};
 pub use upgrade::upgrade;

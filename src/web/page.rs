@@ -1,68 +1,171 @@
-//! The chat page. It is a single document that loads nothing else.
+//! The chat page. It is a single document; beside it, there are only its icons, its manifest and its
+//! service worker.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use super::document::{Document, File};
 use super::http::{self, Request};
-use portal_net::Stream;
+use portal_net::lock::Mutex;
+use portal_net::{Port, Stream};
 
 const PAGE: &str = include_str!("page/chat.html");
 const STYLE: &str = include_str!("page/chat.css");
-const SCRIPTS: [&str; 5] = [
+/// Runs before the other scripts, and in browsers that are too old for them.
+const START: &str = include_str!("page/start.js");
+const SCRIPTS: [&str; 20] = [
     include_str!("page/characters.js"),
     include_str!("page/documents.js"),
+    include_str!("page/commands.js"),
+    include_str!("page/text.js"),
+    include_str!("page/store.js"),
     include_str!("page/session.js"),
-    include_str!("page/screen.js"),
-    include_str!("page/chat.js"),
+    include_str!("page/conversations.js"),
+    include_str!("page/menus.js"),
+    include_str!("page/log.js"),
+    include_str!("page/composer.js"),
+    include_str!("page/alerts.js"),
+    include_str!("page/welcome.js"),
+    include_str!("page/sidebar.js"),
+    include_str!("page/people.js"),
+    include_str!("page/messages.js"),
+    include_str!("page/person.js"),
+    include_str!("page/dialogs.js"),
+    include_str!("page/look.js"),
+    include_str!("page/obey.js"),
+    include_str!("page/page.js"),
 ];
 
-/// The chat page, with the server settings that it needs.
-pub struct Page {
+/// The files beside the page: path, type and content.
+const FILES: [(&str, &str, &[u8]); 5] = [
+    (
+        "/service-worker.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("page/service-worker.js"),
+    ),
+    (
+        "/manifest.webmanifest",
+        "application/manifest+json",
+        include_bytes!("page/manifest.webmanifest"),
+    ),
+    (
+        "/icon.svg",
+        "image/svg+xml",
+        include_bytes!("page/icon.svg"),
+    ),
+    (
+        "/icon-192.png",
+        "image/png",
+        include_bytes!("page/icon-192.png"),
+    ),
+    (
+        "/icon-512.png",
+        "image/png",
+        include_bytes!("page/icon-512.png"),
+    ),
+];
+
+/// The server settings that the chat page needs.
+#[derive(Clone)]
+pub struct PageSettings {
     /// The address of the board.
     pub board: Option<SocketAddr>,
+    /// The port of the page, with which a browser recognises a proxy.
+    pub port: Port,
+    /// The room that a user who logs in joins.
+    pub room: String,
     /// True if names are protected with passwords.
     pub has_passwords: bool,
+    /// The least number of characters in a new password.
+    pub min_password: usize,
+    /// The text for the first visit.
+    pub greeting: Option<String>,
+}
+
+/// The chat page and the files beside it.
+pub struct Page {
+    /// The settings that the document shows, and the document.
+    document: Mutex<(PageSettings, Arc<Document>)>,
+    files: Vec<(&'static str, File)>,
 }
 
 impl Page {
-    /// Answers a request with the page.
-    pub fn answer(&self, stream: &Stream, request: &Request) -> io::Result<()> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-        let nonce = format!("{:032x}", u128::from_be_bytes(random));
-        let (style, script) = (STYLE, SCRIPTS.concat());
-        let board = self.board_for(&request.host);
-        // The board uses TLS if the page does.
-        let scheme = if stream.is_secured() { "https" } else { "http" };
-        let board = board.map_or(String::new(), |board| format!("{scheme}://{board}/"));
-        let passwords = if self.has_passwords { "yes" } else { "no" };
-        let body = PAGE
-            .replace("{{board}}", &board)
-            .replace("{{passwords}}", passwords)
-            .replace("{{nonce}}", &nonce)
-            .replace("{{style}}", style)
-            .replace("{{script}}", &script);
-        http::answer_page(stream, request, &body, &nonce)
+    /// Creates the page. Compressing it takes more of the stack than the threads of connections
+    /// have.
+    pub fn new(settings: PageSettings) -> Page {
+        let file = |(path, kind, content)| (path, File::new(kind, content));
+        let document = Arc::new(document(&settings));
+        Page {
+            document: Mutex::new((settings, document)),
+            files: FILES.map(file).into(),
+        }
     }
 
-    /// Returns the board's host and port, for a browser that requested the page from `host`.
-    /// Returns `None` if the board listens on an address that the browser can't reach.
-    fn board_for(&self, host: &str) -> Option<String> {
-        let board = self.board?;
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.parse::<u16>().is_ok() => name,
-            _ => host,
+    /// Changes the settings while the server runs.
+    pub fn change(&self, change: impl FnOnce(&mut PageSettings)) {
+        let mut settings = self.document.lock().0.clone();
+        change(&mut settings);
+        let document = Arc::new(document(&settings));
+        *self.document.lock() = (settings, document);
+    }
+
+    /// Answers a request for the page or a file beside it. Returns false, without an answer, if
+    /// there is no such file.
+    pub fn answer(&self, stream: &Stream, request: &Request) -> io::Result<bool> {
+        if request.path == "/" {
+            let document = Arc::clone(&self.document.lock().1);
+            http::answer_page(stream, request, &document)?;
+            return Ok(true);
+        }
+        let file = self.files.iter().find(|(path, _)| *path == request.path);
+        let Some((_, file)) = file else {
+            return Ok(false);
         };
-        let is_there = board.ip().is_unspecified()
-            || (board.ip().is_loopback() && is_loopback(name))
-            || name.trim_matches(['[', ']']).parse() == Ok(board.ip());
-        is_there.then(|| format!("{name}:{}", board.port()))
+        http::answer_file(stream, request, file).map(|()| true)
     }
 }
 
-fn is_loopback(name: &str) -> bool {
-    let ip = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    name.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
+fn document(settings: &PageSettings) -> Document {
+    Document::new(PAGE, STYLE, &[START, &script()], &settings.to_json())
+}
+
+/// The page's scripts as one.
+fn script() -> String {
+    SCRIPTS.concat()
+}
+
+impl PageSettings {
+    fn to_json(&self) -> String {
+        let board = self.board.map_or("null".to_owned(), |board| {
+            format!(r#"{{"ip":"{}","port":{}}}"#, board.ip(), board.port())
+        });
+        format!(
+            r#"{{"board":{board},"port":{},"room":{},"passwords":{},"least":{},"greeting":{}}}"#,
+            self.port,
+            json_text(&self.room),
+            self.has_passwords,
+            self.min_password,
+            self.greeting
+                .as_deref()
+                .map_or("null".to_owned(), json_text)
+        )
+    }
+}
+
+/// Returns `text` as a JSON string.
+fn json_text(text: &str) -> String {
+    let mut json = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' => json += "\\\"",
+            '\\' => json += "\\\\",
+            control if control.is_control() => json += &format!("\\u{:04x}", u32::from(control)),
+            other => json.push(other),
+        }
+    }
+    json.push('"');
+    json
 }
 
 #[cfg(test)]
@@ -192,47 +295,64 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_board_is_linked_where_it_can_be_reached() {
-        let link = |board: &str, host: &str| {
-            let page = Page {
-                board: board.parse().ok(),
-                has_passwords: false,
-            };
-            page.board_for(host)
-        };
-        let there = |address: &str| Some(address.to_owned());
-        for (board, host, wanted) in [
-            ("127.0.0.1:8050", "localhost:8080", there("localhost:8050")),
-            ("127.0.0.1:8050", "127.0.0.1", there("127.0.0.1:8050")),
-            ("127.0.0.1:8050", "192.0.2.7:8080", None),
-            ("0.0.0.0:8050", "192.0.2.7:8080", there("192.0.2.7:8050")),
-            (
-                "[::]:8050",
-                "[2001:db8::1]:8080",
-                there("[2001:db8::1]:8050"),
-            ),
-            ("192.0.2.7:8050", "192.0.2.7:8080", there("192.0.2.7:8050")),
-            ("", "localhost", None),
-        ] {
-            assert_eq!(link(board, host), wanted, "{board} {host}");
+    fn settings() -> PageSettings {
+        PageSettings {
+            board: "127.0.0.1:8050".parse().ok(),
+            port: Port::new(8080).unwrap(),
+            room: "lobby".to_owned(),
+            has_passwords: true,
+            min_password: 8,
+            greeting: Some("a \"b\" \\ \n</script>".to_owned()),
         }
     }
 
     #[test]
-    fn the_page_loads_nothing() {
-        let page = [PAGE, STYLE, &SCRIPTS.concat()].concat();
-        for loading in [
-            " src=",
-            "<link",
-            "@import",
-            "url(",
-            "http-equiv",
-            "importScripts",
-        ] {
+    fn settings_are_json() {
+        assert_eq!(
+            settings().to_json(),
+            r#"{"board":{"ip":"127.0.0.1","port":8050},"port":8080,"room":"lobby","passwords":true,"least":8,"greeting":"a \"b\" \\ \u000a</script>"}"#
+        );
+    }
+
+    #[test]
+    fn other_settings_have_another_tag() {
+        let page = Page::new(settings());
+        let etag = || page.document.lock().1.etag().to_owned();
+        let before = etag();
+        page.change(|settings| settings.greeting = None);
+        assert_ne!(etag(), before);
+        page.change(|settings| settings.greeting = self::settings().greeting);
+        assert_eq!(etag(), before);
+    }
+
+    /// Measured as a browser receives them: 40 KB at most for the page and the files that it loads
+    /// at its first visit.
+    #[test]
+    fn the_page_is_small() {
+        let page = Page::new(settings());
+        let first = page.document.lock().1.compressed().len();
+        let beside: usize = page
+            .files
+            .iter()
+            .filter_map(|(_, file)| file.compressed())
+            .map(<[u8]>::len)
+            .sum();
+        assert!(first + beside <= 40 * 1024, "{first} and {beside} bytes");
+    }
+
+    #[test]
+    fn the_page_loads_only_its_own_icons_and_manifest() {
+        let page = [PAGE, STYLE, START, &script()].concat();
+        for loading in [" src=", "@import", "url(", "http-equiv", "importScripts"] {
             assert!(!page.contains(loading), "{loading}");
         }
+        let links: Vec<&str> = PAGE
+            .split("<link ")
+            .skip(1)
+            .filter_map(|link| link.split("href=\"").nth(1)?.split('"').next())
+            .collect();
+        assert_eq!(links, ["icon.svg", "icon-192.png", "manifest.webmanifest"]);
         // A closing tag would end the element that contains the script.
-        assert!(SCRIPTS.iter().all(|script| !script.contains("</")));
+        assert!(!START.contains("</") && SCRIPTS.iter().all(|script| !script.contains("</")));
     }
 }

@@ -141,6 +141,7 @@ pub(super) fn settings_in_force(
             address,
             names,
             trusted_proxies,
+            room,
         }) => {
             lines.add("--web", address);
             lines.add(
@@ -158,6 +159,7 @@ pub(super) fn settings_in_force(
                     NONE,
                 ),
             );
+            lines.add("--web-room", room);
         }
         None => lines.add("--web", OFF),
     }

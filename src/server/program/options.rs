@@ -24,10 +24,10 @@ use crate::files::server_folder;
 use crate::lesson;
 use crate::limits;
 use crate::net::{Host, Network, NoAddress, NoNetwork, canonical};
-use crate::start::{Portals, Rate, Settings, WebEntrance, port_conflict};
+use crate::start::{Portals, Rate, Settings, WEB_ROOM, WebEntrance, port_conflict};
 use crate::text_file;
 use crate::web::Authority;
-use crate::wire::Revision;
+use crate::wire::{Name, Revision};
 
 /// A chat server with a thread for every connection
 #[derive(Parser, Debug)]
@@ -172,6 +172,9 @@ struct ServerArguments {
     /// X-Forwarded-For or Forwarded field; may be repeated
     #[arg(long, value_name = "ADDRESS[/BITS]", requires = "web", value_parser = trusted_proxy, help_heading = WHERE)]
     trusted_proxy: Vec<Network>,
+    /// The room that people join when they log in on that page
+    #[arg(long, value_name = "ROOM", default_value = WEB_ROOM, requires = "web", value_parser = web_room, help_heading = WHERE)]
+    web_room: String,
     /// Has no effect: callers without a seat share one bounded pool of threads at every entrance
     #[arg(long, value_name = "N", requires = "web", hide = true)]
     web_clients: Option<u16>,
@@ -515,6 +518,7 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
             address,
             names: arguments.web_name,
             trusted_proxies: arguments.trusted_proxy,
+            room: arguments.web_room,
         }),
         tls: None,
         trace: arguments.trace,
@@ -626,6 +630,11 @@ fn web_name(text: &str) -> Result<String, &'static str> {
         "expected a name as in the browser's address bar, with or without a port, such as chat.example or \
          chat.example:8443 (without https:// or a path; non-ASCII names in the form xn--)",
     )
+}
+
+fn web_room(text: &str) -> Result<String, &'static str> {
+    let name = Name::new(text).ok_or("expected 1 to 32 letters (a to z), digits, _ . or -");
+    name.map(|name| name.to_string())
 }
 
 /// Returns the names without their ports.
@@ -896,6 +905,8 @@ mod tests {
         }
         let named = web("--web --web-name chat.example --web-name chat --web-clients 5");
         assert_eq!(named.names.len(), 2);
+        assert_eq!(named.room, "lobby");
+        assert_eq!(web("--web --web-room cats").room, "cats");
         let behind = web(
             "--web --web-name chat.example:8443 --trusted-proxy ::1 --trusted-proxy 10.0.0.0/8",
         );
@@ -907,6 +918,8 @@ mod tests {
             ("--web localhost", "'localhost'"),
             ("--web --web-name https://chat.example/", "without https://"),
             ("--web --web-name caf\u{e9}.example", "xn--"),
+            ("--web-room cats", "--web"),
+            ("--web --web-room a/b", "1 to 32"),
             ("--web --trusted-proxy nginx", "10.0.0.0/8"),
             ("--web --trusted-proxy 10.0.0.0/33", "10.0.0.0/8"),
         ] {

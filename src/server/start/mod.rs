@@ -39,7 +39,7 @@ use crate::net::{
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
 use crate::threads::ThreadBudget;
 use crate::web::http::{self, Hosts, Refusal, Rules, SharedRules};
-use crate::web::Page;
+use crate::web::{Page, PageSettings};
 use budget::Needs;
 use late::{LateWorkers, MissingPort};
 use listeners::{Listeners, PORTAL, WEB, explain};
@@ -80,7 +80,7 @@ pub use conflict::PortConflict;
 pub(crate) use conflict::port_conflict;
 pub use listeners::StartError;
 pub use portal_core::guard::pace::Rate;
-pub use settings::{Portals, Settings, WebEntrance};
+pub use settings::{Portals, Settings, WEB_ROOM, WebEntrance};
 
 /// Number of files that the journal has open: three for the writer, and three for each of four
 /// readers.
@@ -318,6 +318,8 @@ pub struct Server {
     web: Option<SocketAddr>,
     /// The rules of the browser entrance.
     web_rules: SharedRules,
+    /// The chat page, which shows the message of the day.
+    page: Option<Arc<Page>>,
     tick: Duration,
     tls: Option<TlsServer>,
     /// The port of each seat.
@@ -596,6 +598,7 @@ impl Server {
             portal: settings.bind.at(port.get()),
             web: listeners.web.as_ref().map(BoundPort::address),
             web_rules: SharedRules::default(),
+            page: None,
             tick: settings.tick,
             tls: settings.tls.clone(),
             workers,
@@ -818,6 +821,16 @@ impl Server {
             hosts: Hosts::new(&web.names),
             proxies: web.trusted_proxies.clone(),
         });
+        let about = PageSettings {
+            board: settings.board,
+            port: port.port(),
+            room: web.room.clone(),
+            has_passwords: settings.accounts.is_some(),
+            min_password: settings.min_password,
+            greeting: settings.message_of_the_day.clone(),
+        };
+        let page = Arc::new(Page::new(about));
+        self.page = Some(Arc::clone(&page));
         let web_socket = Arc::new(WebSocket::new(settings.max_message));
         let no_descriptor = http::refusal(Refusal::Unavailable);
         let door = BrowserEntrance {
@@ -831,10 +844,7 @@ impl Server {
             callers: Arc::clone(&self.callers),
             rules: self.web_rules.clone(),
             port: port.port(),
-            page: Arc::new(Page {
-                board: settings.board,
-                has_passwords: settings.accounts.is_some(),
-            }),
+            page,
             web_socket,
             own_callers,
             ping_every: Ticks::covering(limits::PROBE_EVERY, settings.tick),
@@ -1005,6 +1015,9 @@ impl Server {
                 min_password,
             });
         }
+        if let Some(page) = &self.page {
+            page.change(|page| page.min_password = min_password);
+        }
     }
 
     /// Returns the rules of the operator and the moderators.
@@ -1014,6 +1027,9 @@ impl Server {
 
     /// Replaces the notice for clients that log in from now on.
     pub(crate) fn set_message_of_the_day(&self, text: Option<String>) {
+        if let Some(page) = &self.page {
+            page.change(|page| page.greeting.clone_from(&text));
+        }
         *self.state.logins.message_of_the_day.lock() = text;
     }
 

@@ -42,6 +42,9 @@ impl Portals {
     }
 }
 
+/// The default of `--web-room`.
+pub const WEB_ROOM: &str = "lobby";
+
 /// The entrance for browsers.
 #[derive(Clone, Debug)]
 pub struct WebEntrance {
@@ -52,6 +55,8 @@ pub struct WebEntrance {
     pub names: Vec<String>,
     /// Reverse proxies that are trusted to name their clients' addresses.
     pub trusted_proxies: Vec<Network>,
+    /// The room that users join when they log in.
+    pub room: String,
 }
 
 impl WebEntrance {
@@ -61,6 +66,7 @@ impl WebEntrance {
             address,
             names: Vec::new(),
             trusted_proxies: Vec::new(),
+            room: WEB_ROOM.to_owned(),
         }
     }
 }

@@ -1,5 +1,6 @@
-// The session: connects and reconnects the WebSocket, logs in, and tracks the outcome of each
-// message. It knows nothing of the page; it calls the functions of `listener`.
+// The session: connects and reconnects the WebSocket, logs in, and matches each reply with its
+// request. It knows nothing of the page; it calls the functions of `listener`. What it remembers
+// (the name, the rooms) changes when the server has answered, never when a request is sent.
 
 const FULL_PAUSE = 2000;
 const FIRST_PAUSE = 1000;
@@ -8,40 +9,48 @@ const LONGEST_PAUSE = 30000;
 const NAME_PAUSE = 10000;
 const NAME_TRIES = 25;
 const PONG_WITHIN = 5000;
+const HISTORY_PAGE = 100;
 
 const ENDS = {
   'IDLE TIMEOUT': 'The server disconnected you because you were idle for too long.',
   'TOTAL TIME TIMEOUT': 'The server disconnected you because you reached its maximum connection time.',
   'TOO SLOW': 'The server disconnected you because your browser received its messages too slowly.',
-  'TAKEN OVER': 'You logged in with this name on another connection.',
-  'KICKED': 'You were removed.',
-  'SHUTDOWN': 'The server is shutting down.',
+  'TAKEN OVER': 'You are using this name in another window or program.',
+  KICKED: 'You were removed.',
+  SHUTDOWN: 'The server is shutting down.',
 };
+
+// Requests that the server does not answer if they succeed. The answer to the next request shows
+// that they did.
+const SILENT = ['CHAT', 'ORDER', 'INVITATION'];
 
 class Session {
   constructor(listener) {
     this.listener = listener;
     this.socket = null;
-    this.link = 0;           // number of connections so far
-    this.isIn = false;       // true after the welcome
-    this.max = 8192;         // maximum length of a document, in bytes
-    this.name = null;        // the name on this connection, after the login
-    this.wanted = null;      // the user's choice of name, kept for reconnects
-    this.password = null;
-    this.rooms = new Set();  // the user's choice of rooms, kept for reconnects
-    this.inRooms = new Set();
-    this.partner = null;     // { label, arrival }
+    this.link = 0; // number of connections so far
+    this.isIn = false; // true after the welcome
+    this.seat = null;
+    this.max = 8192; // maximum length of a document, in bytes
+    this.name = null; // the name on this connection, after the login
+    this.isModerator = false;
+    this.identity = null; // { name, token, password }: what logged in last, for reconnects
+    this.attempt = null; // { name, password }: a login that has not been answered yet
+    this.inRooms = new Map(); // the rooms that the server has confirmed, by key
+    this.partner = null; // { label, arrival }
     this.arrivals = 0;
     this.presenceTold = false;
-    this.awaited = [];       // requests without a reply yet, in order
-    this.end = null;         // the server's reason for closing the connection
-    this.tries = 0;          // number of FULL replies in a row
+    this.requests = []; // requests without a reply yet, in order
+    this.page = null; // a page of history that is arriving
+    this.end = null; // the server's reason for closing the connection
+    this.tries = 0; // number of FULL replies in a row
     this.pause = FIRST_PAUSE;
     this.timer = null;
     this.nameTries = 0;
     this.idleSoon = false;
     this.lostAt = null;
     this.isLeaving = false;
+    this.isLoggingOut = false;
   }
 
   // --- the connection
@@ -51,19 +60,27 @@ class Session {
     this.timer = null;
     this.isLeaving = false;
     this.end = null;
+    this.elsewhere = null;
     this.link += 1;
     const link = this.link;
+    // Relative to the page, which may be below a path of a proxy.
     const url = new URL('chat', location.href);
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+    url.hash = '';
     const socket = new WebSocket(url);
     this.socket = socket;
-    this.listener.state(this.tries ? 'Requesting a seat again…' : 'Connecting…', true);
-    socket.onmessage = (event) => { if (link === this.link) this.heard(String(event.data)); };
-    socket.onclose = (event) => { if (link === this.link) this.lost(event); };
+    this.listener.state({ text: this.tries ? 'Requesting a seat again…' : 'Connecting…' });
+    socket.onmessage = (event) => {
+      if (link === this.link) this.heard(String(event.data));
+    };
+    socket.onclose = (event) => {
+      if (link === this.link) this.lost(event);
+    };
   }
 
   lost(event) {
     const wasIn = this.isIn;
+    const requests = this.requests;
     this.socket = null;
     this.isIn = false;
     this.name = null;
@@ -71,29 +88,44 @@ class Session {
     this.presenceTold = false;
     this.inRooms.clear();
     this.idleSoon = false;
+    this.requests = [];
+    this.page = null;
     if (wasIn && !this.lostAt) this.lostAt = Date.now();
     // A message without a reply may have been delivered or not.
-    for (const waiting of this.awaited) if (waiting.fate) waiting.fate('unsure', 'may not have been delivered');
-    this.awaited = [];
-    this.listener.changed();
+    for (const request of requests) request.lost?.();
+    this.listener.disconnected();
+    if (this.isLoggingOut) {
+      this.isLoggingOut = false;
+      this.lostAt = null;
+      this.connect();
+      return;
+    }
     if (this.end === 'FULL') {
       this.tries += 1;
       const more = this.elsewhere ? ' Another server of this chat has free seats:' : '';
-      this.listener.state(`The server is full (try ${this.tries}). Retrying in 2 s.${more}`, false, null, this.elsewhere);
+      this.listener.state({
+        text: `The server is full (try ${this.tries}). Retrying in 2 s.${more}`,
+        isLost: true,
+        elsewhere: this.elsewhere,
+      });
       this.timer = setTimeout(() => this.connect(), FULL_PAUSE);
       return;
     }
     this.tries = 0;
     const why = this.end ? ENDS[this.end] || this.end : closed(event.code, event.reason);
-    const stays = this.isLeaving || (this.end && this.end !== 'SHUTDOWN' && this.end !== 'TOO SLOW');
-    if (stays) {
-      this.listener.state(this.isLeaving ? 'You left.' : why, false, 'Reconnect');
+    if (this.isLeaving || (this.end && this.end !== 'SHUTDOWN' && this.end !== 'TOO SLOW')) {
+      const text = this.isLeaving ? 'You disconnected.' : why;
+      this.listener.state({ text, isLost: true, action: this.end === 'TAKEN OVER' ? 'Use it here' : 'Reconnect' });
       return;
     }
     // Random, so that a class that has lost its server does not reconnect at the same moment.
     const wait = this.pause * (1 + Math.random() / 4);
     this.pause = Math.min(this.pause * 2, LONGEST_PAUSE);
-    this.listener.state(`${why} Reconnecting in ${Math.ceil(wait / 1000)} s.`, false, 'Reconnect now');
+    this.listener.state({
+      text: `${why} Reconnecting in ${Math.ceil(wait / 1000)} s.`,
+      isLost: true,
+      action: 'Reconnect now',
+    });
     this.timer = setTimeout(() => this.connect(), wait);
   }
 
@@ -103,13 +135,17 @@ class Session {
   }
 
   /** Tests the connection: a socket that a sleeping phone has closed still looks open. */
-  ask() {
+  test() {
     if (!this.isIn) return;
     const link = this.link;
-    let answered = false;
-    this.send(documents.command('PING'), { kind: 'PING', answered: () => { answered = true; } });
+    let isAnswered = false;
+    this.request('PING', documents.command('PING'), {
+      done: () => {
+        isAnswered = true;
+      },
+    });
     setTimeout(() => {
-      if (link !== this.link || answered || !this.socket) return;
+      if (link !== this.link || isAnswered || !this.socket) return;
       this.socket.onclose = null;
       this.socket.close();
       this.lost({ code: 1006, reason: '' });
@@ -119,10 +155,10 @@ class Session {
 
   leave() {
     this.isLeaving = true;
+    clearTimeout(this.timer);
     if (this.socket && this.isIn) this.write(documents.command('TERMINATE'));
     else if (this.socket) this.socket.close();
-    else this.listener.state('You left.', false, 'Reconnect');
-    clearTimeout(this.timer);
+    else this.listener.state({ text: 'You disconnected.', isLost: true, action: 'Reconnect' });
   }
 
   write(text) {
@@ -130,82 +166,155 @@ class Session {
     this.listener.travelled('out', text);
   }
 
-  send(text, waiting) {
-    if (waiting) this.awaited.push(waiting);
+  /**
+   * Sends a request. `done(reply)` is called with the reply, `failed(code, sentence)` with an error,
+   * and `lost()` if the connection ends before.
+   */
+  request(kind, text, calls) {
+    if (!this.isIn) {
+      calls?.lost?.();
+      return;
+    }
+    this.requests.push({ kind, ...calls });
     this.write(text);
+    if (SILENT.includes(kind) && kind !== 'INVITATION') this.request('PING', documents.command('PING'));
   }
 
   // --- documents from the server
 
   heard(text) {
     const said = documents.read(text);
-    this.listener.travelled('in', text, said);
+    this.listener.travelled('in', text);
     if (!said) return;
     switch (said.kind) {
       case 'ticket':
         // Answer at once, because the passcode expires soon.
         this.write(documents.handshake(said.passcode));
         break;
-      case 'FULL': this.end = 'FULL'; this.elsewhere = said.elsewhere; break;
-      case 'welcome': this.welcomed(said); break;
+      case 'FULL':
+        this.end = 'FULL';
+        this.elsewhere = said.elsewhere;
+        break;
+      case 'welcome':
+        this.welcomed(said);
+        break;
       case 'PARTNER JOINED':
         this.arrivals += 1;
         this.presenceTold = true;
         this.partner = { label: said.partner, arrival: this.arrivals };
-        this.listener.partner(this.partner, true);
+        this.listener.partner(this.partner.label, true);
         break;
       case 'PARTNER LEFT':
-        this.listener.partner(this.partner, false);
         this.partner = null;
-        this.listener.changed();
+        this.listener.partner(said.partner, false);
         break;
       case 'NO PARTNER':
-        if (this.presenceTold) this.answered(['CHAT'], 'failed', 'you have no partner');
+        if (this.presenceTold) this.refuse('NO PARTNER', 'you have no partner');
         this.presenceTold = true;
         this.partner = null;
         this.listener.changed();
         break;
-      case 'PASSWORD': this.answered(['LOGIN']); this.passwordWanted(said.isNew); break;
-      case 'WELCOME': this.answered(['LOGIN', 'PASSWORD']); this.loggedIn(said.username); break;
-      case 'SENT': this.answered(['SENT'], 'sent', reached(said.count)); break;
-      case 'WHO': this.answered(['WHO']); this.listener.who(said.users); break;
-      case 'ROOMS': this.answered(['ROOMS']); this.listener.roomList(said.rooms); break;
+      case 'PASSWORD':
+        this.replied('LOGIN', said);
+        break;
+      case 'WELCOME':
+        this.loggedIn(said);
+        break;
+      case 'TOKEN':
+      case 'SENT':
+      case 'WHO':
+      case 'MEMBERS':
+      case 'ROOMS':
+      case 'PASSWD':
+        this.replied(said.kind, said);
+        break;
+      case 'PONG':
+        this.replied('PING', said);
+        break;
       case 'JOINED':
-        this.answered(['JOIN']);
-        this.inRooms.add(said.room);
-        this.rooms.add(said.room);
+        this.inRooms.set(said.room.toLowerCase(), said.room);
+        this.replied('JOIN', said);
         this.listener.joined(said.room);
         break;
       case 'LEFT':
-        this.answered(['LEAVE']);
-        this.inRooms.delete(said.room);
-        this.rooms.delete(said.room);
+        this.inRooms.delete(said.room.toLowerCase());
+        this.replied('LEAVE', said);
         this.listener.left(said.room);
         break;
-      case 'TOPIC': this.answered(['TOPIC'], undefined, undefined, said.room); this.listener.topic(said); break;
-      case 'ROOM JOINED': this.listener.roomNews(said.room, `${said.username} joined`); break;
-      case 'ROOM LEFT': this.listener.roomNews(said.room, `${said.username} left`); break;
-      case 'USER JOINED': this.listener.person(said.username, true); break;
-      case 'USER LEFT': this.listener.person(said.username, false); break;
+      case 'HISTORY':
+        this.beginPage(said);
+        break;
+      case 'TOPIC':
+        if (this.requests[0]?.kind === 'TOPIC') this.replied('TOPIC', said);
+        this.listener.topic(said);
+        break;
+      case 'ROOM JOINED':
+        this.listener.member(said.room, said.username, true);
+        break;
+      case 'ROOM LEFT':
+        this.listener.member(said.room, said.username, false);
+        break;
+      case 'USER JOINED':
+        this.listener.person(said.username, true);
+        break;
+      case 'USER LEFT':
+        this.listener.person(said.username, false);
+        break;
       case 'IDLE SOON':
         this.idleSoon = true;
-        this.listener.notice(`You have been idle. The server will disconnect you in ${said.seconds} s; touch the page or press any key to stay.`);
+        this.listener.notice(
+          `You have been idle. The server disconnects you in ${said.seconds} s; touch the page or press a key to stay.`,
+        );
         break;
-      case 'PONG': this.answered(['PING']); break;
       case 'said':
-        // The partner may have logged in since it joined, so its label may be new.
-        if (said.scope === 'partner' && this.partner) { this.partner.label = said.from; this.listener.changed(); }
-        this.listener.said(said);
+        this.message(said);
         break;
-      case 'notice': this.listener.notice(said.text); break;
+      case 'notice':
+        this.listener.notice(said.text);
+        break;
       case 'KICKED':
         this.end = said.by ? `The moderator ${said.by} removed you.` : 'The operator removed you.';
         if (said.reason) this.end += ` Reason: ${said.reason}`;
         break;
-      case 'error': this.refused(said); break;
+      case 'error':
+        // After this one, the server closes the connection.
+        if (said.code === 'banned') this.end = sentenceOf(said.sentence);
+        else if (!this.refuse(said.code, said.sentence)) this.listener.trouble(sentenceOf(said.sentence));
+        break;
       default:
         if (Object.hasOwn(ENDS, said.kind)) this.end = said.kind;
     }
+  }
+
+  message(said) {
+    if (said.old && this.page) {
+      this.page.messages.push(said);
+      if (this.page.messages.length >= this.page.count) this.endPage();
+      return;
+    }
+    // The partner may have logged in since it joined, so its label may be new.
+    if (said.scope === 'partner' && this.partner && this.partner.label !== said.from) {
+      this.partner.label = said.from;
+      this.listener.changed();
+    }
+    this.listener.said(said);
+  }
+
+  /** Completes the oldest request of this kind, and the silent ones before it. */
+  replied(kind, reply) {
+    const at = this.requests.findIndex((request) => request.kind === kind);
+    if (at < 0) return;
+    const completed = this.requests.splice(0, at + 1);
+    for (const before of completed.slice(0, -1)) if (SILENT.includes(before.kind)) before.done?.();
+    completed.at(-1).done?.(reply);
+  }
+
+  /** Fails the oldest request, which an error answers. Returns whether the request handles it. */
+  refuse(code, sentence) {
+    const request = this.requests.shift();
+    if (!request?.failed) return false;
+    request.failed(code, sentence);
+    return true;
   }
 
   welcomed(said) {
@@ -213,101 +322,218 @@ class Session {
     this.max = said.max;
     this.tries = 0;
     this.pause = FIRST_PAUSE;
-    const where = said.seat ? `seat ${said.seat}` : `seat ${said.port}`;
-    this.listener.state(`Connected (${where}).`, true);
-    if (this.lostAt) {
-      this.listener.back(Math.round((Date.now() - this.lostAt) / 1000));
-      this.lostAt = null;
-    }
+    this.seat = said.seat || said.port;
     this.nameTries = 0;
-    if (this.wanted) this.login(this.wanted);
-    else this.listener.whoAreYou();
+    const away = this.lostAt && Math.round((Date.now() - this.lostAt) / 1000);
+    this.lostAt = null;
+    this.listener.welcomed(away);
+    if (this.identity) this.resume();
+    else this.listener.askName();
   }
 
   // --- names
 
-  login(name, password) {
-    this.wanted = name;
-    if (password !== undefined) this.password = password;
-    if (this.isIn) this.send(documents.command('LOGIN', { username: name }), { kind: 'LOGIN' });
+  /** Logs in as before: with the token if there is one, otherwise with the password. */
+  resume() {
+    const { name, token, password } = this.identity;
+    if (!token) {
+      this.login(name, password);
+      return;
+    }
+    this.attempt = { name, token };
+    this.request('RESUME', documents.command('RESUME', { username: name, token }), {
+      failed: (code, sentence) => {
+        if (code === 'unreachable') {
+          this.loginLater(() => this.resume());
+          return;
+        }
+        this.identity = password ? { name, token: null, password } : null;
+        // Without passwords, the name may be free.
+        if (this.listener.tokenEnded() || password) this.login(name, password);
+        else this.listener.askName(sentenceOf(sentence), name);
+      },
+    });
   }
 
-  passwordWanted(isNew) {
-    // A password for a new account must be typed twice, so a stored one is not used.
-    if (this.password !== null && !isNew) this.prove(this.password);
-    else this.listener.passwordWanted(this.wanted, isNew);
+  /** Claims a name. With a password, proves it as soon as the server asks for it. */
+  login(name, password = null) {
+    this.attempt = { name, password };
+    this.request('LOGIN', documents.command('LOGIN', { username: name }), {
+      done: (reply) => {
+        // A password that was typed for an existing account must not become a new account's.
+        if (reply?.kind !== 'PASSWORD') return;
+        if (password !== null && !reply.isNew) this.prove(password);
+        else this.listener.askPassword(name, reply.isNew);
+      },
+      failed: (code, sentence) => this.loginRefused(name, code, sentence),
+    });
   }
 
-  /** Uses an invitation for the name that was wanted. */
-  invite(code) {
-    if (!this.isIn) return;
-    this.write(documents.command('INVITATION', { code }));
-    if (this.wanted) this.login(this.wanted);
-  }
-
-  /** Sends a command of a moderator, or a report. The server answers with a notice or an error. */
-  moderate(command, parts) {
-    this.write(documents.command(command, parts));
-  }
-
+  /** Sends a password for the name that the server has asked about. */
   prove(password) {
-    this.password = password;
-    if (this.isIn) this.send(documents.command('PASSWORD', { password }), { kind: 'PASSWORD' });
+    if (!this.attempt) return;
+    const { name } = this.attempt;
+    this.attempt = { name, password };
+    this.request('PASSWORD', documents.command('PASSWORD', { password }), {
+      failed: (code, sentence) => {
+        if (this.identity?.name === name && code === 'wrong-password') this.identity = null;
+        if (['registration-closed', 'invitation-needed', 'bad-invitation'].includes(code))
+          this.loginRefused(name, code, sentence);
+        else this.listener.askPassword(name, code === 'bad-password', sentenceOf(sentence));
+      },
+    });
   }
 
-  loggedIn(name) {
-    this.name = name;
-    this.wanted = name;
-    this.hadName = name;
+  loginRefused(name, code, sentence) {
+    const isOurs = this.identity?.name.toLowerCase() === name.toLowerCase();
+    if ((code === 'name-in-use' || code === 'unreachable') && isOurs && this.nameTries < NAME_TRIES) {
+      this.nameTries += 1;
+      if (this.nameTries === 1)
+        this.listener.notice(
+          `The name ${name} is still in use by your old connection. The page tries again until it is free: up to 4 minutes.`,
+        );
+      this.loginLater(() => this.login(name, this.identity.password));
+      return;
+    }
+    if (code === 'invitation-needed' || code === 'bad-invitation')
+      this.listener.askInvitation(name, code === 'bad-invitation');
+    else this.listener.askName(sentenceOf(sentence), name);
+  }
+
+  loginLater(action) {
+    const link = this.link;
+    setTimeout(() => {
+      if (link === this.link && this.isIn && !this.name && this.identity) action();
+    }, NAME_PAUSE);
+  }
+
+  /** Uses an invitation, and then claims the name again. */
+  invite(code, name) {
+    this.request('INVITATION', documents.command('INVITATION', { code }), {
+      failed: (why, sentence) => {
+        if (name) this.listener.askInvitation(name, true);
+        else this.listener.trouble(sentenceOf(sentence));
+      },
+    });
+    if (name) this.login(name);
+    else this.request('PING', documents.command('PING'));
+  }
+
+  loggedIn({ username, isModerator }) {
+    const { token = null, password = null } = this.attempt || {};
+    this.attempt = null;
+    this.name = username;
+    this.isModerator = isModerator;
+    this.identity = { name: username, token, password };
     this.nameTries = 0;
-    this.listener.loggedIn(name);
-    for (const room of this.rooms) this.join(room);
-    this.refreshedAt = null;
-    this.send(documents.command('WHO'), { kind: 'WHO' });
+    const first = this.requests.find((request) => ['LOGIN', 'PASSWORD', 'RESUME'].includes(request.kind));
+    if (first) this.replied(first.kind, { kind: 'WELCOME' });
+    if (!token) this.requestToken();
+    this.listener.loggedIn(username);
   }
 
-  // --- sending messages; `fate(state, words)` is called with the outcome
-
-  chat(text, me, fate) {
-    this.send(documents.message(text, me), { kind: 'CHAT', fate });
-    // A message to the partner has no reply. The reply to a following PING confirms it.
-    this.send(documents.command('PING'), { kind: 'PING', answered: () => this.handedOver() });
+  /** Requests a token for the next connections, so that no password has to be kept. */
+  requestToken() {
+    const { name } = this.identity;
+    this.request('TOKEN', documents.command('TOKEN'), {
+      done: ({ token }) => {
+        this.identity = { name, token, password: null };
+        this.listener.tokenIssued(name, token);
+      },
+      // The password, which is kept in memory, serves until the page is closed.
+      failed: () => {},
+    });
   }
 
-  handedOver() {
-    while (this.awaited.length && this.awaited[0].kind === 'CHAT') this.awaited.shift().fate('sent', '');
+  changePassword(old, next, calls) {
+    this.request('PASSWD', documents.command('PASSWD', { old, new: next }), {
+      ...calls,
+      done: () => {
+        // It has ended every token of the name.
+        this.identity = { name: this.name, token: null, password: next };
+        this.requestToken();
+        calls.done();
+      },
+    });
   }
 
-  everyone(text, me, fate) {
-    this.send(documents.command('PM', { message: text }, me), { kind: 'SENT', fate });
+  /** Ends the token and the session. The page then connects without a name. */
+  logout() {
+    const token = this.identity?.token;
+    this.identity = null;
+    this.isLoggingOut = true;
+    clearTimeout(this.timer);
+    if (this.isIn && this.name) this.write(documents.command('LOGOUT', { token }));
+    else if (this.socket) this.socket.close();
+    else this.lost({ code: 1000, reason: '' });
   }
 
-  person(to, text, me, fate) {
-    this.send(documents.command('DM', { to, message: text }, me), { kind: 'SENT', fate });
+  // --- messages and requests
+
+  /** Sends a message to a conversation. `calls` learns what became of it. */
+  send(conversation, text, me, calls) {
+    const { kind, name } = conversation;
+    if (kind === 'partner') this.request('CHAT', documents.message(text, me), calls);
+    else if (kind === 'everyone') this.request('SENT', documents.command('PM', { message: text }, me), calls);
+    else if (kind === 'person') this.request('SENT', documents.command('DM', { to: name, message: text }, me), calls);
+    else this.request('SENT', documents.command('SAY', { room: name, message: text }, me), calls);
   }
 
-  room(room, text, me, fate) {
-    this.send(documents.command('SAY', { room, message: text }, me), { kind: 'SENT', fate });
-  }
-
-  join(room) {
-    this.send(documents.command('JOIN', { room, here: true }), { kind: 'JOIN', room });
+  join(room, calls) {
+    this.request('JOIN', documents.command('JOIN', { room, here: true }), {
+      failed: (code, sentence) => {
+        // A second JOIN on a slow connection: the client is in the room.
+        if (code === 'already-member') this.listener.joined(this.inRooms.get(room.toLowerCase()) ?? room);
+        else if (calls?.failed) calls.failed(code, sentence);
+        else this.listener.trouble(sentenceOf(sentence));
+      },
+    });
   }
 
   leaveRoom(room) {
-    this.send(documents.command('LEAVE', { room }), { kind: 'LEAVE', room });
+    this.request('LEAVE', documents.command('LEAVE', { room }));
   }
 
-  setTopic(room, topic) {
-    this.send(documents.command('TOPIC', topic === null ? { room } : { room, topic }), { kind: 'TOPIC', room });
+  topic(room, topic) {
+    this.request('TOPIC', documents.command('TOPIC', { room, topic }));
   }
 
-  /** Requests the people and the rooms, at most every five seconds. */
-  refresh() {
-    if (!this.name || (this.refreshedAt && Date.now() - this.refreshedAt < 5000)) return;
-    this.refreshedAt = Date.now();
-    this.send(documents.command('WHO'), { kind: 'WHO' });
-    this.send(documents.command('ROOMS'), { kind: 'ROOMS' });
+  /** Requests the names of all who are logged in, or of a room's members. */
+  who(room, done) {
+    this.request(room ? 'MEMBERS' : 'WHO', documents.command(room ? 'MEMBERS' : 'WHO', { room }), {
+      done: ({ users }) => done(users),
+      failed: () => {},
+    });
+  }
+
+  listRooms(done) {
+    this.request('ROOMS', documents.command('ROOMS'), { done: ({ rooms }) => done(rooms) });
+  }
+
+  /** Sends a command of a moderator, or a report. The server answers with a notice or an error. */
+  order(command, parts) {
+    this.request('ORDER', documents.command(command, parts));
+  }
+
+  /** Requests old messages. `calls.done(messages, more)` gets them, oldest first. */
+  history(conversation, { before, after, count = HISTORY_PAGE }, calls) {
+    const { kind, name } = conversation;
+    const parts = { room: kind === 'room' ? name : null, with: kind === 'person' ? name : null, before, after, count };
+    this.request('HISTORY', documents.command('HISTORY', parts), calls);
+  }
+
+  beginPage({ count, more }) {
+    const at = this.requests.findIndex((request) => request.kind === 'HISTORY');
+    const request = this.requests[at];
+    this.replied('HISTORY', null);
+    this.page = { request, count, more, messages: [] };
+    if (!count) this.endPage();
+  }
+
+  endPage() {
+    const { request, messages, more } = this.page;
+    this.page = null;
+    request?.page?.(messages, more);
   }
 
   /** Handles a touch or a key: after an idle warning, it keeps the seat. */
@@ -316,72 +542,22 @@ class Session {
     this.idleSoon = false;
     this.write(documents.command('STAY'));
   }
-
-  /** Completes the oldest request of these kinds. Replies arrive in the order of requests. */
-  answered(kinds, state, words, room) {
-    const matches = (there) => kinds.includes(there.kind) && (room === undefined || there.room === room);
-    const at = this.awaited.findIndex(matches);
-    if (at < 0) return null;
-    // Chat messages before it have been delivered, which has no reply.
-    const [before, found] = [this.awaited.slice(0, at), this.awaited[at]];
-    this.awaited.splice(at, 1);
-    if (!kinds.includes('CHAT')) {
-      this.awaited = this.awaited.filter((there) => !(there.kind === 'CHAT' && before.includes(there)));
-      for (const there of before) if (there.kind === 'CHAT') there.fate('sent', '');
-    }
-    if (found.fate) found.fate(state || 'sent', words || '');
-    if (found.answered) found.answered();
-    return found;
-  }
-
-  refused(said) {
-    // The server closes the connection.
-    if (said.code === 'banned') { this.end = sentenceOf(said.sentence); return; }
-    const kinds = {
-      'no-such-user': ['SENT'], 'login-first': ['SENT', 'JOIN', 'LEAVE', 'TOPIC', 'WHO', 'ROOMS'], 'not-a-member': ['SENT', 'LEAVE', 'TOPIC'],
-      'no-such-room': ['SENT', 'LEAVE', 'TOPIC'], 'already-member': ['JOIN'], 'no-room-left': ['JOIN'],
-      'bad-name': ['LOGIN', 'JOIN'], 'bad-topic': ['TOPIC'], 'name-in-use': ['LOGIN'], 'wrong-password': ['PASSWORD'], 'bad-password': ['PASSWORD'],
-      'not-saved': ['PASSWORD'], 'already-logged-in': ['LOGIN'], 'muted': ['CHAT', 'SENT', 'TOPIC'],
-      'registration-closed': ['LOGIN', 'PASSWORD'], 'invitation-needed': ['LOGIN', 'PASSWORD'], 'bad-invitation': ['LOGIN', 'PASSWORD'],
-    };
-    const found = Object.hasOwn(kinds, said.code) ? this.answered(kinds[said.code], 'failed', said.sentence) : null;
-    if (said.code === 'name-in-use' && this.hadName === this.wanted && this.nameTries < NAME_TRIES) {
-      this.nameTries += 1;
-      if (this.nameTries === 1) this.listener.notice(`The name ${this.wanted} is still in use by your old connection, because the server has not detected yet that it is dead. The page retries until the name is free, which takes up to four minutes.`);
-      const link = this.link;
-      setTimeout(() => { if (link === this.link && this.isIn && !this.name && this.wanted) this.login(this.wanted); }, NAME_PAUSE);
-      return;
-    }
-    if (found && found.kind === 'JOIN') this.rooms.delete(found.room);
-    if (['invitation-needed', 'bad-invitation'].includes(said.code)) { this.listener.invitationWanted(this.wanted, said.code === 'bad-invitation'); return; }
-    if (['bad-name', 'name-in-use', 'registration-closed'].includes(said.code) && (!found || found.kind === 'LOGIN')) {
-      this.wanted = null;
-      this.listener.whoAreYou(said.sentence);
-      return;
-    }
-    if (['wrong-password', 'bad-password'].includes(said.code)) {
-      this.password = null;
-      this.listener.passwordWanted(this.wanted, said.code === 'bad-password', said.sentence);
-      return;
-    }
-    if (!found || !found.fate) this.listener.trouble(said.sentence);
-  }
 }
 
+/** Makes a sentence of an error's text. */
 function sentenceOf(text) {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
-}
-
-function reached(count) {
-  if (count === 0) return 'no recipients';
-  return count === 1 ? '1 recipient' : `${count} recipients`;
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
 }
 
 /** Explains a WebSocket close code to the user. */
 function closed(code, reason) {
   const words = {
-    1000: 'The session has ended.', 1001: 'The server is shutting down.', 1002: 'The server rejected invalid data from this browser.',
-    1006: 'The connection was lost.', 1008: 'The server ended the session.', 1009: 'The message was too long for the server.',
+    1000: 'The session has ended.',
+    1001: 'The server is shutting down.',
+    1002: 'The server rejected invalid data from this browser.',
+    1006: 'The connection was lost.',
+    1008: 'The server ended the session.',
+    1009: 'The message was too long for the server.',
     1013: 'The server is full.',
   };
   return reason || words[code] || `The connection was lost (code ${code}).`;

@@ -1,0 +1,141 @@
+// Runs the commands of the table in commands.js.
+
+const DURATION = /^[0-9]+[smhd]$/i;
+
+/** Runs a command line. Returns whether to clear the box. */
+function obey(line) {
+  const { word, rest } = readCommand(line);
+  const row = commandNamed(word);
+  const wrong = (text) => {
+    addNote(chosen, text, 'trouble');
+    return false;
+  };
+  if (!row)
+    return wrong(`There is no command /${word}; /help lists them. To send the line as a message, begin it with //.`);
+  const usage = () => wrong(`Usage: ${usageOf(row)}`);
+  const name = row.names[0];
+  const [first, more] = firstWord(rest);
+  if (!session.name && !['login', 'help', 'me', 'to', 'clear', 'quit', 'invitation'].includes(name))
+    return wrong('You are not logged in: use /login NAME.');
+  switch (name) {
+    case 'login':
+      if (!first) return usage();
+      if (session.name) return wrong(`You are logged in as ${session.name}. To use another name, /logout first.`);
+      if (!session.isIn) return wrong('You are not connected.');
+      session.login(first);
+      return true;
+    case 'logout':
+      setTimeout(logout, 0);
+      return true;
+    case 'passwd':
+      if (!settings.passwords) return wrong('This server does not use passwords.');
+      askNewPassword();
+      return true;
+    case 'invitation':
+      if (!first) return usage();
+      session.invite(first, session.attempt?.name ?? null);
+      return true;
+    case 'all':
+      return rest ? sayElsewhere('everyone', undefined, rest) : usage();
+    case 'msg':
+      return first && more ? sayElsewhere('person', first, more) : usage();
+    case 'reply':
+      if (!rest) return usage();
+      return lastSender ? sayElsewhere('person', lastSender, rest) : wrong('Nobody has sent you a direct message yet.');
+    case 'send':
+      return first && more ? sayElsewhere('room', first, more) : usage();
+    case 'me':
+      return rest ? say(chosen, rest, true) : usage();
+    case 'to':
+    case 'query': {
+      const key = Conversations.keyOf('room', first);
+      if (!first && name === 'query') return usage();
+      composer.sent();
+      if (!first || first === 'partner') choose('partner');
+      else if (name === 'to' && ['all', 'everyone'].includes(first.toLowerCase())) choose('everyone');
+      else if (name === 'to' && conversations.get(key)) choose(key);
+      else talkTo(first.replace(/^@/, ''));
+      return false;
+    }
+    case 'join':
+      if (!/^#?[A-Za-z0-9_.-]{1,32}$/.test(first)) return usage();
+      composer.sent();
+      joinRoom(first.replace(/^#/, ''));
+      return false;
+    case 'leave': {
+      const room = first ? conversations.get(Conversations.keyOf('room', first.replace(/^#/, ''))) : chosen;
+      if (room?.kind !== 'room') return first ? wrong(`You are not in ${first}.`) : usage();
+      composer.sent();
+      leaveRoom(room);
+      return false;
+    }
+    case 'topic':
+      if (chosen.kind !== 'room') return wrong('/topic works only in a room.');
+      session.topic(chosen.name, rest || null);
+      return true;
+    case 'rooms':
+      askRoom();
+      return true;
+    case 'names':
+      askPerson();
+      return true;
+    case 'ignore':
+      if (first) ignore(first, !isIgnored(first));
+      else addNote(chosen, ignored.size ? `You ignore ${[...ignored].join(', ')}.` : 'You ignore nobody.');
+      return true;
+    case 'report':
+    case 'kick':
+    case 'mute':
+    case 'unmute':
+    case 'ban':
+    case 'unban':
+      return order(name, first, more) ? true : usage();
+    case 'clear':
+      clearChosen();
+      return true;
+    case 'help': {
+      const rows = first ? [commandNamed(first.replace(/^\//, ''))].filter(Boolean) : COMMANDS;
+      if (!rows.length) return wrong(`There is no command ${first}.`);
+      addNote(
+        chosen,
+        rows.map((there) => `${usageOf(there)}: ${there.help}`).join('\n') +
+          (first ? '' : '\nTo send a text that begins with /, begin it with //.'),
+      );
+      return true;
+    }
+    case 'quit':
+      session.leave();
+      return true;
+    default:
+      return usage();
+  }
+}
+
+/** Sends a text to another conversation, which is opened. */
+function sayElsewhere(kind, name, text) {
+  const there =
+    kind === 'room'
+      ? conversations.get(Conversations.keyOf(kind, name.replace(/^#/, '')))
+      : conversations.open(kind, name);
+  if (!there) {
+    addNote(chosen, `You are not in ${name}.`, 'trouble');
+    return false;
+  }
+  return say(there, text, false);
+}
+
+/** Sends a command of a moderator, or a report. Returns whether it was complete. */
+function order(name, username, rest) {
+  if (!username || (name === 'report' && !rest)) return false;
+  const parts = { username };
+  const [duration, reason] = firstWord(rest);
+  if (name === 'mute' && rest) parts.duration = rest;
+  if (name === 'ban') {
+    const isTimed = DURATION.test(duration);
+    if (isTimed) parts.duration = duration;
+    parts.reason = isTimed ? reason : rest;
+  }
+  if (name === 'kick' || name === 'report') parts.reason = rest;
+  session.order(name.toUpperCase(), parts);
+  return true;
+}
