@@ -99,7 +99,7 @@ impl RedisBackplane {
     }
 
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), ClusterError> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let thread = portal_net::threads::start_large(name, run);
         let thread = thread.map_err(ClusterError::NoThread)?;
         self.threads.lock().push(thread);
         Ok(())

@@ -29,7 +29,7 @@ use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -38,6 +38,7 @@ use super::opening::TLS_HANDSHAKE;
 use super::{HandshakeError, Stream, host_of};
 use crate::limits;
 use crate::lock::Mutex;
+use crate::threads;
 
 /// Limits on pending callers.
 #[derive(Clone, Copy, Debug)]
@@ -315,10 +316,7 @@ impl PendingConnections {
                 thread_name,
                 serve,
             } = start;
-            let builder = Builder::new()
-                .name(thread_name)
-                .stack_size(limits::THREAD_STACK);
-            let spawned = builder.spawn(move || {
+            let spawned = threads::start(thread_name, move || {
                 pending.is_served = true;
                 serve(pending);
             });

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -133,14 +133,11 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         })?);
         keyboard.threads.push(
             // The editor's buffers need a larger stack than the other threads have.
-            Builder::new()
-                .name("keyboard".to_owned())
-                .spawn(move || {
-                    let _restores = RestoresTerminal;
-                    edit(editor, &desk, &terminal, &sender, &asked);
-                    drop(running);
-                })
-                .map_err(threads::explained)?,
+            threads::start_large("keyboard", move || {
+                let _restores = RestoresTerminal;
+                edit(editor, &desk, &terminal, &sender, &asked);
+                drop(running);
+            })?,
         );
         Ok((keyboard, Some(printer)))
     }
