@@ -151,7 +151,8 @@
 //!
 //! Only `Outbox`, `Tls` and `ReserveFd` may be held while a socket is read or written, and that
 //! call can't block; debug builds check this, too. No lock is held during a bind, a spawn, a join
-//! or a callback, except that of [`core::event::EventObserver`], which takes no lock.
+//! or a callback, except those of [`core::event::EventObserver`] and
+//! [`net::threads::ThreadObserver`], which take no lock.
 //!
 //! # Where to start reading
 //!

@@ -13,7 +13,7 @@ use portal_net::Port;
 use portal_wire::{CloseReason, ServerDoc};
 
 use crate::chat::Connection;
-use crate::event::ChatEvent;
+use crate::event::{ChatEvent, Place};
 use crate::panics::Panics;
 use crate::seat::{SeatRequest, Verdict};
 use crate::seats::SharedSeat;
@@ -95,7 +95,16 @@ impl<'v> Visit<'v> {
             admitted = true;
             let (port, peer) = (seat.port, self.connection.peer);
             let via = entrance.name();
-            state.events.emit(|| ChatEvent::Seated { port, peer, via });
+            let seat_number = match state.seats.place(seat.number) {
+                Place::Port(_) => None,
+                Place::Seat(number) => Some(number.get().into()),
+            };
+            state.events.emit(|| ChatEvent::Seated {
+                port,
+                peer,
+                via,
+                seat: seat_number,
+            });
             state.pairs.enter(seat.number, &self.connection, &welcome);
             Session::new(state, AtWorker::new(seat), &self.connection).run(&mut *self.decoder)
         });

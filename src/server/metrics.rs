@@ -532,11 +532,13 @@ mod tests {
             port,
             peer,
             via: None,
+            seat: None,
         });
         events.emit(|| ChatEvent::Seated {
             port,
             peer,
             via: Some("web"),
+            seat: None,
         });
         events.emit(|| ChatEvent::Full { asker: peer });
         events.emit(|| ChatEvent::WrongPassword {

@@ -60,8 +60,11 @@ crate::event_kinds! {
         UnexpectedConnection = "unexpected-connection" { port: Port, peer: SocketAddr },
         /// The first frame was not the passcode.
         WrongPasscode = "wrong-passcode" { port: Port, peer: SocketAddr },
-        /// The first frame was the passcode.
-        Seated = "seated" { port: Port, peer: SocketAddr, via: Option<&'static str> },
+        /// The first frame was the passcode, or none is needed. `seat` is the seat's number if all
+        /// clients share a single port. The client's session runs on this event's thread.
+        Seated = "seated" {
+            port: Port, peer: SocketAddr, via: Option<&'static str>, seat: Option<u64>
+        },
         /// A message was queued for the partner.
         Relayed = "relayed" { from: Place, to: Place, bytes: usize, text: Option<String> },
         /// A message had no recipient, because the partner's seat is empty.

@@ -20,6 +20,7 @@ pub struct Events {
     with_texts: bool,
     with_passcodes: bool,
     with_calls: bool,
+    with_threads: bool,
     readers: Vec<Reader>,
     observer: Option<Arc<dyn EventObserver>>,
     /// Number of events dropped because a reader's queue was full, for all readers together.
@@ -105,6 +106,7 @@ impl Events {
             with_texts: false,
             with_passcodes: false,
             with_calls: false,
+            with_threads: false,
             readers: Vec::new(),
             observer: None,
             dropped: Arc::default(),
@@ -130,6 +132,16 @@ impl Events {
     /// Returns whether any reader gets socket calls.
     pub fn want_calls(&self) -> bool {
         self.with_calls || self.readers.iter().any(|reader| reader.gate.is_some())
+    }
+
+    /// Reports the start and the end of each thread to every reader from now on.
+    pub fn show_threads(&mut self) {
+        self.with_threads = true;
+    }
+
+    /// Returns whether any reader needs the start and the end of each thread.
+    pub fn want_threads(&self) -> bool {
+        self.with_threads || self.readers.iter().any(|reader| reader.gate.is_some())
     }
 
     /// Adds a reader whose queue has room for `capacity` events. It gets the events of this handle

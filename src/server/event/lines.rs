@@ -129,11 +129,19 @@ fn every() -> Vec<Event> {
             port,
             peer,
             via: None,
+            seat: None,
         }),
         event(ChatEvent::Seated {
             port,
             peer,
             via: Some("web"),
+            seat: None,
+        }),
+        event(ChatEvent::Seated {
+            port,
+            peer,
+            via: None,
+            seat: Some(2),
         }),
         event(ChatEvent::Relayed {
             from: Place::Port(port),
@@ -287,7 +295,15 @@ fn every() -> Vec<Event> {
         event(ChatEvent::Activity { port }),
         event(ServerEvent::Caption {
             text: "look".to_owned(),
+            look: None,
         }),
+        event(ServerEvent::Caption {
+            text: "look".to_owned(),
+            look: some("stack"),
+        }),
+        event(ServerEvent::ActEnded {}),
+        event(ServerEvent::ThreadStarted { name: name() }),
+        event(ServerEvent::ThreadEnded { name: name() }),
         event(ChatEvent::Panicked {
             message: "oops".to_owned(),
             place: "here:1:2".to_owned(),

@@ -19,7 +19,14 @@ pub use recording::{Recording, RecordingError};
 portal_core::event_kinds! {
     /// An event that the program itself emits.
     pub enum ServerEvent {
-        /// An explanation for the viewers of a demonstration.
-        Caption = "caption" { text: String },
+        /// An explanation for the viewers of a demonstration. `look` names the part of the board
+        /// that it is about, such as `stack` or `50001`.
+        Caption = "caption" { text: String, look: Option<String> },
+        /// An act of a demonstration is over, before its actors leave: a viewer may pause here.
+        ActEnded = "act-ended" {},
+        /// A thread of this name runs now. Only the board and the event file receive this event.
+        ThreadStarted = "thread-started" { name: String },
+        /// A thread of this name is about to end.
+        ThreadEnded = "thread-ended" { name: String },
     }
 }

@@ -45,7 +45,7 @@ impl ReaderThread {
 /// No other thread prints to `out`, because a paused terminal would block that thread.
 ///
 /// The console omits ticks that woke no thread, and events that only a board needs: client
-/// activity, and facts that are already in the greeting.
+/// activity, threads, and facts that are already in the greeting.
 ///
 /// # Errors
 /// The system can't start a thread.
@@ -59,7 +59,8 @@ pub(crate) fn start_console(
         let mut stream = EventWriter {
             writer: LineWriter::new(out),
             format: |event: &Event| match &*event.kind {
-                "activity" | "started" | "cluster-server" => None,
+                "activity" | "started" | "cluster-server" | "act-ended" | "thread-started"
+                | "thread-ended" => None,
                 "tick" if event.number("told") == Some(0) => None,
                 _ => Some(shape(&(event.line() + "\n"))),
             },

@@ -39,7 +39,7 @@ use crate::terminal::{
     Complete, EditorOptions, Keyboard, Palette, PreparedEditor, Printer, Prompt, PromptKind,
     TypeAhead, Typed, columns, has_terminal, is_in_foreground, is_interactive, unknown_time_zone,
 };
-use crate::threads;
+use crate::threads::{self, Roster};
 use crate::web::status::StatusServer;
 use crate::wire::printable_lines;
 
@@ -245,6 +245,8 @@ fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
 
 fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
     let mut settings = running.settings.clone();
+    // All threads that start from here on are shown on the board.
+    Roster::of_this_thread();
     // Handle signals first, so that a Ctrl-C during startup also cleans up.
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     raise_descriptor_limit();
@@ -710,6 +712,8 @@ fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderT
         return Ok(None);
     };
     let queue = events.add_reader(limits::EVENT_QUEUE);
+    // A replay shows them.
+    events.show_threads();
     let most = settings.event_file_most;
     start_event_file(queue, path, most)
         .map(Some)

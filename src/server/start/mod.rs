@@ -13,6 +13,7 @@ mod panic_tests;
 mod ports;
 mod session_tests;
 mod settings;
+mod thread_events;
 
 use std::io;
 use std::net::SocketAddr;
@@ -307,6 +308,8 @@ pub struct Server {
     #[cfg(test)]
     panics: Panics,
     threads: Vec<JoinHandle<()>>,
+    /// While it lives, the start and the end of each thread is an event.
+    _thread_events: Option<Arc<Events>>,
     /// Callers at all entrances that are not authenticated yet.
     callers: Arc<PendingConnections>,
     /// The listeners on which threads block in `accept`. Shutdown wakes these threads.
@@ -459,6 +462,7 @@ impl Server {
             idle: timeouts.idle.map_or(0, Ticks::get),
             total: timeouts.total.map_or(0, Ticks::get),
         });
+        let thread_events = thread_events::report_threads(&events);
         let callers = Arc::new(PendingConnections::new(PendingLimits::default()));
         let callers_of_rooms = Arc::clone(&callers);
         let accept_loop = AcceptLoop::new(
@@ -592,6 +596,7 @@ impl Server {
             #[cfg(test)]
             panics,
             threads: Vec::new(),
+            _thread_events: thread_events,
             callers,
             tcp: Vec::new(),
             udp: None,
