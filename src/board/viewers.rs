@@ -1,4 +1,9 @@
-//! Limits the number of browsers that watch the board, so that one address can't block the others.
+//! Limits the number of browsers that watch the board, so that one client can't block the others.
+//!
+//! Beyond the limit, the address with the most viewers loses its *newest* one, other than the viewer
+//! that has just arrived. So a client that opens one stream after the other only replaces its own:
+//! a viewer that was there before keeps its stream, even one at the same address, and a viewer that
+//! comes later gets one.
 
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
@@ -34,6 +39,17 @@ struct Viewer {
     _stays: Sender<()>,
 }
 
+impl ViewerState {
+    /// Returns the index of the newest viewer from `host`. It is `newcomer` only if there is no
+    /// other.
+    fn newest_of(&self, host: IpAddr, newcomer: u64) -> Option<usize> {
+        let of_host = |there: &Viewer| there.host == host;
+        let others = |there: &Viewer| of_host(there) && there.number != newcomer;
+        let newest = self.watching.iter().rposition(others);
+        newest.or_else(|| self.watching.iter().rposition(of_host))
+    }
+}
+
 /// A registered viewer. Dropping this removes it.
 pub(super) struct Watching {
     viewers: Arc<Viewers>,
@@ -55,8 +71,8 @@ impl Viewers {
         }
     }
 
-    /// Adds the viewer at `stream`. If there are too many viewers, evicts the oldest one from the
-    /// address that has the most, and waits until that viewer's thread has removed it, or until
+    /// Adds the viewer at `stream`. If there are too many viewers, evicts the newest other one from
+    /// the address that has the most, and waits until that viewer's thread has removed it, or until
     /// this viewer is evicted in turn.
     pub(super) fn add(self: &Arc<Self>, stream: &Stream) -> Watching {
         let (stays, evicted) = bounded(0);
@@ -72,9 +88,9 @@ impl Viewers {
         let mut dropped = None;
         if state.watching.len() > self.most
             && let Some(host) = greediest(state.watching.iter().map(|viewer| viewer.host))
-            && let Some(oldest) = state.watching.iter().position(|there| there.host == host)
+            && let Some(newest) = state.newest_of(host, number)
         {
-            dropped = Some(state.watching.remove(oldest));
+            dropped = Some(state.watching.remove(newest));
             state.leaving += 1;
         }
         drop(state);
@@ -158,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_with_the_most_viewers_loses_its_oldest() {
+    fn the_address_with_the_most_viewers_loses_its_newest() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let viewers = Arc::new(Viewers::new(3));
         let (alone, _keep) = viewer(&listener, 2);
@@ -172,21 +188,55 @@ mod tests {
         // A viewer from another address is added only after the first viewer's thread has left.
         let (late, _keep) = viewer(&listener, 3);
         std::thread::scope(|threads| {
-            let (first, peer) = others.remove(0);
+            let (newest, peer) = others.remove(1);
             let newcomer = threads.spawn(|| viewers.add(&late));
-            assert!(first.evicted.recv().is_err(), "its thread is woken");
+            assert!(newest.evicted.recv().is_err(), "its thread is woken");
             assert_eq!(
                 (&peer).read(&mut [0]).unwrap_or(0),
                 0,
                 "its socket is closed"
             );
-            drop(first);
+            drop(newest);
             let _late = newcomer.join().unwrap();
             assert_eq!(viewers.count(), 3);
         });
         assert_eq!(viewers.count(), 2);
         drop((alone, others));
         assert_eq!(viewers.count(), 0);
+    }
+
+    #[test]
+    fn a_flood_of_viewers_replaces_only_its_own_also_at_one_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let viewers = Arc::new(Viewers::new(3));
+        let (first, _keep) = viewer(&listener, 1);
+        let first = viewers.add(&first);
+        // Each viewer's thread leaves when it is evicted.
+        std::thread::scope(|threads| {
+            let mut flood = Vec::new();
+            for _ in 0..20 {
+                let (stream, peer) = viewer(&listener, 1);
+                let watching = viewers.add(&stream);
+                flood.push(peer);
+                threads.spawn(move || watching.evicted.recv());
+            }
+            assert_eq!(viewers.count(), 3);
+            assert_eq!(
+                first.evicted.try_recv(),
+                Err(crossbeam_channel::TryRecvError::Empty)
+            );
+            // A viewer that comes later gets a place, too.
+            let (late, _keep) = viewer(&listener, 1);
+            let late = viewers.add(&late);
+            assert_eq!(
+                late.evicted.try_recv(),
+                Err(crossbeam_channel::TryRecvError::Empty)
+            );
+            drop((first, late));
+            // The rest of the flood ends when its entries are removed.
+            let rest = std::mem::take(&mut viewers.state.lock().watching);
+            viewers.state.lock().leaving += rest.len();
+        });
     }
 
     #[test]
