@@ -85,24 +85,40 @@ impl Viewer {
             let news: Value = serde_json::from_str(data).unwrap();
             if news["whole"] == true {
                 self.events.clear();
+                self.picture = news["picture"].clone();
             }
-            if !news["picture"]["rules"].is_null() {
-                self.picture = Value::Object(serde_json::Map::new());
+            for event in news["events"].as_array().unwrap() {
+                self.change(event);
+                self.events.push(event.clone());
             }
-            for (name, value) in news["picture"].as_object().unwrap() {
-                match value.as_object() {
-                    Some(cards) if name == "cards" && !self.picture["cards"].is_null() => {
-                        for (seat, card) in cards {
-                            self.picture["cards"][seat] = card.clone();
-                        }
-                    }
-                    _ => self.picture[name] = value.clone(),
-                }
-            }
-            self.events
-                .extend(news["events"].as_array().unwrap().iter().cloned());
             return true;
         }
+    }
+
+    /// Applies an event's changes, as the page does.
+    fn change(&mut self, event: &Value) {
+        let change = event["change"].as_object().unwrap();
+        if change.contains_key("rules") {
+            self.picture = event["change"].clone();
+            return;
+        }
+        for (name, value) in change {
+            match value.as_object() {
+                Some(parts) if name == "cards" || name == "threads" => {
+                    let there = self.picture[name].as_object_mut().unwrap();
+                    for (part, value) in parts {
+                        if value.is_null() {
+                            there.remove(part);
+                        } else {
+                            there.insert(part.clone(), value.clone());
+                        }
+                    }
+                }
+                _ => self.picture[name] = value.clone(),
+            }
+        }
+        let tick = self.picture["tick"].as_u64().max(event["tick"].as_u64());
+        self.picture["tick"] = tick.into();
     }
 
     /// Applies updates until an event with this name arrives.
@@ -202,9 +218,15 @@ fn page_has_a_strict_policy() {
     for path in [
         "/",
         "/board.css",
-        "/board.js",
-        "/ladder.js",
+        "/parts.js",
         "/story.js",
+        "/states.js",
+        "/threads.js",
+        "/timeline.js",
+        "/scene.js",
+        "/flights.js",
+        "/ladder.js",
+        "/board.js",
         "/icon.svg",
     ] {
         let page = get(board, path);
@@ -552,13 +574,14 @@ fn viewers_that_do_not_read_delay_no_others() {
     }
     board_server.events.emit(|| ServerEvent::Caption {
         text: "the last caption".to_owned(),
+        look: None,
     });
     for viewer in &mut watching {
         viewer.wait_for("caption");
-        assert_eq!(viewer.picture["caption"], "the last caption");
+        assert_eq!(viewer.picture["caption"]["text"], "the last caption");
     }
     // This is the maximum. The next viewer is still admitted, and the address with the most viewers
-    // loses its oldest one.
+    // loses its newest one.
     let request_page = || {
         let mut stream = TcpStream::connect(board).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -570,12 +593,12 @@ fn viewers_that_do_not_read_delay_no_others() {
         stream
     };
     let room = portal_chat::limits::VIEWERS - watching.len() - not_reading.len();
-    let more: Vec<TcpStream> = (0..room).map(|_| request_page()).collect();
+    let mut more: Vec<TcpStream> = (0..room).map(|_| request_page()).collect();
     assert_eq!(board_server.board.watching(), portal_chat::limits::VIEWERS);
     let latest = request_page();
-    let mut oldest = watching.remove(0).stream;
+    let mut newest = more.pop().unwrap();
     assert_eq!(
-        oldest.read_to_end(&mut Vec::new()).map(|_| ()).ok(),
+        newest.read_to_end(&mut Vec::new()).map(|_| ()).ok(),
         Some(()),
         "its connection is closed"
     );
@@ -586,5 +609,42 @@ fn viewers_that_do_not_read_delay_no_others() {
     board_server.end();
     for viewer in watching {
         viewer.read_to_end();
+    }
+}
+
+/// Another client of the same address, too, such as a student's script on the teacher's machine.
+#[test]
+fn hundred_streams_of_another_client_leave_a_viewer_unharmed() {
+    let board_server = TestBoard::new(&Settings::default(), NOTHING);
+    let board = board_server.board.address();
+    let stream = || {
+        let mut stream = TcpStream::connect(board).unwrap();
+        let request = format!("GET /events HTTP/1.1\r\nHost: {board}\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut status = String::new();
+        BufReader::new(&stream).read_line(&mut status).unwrap();
+        assert!(status.contains("200"), "{status}");
+        stream
+    };
+    let mut first = Viewer::of(board, "");
+    // They read nothing.
+    let flood: Vec<TcpStream> = (0..100).map(|_| stream()).collect();
+    // A second viewer comes when all places are taken.
+    let mut second = Viewer::of(board, "");
+    let guest = board_server.seat();
+    for viewer in [&mut first, &mut second] {
+        let seat = viewer.wait_for("seated")["seat"].to_string();
+        assert_eq!(viewer.picture["cards"][&seat]["phase"], "seated");
+    }
+    drop(guest);
+    for viewer in [&mut first, &mut second] {
+        viewer.wait_for("seat-free");
+        assert_eq!(viewer.picture["stack"]["count"], 4);
+    }
+    drop(flood);
+    board_server.end();
+    for viewer in [first, second] {
+        assert_eq!(viewer.read_to_end().picture["over"], true);
     }
 }

@@ -50,7 +50,7 @@ const WATCH: &str = r#"
                 phase: text(card.querySelector('.phase')),
                 left: text(card.querySelector('.left')),
                 passcode: text(card.querySelector('.passcode')),
-                who: text(card.querySelector('.who')),
+                who: text(card.parentElement.querySelector('.who')),
             };
         }
         const look = {
@@ -58,7 +58,8 @@ const WATCH: &str = r#"
             stack: [...document.querySelectorAll('#stack li')].map(text),
             cards,
             messages: [...document.querySelectorAll('.message')].map(text),
-            told: document.querySelectorAll('.beat.told').length,
+            told: document.querySelectorAll('.beat').length,
+            looked: [...document.querySelectorAll('.looked')].map((part) => part.dataset.look),
             strays: state.events.filter((event) => event.event === 'unexpected-connection').length,
             events: [...document.querySelectorAll('#events li .word')].slice(-12).map(text),
         };
@@ -173,10 +174,33 @@ fn browser_sees_each_of_the_nine_rules() {
             card["phase"] == "seated" && card["who"].as_str().unwrap().starts_with("alice")
         })
     });
-    expect_seen("Rule 3:", "message on its way", &|look| {
+    let message = |look: &Value, message: &str| {
         let messages = look["messages"].as_array().unwrap();
-        messages.iter().any(|text| text == "hello bob")
+        messages.iter().any(|text| text == message)
+    };
+    expect_seen("Rule 3, too:", "message on its way", &|look| {
+        message(look, "partner hello bob")
     });
+    for kind in [
+        "everyone hello, everyone",
+        "direct only for you",
+        "room hello, lobby",
+    ] {
+        expect_seen("More messages:", kind, &|look| message(look, kind));
+    }
+    // The caption marks what to look at.
+    let looked = |look: &Value, part: &str| {
+        let parts = look["looked"].as_array().unwrap();
+        parts.iter().any(|there| there == part)
+    };
+    for (rule, part) in [
+        ("Rule 2:", "stack"),
+        ("Rule 2:", "portal"),
+        ("Rule 4:", "stack"),
+        ("Rule 8:", "ticker"),
+    ] {
+        expect_seen(rule, part, &|look| looked(look, part));
+    }
     for left in [
         "3 ticks to connect",
         "2 ticks to connect",
@@ -190,7 +214,7 @@ fn browser_sees_each_of_the_nine_rules() {
     expect_seen("Rule 4:", "port that is out", &|look| ports(look) == 3);
     expect_seen("Rule 4:", "port that went back", &|look| ports(look) == 4);
     expect_seen("Rule 4:", "passcode that has changed", &|look| {
-        cards(look).any(|card| card["passcode"].as_str().unwrap().contains("(no. 2)"))
+        cards(look).any(|card| card["passcode"].as_str().unwrap().contains("no. 2"))
     });
     expect_seen("Rule 5:", "unexpected-connection", &|look| {
         happened(look, "unexpected-connection")
@@ -328,7 +352,7 @@ fn check_that_rules_start_on_a_clean_board(recorded: &str) {
             "caption" => {
                 let text = event["text"].as_str().unwrap();
                 // These captions continue the previous one.
-                let continues = ["Rule 3:", "Rule 5d:", "Rule 7: the client"];
+                let continues = ["Rule 3", "Rule 5d:", "Rule 7: the client"];
                 if !continues.iter().any(|rule| text.starts_with(rule)) {
                     assert!(taken.is_empty(), "{text}: {taken:?}");
                     rules += 1;
@@ -414,8 +438,64 @@ fn too_small(browser: &Browser) -> Value {
     )
 }
 
-/// On a projector (1280 by 720), a class fits into the window; on a phone, the cards are stacked.
-/// With BOARD_PICTURES=folder, screenshots are saved there.
+/// Returns the visible texts whose contrast with their background is less than 4.5 (WCAG AA).
+fn low_contrast(browser: &Browser) -> Value {
+    browser.run(
+        r"const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+        const rgba = (colour) => {
+            canvas.clearRect(0, 0, 1, 1);
+            canvas.fillStyle = colour;
+            canvas.fillRect(0, 0, 1, 1);
+            return [...canvas.getImageData(0, 0, 1, 1).data];
+        };
+        const light = (colour) => {
+            const [r, g, b] = colour.map((part) => part / 255)
+                .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const behind = (part) => {
+            for (let at = part; at; at = at.parentElement) {
+                const rect = at instanceof SVGElement && at.tagName === 'g' && at.querySelector(':scope > rect');
+                const colour = rect ? getComputedStyle(rect).fill : getComputedStyle(at).backgroundColor;
+                if (rgba(colour)[3] === 255) return rgba(colour);
+                if (at.tagName === 'svg' && at.closest('#ladder')) return rgba(getComputedStyle(at.querySelector('rect')).fill);
+            }
+            return [255, 255, 255, 255];
+        };
+        return [...document.querySelectorAll('body *')]
+            .filter((part) => part.checkVisibility() && [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+            .filter((part) => !part.closest('.flight, title, option') && !part.getAnimations({ subtree: false }).length
+                && !part.closest('[data-thread]')?.getAnimations().length)
+            .map((part) => {
+                const style = getComputedStyle(part);
+                const text = rgba(part instanceof SVGElement ? style.fill : style.color);
+                const [one, other] = [light(text.slice(0, 3)), light(behind(part).slice(0, 3))];
+                return [(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), part];
+            })
+            .filter(([ratio]) => ratio < 4.5)
+            .map(([ratio, part]) => ratio.toFixed(1) + ' ' + part.tagName + '.' + part.getAttribute('class') + ': ' + part.textContent)",
+    )
+}
+
+/// Returns the parts of the board that are cut off, or outside the window.
+fn cut_off(browser: &Browser) -> Value {
+    browser.run(
+        "const parts = '.card, .card .port, .card .phase, .card .code, .client .who, .card .thread, .entrance .thread, #caption, #threads li b';
+        const cut = [...document.querySelectorAll(parts)].filter((part) => part.checkVisibility())
+            .filter((part) => part.tagName !== 'B' || part.textContent.length <= 15)
+            .filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display !== 'inline');
+        const cards = [...document.querySelectorAll('.card')].filter((card) => card.checkVisibility());
+        const outside = cards.filter((card) => {
+            const own = [...card.children].filter((part) => part.checkVisibility() && !part.classList.contains('socket'));
+            const at = card.getBoundingClientRect();
+            return own.some((part) => part.getBoundingClientRect().bottom > at.bottom + 1);
+        });
+        return [...cut, ...outside].map((part) => part.className + ': ' + part.textContent);",
+    )
+}
+
+/// A window of a projector is filled, however many seats there are, and readable from the back row. On
+/// a phone, the cards are below each other. With BOARD_PICTURES=folder, screenshots are saved there.
 #[test]
 fn class_fits_into_the_window() {
     for seats in [4, 12, 32] {
@@ -436,95 +516,143 @@ fn class_fits_into_the_window() {
             .map(|number| take_seat_as(&server, &format!("student-{number:02}")))
             .collect();
         browser.open(board.address());
+        events.emit(|| ServerEvent::Caption {
+            text: "Rule 1: a portal and its workers. Each is a thread, blocked in accept"
+                .to_owned(),
+            look: Some("stack".to_owned()),
+        });
         for (width, height, scheme) in [
             (1280, 720, "light"),
             (1280, 720, "dark"),
+            (1920, 1080, "light"),
+            (1920, 1080, "dark"),
             (390, 844, "light"),
         ] {
             browser.set_view(width, height, scheme);
+            let about = format!("{seats} seats, {width} wide, {scheme}");
             let save = |view: &str| {
                 if let Some(folder) = std::env::var_os("BOARD_PICTURES") {
                     let name = format!("{view}-{seats}-{width}-{scheme}.b64");
                     std::fs::write(Path::new(&folder).join(name), browser.screenshot()).unwrap();
                 }
             };
+            let key = |key: &str| {
+                browser.run(&format!("document.body.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"));
+            };
             browser.wait_until(&format!(
-                "[...document.querySelectorAll('.card .who')].filter((who) => who.textContent.startsWith('student-')).length === {seats}"
+                "[...document.querySelectorAll('.client .who')].filter((who) => who.textContent.startsWith('student-')).length === {seats}"
             ));
-            let clipped = browser.run(
-                "return [...document.querySelectorAll('.card, .card .port, .card .phase, .card .passcode, .card .who, .card .thread, #threads li *')]
-                    .filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display !== 'inline')
-                    .map((part) => part.className + ': ' + part.textContent)",
-            );
-            assert_eq!(clipped, json!([]), "{seats} seats, {width} wide");
+            browser.wait_until("!document.querySelector('.flight') && document.getElementById('caption').textContent");
+            assert_eq!(cut_off(&browser), json!([]), "{about}");
             // (On a phone, innerWidth would grow with the page.)
             let wide = browser.run("return document.documentElement.scrollWidth");
-            assert!(
-                wide.as_u64() <= Some(width.into()),
-                "{seats} seats: {wide} of {width}"
-            );
-            if width == 1280 {
-                let outside = browser.run(
-                    "const events = document.getElementById('events-side').getBoundingClientRect();
-                     const threads = document.getElementById('threads-side').getBoundingClientRect();
-                     if (events.bottom > innerHeight || threads.right > innerWidth) return 'panes';
-                     const side = { top: 0, bottom: events.top, right: threads.left };
-                     return [...document.querySelectorAll('.card')].filter((card) => {
-                        const at = card.getBoundingClientRect();
-                        return at.top < side.top || at.bottom > side.bottom + 1 || at.right > side.right + 1;
-                     }).length",
-                );
-                assert_eq!(outside, 0, "{seats} seats: cards outside the window");
-                assert_eq!(
-                    too_small(&browser),
-                    json!([]),
-                    "{seats} seats: small text on the board"
-                );
-                let key = |key: &str| {
-                    browser.run(&format!("document.body.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"));
-                };
-                key("l");
-                let heads = browser.run(
-                    "const heads = [...document.querySelectorAll('#ladder .names g')].map((text) => text.getBoundingClientRect());
-                     return [heads.length, heads.filter((head, at) => at > 0 && head.left < heads[at - 1].right).length]",
-                );
-                // One lane for each client and each worker, and one for the portal.
-                assert_eq!(
-                    heads,
-                    json!([2 * seats + 1, 0]),
-                    "{seats} seats: lanes, and heads that overlap"
-                );
-                let newest = browser.run(
-                    "const box = document.getElementById('ladder-scroll').getBoundingClientRect();
-                     const at = [...document.querySelectorAll('#ladder .row')].at(-1).querySelector('circle').getBoundingClientRect();
-                     return [at.left > box.left, at.right < box.right, at.bottom < box.bottom]",
-                );
-                assert_eq!(
-                    newest,
-                    json!([true, true, true]),
-                    "{seats} seats: the newest row is in sight"
-                );
-                assert_eq!(
-                    too_small(&browser),
-                    json!([]),
-                    "{seats} seats: small text on the ladder"
-                );
-                save("ladder");
-                key("?");
-                save("legend");
-                assert_eq!(
-                    too_small(&browser),
-                    json!([]),
-                    "{seats} seats: small text in the legend"
-                );
-                assert_eq!(
-                    browser.run("return document.getElementById('legend').checkVisibility()"),
-                    true
-                );
-                key("Escape");
-                key("b");
-            }
+            assert!(wide.as_u64() <= Some(width.into()), "{about}: {wide}");
+            assert_eq!(low_contrast(&browser), json!([]), "{about}");
             save("board");
+            if width < 700 {
+                continue;
+            }
+            // The board fills the window, and no part of it is outside.
+            let filled = browser.run(
+                "const at = (id) => document.getElementById(id).getBoundingClientRect();
+                 const [cards, events, time] = ['cards', 'events-side', 'time'].map(at);
+                 const last = document.querySelector('#cards .place:last-child').getBoundingClientRect();
+                 return [cards.width / innerWidth, innerWidth - cards.right, last.bottom - events.top, innerHeight - time.bottom]",
+            );
+            let [share, right, below, bottom] = [0, 1, 2, 3].map(|at| filled[at].as_f64().unwrap());
+            assert!(
+                share > 0.8 && (0.0..20.0).contains(&right),
+                "{about}: {filled}"
+            );
+            assert!(
+                (-20.0..=0.0).contains(&below) && bottom.abs() < 1.0,
+                "{about}: {filled}"
+            );
+            if width == 1920 {
+                let sizes = browser.run(
+                    "return ['#caption', '.card .port', '#stack', '#events li .word']
+                        .map((part) => parseFloat(getComputedStyle(document.querySelector(part)).fontSize))",
+                );
+                let least = [48.0, 40.0, 40.0, 28.0];
+                for (size, least) in sizes.as_array().unwrap().iter().zip(least) {
+                    // Rounding of the unit may cost a thousandth.
+                    assert!(size.as_f64().unwrap() > least - 0.1, "{about}: {sizes}");
+                }
+            }
+            assert_eq!(
+                too_small(&browser),
+                json!([]),
+                "{about}: small text on the board"
+            );
+
+            key("h");
+            let threads = browser.run("return [...document.querySelectorAll('#threads li')].map((item) => item.dataset.thread)");
+            let names: Vec<&str> = threads
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(Value::as_str)
+                .collect();
+            for role in ["worker-", "timer-"] {
+                let count = names.iter().filter(|name| name.starts_with(role)).count();
+                assert_eq!(count, seats, "{about}: {names:?}");
+            }
+            assert_eq!(cut_off(&browser), json!([]), "{about}: threads");
+            assert_eq!(low_contrast(&browser), json!([]), "{about}: threads");
+            save("threads");
+
+            key("l");
+            let heads = browser.run(
+                "const heads = [...document.querySelectorAll('#ladder .names g')].map((text) => text.getBoundingClientRect());
+                 return [heads.length, heads.filter((head, at) => at > 0 && head.left < heads[at - 1].right).length]",
+            );
+            // One lane for each client and each worker, and one for the portal.
+            assert_eq!(
+                heads,
+                json!([2 * seats + 1, 0]),
+                "{about}: lanes, and heads that overlap"
+            );
+            let newest = browser.run(
+                "const box = document.getElementById('ladder-scroll').getBoundingClientRect();
+                 const at = [...document.querySelectorAll('#ladder .row')].filter((row) => row.querySelector('circle')).at(-1).querySelector('circle').getBoundingClientRect();
+                 return [at.left > box.left, at.right < box.right, at.bottom < box.bottom]",
+            );
+            assert_eq!(
+                newest,
+                json!([true, true, true]),
+                "{about}: the newest row is in sight"
+            );
+            assert_eq!(
+                too_small(&browser),
+                json!([]),
+                "{about}: small text on the ladder"
+            );
+            assert_eq!(low_contrast(&browser), json!([]), "{about}: ladder");
+            save("ladder");
+            key("?");
+            assert_eq!(
+                too_small(&browser),
+                json!([]),
+                "{about}: small text in the legend"
+            );
+            assert_eq!(low_contrast(&browser), json!([]), "{about}: legend");
+            assert_eq!(
+                browser.run("return document.getElementById('legend').checkVisibility()"),
+                true
+            );
+            save("legend");
+            key("Escape");
+            key("b");
+
+            // The story of a seat begins with its states, the current one marked.
+            browser.run("document.querySelector('.card').click()");
+            let marked = browser.run(
+                "return [...document.querySelectorAll('#diagram .now text, #diagram .made text')].map((text) => text.textContent)",
+            );
+            assert_eq!(marked, json!(["right passcode", "seated"]), "{about}");
+            assert_eq!(low_contrast(&browser), json!([]), "{about}: story");
+            save("story");
+            key("Escape");
         }
         drop(class);
         server.stop();
@@ -543,6 +671,7 @@ fn running_board_can_be_paused_and_stepped() {
     let caption = |text: &str| {
         events.emit(|| ServerEvent::Caption {
             text: text.to_owned(),
+            look: None,
         });
     };
     let key = |key: &str| {
@@ -558,7 +687,7 @@ fn running_board_can_be_paused_and_stepped() {
     caption("one");
     shows("one", "live");
     key(" ");
-    shows("one", "paused (");
+    shows("one", "paused");
     caption("two");
     shows("one", "paused; 1 step behind");
     caption("three");
@@ -594,6 +723,7 @@ fn late_board_counts_the_missing_events() {
     for number in 0..700 {
         events.emit(|| ServerEvent::Caption {
             text: format!("caption {number}"),
+            look: None,
         });
     }
     browser.wait_until("document.getElementById('caption').textContent === 'caption 699'");
@@ -662,7 +792,7 @@ fn client_input_is_shown_as_text() {
     assert_eq!(browser.run("return window.harmed"), 0);
     assert_eq!(
         browser.run("return document.querySelectorAll('script').length"),
-        3
+        9
     );
     assert_eq!(
         browser.run("return document.querySelectorAll('img, [onerror]').length"),
@@ -728,4 +858,62 @@ fn unknown_words_do_not_stop_the_page() {
     browser.wait_until("document.querySelectorAll('#ladder .row').length >= 8");
     replay.stop();
     std::fs::remove_file(&file).unwrap();
+}
+
+/// A recorded run has the controls of a running server. It is longer than what the page fetches at
+/// once.
+#[test]
+fn recorded_run_can_be_paused_stepped_and_played_act_by_act() {
+    let Some(browser) = Browser::start("recorded") else {
+        return;
+    };
+    let clock = Clock::new();
+    let mut events = Events::new(clock);
+    let queue = events.add_reader(4096);
+    const COUNT: usize = 2500;
+    for number in 0..COUNT {
+        events.emit(|| ServerEvent::Caption {
+            text: format!("caption {number}"),
+            look: None,
+        });
+    }
+    let recording = queue.events().try_iter().collect();
+    let replay = Board::replay(ANY.parse().unwrap(), recording, 1000.0, REDACTOR).unwrap();
+    let key = |key: &str| {
+        browser.run(&format!("document.body.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"));
+    };
+    let shows = |number: usize| {
+        browser.wait_until(&format!(
+            "document.getElementById('caption').textContent === 'caption {number}' \
+             && document.getElementById('place').textContent === '{} of {COUNT}'",
+            number + 1
+        ));
+    };
+    let is_paused = "timeline.mode === 'paused'";
+    browser.open(replay.address());
+    shows(COUNT - 1);
+    browser.wait_until(is_paused);
+    key("ArrowLeft");
+    shows(COUNT - 2);
+    key("ArrowRight");
+    shows(COUNT - 1);
+    browser.run("timeline.seek(10)");
+    shows(9);
+    key("ArrowRight");
+    shows(10);
+    key("n");
+    shows(11);
+    browser.wait_until(is_paused);
+    key("e");
+    shows(COUNT - 1);
+    // A place that is no longer, or not yet, in the page's memory.
+    browser.run("timeline.events.splice(0, 2000); timeline.states.splice(0, 2000); timeline.at -= 2000; timeline.first = timeline.states[0]");
+    browser.run("timeline.seek(700)");
+    shows(699);
+    key("ArrowLeft");
+    shows(698);
+    // Played from there, it reaches its end again.
+    key(" ");
+    shows(COUNT - 1);
+    replay.stop();
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde_json::{Map, Value, json};
 
+use portal_core::clock::Tick;
 use portal_core::event::{ChatEvent, Event, EventQueue, FieldValue, TOO_FAST, TrafficGate};
 use portal_net::lock::Mutex;
 
@@ -100,14 +101,13 @@ impl Feed {
         if lost > 0 {
             let (count, reason) = (lost, TOO_FAST.to_owned());
             let kind = ChatEvent::LinesMissing { count, reason };
-            let missing = Event::new(shared.log.snapshot.tick(), kind);
+            let missing = Event::new(shared.log.tick(), kind);
             shown.push(shared.log.take_in(missing));
         }
-        let snapshot = shared.log.snapshot.take_changes();
         if shared.viewers.is_empty() {
             return false;
         }
-        let rest = json!({ "picture": snapshot, "unseen": unseen });
+        let rest = json!({ "unseen": unseen });
         let news: Arc<str> = news(&shown, &rest).into();
         // A viewer with a full queue is too slow. Removing it here disconnects its channel.
         shared
@@ -117,26 +117,36 @@ impl Feed {
     }
 }
 
-/// The snapshot and the latest events.
+/// The latest events, and the snapshots before and after them. A viewer can go back to the first
+/// one, one event at a time.
 pub(super) struct EventLog {
-    pub(super) snapshot: Snapshot,
+    snapshot: Snapshot,
+    /// The snapshot before the first of the latest events.
+    before: Snapshot,
     redactor: Redactor,
     event_count: u64,
-    /// The latest events, as JSON.
-    last: VecDeque<Arc<str>>,
+    /// The latest events, also as JSON.
+    last: VecDeque<(Event, Arc<str>)>,
 }
 
 impl EventLog {
     pub(super) fn new(redactor: Redactor) -> EventLog {
         EventLog {
             snapshot: Snapshot::default(),
+            before: Snapshot::default(),
             redactor,
             event_count: 0,
             last: VecDeque::new(),
         }
     }
 
-    /// Processes an event, and returns it as a JSON object for the page.
+    /// Returns the tick of the last event.
+    pub(super) fn tick(&self) -> Tick {
+        self.snapshot.tick()
+    }
+
+    /// Processes an event, and returns it as a JSON object for the page, with its changes of the
+    /// snapshot.
     pub(super) fn take_in(&mut self, mut event: Event) -> Arc<str> {
         self.redactor.lay_over(&mut event);
         let about = self.snapshot.take_in(&event);
@@ -150,22 +160,27 @@ impl EventLog {
             "details": details(&event),
             "seat": about.seat,
             "visit": about.visit,
+            "by": about.by,
             "to": about.to,
             "web": about.web,
+            "change": self.snapshot.take_changes(),
         });
         let shown: Arc<str> = shown.to_string().into();
-        if self.last.len() == REMEMBERED {
-            self.last.pop_front();
+        if self.last.len() == REMEMBERED
+            && let Some((first, _)) = self.last.pop_front()
+        {
+            self.before.take_in(&first);
+            self.before.take_changes();
         }
-        self.last.push_back(Arc::clone(&shown));
+        self.last.push_back((event, Arc::clone(&shown)));
         shown
     }
 
     /// Returns the first update for a new viewer. `replay` is the position in a recorded run.
     pub(super) fn so_far(&self, replay: &Value) -> String {
-        let snapshot = self.snapshot.whole();
+        let snapshot = self.before.whole();
         let rest = json!({ "whole": true, "picture": snapshot, "replay": replay });
-        news(self.last.iter(), &rest)
+        news(self.last.iter().map(|(_, shown)| shown), &rest)
     }
 }
 

@@ -8,7 +8,22 @@
 //! The page is built into the program. The thread `board-8050` accepts connections. Each connection
 //! has its own thread, which answers one `GET`; if the request is for events, the thread keeps
 //! writing updates. `board-feed` builds a snapshot from events alone, so the same code shows a
-//! recorded run (`chatserver replay`).
+//! recorded run (`chatserver replay`). Each event is sent with its changes of the snapshot, so the
+//! page can go forward and back one event at a time.
+//!
+//! The page has no framework and no build step. Its scripts, in the order in which they are loaded:
+//!
+//! | script | does |
+//! |---|---|
+//! | `parts.js` | small helpers, and the state that the page shows |
+//! | `story.js` | explains events and bytes |
+//! | `states.js` | draws the states of a seat |
+//! | `threads.js` | lists the threads, and the call that each is blocked in |
+//! | `timeline.js` | keeps the events, and the position that the page shows |
+//! | `scene.js` | draws the actors in a state |
+//! | `flights.js` | animates what passes between them at an event |
+//! | `ladder.js` | draws the sequence diagram |
+//! | `board.js` | the stream, the list of events, views, buttons and keys |
 //!
 //! The board must not delay the chat; see [`portal_core::event::TrafficGate`] and `feed.rs`.
 
@@ -61,9 +76,15 @@ const PARTS: &[(&str, &str, &str)] = &[
         include_str!("page/board.css"),
     ),
     ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
-    ("/board.js", JAVASCRIPT, include_str!("page/board.js")),
-    ("/ladder.js", JAVASCRIPT, include_str!("page/ladder.js")),
+    ("/parts.js", JAVASCRIPT, include_str!("page/parts.js")),
     ("/story.js", JAVASCRIPT, include_str!("page/story.js")),
+    ("/states.js", JAVASCRIPT, include_str!("page/states.js")),
+    ("/threads.js", JAVASCRIPT, include_str!("page/threads.js")),
+    ("/timeline.js", JAVASCRIPT, include_str!("page/timeline.js")),
+    ("/scene.js", JAVASCRIPT, include_str!("page/scene.js")),
+    ("/flights.js", JAVASCRIPT, include_str!("page/flights.js")),
+    ("/ladder.js", JAVASCRIPT, include_str!("page/ladder.js")),
+    ("/board.js", JAVASCRIPT, include_str!("page/board.js")),
 ];
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -332,17 +353,18 @@ fn play(
     let wanted = request
         .number("speed")
         .filter(|speed: &f64| speed.is_finite());
-    let speed = wanted.unwrap_or(speed).clamp(0.01, 1000.0);
+    let given = speed.clamp(0.01, 1000.0);
+    let speed = wanted.unwrap_or(given).clamp(0.01, 1000.0);
     let from = request.number("from").unwrap_or(0).min(events.len());
     let count = request.number("count").unwrap_or(events.len());
     let until = from.saturating_add(count).min(events.len());
-    let at = |at: usize| json!({ "at": at, "count": events.len(), "speed": speed });
+    // The page may fetch faster than it shows; it begins with the given speed.
+    let at = |at: usize| json!({ "at": at, "count": events.len(), "speed": given });
 
     let mut log = EventLog::new(shared.redactor);
     for event in &events[..from] {
         log.take_in(event.clone());
     }
-    log.snapshot.take_changes();
     http::send_event(stream, "news", &log.so_far(&at(from)))?;
     let mut next = from;
     while next < until {
@@ -369,8 +391,7 @@ fn play(
                 break;
             }
         }
-        let snapshot = log.snapshot.take_changes();
-        let rest = json!({ "picture": snapshot, "replay": at(next) });
+        let rest = json!({ "replay": at(next) });
         http::send_event(stream, "news", &feed::news(&shown, &rest))?;
     }
     http::send_event(stream, "end", "{}")

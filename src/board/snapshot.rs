@@ -24,8 +24,15 @@ pub(super) struct Snapshot {
     cards: BTreeMap<SeatKey, Card>,
     /// The seats, in order. The first two are partners, the next two are partners, and so on.
     order: Vec<SeatKey>,
+    /// Number of seats. On a single port, all of them have the same port.
+    seats: usize,
     rooms: BTreeMap<String, RoomCard>,
-    caption: Option<String>,
+    /// Number of running threads, by name. A room has several writers of the same name.
+    threads: BTreeMap<String, u64>,
+    /// The seat that each thread serves, except the workers' own. On a single port, only this tells
+    /// the seat of an event.
+    serving: HashMap<String, SeatKey>,
+    caption: Option<Caption>,
     visits: u64,
     is_over: bool,
     /// The changes since the last call to [`Snapshot::take_changes`].
@@ -45,14 +52,23 @@ struct SeatRules {
     total: u64,
 }
 
+/// An explanation, and the part of the board that it is about.
+struct Caption {
+    text: String,
+    look: Option<String>,
+}
+
 #[derive(Default)]
 struct Changed {
-    /// True if the complete snapshot must be sent, because another server started or a listener was
-    /// added.
+    /// True if the complete snapshot must be sent, because another server started.
     whole: bool,
+    listeners: bool,
     cards: BTreeSet<SeatKey>,
     stack: bool,
     rooms: bool,
+    threads: BTreeSet<String>,
+    caption: bool,
+    over: bool,
 }
 
 #[derive(Default)]
@@ -60,6 +76,8 @@ struct Card {
     phase: Phase,
     /// The number of the current visit, counted over all seats; 0 between visits.
     visit: u64,
+    /// The thread that serves the visit: the worker's, or that of a browser's connection.
+    thread: Option<String>,
     asker: Option<String>,
     peer: Option<String>,
     name: Option<String>,
@@ -79,17 +97,28 @@ struct Card {
 struct RoomCard {
     name: String,
     port: u64,
-    members: BTreeSet<String>,
+    /// The members by name.
+    members: BTreeMap<String, Member>,
+}
+
+/// A member of a room.
+struct Member {
+    /// The member's seat at a worker, if it is known.
+    seat: Option<SeatKey>,
+    /// The thread that reads what the member sends to the room.
+    thread: String,
 }
 
 /// The seat and the visit that an event belongs to.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
 pub(super) struct EventSubject {
     pub(super) seat: Option<u64>,
     /// The visit, which lasts from the ticket until the port is back on the stack.
     pub(super) visit: Option<u64>,
-    /// The partner's seat, for a message to the partner.
-    pub(super) to: Option<u64>,
+    /// The thread that serves the visit.
+    pub(super) by: Option<String>,
+    /// The seats of a message's recipients.
+    pub(super) to: Vec<u64>,
     /// True if the client is a browser, which uses WebSocket frames.
     pub(super) web: bool,
 }
@@ -107,27 +136,71 @@ impl Snapshot {
     pub(super) fn take_in(&mut self, event: &Event) -> EventSubject {
         self.tick = self.tick.max(event.tick.0);
         let seat = self.seat_of(event);
-        let before = seat.and_then(|seat| self.cards.get(&seat).map(|card| card.visit));
-        self.change(event, seat);
-        let after = seat.and_then(|seat| self.cards.get(&seat).map(|card| card.visit));
-        // The event that begins or ends a visit is part of that visit.
-        let visit = [after, before]
-            .into_iter()
-            .flatten()
-            .find(|visit| *visit > 0);
-        let to = match &*event.kind {
-            "relayed" if self.is_single() => seat.and_then(|seat| self.partner(seat)),
-            "relayed" => event.number("to"),
-            _ => None,
+        let visit_and_thread = |snapshot: &Snapshot| {
+            let card = seat.and_then(|seat| snapshot.cards.get(&seat))?;
+            (card.visit > 0).then(|| (card.visit, card.thread.clone(), card.is_web))
         };
-        let web = seat.and_then(|seat| self.cards.get(&seat));
-        let web = web.is_some_and(|card| card.is_web);
+        let before = visit_and_thread(self);
+        self.change(event, seat);
+        // The event that begins or ends a visit is part of that visit.
+        let visit = visit_and_thread(self).or(before);
+        let (visit, by, web) = visit.map_or((None, None, false), |(visit, by, web)| {
+            (Some(visit), by, web)
+        });
         EventSubject {
             seat,
             visit,
-            to,
+            by,
+            to: self.recipients(event, seat),
             web,
         }
+    }
+
+    /// Returns the seats of a message's recipients, as far as the board knows them.
+    fn recipients(&self, event: &Event, sender: Option<SeatKey>) -> Vec<SeatKey> {
+        match &*event.kind {
+            "relayed" if self.is_single() => {
+                let partner = sender.and_then(|sender| self.partner(sender));
+                partner.into_iter().collect()
+            }
+            "relayed" => event.number("to").into_iter().collect(),
+            "direct" => {
+                let to = event.text("to").and_then(|name| self.seat_called(name));
+                to.into_iter().collect()
+            }
+            "public" => {
+                let others = |is_named: bool| -> Vec<SeatKey> {
+                    let seated = self.cards.iter().filter(|(key, card)| {
+                        card.phase == Phase::Seated
+                            && Some(**key) != sender
+                            && (card.name.is_some() || !is_named)
+                    });
+                    seated.map(|(key, _)| *key).collect()
+                };
+                let named = others(true);
+                let is_complete = event.number("count") == Some(named.len() as u64);
+                if is_complete { named } else { others(false) }
+            }
+            "room-said" => {
+                let room = event.text("room").map(str::to_ascii_lowercase);
+                let room = room.and_then(|room| self.rooms.get(&room));
+                let members = room.into_iter().flat_map(|room| room.members.values());
+                let seats = members.filter_map(|member| member.seat);
+                seats.filter(|seat| Some(*seat) != sender).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the seat of the client with that name, or of the unnamed client at that port.
+    fn seat_called(&self, name: &str) -> Option<SeatKey> {
+        let is_it = |card: &Card| {
+            let own = card.name.as_deref();
+            own.is_some_and(|own| own.eq_ignore_ascii_case(name))
+        };
+        let named = self.cards.iter().find(|(_, card)| is_it(card));
+        let key = named.map(|(key, _)| *key).or_else(|| name.parse().ok())?;
+        self.cards.contains_key(&key).then_some(key)
     }
 
     /// Returns the tick of the last event.
@@ -146,7 +219,8 @@ impl Snapshot {
 
     fn seat_of(&self, event: &Event) -> Option<SeatKey> {
         if event.kind.starts_with("room-") {
-            return None;
+            // The port is the room's. The member's seat is that of its session at a worker.
+            return event.text("name").and_then(|name| self.seat_called(name));
         }
         // A socket call is attributed to its peer's seat, because a worker's thread also writes to
         // its partner's socket.
@@ -164,7 +238,8 @@ impl Snapshot {
             matches!(role, "worker" | "timer" | "seat").then_some(number)
         };
         let key = if self.is_single() || port.is_none() {
-            of_thread()
+            let serving = self.serving.get(&event.thread).copied();
+            event.number("seat").or(serving).or_else(of_thread)
         } else {
             port
         };
@@ -177,9 +252,10 @@ impl Snapshot {
             "listening" => {
                 if let (Some(role), Some(address)) = (event.text("role"), event.text("address")) {
                     self.listeners.insert(role.to_owned(), address.to_owned());
-                    self.changed.whole = true;
+                    self.changed.listeners = true;
                     if role == "single" {
                         self.number_the_seats();
+                        self.changed.whole = true;
                     }
                 }
                 return;
@@ -197,12 +273,20 @@ impl Snapshot {
                 return self.pairs_first();
             }
             "caption" => {
-                self.caption = event.text("text").map(str::to_owned);
+                self.caption = event.text("text").map(|text| Caption {
+                    text: text.to_owned(),
+                    look: event.text("look").map(str::to_owned),
+                });
+                self.changed.caption = true;
                 return;
             }
             "shutting-down" => {
                 self.is_over = true;
+                self.changed.over = true;
                 return;
+            }
+            "thread-started" | "thread-ended" => {
+                return self.change_thread(event);
             }
             "room-opened" | "room-ended" | "room-joined" | "room-left" => {
                 return self.change_room(event);
@@ -219,14 +303,24 @@ impl Snapshot {
         let fires_if = |ticks: u64| (ticks > 0).then(|| fires(ticks));
         let rules = &self.rules;
         let text = |name: &str| event.text(name).map(str::to_owned);
+        // The thread that serves the client, as far as this event tells.
+        let mut server = None;
         match &*event.kind {
             "ticket" => {
-                card.phase = Phase::Reserved;
                 card.visit = visits + 1;
                 card.asker = text("asker");
                 card.is_web = event.text("via") == Some("web");
                 card.end = None;
                 card.until = Some(fires(rules.reserve));
+                if card.is_web {
+                    // One connection is both portal and worker, so no arrival follows.
+                    card.phase = Phase::Greeting;
+                    card.peer = text("asker");
+                    card.total_until = fires_if(rules.total);
+                    server = Some(event.thread.clone());
+                } else {
+                    card.phase = Phase::Reserved;
+                }
                 card.passcode = text("passcode").or(card.passcode.take());
                 self.visits += 1;
                 self.stack.retain(|there| *there != key);
@@ -242,6 +336,7 @@ impl Snapshot {
                 card.peer = text("peer");
                 card.until = Some(fires(rules.handshake));
                 card.total_until = fires_if(rules.total);
+                server = Some(event.thread.clone());
             }
             "tls-established" if card.phase == Phase::Greeting => {
                 card.until = Some(fires(rules.handshake));
@@ -261,6 +356,8 @@ impl Snapshot {
                     self.changed.stack = true;
                 }
                 card.phase = Phase::Seated;
+                card.is_web = event.text("via") == Some("web");
+                server = Some(event.thread.clone());
                 card.peer = text("peer");
                 card.until = None;
                 card.idle_until = fires_if(rules.idle);
@@ -283,6 +380,9 @@ impl Snapshot {
                 self.pairs_first();
             }
             "seat-free" => {
+                if let Some(thread) = &card.thread {
+                    self.serving.remove(thread);
+                }
                 *card = Card {
                     changes: card.changes + 1,
                     passcode: text("passcode"),
@@ -295,7 +395,29 @@ impl Snapshot {
             }
             _ => return,
         }
+        if let Some(thread) = server
+            && let Some(card) = self.cards.get_mut(&key)
+        {
+            card.thread = Some(thread.clone());
+            self.serving.insert(thread, key);
+        }
         self.changed.cards.insert(key);
+    }
+
+    fn change_thread(&mut self, event: &Event) {
+        let Some(name) = event.text("name") else {
+            return;
+        };
+        let count = self.threads.entry(name.to_owned()).or_default();
+        if event.kind == "thread-started" {
+            *count += 1;
+        } else {
+            *count = count.saturating_sub(1);
+        }
+        if *count == 0 {
+            self.threads.remove(name);
+        }
+        self.changed.threads.insert(name.to_owned());
     }
 
     /// Moves the seats whose partner seat is busy to the bottom of the stack, as the server does.
@@ -316,7 +438,9 @@ impl Snapshot {
 
     fn begin(&mut self, event: &Event) {
         let number = |name: &str| event.number(name).unwrap_or(0);
-        let keys: Vec<SeatKey> = event.text("ports").map(read_ranges).unwrap_or_default();
+        let ports = event.text("ports").unwrap_or_default();
+        let keys: Vec<SeatKey> = read_ranges(ports);
+        let listed = ports.split_whitespace().count();
         let cards = keys.iter().map(|key| (*key, Card::default())).collect();
         // A file may contain several runs, and each starts with an empty snapshot.
         *self = Snapshot {
@@ -330,6 +454,7 @@ impl Snapshot {
             },
             // The first port is on top.
             stack: keys.iter().rev().copied().collect(),
+            seats: listed.max(keys.len()),
             order: keys,
             cards,
             visits: self.visits,
@@ -343,7 +468,7 @@ impl Snapshot {
 
     /// Identifies the seats by number, because they all share a single port.
     fn number_the_seats(&mut self) {
-        self.order = (1..=self.order.len() as u64).collect();
+        self.order = (1..=self.seats as u64).collect();
         self.cards = self
             .order
             .iter()
@@ -362,7 +487,7 @@ impl Snapshot {
         let who = event.text("name").unwrap_or("?").to_owned();
         match &*event.kind {
             "room-opened" => {
-                let members = BTreeSet::new();
+                let members = BTreeMap::new();
                 let name = name.to_owned();
                 let room = RoomCard {
                     name: name.clone(),
@@ -378,8 +503,12 @@ impl Snapshot {
                 }
             }
             "room-joined" => {
+                let member = Member {
+                    seat: self.seat_called(&who),
+                    thread: event.thread.clone(),
+                };
                 if let Some(room) = self.rooms.get_mut(&key) {
-                    room.members.insert(who);
+                    room.members.insert(who, member);
                 }
             }
             _ => {
@@ -406,6 +535,8 @@ impl Snapshot {
             "at": self.order.iter().position(|there| *there == key),
             "phase": card.phase.word(),
             "visit": card.visit,
+            "thread": card.thread,
+            "web": card.is_web,
             "asker": card.asker,
             "peer": card.peer,
             "name": card.name,
@@ -425,16 +556,27 @@ impl Snapshot {
     }
 
     fn rooms(&self) -> Value {
-        let rooms = self
-            .rooms
-            .values()
-            .map(|room| json!({ "name": room.name, "port": room.port, "members": room.members }));
+        let members = |room: &RoomCard| -> Value {
+            let members = room.members.iter();
+            let members = members.map(|(name, member)| {
+                json!({ "name": name, "seat": member.seat, "thread": member.thread })
+            });
+            members.collect()
+        };
+        let rooms = self.rooms.values();
+        let rooms = rooms
+            .map(|room| json!({ "name": room.name, "port": room.port, "members": members(room) }));
         rooms.collect()
     }
 
     /// Returns the complete snapshot.
     pub(super) fn whole(&self) -> Value {
-        let mut snapshot = self.common();
+        let mut snapshot = json!({
+            "tick": self.tick,
+            "caption": self.caption(),
+            "over": self.is_over,
+            "threads": self.threads,
+        });
         let keys = self.order.iter();
         let cards: serde_json::Map<String, Value> = keys
             .map(|key| (key.to_string(), self.card(*key)))
@@ -455,30 +597,50 @@ impl Snapshot {
         snapshot
     }
 
-    /// Returns the changes since the previous call. A card that is no longer shown is `null`. If
-    /// the result contains `rules`, it is the complete snapshot.
+    /// Returns what has changed since the previous call. A card that is no longer shown, and a thread
+    /// that has ended, is `null`. If the result contains `rules`, it is the complete snapshot.
     pub(super) fn take_changes(&mut self) -> Value {
         let changed = std::mem::take(&mut self.changed);
         if changed.whole {
             return self.whole();
         }
-        let mut snapshot = self.common();
-        let cards = changed.cards.iter();
-        let cards: serde_json::Map<String, Value> = cards
-            .map(|key| (key.to_string(), self.card(*key)))
-            .collect();
-        snapshot["cards"] = Value::Object(cards);
-        if changed.stack {
-            snapshot["stack"] = self.stack();
+        let mut snapshot = serde_json::Map::new();
+        if !changed.cards.is_empty() {
+            let cards = changed.cards.iter();
+            let cards: serde_json::Map<String, Value> = cards
+                .map(|key| (key.to_string(), self.card(*key)))
+                .collect();
+            snapshot.insert("cards".to_owned(), Value::Object(cards));
         }
-        if changed.rooms {
-            snapshot["rooms"] = self.rooms();
+        if !changed.threads.is_empty() {
+            let threads = changed.threads.into_iter();
+            let threads: serde_json::Map<String, Value> = threads
+                .map(|name| {
+                    let count = self.threads.get(&name).copied();
+                    (name, count.into())
+                })
+                .collect();
+            snapshot.insert("threads".to_owned(), Value::Object(threads));
         }
-        snapshot
+        let mut add = |is_changed: bool, name: &str, value: &dyn Fn() -> Value| {
+            if is_changed {
+                snapshot.insert(name.to_owned(), value());
+            }
+        };
+        add(changed.listeners, "listeners", &|| json!(self.listeners));
+        add(changed.stack, "stack", &|| self.stack());
+        add(changed.rooms, "rooms", &|| self.rooms());
+        add(changed.caption, "caption", &|| self.caption());
+        add(changed.over, "over", &|| self.is_over.into());
+        Value::Object(snapshot)
     }
 
-    fn common(&self) -> Value {
-        json!({ "tick": self.tick, "caption": self.caption, "over": self.is_over })
+    fn caption(&self) -> Value {
+        let caption = self.caption.as_ref();
+        caption.map_or(
+            Value::Null,
+            |caption| json!({ "text": caption.text, "look": caption.look }),
+        )
     }
 }
 
@@ -638,7 +800,8 @@ mod tests {
             EventSubject {
                 seat: Some(50001),
                 visit: Some(1),
-                to: None,
+                by: Some("worker-50001".to_owned()),
+                to: Vec::new(),
                 web: false,
             }
         );
@@ -650,9 +813,122 @@ mod tests {
         snapshot.take_in(&event("1 seat-2 seated port=50001 peer=127.0.0.1:10"));
         assert_eq!(phase(&snapshot, 2), "seated");
         let relayed = event("1 seat-2 relayed from=seat-2 to=seat-1 bytes=3");
-        assert_eq!(snapshot.take_in(&relayed).to, Some(1));
+        assert_eq!(snapshot.take_in(&relayed).to, [1]);
         snapshot.take_in(&event("1 seat-2 seat-free port=50001"));
         assert_eq!(snapshot.stack.last(), Some(&2));
+    }
+
+    #[test]
+    fn a_card_names_the_thread_that_serves_its_client() {
+        let thread = |events: &[&str]| after(events).cards[&50001].thread.clone();
+        assert_eq!(thread(&[TICKET]), None, "its worker still accepts");
+        let worker = Some("worker-50001".to_owned());
+        assert_eq!(thread(&[TICKET, ARRIVED]), worker);
+        assert_eq!(thread(&[TICKET, ARRIVED, SEATED, LEFT]), worker);
+        assert_eq!(thread(&[TICKET, ARRIVED, SEATED, LEFT, FREED]), None);
+        // A browser's thread took the port off the stack, and there is no arrival.
+        let web = "3 browser-34 ticket port=50001 asker=127.0.0.1:9 via=web";
+        let snapshot = after(&[web]);
+        assert_eq!(phase(&snapshot, 50001), "greeting");
+        assert_eq!(thread(&[web]), Some("browser-34".to_owned()));
+        let seated = "3 browser-34 seated port=50001 peer=127.0.0.1:9 via=web";
+        let mut snapshot = after(&[web, seated]);
+        let said = event("4 browser-34 relayed from=50001 to=50002 bytes=2");
+        let subject = snapshot.take_in(&said);
+        assert_eq!(subject.by, Some("browser-34".to_owned()));
+        assert_eq!(subject.to, [50002]);
+    }
+
+    #[test]
+    fn a_single_port_has_as_many_seats_as_it_is_listed() {
+        let mut snapshot = Snapshot::default();
+        for line in [
+            "0 main started ports=50000_50000_50000_50000 period=1 reserve=2 handshake=1 idle=5 total=0",
+            "0 main listening role=single address=127.0.0.1:50000",
+        ] {
+            let mut event = event(line);
+            for (_, value) in &mut event.fields {
+                if let FieldValue::Text(text) = value {
+                    *text = text.replace('_', " ").into();
+                }
+            }
+            snapshot.take_in(&event);
+        }
+        assert_eq!(snapshot.order, [1, 2, 3, 4]);
+        assert_eq!(snapshot.stack, [4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn a_browser_at_a_single_port_has_the_seat_that_its_event_names() {
+        let mut snapshot = after(&["0 main listening role=single address=127.0.0.1:50000"]);
+        snapshot.take_in(&event(
+            "1 browser-7 seated port=50001 peer=127.0.0.1:10 via=web seat=2",
+        ));
+        assert_eq!(phase(&snapshot, 2), "seated");
+        snapshot.take_in(&event("2 browser-7 logged-in port=50001 name=alice"));
+        assert_eq!(snapshot.cards[&2].name.as_deref(), Some("alice"));
+        snapshot.take_in(&event("3 browser-7 seat-free port=50001"));
+        assert_eq!(phase(&snapshot, 2), "free");
+    }
+
+    #[test]
+    fn each_message_knows_the_seats_that_it_reaches() {
+        let mut snapshot = after(&[]);
+        for (port, name) in [(50001, "alice"), (50002, "bob"), (50003, "carol")] {
+            for line in [
+                format!("1 worker-{port} seated port={port} peer=127.0.0.1:{port}"),
+                format!("1 worker-{port} logged-in port={port} name={name}"),
+            ] {
+                snapshot.take_in(&event(&line));
+            }
+        }
+        snapshot.take_in(&event("2 worker-50004 seated port=50004 peer=127.0.0.1:4"));
+        for line in [
+            "2 worker-50001 room-opened port=50005 room=lobby",
+            "2 member-1 room-joined port=50005 room=lobby name=alice",
+            "2 member-2 room-joined port=50005 room=lobby name=carol",
+        ] {
+            snapshot.take_in(&event(line));
+        }
+        for (line, from, to) in [
+            (
+                "3 worker-50001 public port=50001 name=alice count=2",
+                50001,
+                vec![50002, 50003],
+            ),
+            (
+                "3 worker-50001 public port=50001 name=alice count=3",
+                50001,
+                vec![50002, 50003, 50004],
+            ),
+            (
+                "3 worker-50002 direct port=50002 name=bob to=Carol",
+                50002,
+                vec![50003],
+            ),
+            (
+                "3 worker-50002 direct port=50002 name=bob to=zoe",
+                50002,
+                vec![],
+            ),
+            (
+                "3 member-1 room-said port=50005 room=Lobby name=alice count=1",
+                50001,
+                vec![50003],
+            ),
+        ] {
+            let subject = snapshot.take_in(&event(line));
+            assert_eq!((subject.seat, subject.to), (Some(from), to), "{line}");
+        }
+    }
+
+    #[test]
+    fn threads_of_one_name_are_counted() {
+        let writer = "1 writer-50005 thread-started name=writer-50005";
+        let ended = "2 writer-50005 thread-ended name=writer-50005";
+        assert_eq!(after(&[writer, writer]).threads["writer-50005"], 2);
+        assert_eq!(after(&[writer, writer, ended]).threads["writer-50005"], 1);
+        assert!(after(&[writer, ended, ended]).threads.is_empty());
     }
 
     #[test]
@@ -672,7 +948,8 @@ mod tests {
         let opened = "1 worker-50001 room-opened port=50005 room=lobby";
         let joined = "1 member-50005 room-joined port=50005 room=lobby name=alice";
         let snapshot = after(&[opened, joined]);
-        assert!(snapshot.rooms["lobby"].members.contains("alice"));
+        let member = &snapshot.rooms["lobby"].members["alice"];
+        assert_eq!((&*member.thread, member.seat), ("member-50005", None));
         let left = "2 member-50005 room-left room=LOBBY name=alice end=terminate";
         let ended = "2 room-50005 room-ended port=50005 room=lobby";
         assert!(
@@ -686,7 +963,18 @@ mod tests {
     #[test]
     fn changes_make_of_an_earlier_picture_the_later_one() {
         let listening = "0 main listening role=portal-tcp address=127.0.0.1:50000";
-        let events = [listening, TICKET, ARRIVED, SEATED, LEFT, FREED, TICKET];
+        let events = [
+            listening,
+            "0 portal-tcp thread-started name=portal-tcp",
+            TICKET,
+            "3 main caption text=look look=50001",
+            ARRIVED,
+            SEATED,
+            "4 portal-tcp thread-ended name=portal-tcp",
+            LEFT,
+            FREED,
+            TICKET,
+        ];
         let mut snapshot = after(&[]);
         snapshot.take_changes();
         let mut shown = snapshot.whole();
@@ -694,14 +982,21 @@ mod tests {
             snapshot.take_in(&event(line));
             let changes = snapshot.take_changes();
             for (key, value) in changes.as_object().unwrap() {
-                if key == "cards" && changes["rules"].is_null() {
-                    for (seat, card) in value.as_object().unwrap() {
-                        shown["cards"][seat] = card.clone();
-                    }
-                } else {
+                let is_part = ["cards", "threads"].contains(&&**key) && changes["rules"].is_null();
+                if !is_part {
                     shown[key] = value.clone();
+                    continue;
+                }
+                for (part, value) in value.as_object().unwrap() {
+                    let parts = shown[key].as_object_mut().unwrap();
+                    match value {
+                        Value::Null => drop(parts.remove(part)),
+                        value => drop(parts.insert(part.clone(), value.clone())),
+                    }
                 }
             }
+            // Each event carries its own tick.
+            shown["tick"] = snapshot.tick.into();
             assert_eq!(shown, snapshot.whole(), "{line}");
         }
     }

@@ -79,23 +79,6 @@ const FRAMES = [
   [/<message>/, 'a message'],
 ];
 
-/** Looks up `word` in `table`. A recording may contain built-in names, such as constructor. */
-function of(table, word) {
-  return Object.hasOwn(table, word) ? table[word] : undefined;
-}
-
-/** Returns whether an event is a socket call. Only stories show these, because there are many. */
-function isCall(event) {
-  return ['bind', 'listen', 'accept', 'connect', 'read', 'write', 'shutdown', 'close', 'recv_from', 'send_to', 'frame'].includes(event.event);
-}
-
-function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
 function details(event) {
   const parts = [];
   for (const [name, value] of Object.entries(event.details)) {
@@ -103,11 +86,6 @@ function details(event) {
     if (typeof value !== 'string' || name !== 'bytes') parts.push(name + ' ' + value);
   }
   return parts.join('  ');
-}
-
-/** Formats a number with its noun in the singular or plural. */
-function counted(count, one, many) {
-  return count + ' ' + (count === 1 ? one : many);
 }
 
 /**
