@@ -12,8 +12,8 @@
     dead_code
 )]
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,11 +23,14 @@ use portal_chat::clock::{Clock, Tick, Ticker};
 use portal_chat::event::{
     ChatEvent, EventQueue, Events, ReaderThread, ServerEvent, start_event_file,
 };
+use portal_chat::net::threads::Roster;
 use portal_chat::server::{Server, Settings};
 
 #[path = "../support/patience.rs"]
 mod patience;
+mod visitor;
 pub use patience::PATIENCE;
+use visitor::{Ticket, Visitor};
 
 /// The number of ticks per step.
 const TICKS_A_STEP: f64 = 4.0;
@@ -105,6 +108,8 @@ pub fn perform(
     announce: impl FnOnce(SocketAddr, SocketAddr),
     ticked: impl Fn(Tick) + Send + 'static,
 ) -> Result<(), DemoError> {
+    // The board shows every thread from here on.
+    Roster::of_this_thread();
     let clock = Clock::new();
     let mut events = Events::new(clock.clone());
     events.show_texts();
@@ -186,46 +191,29 @@ struct Demo {
 
 impl Demo {
     fn one_round(&self) {
+        let workers: Vec<String> = self.workers.iter().map(u16::to_string).collect();
         self.rule(
-            "Rule 1: a portal, and a worker on each port. Each is a thread that blocks in accept",
+            "Rule 1: a portal and four workers. Each is a thread, blocked in accept",
+            &format!("portal {}", workers.join(" ")),
         );
         self.pause(2.0);
-
-        self.caption(
-            "Rule 2: a client connects to the portal, which takes the top port off the stack",
-        );
-        let ticket = self.request_port().expect("a port");
-        self.pause(0.6);
-        self.caption(
-            "Rule 3: the client connects to the worker on that port, and sends the passcode",
-        );
-        let mut alice = self.take_seat(&ticket);
-        alice.log_in("alice");
-        self.pause(0.8);
-        let mut bob = self.take_seat(&self.request_port().expect("a port"));
-        bob.log_in("bob");
-        self.pause(0.8);
-        for (speaker, text) in [
-            (0, "hello bob"),
-            (1, "hello alice"),
-            (0, "from my socket to yours"),
-        ] {
-            let speaker = if speaker == 0 { &mut alice } else { &mut bob };
-            speaker.message(text);
-            self.pause(0.4);
-        }
-
-        drop((alice, bob));
+        self.rules_2_and_3();
+        self.messages();
         self.rules_4_and_5();
 
-        self.rule("Rule 6: carol sends nothing until the idle timeout, and receives IDLE TIMEOUT");
-        let mut carol = self.take_seat(&self.request_port().expect("a port"));
-        carol.log_in("carol");
+        self.rule(
+            "Rule 6: carol is silent for too long: IDLE TIMEOUT",
+            "ticker",
+        );
+        let mut carol = self.seat_called("carol");
         carol.receive("IDLE TIMEOUT");
+        self.wait_for("seat-free");
         self.pause(1.0);
-        self.rule("Rule 6, too: after the total time, dora is disconnected, however active she is");
-        let mut dora = self.take_seat(&self.request_port().expect("a port"));
-        dora.log_in("dora");
+        self.rule(
+            "Rule 6, too: dora is active, but her total time ends",
+            "ticker",
+        );
+        let mut dora = self.seat_called("dora");
         let mut number = 0;
         while !dora.receives_within("TOTAL TIME TIMEOUT", self.step / 2) {
             number += 1;
@@ -235,92 +223,173 @@ impl Demo {
         self.rule_7();
 
         self.rule(
-            "Rule 8: the ticker emulates the clock interrupt; each tick brings hal closer to his idle timeout",
+            "Rule 8: each tick brings hal closer to his timeout",
+            "ticker",
         );
-        let mut hal = self.take_seat(&self.request_port().expect("a port"));
-        hal.log_in("hal");
+        let hal = self.seat_called("hal");
         self.pause(2.0);
-        drop(hal);
+        self.end_act(vec![hal]);
 
-        self.rule("Rule 9: a client sends TERMINATE to leave");
-        let mut zoe = self.take_seat(&self.request_port().expect("a port"));
-        zoe.log_in("zoe");
+        self.rule("Rule 9: zoe sends TERMINATE to leave", "stack");
+        let mut zoe = self.seat_called("zoe");
         self.pause(0.8);
-        zoe.send_line("<CLIENT><command>TERMINATE</command></CLIENT>");
+        zoe.command("TERMINATE", "");
         self.wait_for("seat-free");
         self.pause(1.5);
     }
 
+    fn rules_2_and_3(&self) {
+        self.rule(
+            "Rule 2: a client asks the portal, and gets the top port of the stack",
+            "stack portal",
+        );
+        let ticket = self.request_port().expect("a port");
+        self.pause(0.6);
+        let port = ticket.0.port();
+        self.caption(
+            "Rule 3: it connects to the worker on that port",
+            &port.to_string(),
+        );
+        let mut alice = self.take_seat(&ticket);
+        alice.log_in("alice");
+        self.pause(0.8);
+        let next = self.server.free_ports()[0];
+        self.caption(
+            "Rule 3, too: partners talk. One thread reads and writes",
+            &format!("{port} {next}"),
+        );
+        let mut bob = self.seat();
+        bob.log_in("bob");
+        self.pause(0.8);
+        for (speaker, text) in [(&mut alice, "hello bob"), (&mut bob, "hello alice")] {
+            speaker.message(text);
+            self.pause(0.6);
+        }
+        alice.message("from my socket to yours");
+        self.pause(0.8);
+        self.end_act(vec![alice, bob]);
+    }
+
+    fn messages(&self) {
+        self.rule(
+            "More messages: to everyone, to one name, to a room",
+            "rooms",
+        );
+        let names = ["alice", "bob", "carol"];
+        let [mut alice, mut bob, mut carol] = names.map(|name| self.seat_called(name));
+        self.pause(0.3);
+        // Each of them speaks, or one would be idle for too long.
+        alice.command("PM", "<message>hello, everyone</message>");
+        self.pause(0.5);
+        bob.command("DM", "<to>carol</to><message>only for you</message>");
+        self.pause(0.5);
+        for member in [&mut alice, &mut carol] {
+            member.command("JOIN", "<room>lobby</room><here/>");
+            member.receive("JOINED");
+        }
+        self.pause(0.4);
+        carol.command("SAY", "<room>lobby</room><message>hello, lobby</message>");
+        self.pause(0.6);
+        self.end_act(vec![alice, bob, carol]);
+    }
+
     fn rules_4_and_5(&self) {
-        self.rule("Rule 4: a client gets a port and does not connect. The reservation expires; the port returns to the stack");
+        self.rule(
+            "Rule 4: a client does not come. Its port returns to the stack",
+            "stack",
+        );
         self.request_port().expect("a port");
         self.wait_for("no-show");
         self.pause(1.0);
 
+        let last = self.workers[3];
         self.rule(
-            "Rule 5: a client that connects to a worker without visiting the portal is rejected",
+            "Rule 5: a client without a ticket is rejected",
+            &last.to_string(),
         );
-        let mut stray = Visitor::at(SocketAddr::new(self.portal.ip(), self.workers[3]));
+        let mut stray = Visitor::at(SocketAddr::new(self.portal.ip(), last));
         stray.receive("Wrong handshake passcode");
         self.pause(1.0);
-        self.rule("Rules 5a and 5b: the passcode comes from the portal, and is sent once");
+        self.rule(
+            "Rules 5a and 5b: the portal gives the passcode. It is sent once",
+            "portal",
+        );
         let ticket = self.request_port().expect("a port");
         self.pause(0.5);
         let mut carol = self.take_seat(&ticket);
         carol.log_in("carol");
         self.pause(0.8);
-        drop(carol);
-        self.rule("Rule 5c: a client has only one attempt at the passcode");
+        self.end_act(vec![carol]);
+        self.rule(
+            "Rule 5c: a client has only one attempt at the passcode",
+            "portal",
+        );
         let (worker, passcode) = self.request_port().expect("a port");
         self.pause(0.5);
         let mut dave = Visitor::at(worker);
-        dave.send_line("<CLIENT><HandshakePasscode>guessed</HandshakePasscode></CLIENT>");
+        dave.passcode("guessed");
         dave.receive("Wrong handshake passcode");
         self.pause(0.8);
-        self.caption("Rule 5d: the passcode has changed, so the old one is invalid now");
+        let look = worker.port().to_string();
+        self.caption(
+            "Rule 5d: the passcode has changed. The old one admits no client",
+            &look,
+        );
         let mut again = Visitor::at(worker);
-        again.send_line(&format!(
-            "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
-        ));
+        again.passcode(&passcode);
         again.receive("Wrong handshake passcode");
         self.pause(1.0);
     }
 
     fn rule_7(&self) {
-        self.rule("Rule 7: all workers are occupied, so the portal sends FULL");
-        let mut alice = self.take_seat(&self.request_port().expect("a port"));
-        let mut bob = self.take_seat(&self.request_port().expect("a port"));
-        let erin = self.take_seat(&self.request_port().expect("a port"));
-        let mut frank = self.take_seat(&self.request_port().expect("a port"));
+        self.rule(
+            "Rule 7: all workers are occupied, so the portal sends FULL",
+            "stack portal",
+        );
+        let mut alice = self.seat();
+        let mut bob = self.seat();
+        let erin = self.seat();
+        let mut frank = self.seat();
         assert!(self.request_port().is_none(), "FULL");
         self.pause(0.8);
         // Otherwise they would time out before the rule ends.
         for visitor in [&mut alice, &mut bob, &mut frank] {
             visitor.message("I am staying");
         }
-        self.caption("Rule 7: the client sleeps and tries again; meanwhile a client has left");
-        drop(erin);
+        self.caption(
+            "Rule 7: the client sleeps and tries again. Meanwhile, a client has left",
+            "stack portal",
+        );
+        erin.leave();
         self.pause(0.5);
-        let mut gina = self.take_seat(&self.request_port().expect("a port"));
-        gina.log_in("gina");
+        let gina = self.seat_called("gina");
         self.pause(0.8);
-        drop((alice, bob, frank, gina));
+        self.end_act(vec![alice, bob, frank, gina]);
     }
 
     /// Shows the caption of a rule, after all clients of the previous rule have left.
-    fn rule(&self, text: &str) {
+    fn rule(&self, text: &str, look: &str) {
         while self.server.free_ports().len() < self.workers.len() {
             thread::sleep(self.step / 20);
         }
         self.pause(0.5);
-        self.caption(text);
+        self.caption(text, look);
     }
 
-    fn caption(&self, text: &str) {
+    /// Shows a caption, and marks the part of the board that the next act is about.
+    fn caption(&self, text: &str, look: &str) {
         self.events.emit(|| ServerEvent::Caption {
             text: text.to_owned(),
+            look: Some(look.to_owned()),
         });
         self.pause(0.25);
+    }
+
+    /// Ends an act. Its clients leave after it, so a viewer who pauses here still sees them.
+    fn end_act(&self, actors: Vec<Visitor>) {
+        self.events.emit(|| ServerEvent::ActEnded {});
+        self.pause(0.5);
+        actors.into_iter().for_each(Visitor::leave);
     }
 
     /// Waits for whole ticks, so that at least one tick shows the current state.
@@ -342,80 +411,27 @@ impl Demo {
         }
     }
 
-    /// Requests a port. Returns the worker's address and the passcode, or `None` if the portal is
-    /// full.
-    fn request_port(&self) -> Option<(SocketAddr, String)> {
+    fn request_port(&self) -> Option<Ticket> {
         // Discard the events so far.
         self.queue.events().try_iter().for_each(drop);
-        let reply = Visitor::at(self.portal).receive("<");
-        let part = |element: &str| {
-            let rest = reply.split_once(&format!("<{element}>"))?.1;
-            Some(rest.split_once('<')?.0.to_owned())
-        };
-        let port = part("Port")?.parse().ok()?;
-        let worker = SocketAddr::new(self.portal.ip(), port);
-        Some((worker, part("HandshakePasscode")?))
+        visitor::request_port(self.portal)
     }
 
-    fn take_seat(&self, (worker, passcode): &(SocketAddr, String)) -> Visitor {
+    fn take_seat(&self, (worker, passcode): &Ticket) -> Visitor {
         let mut visitor = Visitor::at(*worker);
         self.pause(0.3);
-        visitor.send_line(&format!(
-            "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
-        ));
+        visitor.passcode(passcode);
         visitor.receive("Connection successful");
         visitor
     }
-}
 
-struct Visitor(BufReader<TcpStream>);
-
-impl Visitor {
-    fn at(address: SocketAddr) -> Visitor {
-        let stream = TcpStream::connect(address).expect("a connection");
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Visitor(BufReader::new(stream))
+    fn seat(&self) -> Visitor {
+        self.take_seat(&self.request_port().expect("a port"))
     }
 
-    fn send_line(&mut self, line: &str) {
-        // The next reply shows whether it has arrived.
-        let _ = writeln!(self.0.get_mut(), "{line}");
-    }
-
-    fn message(&mut self, text: &str) {
-        self.send_line(&format!("<CLIENT><message>{text}</message></CLIENT>"));
-    }
-
-    fn log_in(&mut self, name: &str) {
-        self.send_line(&format!(
-            "<CLIENT><command>LOGIN</command><username>{name}</username></CLIENT>"
-        ));
-        self.receive("WELCOME");
-    }
-
-    /// Returns the next line that contains `part`.
-    fn receive(&mut self, part: &str) -> String {
-        let mut line = String::new();
-        while self.0.read_line(&mut line).expect(part) > 0 {
-            if line.contains(part) {
-                return line;
-            }
-            line.clear();
-        }
-        panic!("the connection was closed before {part:?}");
-    }
-
-    /// Reads for `patience`, and returns whether a line contained `part`.
-    fn receives_within(&mut self, part: &str, patience: Duration) -> bool {
-        self.0.get_ref().set_read_timeout(Some(patience)).unwrap();
-        let mut line = String::new();
-        while self.0.read_line(&mut line).is_ok_and(|count| count > 0) {
-            if line.contains(part) {
-                return true;
-            }
-            line.clear();
-        }
-        false
+    fn seat_called(&self, name: &str) -> Visitor {
+        let mut visitor = self.seat();
+        visitor.log_in(name);
+        visitor
     }
 }
