@@ -33,7 +33,7 @@ OPTIONS ?= /etc/default/chatserver
 export NAME SERVER PORT CMD RUNG CLIENT BUG HTML ANSWERS
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-web run-client rung demo demo-board test test-without-tls lint lessons bugs grade check handouts book build install uninstall package dist pages pictures soak fuzz websocket-suite bench bench-quick bench-compare mutants cargo-is-there
+.PHONY: help run-server run-web run-client rung demo demo-board lab test test-without-tls lint lessons bugs grade check handouts book build install uninstall package dist pages pictures soak fuzz websocket-suite bench bench-quick bench-compare mutants cargo-is-there
 
 help: # the targets, by the group before the colon in their `##` comments
 	@echo "Usage: make TARGET"
@@ -104,12 +104,16 @@ demo-board: cargo-is-there ## Learn: watch the nine rules acted out in a browser
 	@$(CARGO) build $(PROFILE) --package portal-chat-demo --bin demo-board
 	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin demo-board -- $(ARGS)
 
+lab: cargo-is-there ## Learn: press buttons that make real clients misbehave, in a browser
+	@$(CARGO) build $(PROFILE) --package portal-chat-demo --bin lab
+	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin lab -- $(ARGS)
+
 # What takes longest comes first, and much of it waits: browsers, and programs that start.
 SLOW_TESTS = check rungs transcripts web_page names
 # These keep to the real time, with a show that a browser watches, idle timeouts, leases, and an engine that has to answer
 # within a second. They mostly wait, so they run beside each other, and the processor's time that they leave goes to the
 # models, which only count.
-TIMED_TESTS = browser cluster prompts soak cluster_soak
+TIMED_TESTS = browser lab threads cluster prompts soak cluster_soak
 TESTS = $(SLOW_TESTS) $(filter-out $(SLOW_TESTS) $(TIMED_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
 # How many at once: one more than there are cores.
 JOBS ?= $(shell expr 1 + $$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2))

@@ -1,4 +1,4 @@
-//! Runs `make demo` to its end, as fast as possible.
+//! Runs `make demo` to its end, as fast as possible, and checks what `make lab` refuses.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::process::Command;
@@ -19,4 +19,16 @@ fn demo_runs_to_its_end() {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(text.contains("Stopped."), "{text}");
+}
+
+/// Its buttons make clients misbehave, so no other machine may press them.
+#[test]
+fn laboratory_refuses_to_listen_for_others() {
+    let output = Command::new(env!("CARGO_BIN_EXE_lab"))
+        .env("LAB", "0.0.0.0:0")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let reason = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(reason.contains("loopback"), "{reason}");
 }
