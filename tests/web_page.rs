@@ -321,7 +321,7 @@ fn page_chats_over_tls() {
     support::tls::use_tls(None);
 }
 
-/// `make pictures`: the pictures of the README and the guide, from the real pages. With
+/// `make pictures`: the pictures of the README (the ladder diagram) and the guide, from the real pages. With
 /// `PICTURES=folder`, it saves the chat page there as a laptop and as a phone show it.
 #[test]
 #[ignore = "it asserts nothing; `make pictures` runs it"]
@@ -400,6 +400,15 @@ fn pictures() {
     browser.switch_to(&board);
     // The messages so far have arrived.
     browser.wait_until("!document.querySelector('.message')");
+    // The README's picture, with the usual ports in place of those that the system chose.
+    browser.run("document.getElementById('ticks').checked = false");
+    let ladder = browser
+        .run("return new XMLSerializer().serializeToString(ladder.draw(1240, colours(), 17).svg)");
+    let mut ladder = ladder.as_str().unwrap().to_owned();
+    for (port, usual) in server.server.workers().iter().zip(50001..) {
+        ladder = ladder.replace(&port.to_string(), &format!("{usual}"));
+    }
+    std::fs::write(root.join("src/guide/ladder.svg"), ladder + "\n").unwrap();
     bob.send_line(&message("look, the board shows it"));
     browser.wait_until("document.querySelector('.message')");
     let board_picture = browser.screenshot();
