@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::SIGINT;
 #[cfg(unix)]
 use signal_hook::{
-    consts::{SIGCONT, SIGHUP, SIGQUIT, SIGTERM, SIGXFSZ},
+    consts::{SIGCONT, SIGHUP, SIGQUIT, SIGTERM, SIGWINCH, SIGXFSZ},
     iterator::{Handle, Signals},
 };
 
@@ -24,6 +24,9 @@ use portal_net::threads;
 /// The exit code after a second signal: the one that a shell reports for SIGINT.
 const INTERRUPTED: i32 = 130;
 
+/// Maximum number of signals that wait for the program.
+const WAITING: usize = 8;
+
 /// The effect of a signal on the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(
@@ -35,6 +38,8 @@ pub enum Signal {
     End(&'static str),
     /// The program was stopped and has resumed, possibly in the foreground.
     GoesOn,
+    /// The terminal has another size.
+    Resized,
     /// Reload the files (SIGHUP, if [`Listening::reads_anew`] is set).
     ReadAnew,
 }
@@ -66,7 +71,7 @@ pub fn listen() -> io::Result<Listening> {
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = signals()?;
     let handle = signals.handle();
-    let (sender, receiver) = bounded(4);
+    let (sender, receiver) = bounded(WAITING);
     let ending = Arc::new(AtomicBool::new(false));
     let noticed = Arc::clone(&ending);
     let reads_anew = Arc::new(AtomicBool::new(false));
@@ -77,6 +82,8 @@ pub fn listen() -> io::Result<Listening> {
             let signal_event = match signal {
                 #[cfg(unix)]
                 SIGCONT => Signal::GoesOn,
+                #[cfg(unix)]
+                SIGWINCH => Signal::Resized,
                 SIGINT => Signal::End("SIGINT"),
                 #[cfg(unix)]
                 SIGHUP if may_read_anew.load(Ordering::Acquire) => Signal::ReadAnew,
@@ -90,7 +97,10 @@ pub fn listen() -> io::Result<Listening> {
                 restore_terminal();
                 std::process::exit(INTERRUPTED);
             }
-            let _ = sender.try_send(signal_event);
+            // However often the window is resized, there is room for the signals that matter.
+            if signal_event != Signal::Resized || sender.len() < WAITING / 2 {
+                let _ = sender.try_send(signal_event);
+            }
         }
     })?;
     Ok(Listening {
@@ -101,14 +111,15 @@ pub fn listen() -> io::Result<Listening> {
     })
 }
 
-/// The signals that end a program, except those ignored at startup, and SIGCONT.
+/// The signals that end a program, except those ignored at startup, and those that
+/// concern the terminal.
 #[cfg(unix)]
 fn signals() -> io::Result<Signals> {
     let ignored = ignored_signals();
     let wanted = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
         .into_iter()
         .filter(|signal| ignored & (1 << (signal - 1)) == 0)
-        .chain([SIGCONT]);
+        .chain([SIGCONT, SIGWINCH]);
     Signals::new(wanted)
 }
 

@@ -2,9 +2,9 @@
 
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use crossbeam_channel::{Receiver, RecvError, Sender, after, bounded, never, select};
 use parking_lot::Mutex;
 
 use super::ExitStatus;
@@ -21,8 +21,7 @@ use super::watch::{IdleCheck, TICK, Watch};
 use portal_cli::output::{self, Output, counted};
 use portal_cli::signals::{self, Listening, Signal};
 use portal_cli::terminal::{
-    EditorOptions, Keyboard, Palette, PreparedEditor, Prompt, PromptKind, TypeAhead, Typed,
-    unknown_time_zone,
+    Input, InputOptions, Palette, Prompt, PromptKind, TypeAhead, Typed, unknown_time_zone,
 };
 use portal_core::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slowed};
 use portal_wire::{ClientCommand, ServerDoc, printable_lines};
@@ -82,7 +81,9 @@ pub(super) fn chat(options: &Options) -> ExitStatus {
 
 struct App<'o> {
     options: &'o Options,
-    keyboard: Keyboard<Target>,
+    input: Input<Target>,
+    /// The lines of `--trace`, while a line is being typed.
+    traced: Receiver<String>,
     screen: Screen,
     chat: Chat,
     typist: Typist,
@@ -111,6 +112,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Number of ticks without a key press after which the user may be away. A mark then shows where
 /// unread lines begin.
 const AWAY: u64 = 60;
+
+const INPUT_FAILED: &str = "leaving: the thread that reads your input has failed";
 
 /// How to treat input.
 enum InputMode {
@@ -144,15 +147,15 @@ impl<'o> App<'o> {
         let known = Arc::new(Mutex::new(CompletionWords::default()));
         let (event, incoming) = bounded(64);
         let completing = Arc::clone(&known);
-        let (keyboard, printer) = Keyboard::start(PreparedEditor::new(EditorOptions {
+        let input = Input::start(InputOptions {
             palette,
             complete: Box::new(move |before| completions(before, &completing.lock())),
-            history: options.history.clone(),
+            history: options.history.clone().unwrap_or_default(),
             only_in_foreground: false,
-        }))?;
-        let screen = match printer {
-            Some(printer) => Screen::above(palette, printer, options.trace.clone())?,
-            None => Screen::plain(palette),
+        })?;
+        let (traced, screen) = match input.is_editing() {
+            true => (options.trace.show_above(), Screen::above(palette)),
+            false => (never(), Screen::plain(palette)),
         };
         let typist = if io::stdin().is_terminal() {
             Typist::Person
@@ -165,12 +168,13 @@ impl<'o> App<'o> {
             username: options.username.clone(),
             password: options.password.clone(),
             typist,
-            has_prompts: keyboard.is_editing(),
+            has_prompts: input.is_editing(),
         };
         let chat = Chat::new(beginning, known, event.clone());
         Ok(App {
             options,
-            keyboard,
+            input,
+            traced,
             screen,
             chat,
             typist,
@@ -229,16 +233,11 @@ impl<'o> App<'o> {
                 }
             }
         }
-        let App {
-            keyboard,
-            screen,
-            signals,
-            ticker,
-            ..
-        } = self;
-        screen.close(|| keyboard.close());
-        signals.handle.close();
-        ticker.stop();
+        self.options.trace.show_plainly();
+        self.show();
+        self.input.close();
+        self.signals.handle.close();
+        self.ticker.stop();
         outcome
     }
 
@@ -255,10 +254,7 @@ impl<'o> App<'o> {
             pings: 0,
             pongs: 0,
         };
-        let caught_up = self.screen.caught_up();
-        let touched = self.keyboard.touched().clone();
         let no_events = never();
-        let nothing_typed = never();
         let mut ahead = TypeAhead::KeepsTarget;
         let mut end = self.chat.start(link, &self.screen).err();
         loop {
@@ -280,22 +276,28 @@ impl<'o> App<'o> {
                 mention(ClientCommand::Terminate, link);
                 return SessionEnd::Left;
             }
-            let takes_input = matches!(stay.input, InputMode::Open);
-            if takes_input {
+            if matches!(stay.input, InputMode::Open) {
                 self.ask(std::mem::replace(&mut ahead, TypeAhead::KeepsTarget));
+                if let Some(typed) = self.input.next() {
+                    let refusals = self.chat.refusals();
+                    end = self.typed(typed, link).err();
+                    ahead = if self.chat.refusals() == refusals {
+                        TypeAhead::Meant
+                    } else {
+                        TypeAhead::ThrownAway
+                    };
+                    continue;
+                }
+            }
+            // A burst is drawn once.
+            if incoming.is_empty() || self.input.is_behind() {
+                self.show();
             }
             // While the terminal can't keep up, accept no events. The socket then fills up, and the
             // server decides when to give up on this client.
-            let event = if self.screen.is_behind() {
-                &no_events
-            } else {
-                &incoming
-            };
-            // The next lines of a script can wait until the server has replied.
-            let typed = if takes_input && self.asked.is_some() {
-                self.keyboard.typed()
-            } else {
-                &nothing_typed
+            let event = match self.input.is_behind() {
+                true => &no_events,
+                false => &incoming,
             };
             select! {
                 recv(event) -> event => {
@@ -305,24 +307,18 @@ impl<'o> App<'o> {
                         Err(_) => Some(SessionEnd::Lost),
                     };
                 }
-                recv(typed) -> typed => {
-                    let refusals = self.chat.refusals();
-                    end = self.typed(typed.unwrap_or(Typed::End), link).err();
-                    ahead = if self.chat.refusals() == refusals {
-                        TypeAhead::Meant
-                    } else {
-                        TypeAhead::ThrownAway
-                    };
+                recv(self.input.events()) -> event => {
+                    if self.input.take(event) {
+                        self.touched(link);
+                    }
                 }
-                recv(touched) -> _ => self.touched(link),
-                recv(caught_up) -> _ => {}
-                recv(self.signals.receiver) -> signal => match signal {
-                    Ok(Signal::GoesOn | Signal::ReadAnew) => self.keyboard.resume(),
-                    Ok(Signal::End(_)) | Err(_) => {
+                recv(self.traced) -> line => self.screen.show_lines(line.unwrap_or_default()),
+                recv(self.signals.receiver) -> signal => {
+                    if self.signalled(signal) {
                         mention(ClientCommand::Terminate, link);
                         return SessionEnd::Left;
                     }
-                },
+                }
                 recv(self.subscription.ticks()) -> _ => {
                     // Data that has arrived but has not been processed yet counts as activity.
                     if !incoming.is_empty() {
@@ -332,6 +328,27 @@ impl<'o> App<'o> {
                 }
             }
         }
+    }
+
+    /// Draws the new lines, above the prompt.
+    fn show(&mut self) {
+        for line in self.traced.try_iter() {
+            self.screen.show_lines(line);
+        }
+        self.input.show_time(self.screen.shows_time());
+        self.input.print(&self.screen.take_lines());
+        self.input.draw();
+    }
+
+    /// Handles a signal. Returns whether it ends the program.
+    fn signalled(&mut self, signal: Result<Signal, RecvError>) -> bool {
+        match signal {
+            Ok(Signal::GoesOn) => self.input.resume(),
+            Ok(Signal::Resized) => self.input.resize(),
+            Ok(Signal::ReadAnew) => {}
+            Ok(Signal::End(_)) | Err(_) => return true,
+        }
+        false
     }
 
     /// Handles an event of one of the links.
@@ -420,6 +437,10 @@ impl<'o> App<'o> {
                 Ok(())
             }
             Typed::NoTerminal => Err(self.chat.no_terminal(&self.screen)),
+            Typed::Failed => {
+                self.screen.trouble(INPUT_FAILED);
+                Err(SessionEnd::Dismissed)
+            }
             Typed::End | Typed::Gone => Err(SessionEnd::Left),
         }
     }
@@ -519,7 +540,7 @@ impl<'o> App<'o> {
             Some(asked) => *asked == wanted,
         };
         if !stands {
-            self.keyboard.prompt(wanted.clone(), ahead);
+            self.input.prompt(wanted.clone(), ahead);
             self.asked = Some(wanted);
         }
     }
@@ -531,28 +552,49 @@ impl<'o> App<'o> {
             return false;
         }
         self.screen.notice("press Enter to reconnect; /quit leaves");
-        let prompt = nobody("not connected");
-        self.keyboard.prompt(prompt.clone(), TypeAhead::KeepsTarget);
-        self.asked = Some(prompt);
+        self.not_connected(TypeAhead::KeepsTarget);
         loop {
-            select! {
-                recv(self.signals.receiver) -> signal => match signal {
-                    Ok(Signal::GoesOn | Signal::ReadAnew) => self.keyboard.resume(),
-                    Ok(Signal::End(_)) | Err(_) => return false,
-                },
-                recv(self.keyboard.typed()) -> typed => match typed {
-                    Ok(Typed::Line { text, .. }) => {
+            match self.typed_while_waiting(&never()) {
+                Waited::Line(text) => {
+                    return commands::read(&text, self.typist) != TypedLine::Quit;
+                }
+                Waited::Left => return false,
+                Waited::Enough => {}
+            }
+        }
+    }
+
+    fn not_connected(&mut self, ahead: TypeAhead) {
+        let prompt = nobody("not connected");
+        self.input.prompt(prompt.clone(), ahead);
+        self.asked = Some(prompt);
+    }
+
+    /// Waits without a connection, until `over` or for a line.
+    fn typed_while_waiting(&mut self, over: &Receiver<Instant>) -> Waited {
+        loop {
+            // A script's lines are kept for the next session.
+            while self.screen.has_prompts()
+                && let Some(typed) = self.input.next()
+            {
+                match typed {
+                    Typed::Line { text, .. } => {
                         self.asked = None;
-                        return commands::read(&text, self.typist) != TypedLine::Quit;
+                        return Waited::Line(text);
                     }
-                    Ok(
-                        Typed::TooMuch { .. }
-                        | Typed::NotText(_)
-                        | Typed::PassedOver
-                        | Typed::NoTerminal,
-                    ) => {}
-                    Ok(Typed::End | Typed::Gone) | Err(_) => return false,
-                },
+                    Typed::End | Typed::Gone | Typed::Failed => return Waited::Left,
+                    _ => {}
+                }
+            }
+            self.show();
+            select! {
+                recv(over) -> _ => return Waited::Enough,
+                recv(self.signals.receiver) -> signal => {
+                    if self.signalled(signal) {
+                        return Waited::Left;
+                    }
+                }
+                recv(self.input.events()) -> event => { self.input.take(event); }
             }
         }
     }
@@ -562,9 +604,7 @@ impl<'o> App<'o> {
         let (mut pause, most) = RECONNECT_PAUSES;
         let mut tries = Tries::default();
         if self.screen.has_prompts() {
-            let prompt = nobody("not connected");
-            self.keyboard.prompt(prompt.clone(), TypeAhead::KeepsTarget);
-            self.asked = Some(prompt);
+            self.not_connected(TypeAhead::KeepsTarget);
         }
         loop {
             let wait = pause + jitter(pause);
@@ -597,47 +637,33 @@ impl<'o> App<'o> {
     /// Waits, unless the user leaves in the meantime. A script's lines are kept for the next
     /// session; a user's lines are rejected with a message.
     fn wait(&mut self, duration: Duration) -> Result<(), ExitStatus> {
-        let over = crossbeam_channel::after(duration);
-        let nothing = never();
+        let over = after(duration);
         loop {
             if self.asked.is_none() && self.screen.has_prompts() {
-                let prompt = nobody("not connected");
-                self.keyboard.prompt(prompt.clone(), TypeAhead::Meant);
-                self.asked = Some(prompt);
+                self.not_connected(TypeAhead::Meant);
             }
-            let typed = if self.screen.has_prompts() {
-                self.keyboard.typed()
-            } else {
-                &nothing
-            };
-            select! {
-                recv(over) -> _ => return Ok(()),
-                recv(self.signals.receiver) -> signal => match signal {
-                    Ok(Signal::GoesOn | Signal::ReadAnew) => self.keyboard.resume(),
-                    Ok(Signal::End(_)) | Err(_) => return Err(ExitStatus::Left),
-                },
-                recv(typed) -> typed => match typed {
-                    Ok(Typed::Line { text, .. }) => {
-                        self.asked = None;
-                        match commands::read(&text, self.typist) {
-                            TypedLine::Quit => return Err(ExitStatus::Left),
-                            TypedLine::Nothing => {}
-                            _ => self.screen.not_sent(
-                                "not sent: you are not connected (press ↑ to get it back)",
-                            ),
-                        }
-                    }
-                    Ok(
-                        Typed::TooMuch { .. }
-                        | Typed::NotText(_)
-                        | Typed::PassedOver
-                        | Typed::NoTerminal,
-                    ) => {}
-                    Ok(Typed::End | Typed::Gone) | Err(_) => return Err(ExitStatus::Left),
+            match self.typed_while_waiting(&over) {
+                Waited::Enough => return Ok(()),
+                Waited::Left => return Err(ExitStatus::Left),
+                Waited::Line(text) => match commands::read(&text, self.typist) {
+                    TypedLine::Quit => return Err(ExitStatus::Left),
+                    TypedLine::Nothing => {}
+                    _ => self
+                        .screen
+                        .not_sent("not sent: you are not connected (press ↑ to get it back)"),
                 },
             }
         }
     }
+}
+
+/// The outcome of a wait without a connection.
+enum Waited {
+    Line(String),
+    /// The user left.
+    Left,
+    /// The time is over.
+    Enough,
 }
 
 /// A prompt without a recipient: a line typed at it is not sent.

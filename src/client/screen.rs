@@ -3,43 +3,22 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::{self, IsTerminal as _};
-use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, unbounded};
 use jiff::Zoned;
 use jiff::civil::Date;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::commands::{HelpLine, Timestamp};
-use super::trace::TraceOut;
 use portal_cli::output::{self, Output};
 use portal_cli::terminal::layout::{self, GOES_ON};
-use portal_cli::terminal::{NAME_COLOURS, Palette, Printer, TIME, columns};
-use portal_core::clock::slowed;
-use portal_net::limits::THREAD_STACK;
+use portal_cli::terminal::{NAME_COLOURS, Palette, TIME, columns};
 use portal_wire::{Relay, Scope, columns_at_most, printable, printable_text};
 
-/// Maximum number of lines that wait for the terminal. Beyond this limit, the client stops reading
-/// from the server.
-const LINES_BEHIND: usize = 1000;
+/// Rings the bell.
+const BELL: &str = "\x07";
 
-/// Maximum number of waiting lines to print in one piece.
-const LINES_TOGETHER: usize = 200;
-
-/// Maximum time to wait until the last lines are shown, in case the user is in the middle of a
-/// history search.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Prints nothing: moves up a line and down again. Once the editor has accepted it, everything
-/// printed before has been shown.
-const NOTHING: &str = "\x1b[A\n";
-
-/// Rings the bell, and prints nothing.
-const BELL: &str = "\x07\x1b[A\n";
-
-/// Clears the screen, and prints nothing.
-const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J\x1b[A\n";
+/// Clears the screen.
+const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 
 const DATE_AND_TIME: &str = "%Y-%m-%d %H:%M:%S";
 
@@ -94,17 +73,8 @@ enum Out {
         /// Set if the reader has closed the pipe.
         reader_gone: Cell<bool>,
     },
-    /// Lines above the one being typed. Showing them can block (for example during a history
-    /// search), so a separate thread does it.
-    Above {
-        /// The trace, whose lines are shown here, too.
-        trace: TraceOut,
-        lines: Sender<String>,
-        /// Receives a value when the terminal has caught up.
-        caught_up: Receiver<()>,
-        shown: Receiver<()>,
-        printer: Option<JoinHandle<()>>,
-    },
+    /// Lines above the one being typed, until the main loop draws them.
+    Above(RefCell<String>),
 }
 
 impl Screen {
@@ -128,55 +98,27 @@ impl Screen {
         Screen::new(palette, Timestamp::Off, Out::Plain { reader_gone })
     }
 
-    /// Creates a screen that shows lines above the editor to which `printer` belongs; starts the
-    /// thread `printer`.
-    ///
-    /// # Errors
-    ///
-    /// An I/O error if the system can't start a thread.
-    pub(super) fn above(
-        palette: Palette,
-        mut printer: Printer,
-        trace: TraceOut,
-    ) -> io::Result<Screen> {
-        let (lines, to_show) = unbounded::<String>();
-        let (done, shown) = bounded::<()>(0);
-        let (tell, caught_up) = bounded(1);
-        let builder = Builder::new()
-            .name("printer".to_owned())
-            .stack_size(THREAD_STACK);
-        let printer = builder.spawn(move || {
-            while let Ok(mut piece) = to_show.recv() {
-                // Each piece redraws the line being typed, so a burst is printed as one piece.
-                piece.extend(to_show.try_iter().take(LINES_TOGETHER));
-                if printer(piece.clone()).is_err() {
-                    // The editor has ended; the terminal is in its normal state again.
-                    let _ = output::print(&piece);
-                }
-                if to_show.len() <= LINES_BEHIND / 2 {
-                    let _ = tell.try_send(());
-                }
-            }
-            let _ = printer(NOTHING.to_owned());
-            drop(done);
-        })?;
-        trace.show_above(lines.clone());
-        Ok(Screen::new(
-            palette,
-            Timestamp::Time,
-            Out::Above {
-                trace,
-                lines,
-                caught_up,
-                shown,
-                printer: Some(printer),
-            },
-        ))
+    /// Creates a screen whose lines appear above the one being typed.
+    pub(super) fn above(palette: Palette) -> Screen {
+        Screen::new(palette, Timestamp::Time, Out::Above(RefCell::default()))
+    }
+
+    /// Returns the lines to draw above the one being typed.
+    pub(super) fn take_lines(&self) -> String {
+        match &self.out {
+            Out::Plain { .. } => String::new(),
+            Out::Above(lines) => lines.take(),
+        }
+    }
+
+    /// Returns whether lines are shown with the time.
+    pub(super) fn shows_time(&self) -> bool {
+        self.timestamp.get() != Timestamp::Off
     }
 
     /// Returns whether a user types at prompts below the lines.
     pub(super) fn has_prompts(&self) -> bool {
-        matches!(self.out, Out::Above { .. })
+        matches!(self.out, Out::Above(_))
     }
 
     /// Returns whether the reader of the output has closed the pipe (`| head -1`).
@@ -187,23 +129,6 @@ impl Screen {
     /// Returns whether writing the output failed (for example, because the disk is full).
     pub(super) fn has_failed(&self) -> bool {
         self.failed.get()
-    }
-
-    /// Returns whether too many lines are waiting for the terminal, so that the client should stop
-    /// reading.
-    pub(super) fn is_behind(&self) -> bool {
-        match &self.out {
-            Out::Plain { .. } => false,
-            Out::Above { lines, .. } => lines.len() > LINES_BEHIND,
-        }
-    }
-
-    /// Returns a channel that receives a value when a terminal that was behind has caught up.
-    pub(super) fn caught_up(&self) -> Receiver<()> {
-        match &self.out {
-            Out::Plain { .. } => never(),
-            Out::Above { caught_up, .. } => caught_up.clone(),
-        }
     }
 
     /// Sets the kind of timestamp shown before each further line.
@@ -223,7 +148,7 @@ impl Screen {
     /// Shows a desktop notification, if the terminal supports it (OSC 9).
     pub(super) fn notify(&self, text: &str) {
         let text: String = printable(text).chars().take(200).collect();
-        self.draw(format!("\x1b]9;{text}\x07{NOTHING}"));
+        self.draw(format!("\x1b]9;{text}\x07"));
     }
 
     /// Sets whether the user may be away. A mark is then shown before the first unread line.
@@ -241,8 +166,8 @@ impl Screen {
     }
 
     fn draw(&self, commands: String) {
-        if let Out::Above { lines, .. } = &self.out {
-            let _ = lines.send(commands);
+        if let Out::Above(lines) = &self.out {
+            *lines.borrow_mut() += &commands;
         }
     }
 
@@ -314,7 +239,7 @@ impl Screen {
     /// error.
     pub(super) fn not_sent(&self, text: &str) {
         match &self.out {
-            Out::Above { .. } => self.trouble(text),
+            Out::Above(_) => self.trouble(text),
             Out::Plain { .. } => {
                 output::report(&format!("! {}\n", printable(text)));
             }
@@ -392,6 +317,11 @@ impl Screen {
         self.show(shown + "\n");
     }
 
+    /// Shows lines of `--trace`, which are safe for a terminal.
+    pub(super) fn show_lines(&self, lines: String) {
+        self.draw(lines);
+    }
+
     fn show(&self, lines: String) {
         match &self.out {
             Out::Plain { reader_gone } => {
@@ -404,33 +334,7 @@ impl Screen {
                     reader_gone.set(true);
                 }
             }
-            Out::Above { lines: sender, .. } => {
-                let _ = sender.send(lines);
-            }
-        }
-    }
-
-    /// Waits until every line has been shown, if the editor allows that. Then ends the editor with
-    /// `stop_editor`, and ends the printer.
-    pub(super) fn close(self, stop_editor: impl FnOnce()) {
-        let Out::Above {
-            trace,
-            lines,
-            shown,
-            printer,
-            ..
-        } = self.out
-        else {
-            return stop_editor();
-        };
-        trace.show_plainly();
-        drop(lines);
-        let in_time = shown.recv_timeout(slowed(PATIENCE)) != Err(RecvTimeoutError::Timeout);
-        stop_editor();
-        if let Some(printer) = printer
-            && (in_time || shown.recv_timeout(slowed(PATIENCE)) != Err(RecvTimeoutError::Timeout))
-        {
-            let _ = printer.join();
+            Out::Above(_) => self.draw(lines),
         }
     }
 }

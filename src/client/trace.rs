@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, never, unbounded};
 use parking_lot::Mutex;
 
 use portal_cli::output;
@@ -31,11 +31,14 @@ impl TraceOut {
         })
     }
 
-    /// Sends further lines to `lines`, unless standard error is not the terminal.
-    pub(super) fn show_above(&self, lines: Sender<String>) {
-        if io::stderr().is_terminal() {
-            *self.above.lock() = Some(lines);
+    /// Sends further lines to the returned channel, unless standard error is not the terminal.
+    pub(super) fn show_above(&self) -> Receiver<String> {
+        if !io::stderr().is_terminal() {
+            return never();
         }
+        let (lines, traced) = unbounded();
+        *self.above.lock() = Some(lines);
+        traced
     }
 
     /// Prints further lines on standard error, because the terminal is in its normal state again.

@@ -1,226 +1,361 @@
-//! The thread `keys`: reads the input, and passes it to the editor one line at a time.
+//! The bytes of a terminal, converted to keys.
+//!
+//! `vte` finds the end of every escape sequence, also of those that are a terminal's late answers.
+//! What it does not know is the difference between a key and a sequence that never ends: the caller
+//! measures the time, and gives up waiting.
 
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use vte::{Params, Parser, Perform};
 
-use crossbeam_channel::Sender;
+/// Maximum length of a paste, in bytes: that of the longest message.
+pub(super) const LONGEST_PASTE: usize = 8 * 1024;
 
-use super::editor_shared::{EditorShared, Incoming, Typed};
-use super::filter::{
-    BURST, BURST_PAUSE, Filter, KEY_PAUSE, Key, LONGEST_PASTE, TYPING_PAUSE, WAKE,
-};
-use super::outcome::Ready;
-use super::tty::{
-    EditorInput, RawTerminal, Wakened, is_in_foreground, stop_this_job, wait, wait_to_be_woken,
-};
+pub(super) const CTRL_C: u8 = 3;
+const ESCAPE: u8 = 0x1b;
+const DELETE: u8 = 0x7f;
+const PASTE_ENDS: &[u8] = b"\x1b[201~";
 
-/// Maximum number of keys held for the editor; further input stays in the system's queue.
-const AHEAD: usize = 4096;
-
-/// The state of the thread `keys`.
-pub(super) struct Keys<T> {
-    pub(super) desk: Arc<EditorShared<T>>,
-    pub(super) typed: Sender<Typed<T>>,
-    pub(super) touch: Sender<()>,
-    pub(super) wakened: Wakened,
-    pub(super) terminal: Arc<RawTerminal>,
-    pub(super) input: Arc<EditorInput>,
-    pub(super) filter: Filter,
-    pub(super) only_in_foreground: bool,
+/// A key, or several characters that arrived together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Text(String),
+    /// Text that the terminal has marked as pasted. Its lines are separated by line feeds.
+    Paste(String),
+    /// A paste that is longer than [`LONGEST_PASTE`]; it is discarded.
+    TooMuch {
+        bytes: usize,
+        lines: usize,
+    },
+    Enter,
+    AltEnter,
+    Tab,
+    Backspace,
+    AltBackspace,
+    Delete,
+    Left,
+    Right,
+    WordLeft,
+    WordRight,
+    Up,
+    Down,
+    Home,
+    End,
+    /// A lower-case letter or `_`.
+    Ctrl(char),
+    Alt(char),
 }
 
-impl<T: Clone + PartialEq> Keys<T> {
-    pub(super) fn run(mut self) {
-        loop {
-            self.hand_on();
-            if self.desk.is_closing() {
-                return;
-            }
-            if self.only_in_foreground && !is_in_foreground(&*self.terminal) {
-                // A read would stop this process now. Another thread wakes this one when that may
-                // have changed.
-                self.desk.state.lock().is_parked = true;
-                wait_to_be_woken(&self.wakened, None);
-                continue;
-            }
-            if self.desk.state.lock().takes_terminal_up() {
-                let _ = self.terminal.make_raw();
-                continue;
-            }
-            if !self.filter.is_in_paste(&[]) {
-                // Do this before waiting, because a thread that shows another prompt wakes this
-                // thread first.
-                let mut state = self.desk.state.lock();
-                state.incoming = Incoming {
-                    under: state.visible.clone(),
-                    is_thrown_away: false,
-                };
-            }
-            let is_full = self.desk.state.lock().ahead.len() > AHEAD;
-            let ready = if is_full {
-                wait_to_be_woken(&self.wakened, None)
-            } else {
-                wait(&*self.terminal, &self.wakened, self.patience())
-            };
-            let keys = match ready {
-                Ready::Woken => continue,
-                Ready::Nothing if self.filter.holds_escape() => self.filter.give_up_waiting(),
-                Ready::Nothing => {
-                    // The key that should have ended the line did not end it.
-                    self.desk.state.lock().line_ended = false;
-                    continue;
+/// Converts bytes to keys.
+#[derive(Default)]
+pub(super) struct KeyParser {
+    parser: Parser,
+    found: Found,
+    /// The last byte was Escape.
+    escape: bool,
+    paste: Option<Paste>,
+}
+
+/// The keys found so far, and the sequence that has begun.
+#[derive(Default)]
+struct Found {
+    keys: Vec<Key>,
+    in_sequence: bool,
+    /// `ESC O` has begun: the next letter ends it.
+    in_ss3: bool,
+    /// The number of bytes that belong to the last sequence, whatever they are.
+    skip: usize,
+    pastes: bool,
+}
+
+/// The input since a paste began.
+#[derive(Default)]
+struct Paste {
+    text: Vec<u8>,
+    /// The size of the paste, including discarded bytes.
+    bytes: usize,
+    lines: usize,
+    /// The last bytes, because the end marker may arrive in pieces.
+    tail: Vec<u8>,
+    /// Ctrl-C was pressed: the rest is discarded.
+    is_cancelled: bool,
+}
+
+impl KeyParser {
+    /// Takes the bytes of one read, and returns the keys in them.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Vec<Key> {
+        for &byte in bytes {
+            self.take_byte(byte);
+        }
+        literal_tabs(std::mem::take(&mut self.found.keys))
+    }
+
+    fn take_byte(&mut self, byte: u8) {
+        if let Some(paste) = &mut self.paste {
+            match paste.take(byte) {
+                Pasted::More => {}
+                Pasted::End => self.end_paste(),
+                Pasted::Interrupted => {
+                    self.end_paste();
+                    self.found.keys.push(Key::Ctrl('c'));
+                    self.paste = Some(Paste {
+                        is_cancelled: true,
+                        ..Paste::default()
+                    });
                 }
-                Ready::Input if self.only_in_foreground && !is_in_foreground(&*self.terminal) => {
-                    continue;
-                }
-                Ready::Input => match self.read() {
-                    Some(keys) => keys,
-                    None => {
-                        let _ = self.typed.send(Typed::Gone);
-                        return;
-                    }
-                },
-            };
-            let _ = self.touch.try_send(());
-            let mut thrown_away = false;
-            for key in keys {
-                thrown_away |= !self.take(key);
             }
-            if thrown_away {
-                let _ = self.typed.send(Typed::PassedOver);
+            return;
+        }
+        if self.found.skip > 0 {
+            self.found.skip -= 1;
+            return;
+        }
+        if byte == CTRL_C {
+            self.forget();
+            return self.found.keys.push(Key::Ctrl('c'));
+        }
+        if byte == ESCAPE {
+            if self.escape {
+                self.parser.advance(&mut self.found, &[ESCAPE]);
             }
+            self.found.in_ss3 = false;
+            self.escape = true;
+            return;
+        }
+        if std::mem::take(&mut self.escape) {
+            return self.after_escape(byte);
+        }
+        if self.found.in_ss3 {
+            self.found.in_ss3 = byte.is_ascii_digit() || byte == b';';
+            if !self.found.in_ss3 {
+                self.found.keys.extend(cursor_key(char::from(byte), false));
+            }
+            return;
+        }
+        self.parser.advance(&mut self.found, &[byte]);
+        if std::mem::take(&mut self.found.pastes) {
+            self.paste = Some(Paste::default());
         }
     }
 
-    /// Returns the timeout for keys, if something must be done when none arrive.
-    fn patience(&self) -> Option<Duration> {
-        let state = self.desk.state.lock();
-        let waits = self.filter.holds_escape() || (state.is_editing && state.line_ended);
-        waits.then_some(KEY_PAUSE)
-    }
-
-    /// Reads the available input, or a whole burst. `None` if the terminal was closed.
-    fn read(&mut self) -> Option<Vec<Key>> {
-        let mut bytes = vec![0; 4096];
-        let count = match self.terminal.read(&mut bytes) {
-            Ok(0) => return None,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Some(Vec::new()),
-            Err(_) => return None,
-        };
-        bytes.truncate(count);
-        let mut much = None;
-        loop {
-            if self.filter.is_in_paste(&bytes) {
-                return Some(self.filter.take(&bytes));
-            }
-            // Too much to have been typed by hand. Its total length decides whether it is accepted.
-            let pause = if bytes.len() > BURST {
-                BURST_PAUSE
-            } else {
-                TYPING_PAUSE
-            };
-            match wait(&*self.terminal, &self.wakened, Some(pause)) {
-                Ready::Input => {}
-                // The wake-up can wait until the whole burst has arrived.
-                Ready::Woken => continue,
-                Ready::Nothing => break,
-            }
-            let mut more = [0; 4096];
-            let Ok(count @ 1..) = self.terminal.read(&mut more) else {
-                break;
-            };
-            let more = &more[..count];
-            if bytes.len() + count <= LONGEST_PASTE && much.is_none() {
-                bytes.extend_from_slice(more);
-                continue;
-            }
-            let (total, lines) = much.get_or_insert_with(|| (bytes.len(), line_ends(&bytes)));
-            *total += count;
-            *lines += line_ends(more);
-        }
-        Some(match much {
-            None => self.filter.take(&bytes),
-            Some((bytes, lines)) => vec![Key::TooMuch {
-                bytes,
-                lines: lines.max(1),
-            }],
-        })
-    }
-
-    /// Handles one key. Most keys wait for the editor. Returns `false` for a key that was typed
-    /// before a question was shown.
-    fn take(&mut self, key: Key) -> bool {
-        const CTRL_C: u8 = 3;
-        match key {
-            Key::TooMuch { bytes, lines } => {
-                let _ = self.typed.send(Typed::TooMuch { bytes, lines });
-            }
-            Key::Suspend => {
-                self.terminal.restore();
-                stop_this_job();
-                // The process resumes here. If it is in the background now, `run` will notice.
-                if is_in_foreground(&*self.terminal) {
-                    let _ = self.terminal.make_raw();
-                    self.desk.state.lock().wake_wanted = true;
-                }
-            }
-            key => {
-                let mut state = self.desk.state.lock();
-                let is_asked = state.is_editing && !state.line_ended;
-                if key == Key::Ends(CTRL_C) && !is_asked {
-                    // No prompt is open, and this key must not wait.
-                    state.ahead.clear();
-                    drop(state);
-                    let _ = self.typed.send(Typed::End);
-                } else if state.incoming.is_thrown_away && key != Key::Ends(CTRL_C) {
-                    return false;
+    fn after_escape(&mut self, byte: u8) {
+        match byte {
+            b'\r' | b'\n' | 8 | DELETE => {
+                self.forget();
+                let is_enter = matches!(byte, b'\r' | b'\n');
+                self.found.keys.push(if is_enter {
+                    Key::AltEnter
                 } else {
-                    let under = state.incoming.under.clone();
-                    state.ahead.push_back((key, under));
-                }
+                    Key::AltBackspace
+                });
+            }
+            b'O' => {
+                self.forget();
+                self.found.in_ss3 = true;
+            }
+            0..0x20 => {
+                self.forget();
+                self.parser.advance(&mut self.found, &[byte]);
+            }
+            _ => {
+                self.found.in_sequence = true;
+                self.parser.advance(&mut self.found, &[ESCAPE, byte]);
             }
         }
-        self.hand_on();
-        true
     }
 
-    /// Passes keys to the editor, up to the one that ends its line or those that announce another
-    /// prompt. Writes nothing while holding the lock, because a stuck terminal would block the
-    /// write.
-    fn hand_on(&self) {
-        loop {
-            let mut state = self.desk.state.lock();
-            if !state.is_editing || state.line_ended {
-                return;
-            }
-            if state.wake_wanted {
-                state.wake_wanted = false;
-                // Pass no more keys to the editor until it begins the next line.
-                state.line_ended = true;
-                drop(state);
-                let keys: String = WAKE.iter().collect();
-                return self.input.write(keys.as_bytes());
-            }
-            match state.ahead.pop_front() {
-                None => return,
-                Some((Key::Within(keys), _)) => {
-                    drop(state);
-                    self.input.write(&keys);
-                }
-                Some((Key::Ends(key), _)) => {
-                    state.line_ended = true;
-                    drop(state);
-                    self.input.write(&[key]);
-                }
-                Some(_) => {}
-            }
+    fn end_paste(&mut self) {
+        let Some(paste) = self.paste.take() else {
+            return;
+        };
+        if paste.is_cancelled {
+            return;
+        }
+        if paste.bytes > LONGEST_PASTE {
+            return self.found.keys.push(Key::TooMuch {
+                bytes: paste.bytes,
+                lines: paste.lines.max(1),
+            });
+        }
+        let text = valid(&paste.text).replace("\r\n", "\n").replace('\r', "\n");
+        let is_text = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
+        let text: String = text.chars().filter(is_text).collect();
+        if !text.is_empty() {
+            self.found.keys.push(Key::Paste(text));
+        }
+    }
+
+    /// Returns whether a paste has begun and not ended.
+    pub(super) fn is_in_paste(&self) -> bool {
+        self.paste.is_some()
+    }
+
+    /// Returns whether the last bytes were the beginning of a sequence or of a paste.
+    pub(super) fn is_waiting(&self) -> bool {
+        let found = &self.found;
+        self.escape || found.in_sequence || found.in_ss3 || found.skip > 0 || self.paste.is_some()
+    }
+
+    /// Stops waiting for the end of a sequence or a paste, which did not arrive in time. Further
+    /// bytes are keys again.
+    pub(super) fn give_up(&mut self) -> Vec<Key> {
+        if let Some(paste) = &mut self.paste {
+            let tail = std::mem::take(&mut paste.tail);
+            paste.add(&tail);
+        }
+        self.end_paste();
+        self.forget();
+        literal_tabs(std::mem::take(&mut self.found.keys))
+    }
+
+    /// Forgets the sequence that has begun.
+    fn forget(&mut self) {
+        let keys = std::mem::take(&mut self.found.keys);
+        *self = KeyParser::default();
+        self.found.keys = keys;
+    }
+}
+
+/// The effect of one byte of a paste.
+enum Pasted {
+    More,
+    End,
+    Interrupted,
+}
+
+impl Paste {
+    fn take(&mut self, byte: u8) -> Pasted {
+        if byte == CTRL_C {
+            return Pasted::Interrupted;
+        }
+        self.tail.push(byte);
+        if self.tail == PASTE_ENDS {
+            return Pasted::End;
+        }
+        while !PASTE_ENDS.starts_with(&self.tail) {
+            let first = self.tail.remove(0);
+            self.add(&[first]);
+        }
+        Pasted::More
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len();
+        self.lines += line_ends(bytes);
+        if self.bytes <= LONGEST_PASTE {
+            self.text.extend_from_slice(bytes);
         }
     }
 }
 
-fn line_ends(bytes: &[u8]) -> usize {
+impl Perform for Found {
+    fn print(&mut self, character: char) {
+        self.in_sequence = false;
+        if character == char::from(DELETE) {
+            return self.keys.push(Key::Backspace);
+        }
+        if character == char::REPLACEMENT_CHARACTER {
+            // Bytes that are not UTF-8.
+            return;
+        }
+        match self.keys.last_mut() {
+            Some(Key::Text(text)) => text.push(character),
+            _ => self.keys.push(Key::Text(character.into())),
+        }
+    }
+
+    fn execute(&mut self, byte: u8) {
+        let key = match byte {
+            b'\r' | b'\n' => Key::Enter,
+            b'\t' => Key::Tab,
+            8 => Key::Backspace,
+            1..=26 => Key::Ctrl(char::from(byte - 1 + b'a')),
+            0x1f => Key::Ctrl('_'),
+            _ => return,
+        };
+        // Controls inside a sequence are part of it, except those that cancel it.
+        if !self.in_sequence {
+            self.keys.push(key);
+        }
+        self.in_sequence &= !matches!(byte, 0x18 | 0x1a);
+    }
+
+    fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], ignore: bool, last: char) {
+        self.in_sequence = false;
+        let mut numbers = params.iter().map(|numbers| numbers[0]);
+        let (first, second) = (numbers.next().unwrap_or(0), numbers.next());
+        if ignore || !intermediates.is_empty() {
+            return;
+        }
+        // Control, or Alt.
+        let by_word = matches!(second, Some(3 | 5));
+        match (last, first) {
+            // The oldest encoding of the mouse: three more bytes.
+            ('M', 0) if second.is_none() => self.skip = 3,
+            // The function keys of the Linux console.
+            ('[', _) => self.skip = 1,
+            ('~', 200) => self.pastes = true,
+            ('~', 1 | 7) => self.keys.push(Key::Home),
+            ('~', 4 | 8) => self.keys.push(Key::End),
+            ('~', 3) => self.keys.push(Key::Delete),
+            _ => self.keys.extend(cursor_key(last, by_word)),
+        }
+    }
+
+    fn esc_dispatch(&mut self, _intermediates: &[u8], _ignore: bool, byte: u8) {
+        self.in_sequence = false;
+        if byte.is_ascii_alphanumeric() {
+            self.keys
+                .push(Key::Alt(char::from(byte.to_ascii_lowercase())));
+        }
+    }
+
+    fn osc_dispatch(&mut self, _params: &[&[u8]], _bell: bool) {
+        self.in_sequence = false;
+    }
+
+    fn unhook(&mut self) {
+        self.in_sequence = false;
+    }
+}
+
+fn cursor_key(last: char, by_word: bool) -> Option<Key> {
+    Some(match (last, by_word) {
+        ('A', _) => Key::Up,
+        ('B', _) => Key::Down,
+        ('C', false) => Key::Right,
+        ('C', true) => Key::WordRight,
+        ('D', false) => Key::Left,
+        ('D', true) => Key::WordLeft,
+        ('H', _) => Key::Home,
+        ('F', _) => Key::End,
+        // The keypad's Enter.
+        ('M', _) => Key::Enter,
+        _ => return None,
+    })
+}
+
+/// A tab before characters that arrived together with it was not pressed to complete a word.
+fn literal_tabs(keys: Vec<Key>) -> Vec<Key> {
+    let mut literal: Vec<Key> = Vec::with_capacity(keys.len());
+    let mut after = false;
+    for key in keys.into_iter().rev() {
+        match (key, literal.last_mut()) {
+            (Key::Tab, Some(Key::Text(text))) if after => text.insert(0, '\t'),
+            (Key::Text(before), Some(Key::Text(text))) if after => text.insert_str(0, &before),
+            (key, _) => literal.push(key),
+        }
+        after = matches!(literal.last(), Some(Key::Text(_)));
+    }
+    literal.reverse();
+    literal
+}
+
+/// The number of line ends in `bytes`.
+pub(super) fn line_ends(bytes: &[u8]) -> usize {
     let is_end = |byte: &&u8| matches!(byte, b'\n' | b'\r');
     bytes.iter().filter(is_end).count()
+}
+
+/// Returns the text in `bytes`, without what is not UTF-8.
+fn valid(bytes: &[u8]) -> String {
+    bytes.utf8_chunks().map(|chunk| chunk.valid()).collect()
 }

@@ -1,22 +1,26 @@
 //! A user's terminal: the line editor, the colours, the time of day. The client and the server's
 //! operator console both use it.
+//!
+//! One thread (`keys`) reads the terminal and sends typed events; it never writes. The program's main
+//! loop owns the rest, in an [`Input`]: the line being typed, the prompt and what waits to be drawn.
+//! Each event carries the number of the prompt that was on the screen, so text that was typed ahead
+//! of a question can be dropped.
 
-mod editor;
-mod editor_shared;
-mod filter;
-mod invisible;
+mod draw;
+mod history;
+mod input;
 mod keyboard;
 mod keys;
 pub mod layout;
-mod outcome;
+mod line;
 mod plain;
 #[cfg_attr(not(unix), path = "tty_elsewhere.rs")]
 mod tty;
 
-pub use editor::{Complete, EditorOptions, LineHistory, Printer};
-pub use editor_shared::{Prompt, PromptKind, TypeAhead, Typed};
-pub(crate) use keyboard::restore_terminal;
-pub use keyboard::{Keyboard, PreparedEditor};
+pub use history::LineHistory;
+pub(crate) use input::restore_terminal;
+pub use input::{Input, InputEvent, InputOptions, Prompt, PromptKind, TypeAhead, Typed};
+pub use line::Complete;
 pub use tty::{columns, has_terminal, is_in_foreground, is_interactive};
 
 use std::io::{self, IsTerminal as _};
@@ -118,8 +122,41 @@ pub fn unknown_time_zone() -> Option<String> {
     ))
 }
 
+/// The outcome of waiting for the user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(
+    not(unix),
+    expect(dead_code, reason = "elsewhere, there are only lines")
+)]
+enum Ready {
+    /// There is input, or the end of the input has been reached.
+    Input,
+    /// The terminal accepts more output.
+    Output,
+    /// Another thread has used the waker.
+    Woken,
+    /// The wait has timed out.
+    Nothing,
+}
+
+/// The outcome of a question that is asked on the terminal itself.
+#[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(unix),
+    expect(dead_code, reason = "elsewhere, such questions can't be asked")
+)]
+enum Answered {
+    Line(String),
+    /// Ctrl-D or Ctrl-C, or the terminal was closed.
+    Nothing,
+    /// Another thread woke this one first.
+    Woken,
+    /// There is no terminal to ask on.
+    NoTerminal,
+}
+
 /// Returns the time of day as shown in the prompt.
-pub(crate) fn time_of_day() -> String {
+fn time_of_day() -> String {
     Zoned::now().strftime(TIME).to_string()
 }
 

@@ -4,70 +4,92 @@ use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 
-use super::editor_shared::{EditorShared, PromptKind, Typed};
-use super::outcome::{Answered, Ready};
+use super::input::{InputEvent, PromptKind, ReaderEvent, Shared, Typed};
 use super::tty::{
-    HiddenTerminal, Wakened, ask_hidden, is_in_foreground, read_input, wait, wait_to_be_woken,
+    HiddenTerminal, Wakened, ask_hidden, is_in_foreground, read_input, wait_for_input,
+    wait_to_be_woken,
 };
+use super::{Answered, Ready};
 use crate::text_file::{self, Fault};
 
-/// The thread `keyboard` without a line editor: it reads one line per request.
+/// The thread `keys` without a line editor: it reads one line per request.
 pub(super) struct PlainReader<T> {
-    pub(super) desk: Arc<EditorShared<T>>,
-    pub(super) typed: Sender<Typed<T>>,
-    pub(super) touch: Sender<()>,
-    pub(super) wakened: Wakened,
+    shared: Arc<Shared<T>>,
+    events: Sender<InputEvent<T>>,
+    wakened: Wakened,
     /// Bytes that have been read but not delivered yet.
-    pub(super) read: Vec<u8>,
+    read: Vec<u8>,
     /// The number of lines delivered so far.
-    pub(super) lines: usize,
+    lines: usize,
     /// Set by a hidden question: echo stays off until a question of another kind.
-    pub(super) hidden: Option<HiddenTerminal>,
-    pub(super) at_end: bool,
-    pub(super) only_in_foreground: bool,
+    hidden: Option<HiddenTerminal>,
+    at_end: bool,
+    only_in_foreground: bool,
 }
 
 /// Maximum length of a line, in bytes; the rest of a longer line is dropped.
 const LONGEST_LINE: usize = 1024 * 1024;
 
 impl<T: Clone + PartialEq> PlainReader<T> {
-    pub(super) fn run(mut self, asks: &Receiver<()>) {
-        while asks.recv().is_ok() {
-            let mut prompt = self.desk.take().map(|(prompt, _)| prompt);
-            while let Some(asking) = prompt.take() {
-                let typed = if asking.ask == PromptKind::Hidden {
-                    let mut hidden = self.hidden.take();
-                    let answered = ask_hidden(&mut hidden, &asking.name, &self.wakened, || {
-                        self.is_wanted_elsewhere()
-                    });
-                    self.hidden = hidden;
-                    match answered {
-                        Answered::Line(text) => Some(Typed::Line {
-                            text,
-                            under: Some(asking.target.clone()),
-                        }),
-                        Answered::Nothing => Some(Typed::End),
-                        Answered::NoTerminal => Some(Typed::NoTerminal),
-                        Answered::Woken => None,
-                    }
-                } else {
-                    self.hidden = None;
-                    self.next_line()
-                };
-                if self.desk.is_closing() {
-                    return;
+    pub(super) fn new(
+        shared: Arc<Shared<T>>,
+        events: Sender<InputEvent<T>>,
+        wakened: Wakened,
+        only_in_foreground: bool,
+    ) -> PlainReader<T> {
+        PlainReader {
+            shared,
+            events,
+            wakened,
+            read: Vec::new(),
+            lines: 0,
+            hidden: None,
+            at_end: false,
+            only_in_foreground,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut prompt = None;
+        while !self.shared.is_closing() {
+            prompt = self.shared.asked.lock().take().or(prompt);
+            let Some(asking) = &prompt else {
+                wait_to_be_woken(&self.wakened);
+                continue;
+            };
+            let typed = if asking.ask == PromptKind::Hidden {
+                let (name, target) = (asking.name.clone(), asking.target.clone());
+                let mut hidden = self.hidden.take();
+                let wanted = || self.is_wanted_elsewhere();
+                let answered = ask_hidden(&mut hidden, &name, &self.wakened, wanted);
+                self.hidden = hidden;
+                match answered {
+                    Answered::Line(text) => Some(Typed::Line {
+                        text,
+                        under: Some(target),
+                    }),
+                    Answered::Nothing => Some(Typed::End),
+                    Answered::NoTerminal => Some(Typed::NoTerminal),
+                    Answered::Woken => None,
                 }
-                let Some(typed) = typed else {
-                    // This thread was woken: there is another prompt, or this one is still valid.
-                    let newer = self.desk.take().map(|(prompt, _)| prompt);
-                    prompt = Some(newer.unwrap_or(asking));
-                    continue;
-                };
+            } else {
+                self.hidden = None;
+                self.next_line()
+            };
+            // Otherwise this thread was woken: there is another prompt, or this one still stands.
+            if let Some(typed) = typed {
+                prompt = None;
                 let is_end = typed == Typed::End;
-                if self.typed.send(typed).is_err() || is_end {
+                if self
+                    .events
+                    .send(InputEvent(ReaderEvent::Typed(typed)))
+                    .is_err()
+                    || is_end
+                {
                     return;
                 }
             }
@@ -95,15 +117,15 @@ impl<T: Clone + PartialEq> PlainReader<T> {
             self.read.truncate(LONGEST_LINE);
             searched = self.read.len();
             if self.only_in_foreground && is_terminal && !is_in_foreground(&stdin) {
-                self.desk.state.lock().is_parked = true;
-                wait_to_be_woken(&self.wakened, None);
+                self.shared.is_parked.store(true, Ordering::Release);
+                wait_to_be_woken(&self.wakened);
                 if self.is_wanted_elsewhere() {
                     return None;
                 }
                 continue;
             }
-            self.desk.state.lock().is_parked = false;
-            if wait(&stdin, &self.wakened, None) == Ready::Woken {
+            self.shared.is_parked.store(false, Ordering::Release);
+            if wait_for_input(&self.wakened) == Ready::Woken {
                 if self.is_wanted_elsewhere() {
                     return None;
                 }
@@ -114,7 +136,7 @@ impl<T: Clone + PartialEq> PlainReader<T> {
                 Ok(0) => self.at_end = true,
                 Ok(count) => {
                     self.read.extend_from_slice(&more[..count]);
-                    let _ = self.touch.try_send(());
+                    let _ = self.events.send(InputEvent(ReaderEvent::Touched));
                 }
                 Err(error) if matches!(error.kind(), Interrupted | WouldBlock) => {}
                 // A closed terminal has no more input.
@@ -130,8 +152,7 @@ impl<T: Clone + PartialEq> PlainReader<T> {
     }
 
     fn is_wanted_elsewhere(&self) -> bool {
-        let state = self.desk.state.lock();
-        state.closing || state.asked.is_some()
+        self.shared.is_closing() || self.shared.asked.lock().is_some()
     }
 }
 

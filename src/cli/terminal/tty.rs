@@ -3,22 +3,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::string::FromUtf8Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::process::{Signal, getpgrp, kill_current_process_group};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{
     LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcgetpgrp,
     tcgetwinsize, tcsetattr,
 };
 
-use super::outcome::{Answered, Ready};
+use super::{Answered, Ready};
 use portal_wire::printable;
 
 /// The assumed width of a terminal that does not report one.
@@ -56,37 +54,56 @@ pub(super) fn read_input(into: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::io::read(io::stdin(), into)?)
 }
 
-/// Waits until there is input, or another thread wakes this one.
-pub(super) fn wait(input: impl AsFd, woken: &Wakened, most: Option<Duration>) -> Ready {
-    wait_for(Some(input.as_fd()), woken, most)
+/// Waits until there is input on standard input, or another thread wakes this one.
+pub(super) fn wait_for_input(woken: &Wakened) -> Ready {
+    wait(Some(io::stdin().as_fd()), None, woken, None)
 }
 
 /// Waits until another thread wakes this one.
-pub(super) fn wait_to_be_woken(woken: &Wakened, most: Option<Duration>) -> Ready {
-    wait_for(None, woken, most)
+pub(super) fn wait_to_be_woken(woken: &Wakened) {
+    wait(None, None, woken, None);
 }
 
-fn wait_for(input: Option<BorrowedFd<'_>>, woken: &Wakened, most: Option<Duration>) -> Ready {
+/// Waits until there is input, `output` accepts more, or another thread wakes this one.
+fn wait(
+    input: Option<BorrowedFd<'_>>,
+    output: Option<BorrowedFd<'_>>,
+    woken: &Wakened,
+    most: Option<Duration>,
+) -> Ready {
     let most = most.map(|most| Timespec {
         tv_sec: most.as_secs().cast_signed(),
         tv_nsec: most.subsec_nanos().into(),
     });
+    let mut fds = vec![PollFd::new(&woken.0, PollFlags::IN)];
+    fds.extend(
+        input
+            .as_ref()
+            .map(|input| PollFd::new(input, PollFlags::IN)),
+    );
+    let inputs = fds.len();
+    fds.extend(
+        output
+            .as_ref()
+            .map(|output| PollFd::new(output, PollFlags::OUT)),
+    );
     loop {
-        let mut fds = vec![PollFd::new(&woken.0, PollFlags::IN)];
-        if let Some(input) = &input {
-            fds.push(PollFd::new(input, PollFlags::IN));
-        }
         match poll(&mut fds, most.as_ref()) {
             Ok(0) => return Ready::Nothing,
-            Ok(_) if !fds[0].revents().is_empty() => {
-                woken.drain();
-                return Ready::Woken;
-            }
-            Ok(_) => return Ready::Input,
-            Err(Errno::INTR) => {}
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
             // If the wait fails, let the read report the error.
             Err(_) => return Ready::Input,
         }
+        let is_ready = |fds: &[PollFd<'_>]| fds.iter().any(|fd| !fd.revents().is_empty());
+        if is_ready(&fds[..1]) {
+            woken.drain();
+            return Ready::Woken;
+        }
+        return match is_ready(&fds[1..inputs]) {
+            true => Ready::Input,
+            false => Ready::Output,
+        };
     }
 }
 
@@ -120,10 +137,15 @@ impl Wakened {
     }
 }
 
-/// A terminal that delivers each key as it is typed, without echo. Dropping it restores the
-/// terminal's modes, without waiting for pending output.
+/// Switches bracketed paste on and off: the terminal marks what is pasted.
+const MARK_PASTES: &str = "\x1b[?2004h";
+const NO_MARKS: &str = "\x1b[?2004l";
+
+/// A terminal that delivers each key as it is typed, without echo, and that never blocks a writer.
+/// Dropping it restores the terminal's modes, without waiting for pending output.
 pub(super) struct RawTerminal {
     terminal: OwnedFd,
+    screen: OwnedFd,
     before: Termios,
 }
 
@@ -132,7 +154,23 @@ impl RawTerminal {
     pub(super) fn take_over() -> io::Result<RawTerminal> {
         let terminal = io::stdin().as_fd().try_clone_to_owned()?;
         let before = tcgetattr(&terminal)?;
-        let raw = RawTerminal { terminal, before };
+        // Opened anew, because the other programs that share standard output must not find it
+        // non-blocking.
+        let again = if cfg!(target_os = "linux") {
+            "/dev/fd/1"
+        } else {
+            "/dev/tty"
+        };
+        let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let screen = match rustix::fs::open(again, flags, Mode::empty()) {
+            Ok(screen) => screen,
+            Err(_) => io::stdout().as_fd().try_clone_to_owned()?,
+        };
+        let raw = RawTerminal {
+            terminal,
+            screen,
+            before,
+        };
         raw.make_raw()?;
         Ok(raw)
     }
@@ -143,7 +181,9 @@ impl RawTerminal {
         modes.make_raw();
         // A line feed must still begin a new line, because output comes from many places.
         modes.output_modes = self.before.output_modes;
-        Ok(tcsetattr(&self.terminal, OptionalActions::Now, &modes)?)
+        tcsetattr(&self.terminal, OptionalActions::Now, &modes)?;
+        let _ = self.write(MARK_PASTES.as_bytes());
+        Ok(())
     }
 
     /// Restores the original modes. Does nothing in the background, where another program uses the
@@ -152,7 +192,51 @@ impl RawTerminal {
         if !is_in_foreground(&self.terminal) {
             return;
         }
+        let _ = self.write(NO_MARKS.as_bytes());
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
+
+    /// Writes as much as the terminal accepts now, and returns its length.
+    ///
+    /// # Errors
+    /// Any I/O error except `WouldBlock`.
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match rustix::io::write(&self.screen, bytes) {
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            written => Ok(written?),
+        }
+    }
+
+    /// Writes all of `bytes`, or what the terminal accepts within `most`.
+    pub(super) fn write_within(&self, mut bytes: &[u8], most: Duration) {
+        let until = Instant::now() + most;
+        while let (false, Ok(count)) = (bytes.is_empty(), self.write(bytes)) {
+            bytes = &bytes[count..];
+            let left = until.saturating_duration_since(Instant::now());
+            let left = Timespec {
+                tv_sec: left.as_secs().cast_signed(),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let ready = poll(
+                &mut [PollFd::new(&self.screen, PollFlags::OUT)],
+                Some(&left),
+            );
+            if !bytes.is_empty() && ready == Ok(0) {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is input (if `reads`), the terminal accepts more output (if `writes`), or
+    /// another thread wakes this one.
+    pub(super) fn wait(
+        &self,
+        (reads, writes): (bool, bool),
+        woken: &Wakened,
+        most: Option<Duration>,
+    ) -> Ready {
+        let input = reads.then(|| self.terminal.as_fd());
+        wait(input, writes.then(|| self.screen.as_fd()), woken, most)
     }
 
     /// Discards unread input. Returns whether there was any.
@@ -176,48 +260,6 @@ impl AsFd for RawTerminal {
 impl Drop for RawTerminal {
     fn drop(&mut self) {
         self.restore();
-    }
-}
-
-/// A pseudo-terminal in place of standard input: the editor reads the bytes written to this end.
-/// Dropping it restores the real terminal.
-pub(super) struct EditorInput {
-    writer: OwnedFd,
-    real: OwnedFd,
-}
-
-impl EditorInput {
-    pub(super) fn in_place_of_standard_input() -> io::Result<EditorInput> {
-        let real = io::stdin().as_fd().try_clone_to_owned()?;
-        let writer = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-        // macOS can't set this flag in the same call; no other program is started in the meantime.
-        rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::CLOEXEC)?;
-        grantpt(&writer)?;
-        unlockpt(&writer)?;
-        let name = ptsname(&writer, Vec::new())?;
-        let flags = OFlags::RDWR | OFlags::NOCTTY;
-        let reader = rustix::fs::open(&*name, flags, Mode::empty())?;
-        let mut modes = tcgetattr(&reader)?;
-        modes.make_raw();
-        tcsetattr(&reader, OptionalActions::Now, &modes)?;
-        rustix::stdio::dup2_stdin(&reader)?;
-        Ok(EditorInput { writer, real })
-    }
-
-    pub(super) fn write(&self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            match rustix::io::write(&self.writer, bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(Errno::INTR) => {}
-                Err(_) => return,
-            }
-        }
-    }
-}
-
-impl Drop for EditorInput {
-    fn drop(&mut self) {
-        let _ = rustix::stdio::dup2_stdin(&self.real);
     }
 }
 
@@ -296,7 +338,7 @@ fn read_hidden(
 ) -> Result<Answered, FromUtf8Error> {
     let mut line = Vec::new();
     loop {
-        if wait(terminal, woken, None) == Ready::Woken {
+        if wait(Some(terminal.as_fd()), None, woken, None) == Ready::Woken {
             if is_wanted_elsewhere() {
                 return Ok(Answered::Woken);
             }
@@ -326,44 +368,13 @@ pub fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
-/// Descriptors reserved for the line editor. It opens two for each line and waits for them with
-/// `select`, which supports no descriptor above 1023. Without the reserve, a server's sockets could
-/// use up all descriptors that `select` supports.
-#[derive(Default)]
-pub(super) struct LowDescriptors(Mutex<Vec<OwnedFd>>);
-
-impl LowDescriptors {
-    /// More than the editor needs, because connections may take some between the release of these
-    /// descriptors and the editor's next open.
-    const KEPT: usize = 16;
-
-    /// Reserves as many descriptors as are available.
-    pub(super) fn keep(&self) {
-        let mut kept = self.0.lock();
-        while kept.len() < Self::KEPT {
-            match lowest() {
-                Some(descriptor) => kept.push(descriptor),
-                None => return,
-            }
-        }
-    }
-
-    /// Releases them for the editor. Returns whether the editor can use the next free one.
-    pub(super) fn give_up(&self) -> bool {
-        self.0.lock().clear();
-        lowest().is_some()
-    }
-}
-
-/// Duplicates standard input to the lowest free descriptor, if `select` supports it and the next
-/// few.
-fn lowest() -> Option<OwnedFd> {
-    const FEW: i32 = 4;
-    let lowest = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 0).ok()?;
-    (lowest.as_raw_fd() < libc::FD_SETSIZE as i32 - FEW).then_some(lowest)
-}
-
 /// Returns whether standard input and output are both terminals.
 pub fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// Returns whether [`RawTerminal`] works here: the terminal must be able to move its cursor.
+pub(super) fn can_edit() -> bool {
+    let term = std::env::var("TERM").unwrap_or_default();
+    is_interactive() && !["dumb", "cons25", "emacs"].contains(&&*term)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::outcome::{Answered, Ready};
+use super::{Answered, Ready};
 
 /// The assumed width of a terminal.
 const COLUMNS: usize = 80;
@@ -28,18 +28,6 @@ pub fn has_terminal() -> bool {
     false
 }
 
-/// A stub: this system has no line editor.
-#[derive(Default)]
-pub(super) struct LowDescriptors;
-
-impl LowDescriptors {
-    pub(super) fn keep(&self) {}
-
-    pub(super) fn give_up(&self) -> bool {
-        true
-    }
-}
-
 /// Always `false`: there is no line editor.
 pub fn is_interactive() -> bool {
     false
@@ -57,8 +45,13 @@ pub(super) fn read_input(into: &mut [u8]) -> io::Result<usize> {
     io::stdin().lock().read(into)
 }
 
+/// Never `true`: there is no line editor.
+pub(super) fn can_edit() -> bool {
+    false
+}
+
 /// Does not wait. The read that follows blocks, and can't be woken.
-pub(super) fn wait<T>(_: T, woken: &Wakened, _: Option<Duration>) -> Ready {
+pub(super) fn wait_for_input(woken: &Wakened) -> Ready {
     match woken.0.try_recv() {
         Ok(()) => Ready::Woken,
         Err(_) => Ready::Input,
@@ -66,12 +59,8 @@ pub(super) fn wait<T>(_: T, woken: &Wakened, _: Option<Duration>) -> Ready {
 }
 
 /// Waits until another thread wakes this one.
-pub(super) fn wait_to_be_woken(woken: &Wakened, most: Option<Duration>) -> Ready {
-    let came = match most {
-        Some(most) => woken.0.recv_timeout(most).is_ok(),
-        None => woken.0.recv().is_ok(),
-    };
-    if came { Ready::Woken } else { Ready::Nothing }
+pub(super) fn wait_to_be_woken(woken: &Wakened) {
+    let _ = woken.0.recv();
 }
 
 /// Wakes a thread that waits for input.
@@ -116,17 +105,16 @@ impl RawTerminal {
     pub(super) fn read(&self, _: &mut [u8]) -> io::Result<usize> {
         match self.0 {}
     }
-}
 
-/// A stub: this system has no line editor.
-pub(super) struct EditorInput(Infallible);
-
-impl EditorInput {
-    pub(super) fn in_place_of_standard_input() -> io::Result<EditorInput> {
-        Err(io::ErrorKind::Unsupported.into())
+    pub(super) fn write(&self, _: &[u8]) -> io::Result<usize> {
+        match self.0 {}
     }
 
-    pub(super) fn write(&self, _: &[u8]) {
+    pub(super) fn write_within(&self, _: &[u8], _: Duration) {
+        match self.0 {}
+    }
+
+    pub(super) fn wait(&self, _: (bool, bool), _: &Wakened, _: Option<Duration>) -> Ready {
         match self.0 {}
     }
 }

@@ -1,16 +1,16 @@
 //! The `chatserver` program, from the command line to the exit code.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::lock::Mutex;
-use crossbeam_channel::{Sender, after, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 
 use super::effective_settings::{file, in_force};
 use super::identity::TlsFiles;
@@ -36,8 +36,8 @@ use crate::signals::{self, Listening, Signal};
 use crate::start::{Server, Settings, raise_descriptor_limit};
 use crate::terminal::layout::{self, GOES_ON};
 use crate::terminal::{
-    Complete, EditorOptions, Keyboard, Palette, PreparedEditor, Printer, Prompt, PromptKind,
-    TypeAhead, Typed, columns, has_terminal, is_in_foreground, is_interactive, unknown_time_zone,
+    Input, InputOptions, LineHistory, Palette, Prompt, PromptKind, TypeAhead, Typed, columns,
+    has_terminal, is_in_foreground, is_interactive, unknown_time_zone,
 };
 use crate::threads::{self, Roster};
 use crate::web::status::StatusServer;
@@ -250,10 +250,6 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
     // Handle signals first, so that a Ctrl-C during startup also cleans up.
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     raise_descriptor_limit();
-    // The editor is prepared before any socket is opened, because it can't use descriptors above
-    // 1023.
-    let asked = StartedServer::default();
-    let editor = is_interactive().then(|| operators_editor(&asked));
     let clock = Clock::new();
     let mut events = Events::new(clock.clone());
     if settings.show_messages {
@@ -286,8 +282,6 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
     if let Some(status) = &status {
         status.has_started(&server);
     }
-    // Only this line sets it, so this can't fail.
-    let _ = asked.set(Arc::downgrade(&server));
     let shown_at = board.as_ref().map(Board::address);
     let asked_at = metrics.as_ref().map(StatusServer::address);
     let mut greeting = welcome(&settings, about_tls, &server, (shown_at, asked_at));
@@ -296,7 +290,7 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
     {
         greeting += &format!("time     {sentence}\n");
     }
-    let mut console = Console::start(greeting, (editor, asked), console_queue)
+    let (mut console, printing) = Console::start(greeting, Arc::downgrade(&server), console_queue)
         .map_err(|error| format!("can't start the console: {error}"))?;
     let telling = events.clone();
     let beaten = move |_, signal| telling.emit_tick(signal);
@@ -319,21 +313,9 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
         status.will_stop();
     }
     server.will_stop(&why.to_string());
-    let Console {
-        printing,
-        keyboard,
-        answers,
-        printer: _,
-        editor: _,
-        asked: _,
-    } = console;
-    drop(answers);
     // Restore the terminal before anything else is printed.
-    if let Some(keyboard) = keyboard {
-        keyboard.close();
-    }
-    // The editor's thread, which had the other handle, has ended, so this drop stops the server.
-    // The server stops before the ticker: it announces the shutdown before it stops the clock, and
+    console.close_input();
+    // This drop stops the server. The server stops before the ticker: it announces the shutdown before it stops the clock, and
     // only then do the timers end the sessions.
     drop(server);
     ticker.stop();
@@ -348,36 +330,15 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
 
 /// The operator's console: its output and its input.
 struct Console {
-    printing: ReaderThread,
-    /// Prints lines above the operator's input line, once there is one.
-    printer: Arc<Mutex<Option<Printer>>>,
-    /// Replies to the operator, for the thread `answers` to print: a paused terminal must not block
-    /// the thread that receives the signals.
-    answers: Option<Sender<String>>,
+    /// The thread `console` prints its lines here while there is a prompt.
+    above: Arc<Mutex<Option<Sender<String>>>>,
+    lines: Receiver<String>,
     /// `None` if standard input or output is not a terminal, and in the background (`chatserver
     /// &`), where the system would stop a program that reads from the terminal.
-    keyboard: Option<Keyboard<()>>,
-    /// The editor for the first `Keyboard`, prepared before any socket was opened.
-    editor: Option<PreparedEditor>,
-    asked: StartedServer,
-}
-
-/// The server, once it has started. Tab completes the names of its clients.
-type StartedServer = Arc<OnceLock<Weak<Server>>>;
-
-fn operators_editor(asked: &StartedServer) -> PreparedEditor {
-    let asked = Arc::clone(asked);
-    let complete: Complete = Box::new(move |before| {
-        let server = asked.get().and_then(Weak::upgrade);
-        let names = server.map(|server| server.labels());
-        operator::completions(before, &names.unwrap_or_default())
-    });
-    PreparedEditor::new(EditorOptions {
-        palette: Palette::new(true),
-        complete,
-        history: None,
-        only_in_foreground: true,
-    })
+    input: Option<Input<()>>,
+    /// Set if the input has failed or its terminal was closed. The server goes on without it.
+    is_given_up: bool,
+    server: Weak<Server>,
 }
 
 /// The reason for a shutdown.
@@ -398,60 +359,91 @@ impl std::fmt::Display for Why {
 impl Console {
     fn start(
         greeting: String,
-        (editor, asked): (Option<PreparedEditor>, StartedServer),
+        server: Weak<Server>,
         queue: Option<EventQueue>,
-    ) -> io::Result<Console> {
-        let printer = Arc::default();
+    ) -> io::Result<(Console, ReaderThread)> {
+        let above = Arc::default();
         let out = AboveTheLine {
-            printer: Arc::clone(&printer),
+            lines: Arc::clone(&above),
         };
         let mut console = Console {
-            // The greeting must be printed before the operator can type.
-            printing: start_console(queue, greeting, as_wide_as_the_terminal, out)?,
-            printer,
-            answers: None,
-            keyboard: None,
-            editor,
-            asked,
+            above,
+            lines: never(),
+            input: None,
+            is_given_up: false,
+            server,
         };
+        // Before the greeting, which would otherwise race with the prompt.
         console.take_up()?;
-        Ok(console)
+        let printing = start_console(queue, greeting, as_wide_as_the_terminal, out)?;
+        Ok((console, printing))
     }
 
-    /// Starts the keyboard if the program is in the foreground of a terminal and the keyboard is
-    /// not running yet.
+    /// Starts the input if the program is in the foreground of a terminal and the input is not
+    /// running yet.
     fn take_up(&mut self) -> io::Result<()> {
-        if self.keyboard.is_some() || !is_interactive() || !is_in_foreground(io::stdin()) {
+        if self.input.is_some()
+            || self.is_given_up
+            || !is_interactive()
+            || !is_in_foreground(io::stdin())
+        {
             return Ok(());
         }
-        let editor = self.editor.take();
-        let editor = editor.unwrap_or_else(|| operators_editor(&self.asked));
-        let (keyboard, printer) = Keyboard::start(editor)?;
-        *self.printer.lock() = printer;
-        self.keyboard = Some(keyboard);
-        if self.answers.is_none() {
-            self.answers = Some(start_answers(&self.printer)?);
+        let server = Weak::clone(&self.server);
+        let input = Input::start(InputOptions {
+            palette: Palette::new(true),
+            complete: Box::new(move |before| {
+                let names = server.upgrade().map(|server| server.labels());
+                operator::completions(before, &names.unwrap_or_default())
+            }),
+            history: LineHistory::default(),
+            only_in_foreground: true,
+        })?;
+        if input.is_editing() {
+            let (lines, waiting) = bounded(LINES_WAITING);
+            *self.above.lock() = Some(lines);
+            self.lines = waiting;
         }
+        self.input = Some(input);
         self.ask();
         Ok(())
     }
 
-    fn ask(&self) {
-        if let Some(keyboard) = &self.keyboard {
+    fn ask(&mut self) {
+        if let Some(input) = &mut self.input {
             let prompt = Prompt {
                 name: "operator".to_owned(),
                 ask: PromptKind::Line,
                 target: (),
             };
-            keyboard.prompt(prompt, TypeAhead::Meant);
+            input.prompt(prompt, TypeAhead::Meant);
         }
     }
 
-    fn show(&self, answer: String) {
-        if let Some(answers) = &self.answers {
-            // With this many unread replies, dropping one does no harm.
-            let _ = answers.try_send(answer);
+    fn show(&mut self, answer: &str) {
+        let answer = as_wide_as_the_terminal(&format!("{answer}\n"));
+        match &mut self.input {
+            Some(input) if input.is_editing() => input.print(&answer),
+            // If this fails, the operator can ask again.
+            _ => _ = Output::Stdout.print(&answer),
         }
+    }
+
+    /// Restores the terminal. Further lines are printed plainly.
+    fn close_input(&mut self) {
+        *self.above.lock() = None;
+        if let Some(mut input) = self.input.take() {
+            for lines in std::mem::replace(&mut self.lines, never()).try_iter() {
+                input.print(&lines);
+            }
+            input.close();
+        }
+    }
+
+    /// Goes on without an input.
+    fn give_up(&mut self) {
+        self.is_given_up = true;
+        self.close_input();
     }
 
     /// Runs the operator's commands until a signal or `stop` ends the server.
@@ -461,30 +453,47 @@ impl Console {
         signals: &Listening,
         mut read_anew: impl FnMut(),
     ) -> Why {
-        let nothing = never();
+        let no_events = never();
+        let no_lines = never();
         let mut operator = Operator::default();
         let mut went_on = false;
         loop {
+            while let Some(typed) = self.input.as_mut().and_then(Input::next) {
+                if self.is_stopped_by(typed, server, &mut operator) {
+                    return Why::Operator;
+                }
+            }
+            if let Some(input) = &mut self.input {
+                input.draw();
+            }
             // A shell does not notify a running job when it moves to the foreground, so a
             // background job checks once per second.
-            let is_waiting = match &self.keyboard {
-                // After a stop, the keyboard's thread may not have noticed yet that it is in the
+            let is_waiting = match &self.input {
+                // After a stop, the input's thread may not have noticed yet that it is in the
                 // background.
-                Some(keyboard) => keyboard.is_parked() || went_on,
-                None => is_interactive(),
+                Some(input) => input.is_parked() || went_on,
+                None => is_interactive() && !self.is_given_up,
             };
             let look = if is_waiting {
                 after(FOREGROUND_PAUSE)
             } else {
                 never()
             };
-            let typed = self.keyboard.as_ref().map_or(&nothing, Keyboard::typed);
+            let events = self.input.as_ref().map_or(&no_events, Input::events);
+            // A paused terminal leaves the lines to the thread `console`.
+            let is_behind = self.input.as_ref().is_some_and(Input::is_behind);
+            let lines = if is_behind { &no_lines } else { &self.lines };
             select! {
                 recv(signals.receiver) -> signal => match signal {
                     Ok(Signal::GoesOn) => {
                         went_on = true;
-                        if let Some(keyboard) = &self.keyboard {
-                            keyboard.resume();
+                        if let Some(input) = &mut self.input {
+                            input.resume();
+                        }
+                    }
+                    Ok(Signal::Resized) => {
+                        if let Some(input) = &mut self.input {
+                            input.resize();
                         }
                     }
                     Ok(Signal::End(signal)) => return Why::Signal(signal),
@@ -494,71 +503,78 @@ impl Console {
                 },
                 recv(look) -> _ => {
                     went_on = false;
-                    if let Some(keyboard) = &self.keyboard {
-                        keyboard.look();
+                    if let Some(input) = &self.input {
+                        input.look();
                     }
-                    // On failure (no thread, no pseudo-terminal), the server continues without a
-                    // console.
+                    // On failure (no thread), the server continues without a console.
                     let _ = self.take_up();
                 }
-                recv(typed) -> typed => match typed {
-                    Ok(Typed::Line { text, .. }) => {
-                        // A paste may contain several commands, one per line.
-                        for line in text.lines() {
-                            match operator.obey(server, line) {
-                                Obeyed::Show(text) if text.is_empty() => {}
-                                Obeyed::Show(text) => self.show(text),
-                                Obeyed::Stop => return Why::Operator,
-                            }
-                        }
-                        self.ask();
+                recv(lines) -> lines => {
+                    if let (Ok(lines), Some(input)) = (lines, &mut self.input) {
+                        input.print(&lines);
                     }
-                    Ok(Typed::TooMuch { bytes, lines }) => {
-                        let lines = counted(lines, "line", "lines");
-                        self.show(format!("  that paste ({lines}, {bytes} bytes) was rejected: it is too long"));
+                }
+                recv(events) -> event => {
+                    if let Some(input) = &mut self.input {
+                        input.take(event);
                     }
-                    Ok(Typed::NotText(error)) => {
-                        self.show(format!("  {error}"));
-                        self.ask();
-                    }
-                    Ok(Typed::PassedOver | Typed::NoTerminal) => {}
-                    Ok(Typed::End) => return Why::Operator,
-                    // The terminal is gone. The server continues without it. A signal arrives when
-                    // the server should stop.
-                    Ok(Typed::Gone) | Err(_) => {
-                        *self.printer.lock() = None;
-                        if let Some(keyboard) = self.keyboard.take() {
-                            keyboard.close();
-                        }
-                    }
-                },
+                }
             }
         }
     }
-}
 
-/// The capacity of the queue of replies to the operator.
-const ANSWERS: usize = 1024;
-
-/// Starts the thread `answers`, which ends when the channel disconnects.
-fn start_answers(printer: &Arc<Mutex<Option<Printer>>>) -> io::Result<Sender<String>> {
-    let (answers, asked) = bounded::<String>(ANSWERS);
-    let mut out = AboveTheLine {
-        printer: Arc::clone(printer),
-    };
-    threads::start("answers", move || {
-        for answer in asked {
-            // If this fails, the operator can ask again.
-            let answer = as_wide_as_the_terminal(&format!("{answer}\n"));
-            let _ = out.write_all(answer.as_bytes());
+    /// Handles input. Returns whether it stops the server.
+    fn is_stopped_by(
+        &mut self,
+        typed: Typed<()>,
+        server: &Server,
+        operator: &mut Operator,
+    ) -> bool {
+        match typed {
+            Typed::Line { text, .. } => {
+                // A paste may contain several commands, one per line.
+                for line in text.lines() {
+                    match operator.obey(server, line) {
+                        Obeyed::Show(text) if text.is_empty() => {}
+                        Obeyed::Show(text) => self.show(&text),
+                        Obeyed::Stop => return true,
+                    }
+                }
+                self.ask();
+            }
+            Typed::TooMuch { bytes, lines } => {
+                let lines = counted(lines, "line", "lines");
+                self.show(&format!(
+                    "  that paste ({lines}, {bytes} bytes) was rejected: it is too long"
+                ));
+            }
+            Typed::NotText(error) => {
+                self.show(&format!("  {error}"));
+                self.ask();
+            }
+            Typed::PassedOver | Typed::NoTerminal => {}
+            Typed::End => return true,
+            // The terminal is gone. The server continues without it. A signal arrives when the
+            // server should stop.
+            Typed::Gone => self.give_up(),
+            Typed::Failed => {
+                self.give_up();
+                report(
+                    &"the operator's console has failed; the server goes on without it, and \
+                      Ctrl-C ends it",
+                );
+            }
         }
-    })?;
-    Ok(answers)
+        false
+    }
 }
+
+/// Maximum number of pieces of output that wait for a paused terminal.
+const LINES_WAITING: usize = 16;
 
 /// A writer that prints above the operator's input line, if there is one.
 struct AboveTheLine {
-    printer: Arc<Mutex<Option<Printer>>>,
+    lines: Arc<Mutex<Option<Sender<String>>>>,
 }
 
 /// Wraps lines at the terminal's width. Continuation lines are marked, so that a client's text
@@ -576,11 +592,9 @@ fn as_wide_as_the_terminal(lines: &str) -> String {
 
 impl io::Write for AboveTheLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let printed = match self.printer.lock().as_mut() {
-            Some(printer) => printer(String::from_utf8_lossy(bytes).into_owned()).is_ok(),
-            None => false,
-        };
-        if printed {
+        let above = self.lines.lock().clone();
+        let lines = String::from_utf8_lossy(bytes).into_owned();
+        if above.is_some_and(|above| above.send(lines).is_ok()) {
             return Ok(bytes.len());
         }
         // Without an editor, the terminal gets plain lines.
@@ -671,7 +685,7 @@ fn show_again(replay: &Replay) -> Result<(), String> {
     }
     while matches!(
         signals.receiver.recv(),
-        Ok(Signal::GoesOn | Signal::ReadAnew)
+        Ok(Signal::GoesOn | Signal::Resized | Signal::ReadAnew)
     ) {}
     board.stop();
     Ok(())
