@@ -209,7 +209,7 @@ fn set_up(prompt: (&str, &str, &str)) -> Setup {
     }
     let mut main = server.welcome("main", "bob");
     alice.wait_for_prompt("alice to bob>");
-    alice.type_line("/join lobby");
+    alice.type_line("/join -n lobby");
     let room = server.welcome_into_room(&mut main, "room");
     alice.wait_for_text(sentences::YOU_JOINED_LOBBY);
     match name {
@@ -440,7 +440,7 @@ fn room_prompt_returns_after_reconnect() {
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice", "--reconnect"], &[]);
     let mut main = server.welcome("main", "bob");
     alice.wait_for_prompt("alice to bob>");
-    alice.type_line("/join lobby");
+    alice.type_line("/join -n lobby");
     let _room = server.welcome_into_room(&mut main, "room");
     alice.wait_for_text(sentences::YOU_JOINED_LOBBY);
     alice.type_line("/to lobby");
@@ -466,7 +466,7 @@ fn rest_of_a_paste_keeps_its_recipient() {
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
     let mut main = server.welcome("main", "bob");
     alice.wait_for_prompt("alice to bob>");
-    alice.type_text("\x1b[200~/join lobby\na secret\x1b[201~\r");
+    alice.type_text("\x1b[200~/join -n lobby\na secret\x1b[201~\r");
     server.expect("main", "JOIN");
     main.command("PARTNER LEFT", "<partner>bob</partner>");
     main.command("PARTNER JOINED", "<partner>mallory</partner>");
@@ -486,7 +486,7 @@ fn messages_are_sent_before_leaving() {
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
     let mut main = server.welcome("main", "bob");
     alice.wait_for_prompt("alice to bob>");
-    alice.type_line("/join lobby");
+    alice.type_line("/join -n lobby");
     let mut room = server.welcome_into_room(&mut main, "room");
     alice.wait_for_text(sentences::YOU_JOINED_LOBBY);
     alice.type_text("/send lobby one\r/leave lobby\r");
@@ -504,7 +504,7 @@ fn messages_are_sent_before_leaving() {
     room.close();
     alice.wait_for_text(sentences::YOU_LEFT_LOBBY);
     // The same when the client exits.
-    alice.type_line("/join lobby");
+    alice.type_line("/join -n lobby");
     let mut room = server.welcome_into_room(&mut main, "room again");
     alice.wait_for("the room again", |alice| {
         alice.contents().matches("you joined lobby").count() == 2

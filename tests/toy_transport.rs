@@ -106,7 +106,7 @@ impl Encoder for JsonEncoder {
             ServerDoc::LoggedIn { .. } => vec![json!({ "to": to, "welcome": true })],
             ServerDoc::JoinedHere { room } => vec![json!({ "to": to, "joined": room })],
             ServerDoc::Sent { count } => vec![json!({ "to": to, "sent": count })],
-            ServerDoc::Who { users } => {
+            ServerDoc::Who { users, .. } => {
                 let user = |user| json!({ "to": to, "user": user });
                 let end = json!({ "to": to, "end of": if request == WHO { "who" } else { "?" } });
                 users.iter().map(user).chain([end]).collect()

@@ -120,6 +120,7 @@ fn is_unsolicited(doc: &ServerDoc<'_>) -> bool {
             | ServerDoc::Invited { .. }
             | ServerDoc::PartnerJoined { .. }
             | ServerDoc::PartnerLeft { .. }
+            | ServerDoc::PartnerLoggedIn { .. }
             | ServerDoc::NoPartner
             | ServerDoc::IdleSoon { .. }
     )

@@ -2,13 +2,13 @@
 
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvError, Sender, after, bounded, never, select};
 use parking_lot::Mutex;
 
 use super::ExitStatus;
-use super::chat::{Beginning, Chat, CompletionWords, SessionEnd, completions, mention};
+use super::chat::{Beginning, Chat, CompletionWords, Handled, SessionEnd, completions, mention};
 use super::commands::{self, TypedLine, Typist};
 use super::introduction::{FailureVerdict, Introduction};
 use super::link::{Link, LinkEvent, LinkId};
@@ -24,7 +24,8 @@ use portal_cli::terminal::{
     Input, InputOptions, Palette, Prompt, PromptKind, TypeAhead, Typed, unknown_time_zone,
 };
 use portal_core::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slowed};
-use portal_wire::{ClientCommand, ServerDoc, printable_lines};
+use portal_net::threads;
+use portal_wire::{ClientCommand, ServerDoc, printable, printable_lines};
 
 /// The first and the longest pause before an attempt to reconnect. Each pause is twice as long as
 /// the previous one.
@@ -84,7 +85,6 @@ struct App<'o> {
     input: Input<Target>,
     /// The lines of `--trace`, while a line is being typed.
     traced: Receiver<String>,
-    screen: Screen,
     chat: Chat,
     typist: Typist,
     /// The events of all links.
@@ -168,14 +168,13 @@ impl<'o> App<'o> {
             username: options.username.clone(),
             password: options.password.clone(),
             typist,
-            has_prompts: input.is_editing(),
+            screen,
         };
         let chat = Chat::new(beginning, known, event.clone());
         Ok(App {
             options,
             input,
             traced,
-            screen,
             chat,
             typist,
             incoming,
@@ -196,24 +195,25 @@ impl<'o> App<'o> {
         let mut next = Some(seat);
         let mut outcome = ExitStatus::Left;
         if let Some(sentence) = unknown_time_zone() {
-            self.screen.notice(&sentence);
+            self.chat.screen.notice(&sentence);
         }
         while let Some(seat) = next.take() {
-            self.screen.notice(&format!(
+            self.chat.screen.notice(&format!(
                 "connected {}; type to talk, /help lists the commands",
                 seat.place
             ));
             self.links += 1;
             let end = match Link::start(seat, LinkId::Main(self.links), self.event.clone()) {
-                Ok(link) => self.session(&link),
+                Ok(link) => self.session(link),
                 Err(error) => {
-                    self.screen
-                        .trouble(&format!("can't start a thread: {error}"));
+                    let sentence = format!("can't start a thread: {error}");
+                    self.chat.screen.trouble(&sentence);
                     SessionEnd::Dismissed
                 }
             };
+            self.chat.end_link();
             outcome = match end {
-                SessionEnd::Left if self.screen.has_failed() => ExitStatus::Lost,
+                SessionEnd::Left if self.chat.screen.has_failed() => ExitStatus::Lost,
                 SessionEnd::Left if self.input_is_bad => ExitStatus::BadInput,
                 SessionEnd::Left if self.is_script() && self.chat.refusals() > 0 => {
                     ExitStatus::Refused
@@ -246,7 +246,7 @@ impl<'o> App<'o> {
     }
 
     /// Runs one session in one seat.
-    fn session(&mut self, link: &Link) -> SessionEnd {
+    fn session(&mut self, link: Link) -> SessionEnd {
         let incoming = self.incoming.clone();
         let mut stay = SessionState {
             watch: Watch::new(self.options.server_timeout, &self.clock, &self.subscription),
@@ -256,31 +256,32 @@ impl<'o> App<'o> {
         };
         let no_events = never();
         let mut ahead = TypeAhead::KeepsTarget;
-        let mut end = self.chat.start(link, &self.screen).err();
+        let mut end = self.chat.start(link).err();
         loop {
             match end.take() {
                 Some(SessionEnd::Left) if matches!(stay.input, InputMode::Open) => {
                     // The original programs send no replies, so there is nothing to wait for.
-                    let is_legacy = link.codec().is_legacy();
-                    let is_brief = self.screen.has_prompts() && self.chat.room_links().count() == 0;
-                    if is_legacy || is_brief || self.screen.reader_is_gone() {
-                        mention(ClientCommand::Terminate, link);
+                    let is_legacy = self.chat.codec().is_legacy();
+                    let is_brief =
+                        self.chat.screen.has_prompts() && self.chat.room_links().count() == 0;
+                    if is_legacy || is_brief || self.chat.screen.reader_is_gone() {
+                        self.chat.mention(ClientCommand::Terminate);
                         return SessionEnd::Left;
                     }
-                    self.finish(link, &mut stay);
+                    self.finish(&mut stay);
                 }
                 Some(end) => return end,
                 None => {}
             }
-            if self.screen.reader_is_gone() {
-                mention(ClientCommand::Terminate, link);
+            if self.chat.screen.reader_is_gone() {
+                self.chat.mention(ClientCommand::Terminate);
                 return SessionEnd::Left;
             }
             if matches!(stay.input, InputMode::Open) {
                 self.ask(std::mem::replace(&mut ahead, TypeAhead::KeepsTarget));
                 if let Some(typed) = self.input.next() {
                     let refusals = self.chat.refusals();
-                    end = self.typed(typed, link).err();
+                    end = self.typed(typed).err();
                     ahead = if self.chat.refusals() == refusals {
                         TypeAhead::Meant
                     } else {
@@ -303,19 +304,19 @@ impl<'o> App<'o> {
                 recv(event) -> event => {
                     stay.watch.touch(&self.clock, &self.subscription);
                     end = match event {
-                        Ok((id, event)) => self.on_event(id, event, link, &mut stay),
+                        Ok((id, event)) => self.on_event(id, event, &mut stay),
                         Err(_) => Some(SessionEnd::Lost),
                     };
                 }
                 recv(self.input.events()) -> event => {
                     if self.input.take(event) {
-                        self.touched(link);
+                        self.touched();
                     }
                 }
-                recv(self.traced) -> line => self.screen.show_lines(line.unwrap_or_default()),
+                recv(self.traced) -> line => self.chat.screen.show_lines(line.unwrap_or_default()),
                 recv(self.signals.receiver) -> signal => {
                     if self.signalled(signal) {
-                        mention(ClientCommand::Terminate, link);
+                        self.chat.mention(ClientCommand::Terminate);
                         return SessionEnd::Left;
                     }
                 }
@@ -324,7 +325,7 @@ impl<'o> App<'o> {
                     if !incoming.is_empty() {
                         stay.watch.touch(&self.clock, &self.subscription);
                     }
-                    end = self.ticked(link, &mut stay).err();
+                    end = self.ticked(&mut stay).err();
                 }
             }
         }
@@ -333,10 +334,10 @@ impl<'o> App<'o> {
     /// Draws the new lines, above the prompt.
     fn show(&mut self) {
         for line in self.traced.try_iter() {
-            self.screen.show_lines(line);
+            self.chat.screen.show_lines(line);
         }
-        self.input.show_time(self.screen.shows_time());
-        self.input.print(&self.screen.take_lines());
+        self.input.show_time(self.chat.screen.shows_time());
+        self.input.print(&self.chat.screen.take_lines());
         self.input.draw();
     }
 
@@ -356,28 +357,28 @@ impl<'o> App<'o> {
         &mut self,
         id: LinkId,
         event: LinkEvent,
-        link: &Link,
         stay: &mut SessionState,
     ) -> Option<SessionEnd> {
         let away = self.clock.now().0.saturating_sub(self.touched_at.0) >= AWAY;
-        self.screen.set_away(away);
-        let is_pong = |frame: &[u8]| matches!(link.codec().read_server(frame), Ok(ServerDoc::Pong));
+        self.chat.screen.set_away(away);
+        let is_pong =
+            |frame: &[u8]| matches!(self.chat.codec().read_server(frame), Ok(ServerDoc::Pong));
         let mut end = None;
-        if id == link.id() {
+        if self.chat.main().is_some_and(|main| main.id() == id) {
             end = match event {
                 LinkEvent::Frame(frame) => {
                     stay.pongs += u32::from(is_pong(&frame));
-                    let event = self.chat.on_frame(&frame, link, &self.screen);
-                    event
-                        .and_then(|()| self.chat.go_on(link, &self.screen))
-                        .err()
+                    let event = self.chat.on_frame(&frame);
+                    event.and_then(|()| self.chat.go_on()).err()
                 }
                 LinkEvent::Over(_) if matches!(stay.input, InputMode::Leaving) => {
                     return Some(SessionEnd::Left);
                 }
                 LinkEvent::Over(reason) => {
-                    self.screen.trouble(&format!("connection lost: {reason}"));
-                    self.chat.lost(&self.screen);
+                    self.chat
+                        .screen
+                        .trouble(&format!("connection lost: {reason}"));
+                    self.chat.lost();
                     Some(SessionEnd::Lost)
                 }
             };
@@ -391,54 +392,56 @@ impl<'o> App<'o> {
             }
             let is_leaving = matches!(stay.input, InputMode::Leaving);
             if !(is_leaving && matches!(event, LinkEvent::Over(_))) {
-                end = self.chat.on_room_event(id, event, link, &self.screen).err();
+                end = self.chat.on_room_event(id, event).err();
             }
         }
         if let InputMode::Finishing { rooms, .. } = &stay.input
             && rooms.is_empty()
             && stay.pongs >= stay.pings
         {
-            self.leave(link, stay);
+            self.leave(stay);
         }
         end
     }
 
     /// Handles input from the user or the script.
-    fn typed(&mut self, typed: Typed<Target>, link: &Link) -> Result<(), SessionEnd> {
+    fn typed(&mut self, typed: Typed<Target>) -> Handled {
         match typed {
             Typed::Line { text, under } => {
                 self.asked = None;
-                self.chat.typed(&text, under.as_ref(), link, &self.screen)
+                self.chat.typed(&text, under.as_ref())
             }
             Typed::TooMuch { bytes, lines } => {
-                self.screen.not_sent(&format!(
+                self.chat.screen.not_sent(&format!(
                     "paste not sent ({}, {bytes} bytes): a message has at most {} bytes; to send \
                      a whole file, use `… < FILE`",
                     counted(lines, "line", "lines"),
-                    link.codec().max_frame
+                    self.chat.codec().max_frame
                 ));
                 Ok(())
             }
             Typed::NotText(error) => {
                 self.asked = None;
                 if !self.is_script() {
-                    self.screen.not_sent(&error);
+                    self.chat.screen.not_sent(&error);
                     return Ok(());
                 }
                 // The recipients of the following lines may depend on this line.
-                self.screen
+                self.chat
+                    .screen
                     .not_sent(&format!("{error}; the rest of the input was not sent"));
                 self.input_is_bad = true;
                 Err(SessionEnd::Left)
             }
             Typed::PassedOver => {
-                self.screen
+                self.chat
+                    .screen
                     .notice("what you typed before this prompt appeared was ignored");
                 Ok(())
             }
-            Typed::NoTerminal => Err(self.chat.no_terminal(&self.screen)),
+            Typed::NoTerminal => Err(self.chat.no_terminal()),
             Typed::Failed => {
-                self.screen.trouble(INPUT_FAILED);
+                self.chat.screen.trouble(INPUT_FAILED);
                 Err(SessionEnd::Dismissed)
             }
             Typed::End | Typed::Gone => Err(SessionEnd::Left),
@@ -446,68 +449,69 @@ impl<'o> App<'o> {
     }
 
     /// Handles a key press, which shows that the user is present.
-    fn touched(&mut self, link: &Link) {
+    fn touched(&mut self) {
         self.touched_at = self.clock.now();
-        self.screen.set_away(false);
+        self.chat.screen.set_away(false);
         if self.chat.should_stay() {
-            mention(ClientCommand::Stay, link);
+            self.chat.mention(ClientCommand::Stay);
         }
     }
 
-    fn ticked(&mut self, link: &Link, stay: &mut SessionState) -> Result<(), SessionEnd> {
+    fn ticked(&mut self, stay: &mut SessionState) -> Handled {
         match stay.watch.look(&self.clock, &self.subscription) {
             IdleCheck::Fine => {}
             IdleCheck::Late
-                if matches!(stay.input, InputMode::Leaving) || self.screen.has_prompts() =>
+                if matches!(stay.input, InputMode::Leaving) || self.chat.screen.has_prompts() =>
             {
-                mention(ClientCommand::Terminate, link);
+                self.chat.mention(ClientCommand::Terminate);
                 return Err(SessionEnd::Left);
             }
             IdleCheck::Late => {
-                self.screen
+                self.chat
+                    .screen
                     .not_sent("the server did not answer everything in time; leaving");
-                mention(ClientCommand::Terminate, link);
+                self.chat.mention(ClientCommand::Terminate);
                 return Err(SessionEnd::Lost);
             }
             IdleCheck::Quiet => {
                 stay.pings += 1;
-                mention(ClientCommand::Ping, link);
+                self.chat.mention(ClientCommand::Ping);
             }
             IdleCheck::Dead => {
-                mention(ClientCommand::IdleTimeout, link);
+                self.chat.mention(ClientCommand::IdleTimeout);
                 let seconds = self.options.server_timeout.unwrap_or_default().as_secs();
-                self.screen.trouble(&format!(
+                self.chat.screen.trouble(&format!(
                     "the server has sent nothing for {seconds} s; leaving"
                 ));
                 return Err(SessionEnd::Lost);
             }
         }
-        self.chat.ticked(link, &self.screen)
+        self.chat.ticked()
     }
 
     /// Handles the end of the input. The client must not leave before pending requests are
     /// answered.
-    fn finish(&mut self, link: &Link, stay: &mut SessionState) {
+    fn finish(&mut self, stay: &mut SessionState) {
         let mut rooms = Vec::new();
         for room in self.chat.room_links() {
             mention(ClientCommand::Ping, room);
             rooms.push(room.id());
         }
         stay.pings += 1;
-        mention(ClientCommand::Ping, link);
+        self.chat.mention(ClientCommand::Ping);
         stay.watch.end_by(self.in_time(), &self.subscription);
         stay.input = InputMode::Finishing { rooms };
     }
 
-    fn leave(&self, link: &Link, stay: &mut SessionState) {
-        mention(ClientCommand::Terminate, link);
+    fn leave(&self, stay: &mut SessionState) {
+        self.chat.mention(ClientCommand::Terminate);
         stay.watch.end_by(self.in_time(), &self.subscription);
         stay.input = InputMode::Leaving;
     }
 
     /// The deadline for the last replies.
     fn in_time(&self) -> Deadline {
-        let timeout = if self.screen.has_prompts() {
+        let timeout = if self.chat.screen.has_prompts() {
             // A user waits only until the last messages have arrived.
             LAST_WORDS
         } else {
@@ -521,7 +525,9 @@ impl<'o> App<'o> {
         let wanted = match (self.chat.prompt(), &self.asked) {
             (Some(wanted), _) => wanted,
             // The prompt on the screen is outdated, and nothing can be sent yet.
-            (None, Some(asked)) if self.screen.has_prompts() && asked.target != Target::Nobody => {
+            (None, Some(asked))
+                if self.chat.screen.has_prompts() && asked.target != Target::Nobody =>
+            {
                 nobody("one moment")
             }
             (None, _) => return,
@@ -529,11 +535,10 @@ impl<'o> App<'o> {
         let stands = match &self.asked {
             None => false,
             // Without prompts on the screen, all prompts for a line are the same.
-            Some(asked) if !self.screen.has_prompts() && wanted.ask != PromptKind::Hidden => {
+            Some(asked) if !self.chat.screen.has_prompts() && wanted.ask != PromptKind::Hidden => {
                 asked.ask == wanted.ask
             }
             // A partner who has logged in since then has a new name, but is the same partner.
-            // Redrawing the prompt would end a history search.
             Some(asked) if wanted.target != Target::Nobody => {
                 (&asked.target, asked.ask) == (&wanted.target, wanted.ask)
             }
@@ -542,24 +547,29 @@ impl<'o> App<'o> {
         if !stands {
             self.input.prompt(wanted.clone(), ahead);
             self.asked = Some(wanted);
+        } else if self.chat.screen.has_prompts() {
+            self.input.rename(wanted.name.clone());
+            self.asked = Some(wanted);
         }
     }
 
     /// Asks a user who was disconnected for being idle whether to reconnect. Without this question,
     /// an idle client would keep its seat by reconnecting. Returns whether to reconnect.
     fn is_there_again(&mut self) -> bool {
-        if !self.screen.has_prompts() {
+        if !self.chat.screen.has_prompts() {
             return false;
         }
-        self.screen.notice("press Enter to reconnect; /quit leaves");
+        self.chat
+            .screen
+            .notice("press Enter to reconnect; /quit leaves");
         self.not_connected(TypeAhead::KeepsTarget);
         loop {
-            match self.typed_while_waiting(&never()) {
+            match self.typed_while_waiting(&never::<()>()) {
                 Waited::Line(text) => {
                     return commands::read(&text, self.typist) != TypedLine::Quit;
                 }
                 Waited::Left => return false,
-                Waited::Enough => {}
+                Waited::Enough(()) => {}
             }
         }
     }
@@ -571,10 +581,10 @@ impl<'o> App<'o> {
     }
 
     /// Waits without a connection, until `over` or for a line.
-    fn typed_while_waiting(&mut self, over: &Receiver<Instant>) -> Waited {
+    fn typed_while_waiting<R>(&mut self, over: &Receiver<R>) -> Waited<R> {
         loop {
             // A script's lines are kept for the next session.
-            while self.screen.has_prompts()
+            while self.chat.screen.has_prompts()
                 && let Some(typed) = self.input.next()
             {
                 match typed {
@@ -588,7 +598,9 @@ impl<'o> App<'o> {
             }
             self.show();
             select! {
-                recv(over) -> _ => return Waited::Enough,
+                recv(over) -> result => {
+                    return result.map_or(Waited::Left, Waited::Enough);
+                }
                 recv(self.signals.receiver) -> signal => {
                     if self.signalled(signal) {
                         return Waited::Left;
@@ -603,52 +615,79 @@ impl<'o> App<'o> {
     fn come_back(&mut self) -> Result<ClientSeat, ExitStatus> {
         let (mut pause, most) = RECONNECT_PAUSES;
         let mut tries = Tries::default();
-        if self.screen.has_prompts() {
+        if self.chat.screen.has_prompts() {
             self.not_connected(TypeAhead::KeepsTarget);
         }
+        let mut attempts = 0;
+        let mut last = String::new();
         loop {
             let wait = pause + jitter(pause);
-            self.screen.notice(&format!(
-                "reconnecting in {:.1} s; /quit gives up",
-                wait.as_secs_f32()
+            let seconds = wait.as_secs_f32();
+            self.report_attempt(&format!(
+                "{last}reconnecting in {seconds:.1} s; /quit gives up"
             ));
-            self.wait(wait)?;
-            let error = match find_seat(self.options) {
-                Ok(seat) => return Ok(seat),
+            self.wait(&after(wait))?;
+            // In a thread, because the attempt may take a while and keys must not wait.
+            let (sender, found) = bounded(1);
+            let options = self.options.clone();
+            let seeking = threads::start("seek", move || {
+                let _ = sender.send(find_seat(&options));
+            });
+            if let Err(error) = seeking {
+                let sentence = format!("can't start a thread: {error}");
+                self.chat.screen.trouble(&sentence);
+                return Err(ExitStatus::Lost);
+            }
+            let error = match self.wait(&found)? {
+                Ok(seat) => {
+                    self.input.set_status("");
+                    return Ok(seat);
+                }
                 Err(error) => error,
             };
-            match tries.pause_after(&error, self.options) {
+            attempts += 1;
+            let reason = match tries.pause_after(&error, self.options) {
                 Some(short) => {
-                    self.screen.notice(&tries.describe(&error));
                     pause = short;
+                    tries.describe(&error)
                 }
                 None if matches!(error, SeekError::Full) => {
-                    self.screen.trouble(&error.to_string());
+                    self.chat.screen.trouble(&error.to_string());
                     return Err(ExitStatus::Full);
                 }
                 None => {
-                    self.screen.trouble(&error.to_string());
                     pause = (pause * 2).clamp(RECONNECT_PAUSES.0, most);
+                    error.to_string()
                 }
-            }
+            };
+            last = format!("attempt {attempts} failed: {reason}; ");
+        }
+    }
+
+    /// Shows the state of the attempts to reconnect, in one line that changes.
+    fn report_attempt(&mut self, sentence: &str) {
+        if self.chat.screen.has_prompts() {
+            self.input.set_status(&format!("* {}", printable(sentence)));
+        } else {
+            self.chat.screen.notice(sentence);
         }
     }
 
     /// Waits, unless the user leaves in the meantime. A script's lines are kept for the next
     /// session; a user's lines are rejected with a message.
-    fn wait(&mut self, duration: Duration) -> Result<(), ExitStatus> {
-        let over = after(duration);
+    fn wait<R>(&mut self, over: &Receiver<R>) -> Result<R, ExitStatus> {
         loop {
-            if self.asked.is_none() && self.screen.has_prompts() {
+            if self.asked.is_none() && self.chat.screen.has_prompts() {
                 self.not_connected(TypeAhead::Meant);
             }
-            match self.typed_while_waiting(&over) {
-                Waited::Enough => return Ok(()),
+            match self.typed_while_waiting(over) {
+                Waited::Enough(result) => return Ok(result),
                 Waited::Left => return Err(ExitStatus::Left),
                 Waited::Line(text) => match commands::read(&text, self.typist) {
                     TypedLine::Quit => return Err(ExitStatus::Left),
                     TypedLine::Nothing => {}
                     _ => self
+                        .chat
                         .screen
                         .not_sent("not sent: you are not connected (press ↑ to get it back)"),
                 },
@@ -658,12 +697,12 @@ impl<'o> App<'o> {
 }
 
 /// The outcome of a wait without a connection.
-enum Waited {
+enum Waited<R> {
     Line(String),
     /// The user left.
     Left,
-    /// The time is over.
-    Enough,
+    /// The awaited result.
+    Enough(R),
 }
 
 /// A prompt without a recipient: a line typed at it is not sent.

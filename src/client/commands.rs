@@ -1,6 +1,7 @@
-//! The commands that a user can type. Their table also provides the help and the completions.
+//! The commands that a user can type. Their table is the only place that lists them: the parser, the
+//! help and the completions come from it, and a test compares the browser page with it.
 
-use portal_wire::{ClientCommand, time};
+use portal_wire::{ClientCommand, Name, time};
 
 /// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,6 +10,8 @@ pub(super) enum TypedLine<'l> {
     Say(&'l str),
     /// `/me waves`.
     Act(&'l str),
+    /// `join lobby` and the like: one of seed 004's commands, typed as that seed prints it.
+    Seed(&'l str),
     /// `/all TEXT`: a public message.
     Public(&'l str),
     /// `PM` or `BM` alone: asks for the public message (seed 002).
@@ -23,15 +26,22 @@ pub(super) enum TypedLine<'l> {
     /// `DM` alone: lists the users, then asks for the recipient and the text (seed 002).
     AskDirect,
     Reply(&'l str),
-    /// `/join ROOM` (seed 004).
-    Join(&'l str),
-    /// `/leave ROOM`, `/leave_chatroom ROOM`.
-    Leave(&'l str),
+    /// `/join ROOM` (seed 004); `/join -n ROOM` keeps the recipient.
+    Join {
+        room: &'l str,
+        goes_there: bool,
+    },
+    /// `/leave ROOM`, `/leave_chatroom ROOM`; without a name, the room in the prompt.
+    Leave(Option<&'l str>),
     Send {
         room: &'l str,
         text: &'l str,
     },
-    /// A request that the server answers: `/topic`, `/rooms`, `/names`.
+    /// `/topic [ROOM] [TEXT]`; without ROOM, the room in the prompt.
+    Topic(&'l str),
+    /// `/names`: the members of the room in the prompt, or everyone who is logged in.
+    Names(Option<&'l str>),
+    /// A request that the server answers.
     Ask(ClientCommand<'l>),
     /// `/history N`: the last N messages of the conversation in the prompt.
     History(usize),
@@ -39,6 +49,7 @@ pub(super) enum TypedLine<'l> {
     To(Option<&'l str>),
     /// `/query NAME` makes that user the recipient of typed lines.
     Query(&'l str),
+    Unread,
     Login(&'l str),
     /// `/invitation CODE`.
     Invitation(&'l str),
@@ -49,6 +60,8 @@ pub(super) enum TypedLine<'l> {
     Bell(When),
     Notify(When),
     Quiet,
+    /// Show the server's confirmations of sent messages, or do not.
+    Confirmations(bool),
     Clear,
     /// `/cancel`, which cancels a question.
     Cancel,
@@ -71,27 +84,26 @@ pub(super) enum Timestamp {
     DateTime,
 }
 
-/// The messages that ring the bell or show a desktop notification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The messages that ring the bell or show a desktop notification. Each includes the previous one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum When {
     Off,
+    /// Direct messages.
     Direct,
+    /// Messages that contain the user's name.
+    Mention,
     All,
 }
 
 impl When {
     fn read(word: &str) -> Option<When> {
-        match word {
-            "off" => Some(When::Off),
-            "dm" => Some(When::Direct),
-            "all" => Some(When::All),
-            _ => None,
-        }
-    }
-
-    /// Returns whether this setting includes a message; `direct` is true for a direct message.
-    pub(super) fn is_for(self, direct: bool) -> bool {
-        self == When::All || (self == When::Direct && direct)
+        Some(match word {
+            "off" => When::Off,
+            "dm" => When::Direct,
+            "mention" => When::Mention,
+            "all" => When::All,
+            _ => return None,
+        })
     }
 }
 
@@ -102,8 +114,8 @@ pub(super) enum Typist {
     Person,
     /// A pipe, where a line that is not a command is text.
     Script {
-        /// Set if `PM`, `BM`, `DM` and `EX` alone on a line are the operations of seed 002 here,
-        /// too (`--commands`).
+        /// Set if the operations of the seeds, typed as they print them, are commands here, too
+        /// (`--commands`).
         seed_words: bool,
     },
 }
@@ -118,356 +130,208 @@ pub(super) enum Takes {
     Room,
     /// Either, or `all`.
     Whom,
-    /// One of these words.
-    Values(&'static [&'static str]),
+    /// One of these words, which `|` separates.
+    Values(&'static str),
     /// A command.
     Command,
 }
 
 /// A command and its help.
-struct CommandHelp {
-    names: &'static [&'static str],
+struct Command {
+    group: &'static str,
+    /// The name, and then its aliases, separated by spaces.
+    names: &'static str,
     arguments: &'static str,
     help: &'static str,
-    takes: Takes,
-    /// Set if the last argument is text, which may span several lines.
-    has_text: bool,
     read: fn(&str) -> Option<TypedLine<'_>>,
 }
 
-const COMMANDS: &[CommandHelp] = &[
-    CommandHelp {
-        names: &["login"],
-        arguments: "NAME",
-        help: "log in; asks for your password (for a new name, asks you to choose one)",
-        takes: Takes::Nothing,
-        has_text: false,
-        read: |name| given(name).map(TypedLine::Login),
-    },
-    CommandHelp {
-        names: &["all"],
-        arguments: "TEXT",
-        help: "send TEXT to everyone who is logged in (PM or BM alone on a line asks for TEXT)",
-        takes: Takes::Nothing,
-        has_text: true,
-        read: |text| given(text).map(TypedLine::Public),
-    },
-    CommandHelp {
-        names: &["msg", "dm", "w"],
-        arguments: "NAME TEXT",
-        help: "send TEXT to NAME alone, like %NAME%TEXT (DM alone on a line asks for both)",
-        takes: Takes::Name,
-        has_text: true,
-        read: |rest| {
-            let (to, text) = rest.split_once(char::is_whitespace)?;
-            given(text.trim_start()).map(|text| TypedLine::Direct { to, text })
-        },
-    },
-    CommandHelp {
-        names: &["reply", "r"],
-        arguments: "TEXT",
-        help: "send TEXT to the sender of your last direct message",
-        takes: Takes::Nothing,
-        has_text: true,
-        read: |text| given(text).map(TypedLine::Reply),
-    },
-    CommandHelp {
-        names: &["pm"],
-        arguments: "TEXT",
-        help: "same as /all: PM is a public message here",
-        takes: Takes::Nothing,
-        has_text: true,
-        read: |text| given(text).map(TypedLine::AmbiguousPublic),
-    },
-    CommandHelp {
-        names: &["to"],
-        arguments: "[ROOM|NAME|all]",
-        help: "send everything you type there; /to alone sends it to your partner again",
-        takes: Takes::Whom,
-        has_text: false,
-        read: |whom| Some(TypedLine::To(given(whom))),
-    },
-    CommandHelp {
-        names: &["query"],
-        arguments: "NAME",
-        help: "send everything you type to NAME alone",
-        takes: Takes::Name,
-        has_text: false,
-        read: |name| given(name).map(TypedLine::Query),
-    },
-    CommandHelp {
-        names: &["join"],
-        arguments: "ROOM",
-        help: "join a room; creates the room if it does not exist",
-        takes: Takes::Room,
-        has_text: false,
-        read: |room| given(room).map(TypedLine::Join),
-    },
-    CommandHelp {
-        names: &["send"],
-        arguments: "ROOM TEXT",
-        help: "send TEXT to a room that you are in",
-        takes: Takes::Room,
-        has_text: true,
-        read: |rest| {
-            let (room, text) = rest.split_once(char::is_whitespace)?;
-            given(text.trim_start()).map(|text| TypedLine::Send { room, text })
-        },
-    },
-    CommandHelp {
-        names: &["topic"],
-        arguments: "ROOM [TEXT]",
-        help: "show the topic of a room; with TEXT, set it",
-        takes: Takes::Room,
-        has_text: true,
-        read: |rest| {
-            let (room, text) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-            let topic = given(text.trim_start()).map(Into::into);
-            let room = given(room)?.into();
-            Some(TypedLine::Ask(ClientCommand::Topic { room, topic }))
-        },
-    },
-    CommandHelp {
-        names: &["leave", "part", "leave_chatroom"],
-        arguments: "ROOM",
-        help: "leave a room",
-        takes: Takes::Room,
-        has_text: false,
-        read: |room| given(room).map(TypedLine::Leave),
-    },
-    CommandHelp {
-        names: &["rooms", "list"],
-        arguments: "",
-        help: "list the rooms and how many people are in each",
-        takes: Takes::Nothing,
-        has_text: false,
-        read: |_| Some(TypedLine::Ask(ClientCommand::Rooms)),
-    },
-    CommandHelp {
-        names: &["names", "who"],
-        arguments: "",
-        help: "list who is logged in",
-        takes: Takes::Nothing,
-        has_text: false,
-        read: |_| Some(TypedLine::Ask(ClientCommand::Who)),
-    },
-    CommandHelp {
-        names: &["history"],
-        arguments: "[N]",
-        help: "show the last N messages (20, at most 100) of the room or user in the prompt, or of everyone",
-        takes: Takes::Nothing,
-        has_text: false,
-        read: |count| {
-            let count = given(count).map_or(Some(20), |count| count.parse().ok())?;
-            (1..=100)
-                .contains(&count)
-                .then_some(TypedLine::History(count))
-        },
-    },
-    CommandHelp {
-        names: &["me"],
-        arguments: "TEXT",
-        help: "send what you do: /me waves appears as * alice waves",
-        takes: Takes::Nothing,
-        has_text: true,
-        read: |text| given(text).map(TypedLine::Act),
-    },
-    CommandHelp {
-        names: &["ignore"],
-        arguments: "[NAME]",
-        help: "hide messages from NAME, or show them again; /ignore alone lists the hidden names",
-        takes: Takes::Name,
-        has_text: false,
-        read: |name| Some(TypedLine::Ignore(given(name))),
-    },
-    CommandHelp {
-        names: &["passwd"],
-        arguments: "",
-        help: "change your password; asks for the old one and the new one",
-        takes: Takes::Nothing,
-        has_text: false,
-        read: |_| Some(TypedLine::Passwd),
-    },
-    CommandHelp {
-        names: &["invitation"],
-        arguments: "CODE",
-        help: "use an invitation, which some servers need for a new name; /login comes after it",
-        takes: Takes::Nothing,
-        has_text: false,
-        read: |code| given(code).map(TypedLine::Invitation),
-    },
-    CommandHelp {
-        names: &["report"],
-        arguments: "NAME REASON",
-        help: "report a user to the operator and the moderators",
-        takes: Takes::Name,
-        has_text: true,
-        read: |rest| {
-            let (name, reason) = rest.split_once(char::is_whitespace)?;
-            let (username, reason) = (name.into(), given(reason.trim_start())?.into());
-            Some(TypedLine::Ask(ClientCommand::Report { username, reason }))
-        },
-    },
-    CommandHelp {
-        names: &["kick"],
-        arguments: "NAME [REASON]",
-        help: "as a moderator: disconnect a user, who can't come back for a minute",
-        takes: Takes::Name,
-        has_text: true,
-        read: |rest| {
-            let (username, reason) = split_word(rest)?;
-            let (username, reason) = (username.into(), reason.into());
-            Some(TypedLine::Ask(ClientCommand::Kick {
-                room: None,
-                username,
-                reason,
-            }))
-        },
-    },
-    CommandHelp {
-        names: &["mute"],
-        arguments: "NAME [DURATION]",
-        help: "as a moderator: reject a user's messages, for 30s, 10m, 2h or 7d",
-        takes: Takes::Name,
-        has_text: false,
-        read: |rest| {
-            let (username, duration) = split_word(rest)?;
-            let (username, duration) = (username.into(), given(duration).map(Into::into));
-            Some(TypedLine::Ask(ClientCommand::Mute {
-                room: None,
-                username,
-                duration,
-            }))
-        },
-    },
-    CommandHelp {
-        names: &["unmute"],
-        arguments: "NAME",
-        help: "as a moderator: end a mute",
-        takes: Takes::Name,
-        has_text: false,
-        read: |name| {
-            let username = given(name)?.into();
-            Some(TypedLine::Ask(ClientCommand::Unmute {
-                room: None,
-                username,
-            }))
-        },
-    },
-    CommandHelp {
-        names: &["ban"],
-        arguments: "NAME [DURATION] [REASON]",
-        help: "as a moderator: disconnect a user and reject later logins, for 30s, 10m, 2h or 7d",
-        takes: Takes::Name,
-        has_text: true,
-        read: |rest| {
-            let (username, rest) = split_word(rest)?;
-            // A first word that is not a duration belongs to the reason.
-            let (duration, reason) = match split_word(rest) {
-                Some((duration, reason)) if time::read_duration(duration).is_some() => {
-                    (Some(duration.into()), reason)
-                }
-                _ => (None, rest),
-            };
-            Some(TypedLine::Ask(ClientCommand::Ban {
-                username: username.into(),
-                duration,
-                reason: reason.into(),
-            }))
-        },
-    },
-    CommandHelp {
-        names: &["unban"],
-        arguments: "NAME",
-        help: "as a moderator: end a ban",
-        takes: Takes::Name,
-        has_text: false,
-        read: |name| {
-            let username = given(name)?.into();
-            Some(TypedLine::Ask(ClientCommand::Unban { username }))
-        },
-    },
-    CommandHelp {
-        names: &["timestamp"],
-        arguments: "off|time|datetime",
-        help: "set the timestamp before each line",
-        takes: Takes::Values(&["off", "time", "datetime"]),
-        has_text: false,
-        read: |mode| match mode {
-            "off" => Some(TypedLine::Timestamp(Timestamp::Off)),
-            "time" => Some(TypedLine::Timestamp(Timestamp::Time)),
-            "datetime" => Some(TypedLine::Timestamp(Timestamp::DateTime)),
-            _ => None,
-        },
-    },
-    CommandHelp {
-        names: &["bell"],
-        arguments: "off|dm|all",
-        help: "when to ring the bell: never, for direct messages, or for all messages",
-        takes: Takes::Values(WHENS),
-        has_text: false,
-        read: |word| When::read(word).map(TypedLine::Bell),
-    },
-    CommandHelp {
-        names: &["notify"],
-        arguments: "off|dm|all",
-        help: "when to show a desktop notification, if the terminal supports it (OSC 9)",
-        takes: Takes::Values(WHENS),
-        has_text: false,
-        read: |word| When::read(word).map(TypedLine::Notify),
-    },
-    CommandHelp {
-        names: &["quiet"],
-        arguments: "",
-        help: "hide join and leave messages, or show them again",
-        takes: Takes::Nothing,
-        has_text: false,
-        read: |_| Some(TypedLine::Quiet),
-    },
-    CommandHelp {
-        names: &["clear"],
-        arguments: "",
-        help: "clear the screen",
-        takes: Takes::Nothing,
-        has_text: false,
-        read: |_| Some(TypedLine::Clear),
-    },
-    CommandHelp {
-        names: &["cancel"],
-        arguments: "",
-        help: "cancel the current question",
-        takes: Takes::Nothing,
-        has_text: false,
-        read: |_| Some(TypedLine::Cancel),
-    },
-    CommandHelp {
-        names: &["help"],
-        arguments: "[COMMAND]",
-        help: "list the commands, or explain one",
-        takes: Takes::Command,
-        has_text: false,
-        read: |name| Some(TypedLine::Help(given(name))),
-    },
-    CommandHelp {
-        names: &["quit", "exit", "disconnect"],
-        arguments: "",
-        help: "leave (so do EX alone, Ctrl-D and Ctrl-C)",
-        takes: Takes::Nothing,
-        has_text: false,
-        read: |_| Some(TypedLine::Quit),
-    },
-];
+impl Command {
+    fn name(&self) -> &'static str {
+        self.names.split(' ').next().unwrap_or_default()
+    }
 
-const WHENS: &[&str] = &["off", "dm", "all"];
+    fn has_name(&self, name: &str) -> bool {
+        self.names
+            .split(' ')
+            .any(|there| there.eq_ignore_ascii_case(name))
+    }
+
+    /// Returns whether the last argument is text, which may span several lines.
+    fn has_text(&self) -> bool {
+        self.arguments.contains("TEXT") || self.arguments.contains("REASON")
+    }
+
+    /// The kind of the first argument.
+    fn takes(&self) -> Takes {
+        match self.arguments.trim_start_matches(['[', '-', 'n', ']', ' ']) {
+            whom if whom.starts_with("ROOM|NAME") => Takes::Whom,
+            room if room.starts_with("ROOM") => Takes::Room,
+            name if name.starts_with("NAME") && self.name() != "login" => Takes::Name,
+            command if command.starts_with("COMMAND") => Takes::Command,
+            _ if self.arguments.starts_with(char::is_lowercase) => Takes::Values(self.arguments),
+            _ => Takes::Nothing,
+        }
+    }
+}
+
+/// Builds the table: for each command its group, its names, its arguments, its help and its parser.
+macro_rules! commands {
+    ($(group $group:literal: $($names:literal $arguments:literal $help:literal => $read:expr;)*)*) => {
+        const COMMANDS: &[Command] = &[$($(Command {
+            group: $group,
+            names: $names,
+            arguments: $arguments,
+            help: $help,
+            read: $read,
+        },)*)*];
+    };
+}
+
+/// The commands that `/help` lists. The others are in `/help all`.
+const ESSENTIAL: [&str; 8] = ["login", "msg", "all", "join", "to", "names", "help", "quit"];
+
+commands! {
+    group "Talking":
+    "all" "TEXT" "send TEXT to everyone who is logged in (PM or BM alone on a line asks for TEXT)"
+        => |text| given(text).map(TypedLine::Public);
+    "msg dm w" "NAME TEXT" "send TEXT to NAME alone, like %NAME%TEXT (DM alone on a line asks for both)"
+        => |rest| two(rest).map(|(to, text)| TypedLine::Direct { to, text });
+    "reply r" "TEXT" "send TEXT to the sender of your last direct message"
+        => |text| given(text).map(TypedLine::Reply);
+    "pm" "TEXT" "same as /all: PM is a public message here"
+        => |text| given(text).map(TypedLine::AmbiguousPublic);
+    "me" "TEXT" "send what you do: /me waves appears as * alice waves"
+        => |text| given(text).map(TypedLine::Act);
+    "to" "[ROOM|NAME|all|partner]" "send everything you type there; /to alone sends it to your partner again"
+        => |whom| Some(TypedLine::To(given(whom).filter(|whom| !whom.eq_ignore_ascii_case("partner"))));
+    "query q" "NAME" "send everything you type to NAME alone"
+        => |name| given(name).map(TypedLine::Query);
+    "unread" "" "list the conversations with unread messages"
+        => |_| Some(TypedLine::Unread);
+    "history" "[N]" "show the last N messages (20, at most 100) of the room or user in the prompt, or of everyone"
+        => |count| {
+            let count = given(count).map_or(Some(20), |count| count.parse().ok())?;
+            (1..=100).contains(&count).then_some(TypedLine::History(count))
+        };
+    group "Rooms":
+    "join j" "[-n] ROOM" "join a room, which is created if it does not exist, and go there; with -n, stay where you are"
+        => |room| {
+            let stays = room.strip_prefix("-n ").map(str::trim_start);
+            Some(TypedLine::Join { room: in_room(stays.unwrap_or(room))?, goes_there: stays.is_none() })
+        };
+    "send" "ROOM TEXT" "send TEXT to a room that you are in"
+        => |rest| two(rest).and_then(|(room, text)| Some(TypedLine::Send { room: in_room(room)?, text }));
+    "topic" "[ROOM] [TEXT]" "show the topic of a room, or of the one in the prompt; with TEXT, set it"
+        => |rest| Some(TypedLine::Topic(rest));
+    "leave part leave_chatroom" "[ROOM]" "leave a room, or the one in the prompt"
+        => |room| Some(TypedLine::Leave(in_room(room)));
+    "rooms list" "" "list the rooms and how many people are in each"
+        => |_| Some(TypedLine::Ask(ClientCommand::Rooms));
+    group "People":
+    "names who n" "[ROOM]" "list who is logged in, or who is in the room in the prompt"
+        => |room| Some(TypedLine::Names(given(room)));
+    "ignore" "[NAME]" "hide messages from NAME, or show them again; /ignore alone lists the hidden names"
+        => |name| Some(TypedLine::Ignore(given(name)));
+    "report" "NAME REASON" "report a user to the operator and the moderators"
+        => |rest| two(rest).map(|(name, reason)| TypedLine::Ask(ClientCommand::Report {
+            username: name.into(), reason: reason.into(),
+        }));
+    group "Your account":
+    "login" "NAME" "log in; asks for your password (for a new name, asks you to choose one)"
+        => |name| given(name).map(TypedLine::Login);
+    "passwd" "" "change your password; asks for the old one and the new one"
+        => |_| Some(TypedLine::Passwd);
+    "invitation" "CODE" "use an invitation, which some servers need for a new name; /login comes after it"
+        => |code| given(code).map(TypedLine::Invitation);
+    "quit exit disconnect" "" "leave (so do EX alone, and Ctrl-D or Ctrl-C on an empty line)"
+        => |_| Some(TypedLine::Quit);
+    group "The screen":
+    "timestamp" "off|time|datetime" "set the timestamp before each line"
+        => |mode| Some(TypedLine::Timestamp(match mode {
+            "off" => Timestamp::Off,
+            "time" => Timestamp::Time,
+            "datetime" => Timestamp::DateTime,
+            _ => return None,
+        }));
+    "bell" "off|dm|mention|all" "when to ring the bell: never, for direct messages, also for your name, or for all messages"
+        => |word| When::read(word).map(TypedLine::Bell);
+    "notify" "off|dm|mention|all" "when to show a desktop notification, if the terminal supports it (OSC 9)"
+        => |word| When::read(word).map(TypedLine::Notify);
+    "quiet" "" "hide join and leave messages, or show them again"
+        => |_| Some(TypedLine::Quiet);
+    "sent" "on|off" "show that each message was sent, or do not"
+        => |word| ["off", "on"].iter().position(|there| *there == word).map(|on| TypedLine::Confirmations(on == 1));
+    "clear" "" "clear the screen"
+        => |_| Some(TypedLine::Clear);
+    "cancel" "" "cancel the current question"
+        => |_| Some(TypedLine::Cancel);
+    "help" "[COMMAND|all]" "list the commands, or explain one"
+        => |name| Some(TypedLine::Help(given(name)));
+    group "For moderators":
+    "kick" "NAME [REASON]" "disconnect a user, who can't come back for a minute"
+        => |rest| split_word(rest).map(|(name, reason)| TypedLine::Ask(ClientCommand::Kick {
+            room: None, username: name.into(), reason: reason.into(),
+        }));
+    "mute" "NAME [DURATION]" "reject a user's messages, for 30s, 10m, 2h or 7d"
+        => |rest| split_word(rest).map(|(name, duration)| TypedLine::Ask(ClientCommand::Mute {
+            room: None, username: name.into(), duration: given(duration).map(Into::into),
+        }));
+    "unmute" "NAME" "end a mute"
+        => |name| Some(TypedLine::Ask(ClientCommand::Unmute { room: None, username: given(name)?.into() }));
+    "ban" "NAME [DURATION] [REASON]" "disconnect a user and reject later logins, for 30s, 10m, 2h or 7d"
+        => |rest| {
+            let (name, rest) = split_word(rest)?;
+            // A first word that is not a duration belongs to the reason.
+            let duration = split_word(rest).filter(|(word, _)| time::read_duration(word).is_some());
+            Some(TypedLine::Ask(ClientCommand::Ban {
+                username: name.into(),
+                duration: duration.map(|(word, _)| word.into()),
+                reason: duration.map_or(rest, |(_, reason)| reason).into(),
+            }))
+        };
+    "unban" "NAME" "end a ban"
+        => |name| Some(TypedLine::Ask(ClientCommand::Unban { username: given(name)?.into() }));
+}
 
 fn given(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
+/// A room's name, with or without the `#` of other chats.
+pub(super) fn in_room(text: &str) -> Option<&str> {
+    given(text.strip_prefix('#').unwrap_or(text))
+}
+
 /// Splits a text after its first word; `None` if there is none.
-fn split_word(text: &str) -> Option<(&str, &str)> {
+pub(super) fn split_word(text: &str) -> Option<(&str, &str)> {
     let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     given(first).map(|first| (first, rest.trim_start()))
+}
+
+/// Splits a text into its first word and the rest; `None` if either is missing.
+fn two(text: &str) -> Option<(&str, &str)> {
+    split_word(text).filter(|(_, rest)| !rest.is_empty())
+}
+
+/// Returns whether a line is one of seed 004's commands as that seed prints them.
+fn is_of_seed_004(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let command = words.next().unwrap_or_default();
+    let room = words.next().map(|room| Name::new(room).is_some());
+    match (command, room, words.next()) {
+        ("disconnect", None, None) => true,
+        ("join" | "leave_chatroom", Some(is_name), None) | ("send", Some(is_name), Some(_)) => {
+            is_name
+        }
+        _ => false,
+    }
+}
+
+/// Returns whether the first line of a pipe is an operation of seed 002, so that the others are
+/// operations, too.
+pub(super) fn begins_dialogue(line: &str) -> bool {
+    matches!(line.trim(), "PM" | "BM" | "DM" | "EX")
 }
 
 /// Parses a typed line. A line that begins with two slashes is chat text that begins with one
@@ -484,6 +348,9 @@ pub(super) fn read(line: &str, typist: Typist) -> TypedLine<'_> {
     }
     if line.trim().is_empty() {
         return TypedLine::Nothing;
+    }
+    if typist != (Typist::Script { seed_words: false }) && is_of_seed_004(line) {
+        return TypedLine::Seed(line);
     }
     let Some(command) = line.strip_prefix('/') else {
         return TypedLine::Say(line);
@@ -541,7 +408,7 @@ pub(super) fn pieces(text: &str) -> Vec<String> {
             _ => {
                 pieces.push(line.to_owned());
                 may_go_on = match line.strip_prefix('/').filter(|_| command) {
-                    Some(command) => find(first_word(command)).is_some_and(|known| known.has_text),
+                    Some(command) => find(first_word(command)).is_some_and(Command::has_text),
                     None => true,
                 };
             }
@@ -550,47 +417,63 @@ pub(super) fn pieces(text: &str) -> Vec<String> {
     pieces
 }
 
-fn find(name: &str) -> Option<&'static CommandHelp> {
-    let name = name.to_ascii_lowercase();
-    COMMANDS
-        .iter()
-        .find(|command| command.names.contains(&name.as_str()))
+fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.has_name(name))
 }
 
 /// All commands that begin with `start` (without the slash), for the Tab key.
 pub(super) fn beginning_with(start: &str) -> impl Iterator<Item = &'static str> {
     let start = start.to_ascii_lowercase();
-    let names = COMMANDS
-        .iter()
-        .flat_map(|command| command.names.iter().copied());
-    names.filter(move |name| name.starts_with(&start))
+    let names = COMMANDS.iter().flat_map(|command| command.names.split(' '));
+    names.filter(move |name| name.len() > 1 && name.starts_with(&start))
 }
 
 /// The kind of argument that this command (without the slash) takes.
 pub(super) fn takes(name: &str) -> Takes {
-    find(name).map_or(Takes::Nothing, |command| command.takes)
+    find(name).map_or(Takes::Nothing, Command::takes)
 }
 
 /// One line of the help.
 pub(super) struct HelpLine {
-    /// The syntax of the command.
+    /// The syntax of the command, or the title of a group.
     pub(super) usage: String,
-    pub(super) explanation: &'static str,
+    pub(super) explanation: String,
 }
 
-/// Returns the help for all commands, or for one. Empty if there is no such command.
+/// Returns the help: for the most important commands, for all of them, or for one. Empty if there is
+/// no such command.
 pub(super) fn help(of: Option<&str>) -> Vec<HelpLine> {
-    let name = of.map(|name| name.trim_start_matches('/').to_ascii_lowercase());
-    let wanted = COMMANDS.iter().filter(|command| {
-        name.as_deref()
-            .is_none_or(|name| command.names.contains(&name))
-    });
-    wanted
-        .map(|command| HelpLine {
-            usage: format!("/{} {}", command.names.join(", /"), command.arguments),
-            explanation: command.help,
-        })
-        .collect()
+    let line = |command: &Command, explanation: String| HelpLine {
+        usage: format!("/{} {}", command.name(), command.arguments),
+        explanation,
+    };
+    let mut lines = Vec::new();
+    match of.map(|name| name.trim_start_matches('/')) {
+        None => {
+            let found = ESSENTIAL.iter().filter_map(|name| find(name));
+            lines.extend(found.map(|command| line(command, command.help.to_owned())));
+        }
+        Some("all") => {
+            for (number, command) in COMMANDS.iter().enumerate() {
+                if number == 0 || COMMANDS[number - 1].group != command.group {
+                    lines.push(HelpLine {
+                        usage: command.group.to_owned(),
+                        explanation: String::new(),
+                    });
+                }
+                lines.push(line(command, command.help.to_owned()));
+            }
+        }
+        Some(name) => lines.extend(find(name).map(|command| {
+            let aliases: Vec<&str> = command.names.split(' ').skip(1).collect();
+            let also = match aliases.is_empty() {
+                true => String::new(),
+                false => format!(" (also /{})", aliases.join(", /")),
+            };
+            line(command, command.help.to_owned() + &also)
+        })),
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -631,8 +514,32 @@ mod tests {
             ),
             ("/reply yes", TypedLine::Reply("yes")),
             ("/r yes", TypedLine::Reply("yes")),
-            ("/names", TypedLine::Ask(ClientCommand::Who)),
-            ("/join lobby", TypedLine::Join("lobby")),
+            ("/names", TypedLine::Names(None)),
+            (
+                "/join lobby",
+                TypedLine::Join {
+                    room: "lobby",
+                    goes_there: true,
+                },
+            ),
+            (
+                "/join -n #lobby",
+                TypedLine::Join {
+                    room: "lobby",
+                    goes_there: false,
+                },
+            ),
+            ("join lobby", TypedLine::Seed("join lobby")),
+            ("send lobby hello", TypedLine::Seed("send lobby hello")),
+            (
+                "leave_chatroom lobby",
+                TypedLine::Seed("leave_chatroom lobby"),
+            ),
+            ("disconnect", TypedLine::Seed("disconnect")),
+            ("join us for tea", TypedLine::Say("join us for tea")),
+            ("send help", TypedLine::Say("send help")),
+            ("/leave", TypedLine::Leave(None)),
+            ("/to partner", TypedLine::To(None)),
             (
                 "/send lobby hi there",
                 TypedLine::Send {
@@ -640,8 +547,8 @@ mod tests {
                     text: "hi there",
                 },
             ),
-            ("/leave_chatroom lobby", TypedLine::Leave("lobby")),
-            ("/part lobby", TypedLine::Leave("lobby")),
+            ("/leave_chatroom lobby", TypedLine::Leave(Some("lobby"))),
+            ("/part #lobby", TypedLine::Leave(Some("lobby"))),
             ("/to lobby", TypedLine::To(Some("lobby"))),
             ("/to", TypedLine::To(None)),
             ("/query bob", TypedLine::Query("bob")),
@@ -667,7 +574,7 @@ mod tests {
         for (typed, usage) in [
             ("/me", "/me TEXT"),
             ("/msg bob", "/msg NAME TEXT"),
-            ("/bell loud", "off|dm|all"),
+            ("/bell loud", "off|dm|mention|all"),
             ("/history 0", "/history [N]"),
             ("/history 101", "/history [N]"),
             ("/history all", "/history [N]"),
@@ -690,7 +597,7 @@ mod tests {
             ("PM", TypedLine::Say("PM")),
             ("DM", TypedLine::Say("DM")),
             ("EX", TypedLine::Say("EX")),
-            ("/names", TypedLine::Ask(ClientCommand::Who)),
+            ("/names", TypedLine::Names(None)),
             ("/quit", TypedLine::Quit),
             ("", TypedLine::Nothing),
         ] {
@@ -727,18 +634,81 @@ mod tests {
 
     #[test]
     fn every_command_is_in_the_help_and_has_its_own() {
+        let all = help(Some("all"));
         for command in COMMANDS {
-            for name in command.names {
-                let all = help(None);
-                assert!(
-                    all.iter()
-                        .any(|line| line.usage.contains(&format!("/{name}")))
-                );
-                assert_eq!(help(Some(name))[0].explanation, command.help);
-                assert!(beginning_with(&name[..1]).any(|found| found == *name));
+            let usage = format!("/{} {}", command.name(), command.arguments);
+            assert!(all.iter().any(|line| line.usage == usage), "{usage}");
+            for name in command.names.split(' ') {
+                let own = help(Some(&name.to_ascii_uppercase()));
+                assert!(own[0].explanation.starts_with(command.help), "{name}");
+                let alias = format!("/{name}");
+                assert!(own[0].usage.contains(&alias) || own[0].explanation.contains(&alias));
             }
         }
         assert!(help(Some("/frob")).is_empty());
-        assert_eq!((takes("msg"), takes("all")), (Takes::Name, Takes::Nothing));
+        let short: Vec<String> = help(None).into_iter().map(|line| line.usage).collect();
+        assert_eq!(short.len(), ESSENTIAL.len());
+        assert!(
+            !short.concat().contains("/dm"),
+            "aliases are only in a command's own help"
+        );
+    }
+
+    #[test]
+    fn the_arguments_in_the_help_determine_what_tab_completes() {
+        for (name, kind) in [
+            ("msg", Takes::Name),
+            ("all", Takes::Nothing),
+            ("login", Takes::Nothing),
+            ("join", Takes::Room),
+            ("leave", Takes::Room),
+            ("to", Takes::Whom),
+            ("ignore", Takes::Name),
+            ("help", Takes::Command),
+            ("sent", Takes::Values("on|off")),
+            ("history", Takes::Nothing),
+        ] {
+            assert_eq!(takes(name), kind, "{name}");
+        }
+    }
+
+    /// The commands that make sense only in a terminal.
+    const NOT_ON_THE_PAGE: [&str; 17] = [
+        "reply",
+        "pm",
+        "query",
+        "unread",
+        "history",
+        "send",
+        "ignore",
+        "passwd",
+        "invitation",
+        "timestamp",
+        "bell",
+        "notify",
+        "quiet",
+        "sent",
+        "clear",
+        "cancel",
+        "unread",
+    ];
+
+    /// The page is written in another language, so its commands can't come from the table. They are
+    /// the cases of one `switch`.
+    #[test]
+    fn the_page_for_browsers_has_the_same_commands() {
+        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/page");
+        let files = std::fs::read_dir(page)
+            .unwrap()
+            .map(|file| file.unwrap().path());
+        let scripts = files.filter(|file| file.extension().is_some_and(|end| end == "js"));
+        let text: String = scripts
+            .map(|file| std::fs::read_to_string(file).unwrap())
+            .collect();
+        for command in COMMANDS {
+            let name = command.name();
+            let is_there = text.contains(&format!("case '{name}'"));
+            assert_eq!(is_there, !NOT_ON_THE_PAGE.contains(&name), "/{name}");
+        }
     }
 }

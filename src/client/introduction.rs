@@ -67,7 +67,7 @@ mod with_tls {
 
     use super::{FailureVerdict, Introduction};
     use crate::config::known_servers_file;
-    use crate::options::{Given, Options};
+    use crate::options::{Given, Options, PortalProtocol, TlsWanted};
     use portal_cli::output;
     use portal_net::Host;
     use portal_tls::{Fingerprint, KnownServers, Trust, Untrusted};
@@ -81,28 +81,52 @@ mod with_tls {
     }
 
     impl Introduction {
-        /// Looks up what is known about the server, if TLS is wanted.
+        /// Looks up what is known about the server. One that is known with TLS is never spoken to
+        /// without it, even if `--tls` was left out.
         ///
         /// # Errors
         ///
         /// The reason and the fix, for the user.
         pub(crate) fn begin(options: &mut Options) -> Result<Introduction, String> {
-            let Some(wanted) = &options.tls else {
-                return Ok(Introduction { known: None });
-            };
             let servers = known_servers_file().map(KnownServers::at);
-            let pin = match (&wanted.fingerprint, &servers) {
-                (Some(Given { value, place }), _) => Some(value.parse().map_err(|_| {
+            let find = || match &servers {
+                Some(servers) => servers
+                    .find(&options.server, options.port)
+                    .map_err(|error| error.to_string()),
+                None => Ok(None),
+            };
+            let Some(wanted) = options.tls.clone() else {
+                let Some(pin) = find()? else {
+                    return Ok(Introduction { known: None });
+                };
+                if options.compat.is_some() || options.callback.is_some() {
+                    return Err(format!(
+                        "the server {} {} is known with TLS, which has no --compat and no --callback; leave \
+                         that option out, or delete the server's line from {}",
+                        options.server,
+                        options.port,
+                        servers
+                            .as_ref()
+                            .map_or(String::new(), |it| it.path().display().to_string()),
+                    ));
+                }
+                options.portal = PortalProtocol::Tcp;
+                options.tls = Some(TlsWanted { fingerprint: None });
+                let (trust, pinned_at) = (use_trust(options, Some(pin))?, None);
+                let known = Known {
+                    servers,
+                    trust,
+                    pinned_at,
+                };
+                return Ok(Introduction { known: Some(known) });
+            };
+            let pin = match &wanted.fingerprint {
+                Some(Given { value, place }) => Some(value.parse().map_err(|_| {
                     format!(
                         "{place}: {value} is not a SHA-256 fingerprint; write 64 hexadecimal digits, as the server shows them"
                     )
                 })?),
-                (None, Some(servers)) => {
-                    servers
-                        .find(&options.server, options.port)
-                        .map_err(|error| error.to_string())?
-                }
-                (None, None) => None,
+                None => find()?,
             };
             let given = wanted.fingerprint.as_ref();
             let pinned_at = given.map(|given| given.place.clone());
@@ -209,14 +233,25 @@ mod with_tls {
              Its certificate has the SHA-256 fingerprint\n  {shown}\n\
              Does the server's own terminal show the same one? (yes/no) "
         );
-        if terminal.write_all(question.as_bytes()).is_err() {
+        let (mut answer, mut asked) = (String::new(), question.as_str());
+        let Ok(reading) = terminal.try_clone() else {
             return Answer::NoTerminal;
-        }
-        let mut answer = String::new();
-        let mut lines = BufReader::new(terminal);
-        match lines.read_line(&mut answer) {
-            Ok(1..) if answer.trim().eq_ignore_ascii_case("yes") => Answer::Yes,
-            _ => Answer::No,
+        };
+        let mut lines = BufReader::new(reading);
+        loop {
+            if terminal.write_all(asked.as_bytes()).is_err() {
+                return Answer::NoTerminal;
+            }
+            answer.clear();
+            match lines.read_line(&mut answer) {
+                Ok(1..) => {}
+                _ => return Answer::No,
+            }
+            match answer.trim().to_ascii_lowercase().as_str() {
+                "y" | "yes" => return Answer::Yes,
+                "n" | "no" => return Answer::No,
+                _ => asked = "Answer yes or no: ",
+            }
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::env::VarError;
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -459,12 +458,25 @@ fn callback_port(text: &str) -> Result<u16, String> {
     }
 }
 
-fn server(text: &str) -> Result<String, &'static str> {
+fn server(text: &str) -> Result<String, String> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("a server's name or address has no spaces");
+        return Err("a server's name or address has no spaces".to_owned());
     }
-    if text.parse::<u16>().is_ok() || text.parse::<SocketAddr>().is_ok() {
-        return Err("give the server first and then, after a space, the port");
+    if let Some((_, rest)) = text.split_once("://") {
+        let host = rest.split(['/', ':']).next().unwrap_or_default();
+        return Err(format!(
+            "that is the address of a page: open it in a browser, or write the server and its portal's port: {host} 50000"
+        ));
+    }
+    let with_port = text.rsplit_once(':').filter(|(host, port)| {
+        // A bare IPv6 address has colons of its own.
+        port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']'))
+    });
+    if let Some((host, port)) = with_port {
+        return Err(format!("write the port after a space: {host} {port}"));
+    }
+    if text.parse::<u16>().is_ok() {
+        return Err("give the server first and then, after a space, the port".to_owned());
     }
     let bare = text
         .strip_prefix('[')
@@ -568,7 +580,11 @@ pub(super) mod tests {
     fn nonsense_is_refused_by_name() {
         for (line, named) in [
             ("41000", "'41000'"),
-            ("127.0.0.1:41000", "after a space"),
+            ("127.0.0.1:41000", "after a space: 127.0.0.1 41000"),
+            ("localhost:50000", "after a space: localhost 50000"),
+            ("[::1]:50000", "after a space: [::1] 50000"),
+            ("http://chat.example:8080/", "chat.example 50000"),
+            ("https://localhost", "open it in a browser"),
             ("here 0", "0 is not in 1..=65535"),
             ("here there", "'there'"),
             ("--portal both", "'both'"),

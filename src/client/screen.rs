@@ -206,7 +206,7 @@ impl Screen {
         } else {
             (format!("{name}{to}: "), format!("{from}{to}: "))
         };
-        let is_called = me.is_some_and(|me| names(&relay.text, me));
+        let is_called = me.is_some_and(|me| mentions(&relay.text, me));
         self.line(
             &(self.palette.faint(&place) + &before),
             columns_at_most(&place) + columns_at_most(&plain),
@@ -255,9 +255,14 @@ impl Screen {
         };
         let mut text = String::new();
         for line in lines {
-            let usage = format!("  {}", line.usage.trim_end());
+            let indent = if line.explanation.is_empty() {
+                ""
+            } else {
+                "  "
+            };
+            let usage = format!("{indent}{}", line.usage.trim_end());
             let mut explained = Vec::new();
-            layout::wrap(line.explanation, COLUMN, width, COLUMN, &mut explained);
+            layout::wrap(&line.explanation, COLUMN, width, COLUMN, &mut explained);
             let mut explained = explained.into_iter();
             if usage.width() < COLUMN {
                 let first = explained.next().unwrap_or_default();
@@ -355,7 +360,7 @@ fn local_time(time: &str) -> Option<String> {
 }
 
 /// Returns whether `text` contains `me` as a whole word.
-fn names(text: &str, me: &str) -> bool {
+pub(super) fn mentions(text: &str, me: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     text.split(|c: char| !is_part(c))
         .map(|word| word.trim_end_matches('.'))
@@ -375,7 +380,7 @@ mod tests {
             ("bobby", false),
             ("bob-2", false),
         ] {
-            assert_eq!(names(text, "bob"), heard, "{text}");
+            assert_eq!(mentions(text, "bob"), heard, "{text}");
         }
     }
 

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use super::options::{Options, PortalProtocol};
 use portal_cli::invocation::Invocation;
 use portal_core::clock::slowed;
+use portal_net::limits;
 use portal_net::{Connector, Datagrams, Port, Stream, Tap};
-use portal_wire::{Codec, DocError, FrameReader, Handshake, ServerDoc, portal_request};
+use portal_wire::{Codec, DocError, FrameReader, Handshake, Name, ServerDoc, portal_request};
 
 /// Timeout for one address to accept a connection, and for its reply.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// same time would retry at the same time.
 const DATAGRAM_PATIENCE: [u64; 2] = [500, 1500];
 const DATAGRAM_TRIES: u32 = 6;
+/// Maximum number of servers to ask in a row, if each one is full and names the next.
+const MAX_SERVERS: usize = 16;
 
 /// A seat: the connection to the worker, with the welcome already read.
 pub(super) struct ClientSeat {
@@ -39,7 +42,7 @@ pub(super) enum SeekError {
     /// Every worker is occupied; retry in 2 s.
     Full,
     /// Like [`SeekError::Full`], but another server of the chat, at this address, has free seats.
-    FullHere(SocketAddr),
+    FullHere { from: SocketAddr, there: SocketAddr },
     /// The worker did not accept the passcode: it arrived too late, or another connection had
     /// already used it. Asking the portal again helps.
     TurnedAway,
@@ -77,7 +80,7 @@ impl fmt::Display for SeekError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SeekError::Full => f.write_str("the server is full; try again when a seat is free"),
-            SeekError::FullHere(there) => {
+            SeekError::FullHere { there, .. } => {
                 write!(f, "the server is full; another server of its chat, at {there}, has free seats")
             }
             SeekError::TurnedAway => {
@@ -93,10 +96,29 @@ impl fmt::Display for SeekError {
                      have too many callers; try again in a minute"
                 )
             }
-            SeekError::UnknownName { server, error } => write!(
-                f,
-                "can't find a machine named {server} ({error}): check the name, or use its address"
-            ),
+            SeekError::UnknownName { server, error } => {
+                write!(
+                    f,
+                    "can't find a machine named {server} ({error}): check the name, or use its address"
+                )?;
+                match Name::new(server) {
+                    Some(name) if !server.contains('.') => write!(
+                        f,
+                        "; to log in as {name} on this machine, use `chatclient 127.0.0.1 50000 {name}`"
+                    ),
+                    _ => Ok(()),
+                }
+            }
+            SeekError::Unreachable { address, whom: "portal", error }
+                if error.kind() == ErrorKind::ConnectionRefused
+                    && !address.ip().to_canonical().is_loopback() =>
+            {
+                write!(
+                    f,
+                    "can't reach the portal at {address} ({error}): if the server runs there, start \
+                     it with --bind 0.0.0.0; otherwise it accepts only clients on its own machine"
+                )
+            }
             SeekError::Unreachable {
                 address,
                 whom: "worker",
@@ -158,8 +180,8 @@ pub(super) fn find_seat(options: &Options) -> Result<ClientSeat, SeekError> {
     let mut found = ask(options);
     // A full server may refer the client to another server in the same chat that has free seats.
     // Ask each of them once.
-    while let Err(SeekError::FullHere(there)) = found {
-        if asked.contains(&there) {
+    while let Err(SeekError::FullHere { from, there }) = found {
+        if !may_follow(from, there) || asked.contains(&there) || asked.len() + 1 == MAX_SERVERS {
             return Err(SeekError::Full);
         }
         asked.push(there);
@@ -169,6 +191,17 @@ pub(super) fn find_seat(options: &Options) -> Result<ClientSeat, SeekError> {
             .and_then(|answer| follow(there, answer, options));
     }
     found
+}
+
+/// Returns whether a client may connect to `there` because the server at `from` said so. A server on
+/// another machine must not make this one connect to itself, nor any server to a system service.
+fn may_follow(from: SocketAddr, there: SocketAddr) -> bool {
+    let is_this_machine = |address: SocketAddr| {
+        let ip = address.ip().to_canonical();
+        ip.is_loopback() || ip.is_unspecified()
+    };
+    there.port() >= limits::FIRST_ORDINARY_PORT
+        && (is_this_machine(from) || !is_this_machine(there))
 }
 
 /// Asks the server that the options name.
@@ -230,10 +263,10 @@ fn follow(
         (ServerDoc::Error { sentence, .. }, _) => Err(SeekError::Refused {
             sentence: sentence.into_owned(),
         }),
-        (ServerDoc::FullHere { there }, _) => Err(SeekError::FullHere(SocketAddr::new(
-            there.address,
-            there.port.get(),
-        ))),
+        (ServerDoc::FullHere { there }, _) => Err(SeekError::FullHere {
+            from: address,
+            there: SocketAddr::new(there.address, there.port.get()),
+        }),
         (ServerDoc::WelcomeSingle { seat, max }, Some((stream, frames))) => {
             let unreachable = |error| SeekError::Unreachable {
                 address,
@@ -478,6 +511,62 @@ mod tests {
         let answer = find_seat(&options(port, PortalProtocol::Tcp));
         busy.join().unwrap();
         assert!(matches!(answer, Err(SeekError::PortalHungUp { .. })));
+    }
+
+    fn full_here(there: SocketAddr) -> Vec<u8> {
+        let (ip, port) = (there.ip(), there.port());
+        format!(
+            "<SERVER><command>FULL</command><elsewhere><address>{ip}</address><Port>{port}</Port>\
+             </elsewhere></SERVER>\n"
+        )
+        .into_bytes()
+    }
+
+    #[test]
+    fn a_server_does_not_lead_to_this_machine_nor_to_a_system_service() {
+        let [here, other, third]: [SocketAddr; 3] =
+            ["127.0.0.1:50000", "192.0.2.7:50000", "[2001:db8::1]:50010"]
+                .map(|it| it.parse().unwrap());
+        assert!(may_follow(here, here) && may_follow(here, other) && may_follow(other, third));
+        for there in [
+            "127.0.0.1:50000",
+            "127.9.9.9:50000",
+            "[::1]:50000",
+            "0.0.0.0:50000",
+            "[::]:50000",
+            "[::ffff:127.0.0.1]:50000",
+        ] {
+            assert!(!may_follow(other, there.parse().unwrap()), "{there}");
+        }
+        assert!(!may_follow(here, "127.0.0.1:22".parse().unwrap()));
+        assert!(!may_follow(other, "192.0.2.7:1023".parse().unwrap()));
+    }
+
+    #[test]
+    fn sixteen_full_servers_are_enough() {
+        // Each connection is referred to another address of the same listener.
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answering = std::thread::spawn(move || {
+            for asked in 1.. {
+                let (stream, _) = listener.accept().unwrap();
+                if stream.peer_addr().unwrap().ip() != stream.local_addr().unwrap().ip() {
+                    return asked - 1;
+                }
+                let next = SocketAddr::from((Ipv4Addr::new(127, 0, 1, asked), port));
+                Stream::from(stream).send_and_close(&full_here(next));
+            }
+            0
+        });
+        let answer = find_seat(&options(port, PortalProtocol::Tcp));
+        assert!(matches!(answer, Err(SeekError::Full)));
+        // A connection from another address ends the thread.
+        let end = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        end.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), 0)).into())
+            .unwrap();
+        end.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
+            .unwrap();
+        assert_eq!(usize::from(answering.join().unwrap()), MAX_SERVERS);
     }
 
     #[test]

@@ -54,6 +54,18 @@ impl Focus {
     }
 }
 
+impl Focus {
+    /// The name under which the conversation's unread messages are counted.
+    pub(super) fn conversation(&self) -> String {
+        match self {
+            Focus::Partner => "partner".to_owned(),
+            Focus::Everyone => "all".to_owned(),
+            Focus::Person(name) | Focus::Room(name) => name.to_ascii_lowercase(),
+            Focus::Lost(_) => String::new(),
+        }
+    }
+}
+
 impl Target {
     /// The recipient when a rejected line was typed, as a clause for a sentence.
     pub(super) fn describe(&self) -> String {

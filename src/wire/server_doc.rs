@@ -176,6 +176,11 @@ documents! {
             /// The `from` of the partner's messages.
             partner: Cow<'a, str> = Text "partner",
         },
+        /// The partner has logged in, and goes by that name from now on.
+        "PARTNER LOGGED IN" => PartnerLoggedIn {
+            /// The `from` of the partner's messages.
+            partner: Cow<'a, str> = Text "partner",
+        },
         /// The partner seat has become free.
         "PARTNER LEFT" => PartnerLeft {
             /// The `from` of the partner's messages.
@@ -234,7 +239,9 @@ documents! {
         },
         /// Answers `WHO`.
         "WHO" => Who {
-            /// All users who are logged in, in alphabetical order.
+            /// The room's name, if the users are its members.
+            room: Option<Cow<'a, str>> = Optional "room",
+            /// The room's members or all users who are logged in, in alphabetical order.
             users: Vec<Cow<'a, str>> = List "user",
         },
         /// Answers `PASSWD`: the new password has been written to disk.

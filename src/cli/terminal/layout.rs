@@ -48,6 +48,13 @@ pub fn wrap(line: &str, start: usize, columns: usize, indent: usize, lines: &mut
             current.push_str(&word);
             continue;
         }
+        if is_link(word.trim_end()) {
+            // The terminal wraps it, so that it can be copied and opened whole. It has no spaces, so
+            // it can't pass for another user's line.
+            width = visible;
+            current.push_str(&word);
+            continue;
+        }
         // Split a word that is longer than a line at the end of the line.
         for character in word.chars() {
             let wide = columns_of(character);
@@ -60,6 +67,14 @@ pub fn wrap(line: &str, start: usize, columns: usize, indent: usize, lines: &mut
         }
     }
     lines.push(current.trim_end().to_owned());
+}
+
+fn is_link(word: &str) -> bool {
+    let is_plain = word.bytes().all(|byte| byte.is_ascii_graphic());
+    is_plain
+        && ["http://", "https://"]
+            .iter()
+            .any(|scheme| word.starts_with(scheme))
 }
 
 /// Expands each tab to the next multiple of eight columns.
@@ -93,6 +108,12 @@ mod tests {
         assert_eq!(lines("", 6, Some(80)), [""]);
         assert_eq!(lines("a\tb", 0, Some(80)), ["a       b"]);
         assert_eq!(lines("漢字漢字漢字", 0, Some(8)), ["漢字漢字", "漢字"]);
+        let link = format!("https://chat.example/{}", "x".repeat(60));
+        assert_eq!(
+            lines(&format!("see {link} now"), 6, Some(40)),
+            ["see", &link, "now"],
+            "a link is whole"
+        );
         // Some terminals draw these characters one column wide, others two or more. The line must
         // fit in any case.
         let signs = "\u{70f}".repeat(12);

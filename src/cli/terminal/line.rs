@@ -9,7 +9,8 @@ use super::history::LineHistory;
 use super::keys::Key;
 use portal_wire::{Shown, for_each_shown};
 
-/// Completes the last word before the cursor. Returns the word's byte offset and its completions.
+/// Completes the last word before the cursor. Returns the word's byte offset and its completions,
+/// each with what follows it.
 pub type Complete = Box<dyn Fn(&str) -> (usize, Vec<String>) + Send>;
 
 /// Maximum length of a line, in bytes. Keys beyond it do nothing.
@@ -330,8 +331,7 @@ impl LineEditor {
                 if found.is_empty() {
                     return;
                 }
-                let words = found.into_iter().map(|word| word + " ");
-                (start, words.chain([typed]).collect(), 0)
+                (start, found.into_iter().chain([typed]).collect(), 0)
             }
         };
         let end = self.cursor();

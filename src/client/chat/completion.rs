@@ -12,49 +12,50 @@ pub(crate) struct CompletionWords {
     pub(super) rooms: BTreeSet<String>,
 }
 
-/// Completes the last word before the cursor: a command after a slash, a name at the start of a
-/// line, or the kind of argument that the command takes. Returns the word's byte offset and its
-/// completions.
+/// Completes the last word before the cursor: a command after a slash, the kind of argument that the
+/// command takes, and names anywhere else. Returns the word's byte offset and its completions, each
+/// with what follows it.
 pub(crate) fn completions(before: &str, known: &CompletionWords) -> (usize, Vec<String>) {
     let start = before.rfind([' ', '\n']).map_or(0, |space| space + 1);
     let (lead, word) = before.split_at(start);
     let commands = |word: &str| -> Vec<String> {
         commands::beginning_with(word)
-            .map(|name| format!("/{name}"))
+            .map(|name| format!("/{name} "))
             .collect()
     };
     if let (true, Some(command)) = (lead.is_empty(), word.strip_prefix('/')) {
         return (start, commands(command));
     }
-    let begins = |name: &&String| {
-        name.get(..word.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(word))
+    // Signs before a name are not part of it.
+    let bare = word.trim_start_matches(['@', '(', '"', '#']);
+    let (bare, end) = match bare.strip_prefix('%') {
+        Some(name) => (name, "%"),
+        None => (bare, " "),
     };
-    let of = |names: &BTreeSet<String>| -> Vec<String> {
-        names.iter().filter(begins).cloned().collect()
+    let start = before.len() - bare.len();
+    let of = |names: &mut dyn Iterator<Item = &str>| -> Vec<String> {
+        let begins = |name: &&str| {
+            name.get(..bare.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(bare))
+        };
+        names
+            .filter(begins)
+            .map(|name| name.to_owned() + end)
+            .collect()
     };
-    let takes = match lead.trim_end().strip_prefix('/') {
-        Some(command) => commands::takes(command),
-        None if lead.is_empty() => Takes::Name,
-        None => Takes::Nothing,
-    };
+    let (people, rooms) = (&known.people, &known.rooms);
+    let people = || people.iter().map(String::as_str);
+    let rooms = || rooms.iter().map(String::as_str);
+    // Text after a command's first argument may contain names.
+    let command = lead.trim_end().trim_end_matches(" -n").strip_prefix('/');
+    let takes = command.map_or(Takes::Nothing, commands::takes);
     let words = match takes {
-        Takes::Nothing => Vec::new(),
-        Takes::Name => of(&known.people),
-        Takes::Room => of(&known.rooms),
-        Takes::Whom => {
-            let all = ["all".to_owned()];
-            let all = all.into_iter().filter(|all| begins(&all));
-            all.chain(of(&known.rooms))
-                .chain(of(&known.people))
-                .collect()
-        }
-        Takes::Values(values) => values
-            .iter()
-            .map(|value| (*value).to_owned())
-            .filter(|value| begins(&value))
-            .collect(),
-        Takes::Command => commands(word.trim_start_matches('/')),
+        Takes::Nothing if bare.is_empty() && !lead.is_empty() && end == " " => Vec::new(),
+        Takes::Nothing | Takes::Name => of(&mut people()),
+        Takes::Room => of(&mut rooms()),
+        Takes::Whom => of(&mut std::iter::once("all").chain(rooms()).chain(people())),
+        Takes::Values(values) => of(&mut values.split('|')),
+        Takes::Command => commands(bare.trim_start_matches('/')),
     };
     (start, words)
 }
@@ -71,23 +72,28 @@ mod tests {
             rooms: set(&["attic", "Bar"]),
         };
         for (before, start, words) in [
-            ("/qui", 0, vec!["/quiet", "/quit"]),
-            ("/QUI", 0, vec!["/quiet", "/quit"]),
-            ("/msg bo", 5, vec!["Bob", "bobby"]),
-            ("/msg bob ca", 9, vec![]),
-            ("car", 0, vec!["carol"]),
-            ("hello ca", 6, vec![]),
-            ("/all ca", 5, vec![]),
-            ("/join a", 6, vec!["attic"]),
+            ("/qui", 0, vec!["/quit ", "/quiet "]),
+            ("/QUI", 0, vec!["/quit ", "/quiet "]),
+            ("/msg bo", 5, vec!["Bob ", "bobby "]),
+            ("/msg bob ca", 9, vec!["carol "]),
+            ("car", 0, vec!["carol "]),
+            ("hello ca", 6, vec!["carol "]),
+            ("hello @ca", 7, vec!["carol "]),
+            ("hello (ca", 7, vec!["carol "]),
+            ("%ca", 1, vec!["carol%"]),
+            ("hello ", 6, vec![]),
+            ("/all ca", 5, vec!["carol "]),
+            ("/join a", 6, vec!["attic "]),
+            ("/join -n #a", 10, vec!["attic "]),
             (
                 "/to ",
                 4,
-                vec!["all", "Bar", "attic", "Bob", "bobby", "carol"],
+                vec!["all ", "Bar ", "attic ", "Bob ", "bobby ", "carol "],
             ),
-            ("/to b", 4, vec!["Bar", "Bob", "bobby"]),
-            ("/bell ", 6, vec!["off", "dm", "all"]),
-            ("/timestamp d", 11, vec!["datetime"]),
-            ("/help qui", 6, vec!["/quiet", "/quit"]),
+            ("/to b", 4, vec!["Bar ", "Bob ", "bobby "]),
+            ("/bell ", 6, vec!["off ", "dm ", "mention ", "all "]),
+            ("/timestamp d", 11, vec!["datetime "]),
+            ("/help qui", 6, vec!["/quit ", "/quiet "]),
         ] {
             assert_eq!(
                 completions(before, &known),

@@ -3,10 +3,8 @@
 
 use super::old_name::NameRefused;
 use super::question::{Awaiting, Dialog};
-use super::state::{Chat, Credentials, SessionEnd, send_frame};
+use super::state::{Chat, Credentials, Handled, SessionEnd};
 use crate::commands;
-use crate::link::Link;
-use crate::screen::Screen;
 use portal_cli::terminal::PromptKind;
 use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Secret};
 
@@ -15,11 +13,12 @@ impl Chat {
     /// first.
     pub(super) fn question(&self) -> Option<Option<(String, PromptKind)>> {
         let username = || {
-            self.credentials
+            self.login
+                .credentials
                 .as_ref()
                 .map_or("you", |known| known.username.as_str())
         };
-        let me = self.me.as_deref().unwrap_or("you");
+        let me = self.login.me.as_deref().unwrap_or("you");
         Some(match &self.dialog {
             Dialog::Talk => return None,
             Dialog::Awaiting(_) => None,
@@ -54,6 +53,10 @@ impl Chat {
             Dialog::ConfirmPublic { .. } => {
                 Some(("send to everyone? (yes/no)".to_owned(), PromptKind::Answer))
             }
+            Dialog::ConfirmCommand { line } => Some((
+                format!("run /{line}, or send it as text? (run/send)"),
+                PromptKind::Answer,
+            )),
         })
     }
 
@@ -64,12 +67,7 @@ impl Chat {
     }
 
     /// Handles the answer to the open question.
-    pub(super) fn answered(
-        &mut self,
-        line: &str,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(super) fn answered(&mut self, line: &str) -> Handled {
         let is_hidden = matches!(self.question(), Some(Some((_, PromptKind::Hidden))));
         let leaves = if is_hidden {
             line.trim().eq_ignore_ascii_case("/cancel")
@@ -79,60 +77,75 @@ impl Chat {
         if leaves {
             // A command typed at a question is not an answer. Above all, it must not be sent to
             // everyone.
-            self.leave_dialog(link, screen)?;
+            self.leave_dialog()?;
             let is_cancel = line.trim().eq_ignore_ascii_case("/cancel");
             return if is_hidden || is_cancel {
                 Ok(())
             } else {
-                self.talk(line, link, screen)
+                self.talk(line)
             };
         }
+        // A password manager may paste the end of the line, too.
+        let line = if is_hidden {
+            line.trim_end_matches('\n')
+        } else {
+            line
+        };
         if is_hidden && line.contains('\n') {
-            screen.trouble("a password must be a single line; nothing was sent");
+            self.screen
+                .trouble("a password must be a single line; nothing was sent");
             return Ok(());
         }
         if line.trim().is_empty() {
-            screen.notice("nothing was sent; /cancel cancels this question");
+            self.screen
+                .notice("nothing was sent; /cancel cancels this question");
             return Ok(());
         }
         match std::mem::replace(&mut self.dialog, Dialog::Talk) {
-            Dialog::Talk | Dialog::Awaiting(_) => self.talk(line, link, screen),
-            Dialog::Password { new_account, first } => {
-                self.password(line, new_account, first, link, screen)
-            }
+            Dialog::Talk | Dialog::Awaiting(_) => self.talk(line),
+            Dialog::Password { new_account, first } => self.password(line, new_account, first),
             Dialog::Invitation => {
                 let code = Secret(line.trim().into());
-                self.command(ClientCommand::Invitation { code }, link, screen)?;
+                self.command(ClientCommand::Invitation { code })?;
                 match self
+                    .login
                     .credentials
                     .as_ref()
                     .map(|known| known.username.clone())
                 {
-                    Some(username) => self.log_in(&username, link, screen),
+                    Some(username) => self.log_in(&username),
                     None => Ok(()),
                 }
             }
-            Dialog::Passwd { old, new } => self.passwd(line, old, new, link, screen),
-            Dialog::PublicText => self.send_after_pm(line, link, screen),
+            Dialog::Passwd { old, new } => self.passwd(line, old, new),
+            Dialog::PublicText => self.send_after_pm(line),
             Dialog::DirectWho => {
                 let to = line.trim().to_owned();
                 self.ask(Dialog::DirectText { to });
                 Ok(())
             }
-            Dialog::DirectText { to } => self.send_direct(&to, line, false, link, screen),
+            Dialog::DirectText { to } => self.send_direct(&to, line, false),
+            Dialog::ConfirmCommand { line: said } => {
+                match line.trim().to_ascii_lowercase().as_str() {
+                    "r" | "run" | "y" | "yes" => self.talk(&format!("/{}", said.trim_start())),
+                    "s" | "send" | "n" | "no" => self.send(&said, false),
+                    _ => {
+                        self.not_sent("answer run or send; nothing was sent yet");
+                        self.ask(Dialog::ConfirmCommand { line: said });
+                        Ok(())
+                    }
+                }
+            }
             Dialog::ConfirmPublic { text } => match line.trim().to_ascii_lowercase().as_str() {
-                "y" | "yes" => self.send_public(&text, false, link, screen),
+                "y" | "yes" => self.send_public(&text, false),
                 "n" | "no" => {
-                    self.not_sent(
-                        "nothing was sent; to write to one person, use /msg NAME TEXT",
-                        screen,
-                    );
+                    self.not_sent("nothing was sent; to write to one person, use /msg NAME TEXT");
                     Ok(())
                 }
                 _ => {
                     let sentence = "not sent: answer yes or no; the message was not sent \
                                     either (press ↑ to get them back)";
-                    self.not_sent(sentence, screen);
+                    self.not_sent(sentence);
                     self.ask(Dialog::ConfirmPublic { text });
                     Ok(())
                 }
@@ -141,14 +154,9 @@ impl Chat {
     }
 
     /// Sends the public message: the next message after `PM` alone (seed 002).
-    fn send_after_pm(
-        &mut self,
-        line: &str,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
-        match self.frame(&ClientDoc::message(line), link, screen) {
-            Some(frame) => send_frame(&frame, link, screen),
+    fn send_after_pm(&mut self, line: &str) -> Handled {
+        match self.frame(&ClientDoc::message(line), self.codec()) {
+            Some(frame) => self.send_frame(&frame),
             None => {
                 // The server is still waiting for it.
                 self.ask(Dialog::PublicText);
@@ -158,72 +166,58 @@ impl Chat {
     }
 
     /// Cancels the open question, on the server as well.
-    fn leave_dialog(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+    fn leave_dialog(&mut self) -> Handled {
         match std::mem::replace(&mut self.dialog, Dialog::Talk) {
             Dialog::Talk | Dialog::Awaiting(_) => return Ok(()),
             Dialog::PublicText => {
                 // Otherwise the next message would be the public one.
-                self.silent_sents += 1;
-                self.command(ClientCommand::PublicCancel, link, screen)?;
+                self.replies.silent_sents += 1;
+                self.command(ClientCommand::PublicCancel)?;
             }
             Dialog::Password { .. } | Dialog::Invitation => {
-                self.credentials = None;
+                self.login.credentials = None;
             }
             Dialog::Passwd { .. }
             | Dialog::DirectWho
             | Dialog::DirectText { .. }
-            | Dialog::ConfirmPublic { .. } => {}
+            | Dialog::ConfirmPublic { .. }
+            | Dialog::ConfirmCommand { .. } => {}
         }
-        screen.notice("nothing was sent");
+        self.screen.notice("nothing was sent");
         Ok(())
     }
 
-    pub(super) fn log_in(
-        &mut self,
-        username: &str,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(super) fn log_in(&mut self, username: &str) -> Handled {
         let login = ClientCommand::Login {
             username: username.into(),
         };
-        self.ask_server(login, Awaiting::Login, link, screen)
+        self.ask_server(login, Awaiting::Login)
     }
 
     /// Logs in under a name that the user has chosen.
-    pub(super) fn be(
-        &mut self,
-        username: &str,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
-        self.credentials = Some(Credentials {
+    pub(super) fn be(&mut self, username: &str) -> Handled {
+        self.login.credentials = Some(Credentials {
             username: username.to_owned(),
             password: None,
         });
-        self.old_name.stop();
-        self.log_in(username, link, screen)
+        self.login.old_name.stop();
+        self.log_in(username)
     }
 
     /// Handles the server's request for a password: sends the known one, or asks the user.
-    pub(super) fn asked_for_password(
-        &mut self,
-        new_account: bool,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
-        self.is_new_account = new_account;
-        let Some(credentials) = &mut self.credentials else {
+    pub(super) fn asked_for_password(&mut self, new_account: bool) -> Handled {
+        self.login.is_new_account = new_account;
+        let Some(credentials) = &mut self.login.credentials else {
             self.dialog = Dialog::Talk;
             return Ok(());
         };
-        if let Some(given) = self.given_password.take() {
+        if let Some(given) = self.login.given_password.take() {
             credentials.password = Some(given.value);
-            self.given_at = Some(given.place);
+            self.login.given_at = Some(given.place);
         }
         match credentials.password.clone() {
             // Known from before a reconnect, or given at startup.
-            Some(password) => self.prove(&password, link, screen),
+            Some(password) => self.prove(&password),
             None => {
                 let first = None;
                 self.ask(Dialog::Password { new_account, first });
@@ -232,17 +226,10 @@ impl Chat {
         }
     }
 
-    fn password(
-        &mut self,
-        password: &str,
-        new_account: bool,
-        first: Option<String>,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    fn password(&mut self, password: &str, new_account: bool, first: Option<String>) -> Handled {
         match first {
             Some(first) if first != password => {
-                screen.trouble("the two passwords differ; try again");
+                self.screen.trouble("the two passwords differ; try again");
                 let first = None;
                 self.ask(Dialog::Password { new_account, first });
                 return Ok(());
@@ -255,27 +242,20 @@ impl Chat {
             }
             _ => {}
         }
-        if let Some(credentials) = &mut self.credentials {
+        if let Some(credentials) = &mut self.login.credentials {
             credentials.password = Some(password.to_owned());
         }
-        self.prove(password, link, screen)
+        self.prove(password)
     }
 
-    fn prove(&mut self, password: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+    fn prove(&mut self, password: &str) -> Handled {
         let proof = ClientCommand::Password {
             password: Secret(password.into()),
         };
-        self.ask_server(proof, Awaiting::Login, link, screen)
+        self.ask_server(proof, Awaiting::Login)
     }
 
-    fn passwd(
-        &mut self,
-        line: &str,
-        old: Option<String>,
-        new: Option<String>,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    fn passwd(&mut self, line: &str, old: Option<String>, new: Option<String>) -> Handled {
         match (old, new) {
             (None, _) => {
                 let old = Some(line.to_owned());
@@ -286,7 +266,7 @@ impl Chat {
                 self.ask(Dialog::Passwd { old, new });
             }
             (old, Some(new)) if new != line => {
-                screen.trouble("the two passwords differ; try again");
+                self.screen.trouble("the two passwords differ; try again");
                 self.ask(Dialog::Passwd { old, new: None });
             }
             (Some(old), Some(new)) => {
@@ -294,27 +274,26 @@ impl Chat {
                     old: Secret(old.into()),
                     new: Secret(new.clone().into()),
                 };
-                if let Some(credentials) = &mut self.credentials {
+                if let Some(credentials) = &mut self.login.credentials {
                     // Keep it for reconnecting. If the server rejects it then, the user is asked
                     // again.
                     credentials.password = Some(new);
                 }
-                return self.ask_server(passwd, Awaiting::Passwd, link, screen);
+                return self.ask_server(passwd, Awaiting::Passwd);
             }
         }
         Ok(())
     }
 
     /// Handles a question that can't be asked, because there is no terminal.
-    pub(crate) fn no_terminal(&mut self, screen: &Screen) -> SessionEnd {
-        if self.given_at.is_some() {
+    pub(crate) fn no_terminal(&mut self) -> SessionEnd {
+        if self.login.given_at.is_some() {
             // The error message has already named the source of the password.
             return SessionEnd::Dismissed;
         }
         self.not_sent(
             "a password is needed, but there is no terminal to ask for it: put it in a file and name \
              the file with --password-file FILE, or set CHAT_PASSWORD",
-            screen,
         );
         SessionEnd::Dismissed
     }
@@ -322,17 +301,18 @@ impl Chat {
     /// Returns whether the error only means that the server still holds the name for our own
     /// previous connection. If so, the client requests the name again later. A script's lines wait
     /// until then, because they should come from that name.
-    pub(super) fn asks_later_for_its_name(&mut self, code: ErrorCode, screen: &Screen) -> bool {
+    pub(super) fn asks_later_for_its_name(&mut self, code: ErrorCode) -> bool {
         let (Dialog::Awaiting(Awaiting::Login), ErrorCode::NameInUse, Some(known)) =
-            (&self.dialog, code, &self.credentials)
+            (&self.dialog, code, &self.login.credentials)
         else {
             return false;
         };
-        let NameRefused::AskLater { is_first } = self.old_name.refused(&known.username) else {
+        let NameRefused::AskLater { is_first } = self.login.old_name.refused(&known.username)
+        else {
             return false;
         };
         if is_first {
-            screen.notice(&format!(
+            self.screen.notice(&format!(
                 "the server still holds the name {} for your old connection; trying again until the name \
                  is free, which takes up to four minutes",
                 known.username
@@ -345,27 +325,23 @@ impl Chat {
     }
 
     /// Handles a tick: requests the name again if that is due.
-    pub(crate) fn ticked(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+    pub(crate) fn ticked(&mut self) -> Handled {
         // Do not close a question that the user may be reading.
         let may_ask = matches!(
             self.dialog,
             Dialog::Talk | Dialog::Awaiting(Awaiting::Login)
         );
-        if !may_ask || !self.old_name.is_due() {
+        if !may_ask || !self.login.old_name.is_due() {
             return Ok(());
         }
-        match &self.credentials {
-            Some(known) => self.log_in(&known.username.clone(), link, screen),
+        match &self.login.credentials {
+            Some(known) => self.log_in(&known.username.clone()),
             None => Ok(()),
         }
     }
 
     /// Handles an error that answers the awaited request.
-    pub(super) fn refused_while_awaiting(
-        &mut self,
-        code: ErrorCode,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(super) fn refused_while_awaiting(&mut self, code: ErrorCode) -> Handled {
         let Dialog::Awaiting(awaiting) = self.dialog else {
             return Ok(());
         };
@@ -373,20 +349,20 @@ impl Chat {
             return Ok(());
         }
         self.dialog = Dialog::Talk;
-        self.drop_the_rest_if(true, screen);
+        self.drop_the_rest_if(true);
         match (awaiting, code) {
             (Awaiting::Login, ErrorCode::WrongPassword | ErrorCode::BadPassword) => {
-                if let Some(credentials) = &mut self.credentials {
+                if let Some(credentials) = &mut self.login.credentials {
                     credentials.password = None;
                 }
-                if let Some(place) = &self.given_at {
+                if let Some(place) = &self.login.given_at {
                     let sentence =
                         format!("the server rejected the password in {place}; correct it there");
-                    self.not_sent(&sentence, screen);
+                    self.not_sent(&sentence);
                     // From now on, ask the user.
-                    self.given_at.take_if(|_| self.has_prompts);
+                    self.login.given_at.take_if(|_| self.has_prompts);
                 }
-                let new_account = self.is_new_account;
+                let new_account = self.login.is_new_account;
                 let first = None;
                 self.ask(Dialog::Password { new_account, first });
             }
@@ -404,15 +380,15 @@ impl Chat {
                 | ErrorCode::InvitationNeeded
                 | ErrorCode::BadInvitation,
             ) => {
-                self.credentials = None;
+                self.login.credentials = None;
                 self.lose_way("login");
             }
             (Awaiting::Passwd, _) => {
-                if let Some(credentials) = &mut self.credentials {
+                if let Some(credentials) = &mut self.login.credentials {
                     credentials.password = None;
                 }
             }
-            (Awaiting::Join, _) => self.forget_pending_room(screen),
+            (Awaiting::Join, _) => self.forget_pending_room(),
             (Awaiting::Public | Awaiting::List, _) => self.lose_way("PM or DM"),
             _ => {}
         }

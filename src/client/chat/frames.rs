@@ -1,61 +1,70 @@
 //! Conversion of the server's documents into lines.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use super::question::{Awaiting, Dialog};
-use super::state::{Chat, Partner, SessionEnd};
+use super::state::{Chat, Handled, Partner, SessionEnd};
 use super::words::in_our_words;
-use crate::link::Link;
-use crate::screen::Screen;
+use crate::commands::When;
+use crate::screen::mentions;
 use portal_wire::{ClientCommand, ErrorCode, Relay, Scope, ServerDoc};
+
+/// Within this time, the same user leaves the partner, the rooms and the chat at once.
+const ONE_DEPARTURE: Duration = Duration::from_secs(3);
 
 impl Chat {
     /// Shows a document from the server and acts on it.
-    pub(crate) fn on_frame(
-        &mut self,
-        frame: &[u8],
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
-        let doc = match link.codec().read_server(frame) {
+    pub(crate) fn on_frame(&mut self, frame: &[u8]) -> Handled {
+        let doc = match self.codec().read_server(frame) {
             Ok(doc) => doc,
             Err(error) => {
-                screen.notice(&format!(
+                self.screen.notice(&format!(
                     "ignored a document from the server that this client does not understand: {error}"
                 ));
                 return Ok(());
             }
         };
-        let dismissed = |why: &str| {
-            screen.trouble(&format!("the server ended the session: {why}"));
-            Err(SessionEnd::Dismissed)
-        };
-        let lost = |why: &str| {
-            screen.trouble(&format!("the server ended the session: {why}"));
-            Err(SessionEnd::Lost)
-        };
         if matches!(doc, ServerDoc::Sent { .. } | ServerDoc::Error { .. }) {
-            self.unanswered = self.unanswered.saturating_sub(1);
+            self.replies.unanswered = self.replies.unanswered.saturating_sub(1);
         }
         match doc {
-            ServerDoc::Relay(relay) => self.relay(&relay, screen),
-            ServerDoc::PartnerJoined { partner } => self.partner_joined(&partner, screen),
+            ServerDoc::Relay(relay) => self.relay(&relay),
+            ServerDoc::PartnerJoined { partner } => self.partner_joined(&partner),
             ServerDoc::PartnerLeft { partner } => {
-                self.partner = None;
-                screen.notice(&format!("{partner} left; you have no partner now"));
-                self.hint_for_the_lonely(screen);
+                self.talk.partner = None;
+                self.talk.unread.remove("partner");
+                if self.is_news(&partner) {
+                    let sentence = format!("{partner} left; you have no partner now");
+                    self.screen.notice(&sentence);
+                }
+                self.hint_for_the_lonely();
             }
-            ServerDoc::NoPartner => self.no_partner(screen),
+            ServerDoc::NoPartner => self.no_partner(),
             ServerDoc::Password { new_account } => {
-                return self.asked_for_password(new_account, link, screen);
+                return self.asked_for_password(new_account);
             }
-            ServerDoc::LoggedIn { username, .. } => return self.logged_in(&username, link, screen),
+            ServerDoc::LoggedIn { username, .. } => return self.logged_in(&username),
             ServerDoc::PasswordChanged => {
                 self.answered_as(Awaiting::Passwd);
-                screen.notice("your password was changed");
+                self.screen.notice("your password was changed");
             }
-            ServerDoc::Who { users } => {
-                self.who(users.iter().map(|user| user.to_string()).collect(), screen);
+            ServerDoc::PartnerLoggedIn { partner } => {
+                if let Some(there) = &mut self.talk.partner {
+                    let was = std::mem::replace(&mut there.label, partner.to_string());
+                    self.screen
+                        .notice(&format!("your partner {was} logged in as {partner}"));
+                }
+            }
+            ServerDoc::Who {
+                room: Some(room),
+                users,
+            } => {
+                let (count, names) = (users.len(), users.join(", "));
+                self.screen.notice(&format!("in {room} ({count}): {names}"));
+            }
+            ServerDoc::Who { room: None, users } => {
+                self.who(users.iter().map(|user| user.to_string()).collect());
             }
             ServerDoc::PublicNext => {
                 if self.dialog == Dialog::Awaiting(Awaiting::Public) {
@@ -64,31 +73,38 @@ impl Chat {
             }
             ServerDoc::DirectList { users } if users.is_empty() => {
                 self.answered_as(Awaiting::List);
-                screen.notice("nobody else is logged in");
+                self.screen.notice("nobody else is logged in");
                 self.lose_way("DM");
             }
             ServerDoc::DirectList { users } => {
                 if self.dialog == Dialog::Awaiting(Awaiting::List) {
                     self.ask(Dialog::DirectWho);
                 }
-                screen.notice(&format!("online: {}", users.join(", ")));
+                self.screen.notice(&format!("online: {}", users.join(", ")));
             }
-            ServerDoc::Sent { count: 0 } if self.silent_sents > 0 => self.silent_sents -= 1,
+            ServerDoc::Sent { count: 0 } if self.replies.silent_sents > 0 => {
+                self.replies.silent_sents -= 1
+            }
             ServerDoc::Sent { count: 0 } => {
-                screen.notice("not delivered: nobody else is logged in");
+                self.screen
+                    .notice("not delivered: nobody else is logged in");
             }
-            ServerDoc::Sent { count: 1 } => screen.notice("sent"),
-            ServerDoc::Sent { count } => screen.notice(&format!("sent to {count} people")),
+            ServerDoc::Sent { .. } if !self.alerts.confirmations => {}
+            ServerDoc::Sent { count: 1 } => self.screen.notice("sent"),
+            ServerDoc::Sent { count } => self.screen.notice(&format!("sent to {count} people")),
             ServerDoc::UserJoined { username } => {
                 self.known.lock().people.insert(username.to_string());
-                if !self.quiet {
-                    screen.notice(&format!("{username} joined"));
+                if !self.alerts.quiet {
+                    self.screen.notice(&format!("{username} joined"));
                 }
             }
             ServerDoc::UserLeft { username } => {
                 self.known.lock().people.remove(&*username);
-                if !self.quiet {
-                    screen.notice(&format!("{username} left"));
+                // The partner's departure has a line of its own.
+                let partner = self.talk.partner.as_ref();
+                let is_partner = partner.is_some_and(|partner| *partner.label == *username);
+                if !self.alerts.quiet && !is_partner && self.is_news(&username) {
+                    self.screen.notice(&format!("{username} left"));
                 }
             }
             ServerDoc::Joined {
@@ -98,17 +114,18 @@ impl Chat {
                 ..
             } => {
                 self.answered_as(Awaiting::Join);
-                self.enter_room(&room, port, &passcode, link, screen);
+                self.enter_room(&room, port, &passcode);
             }
             ServerDoc::JoinedHere { room } => {
                 self.answered_as(Awaiting::Join);
-                screen.notice(&format!("you joined {room} on this connection"));
+                self.screen
+                    .notice(&format!("you joined {room} on this connection"));
             }
             ServerDoc::Left { room, .. } => {
                 self.answered_as(Awaiting::Leave);
-                self.left_room(&room, screen);
+                self.left_room(&room);
             }
-            ServerDoc::Rooms { rooms } => self.list_rooms(&rooms, screen),
+            ServerDoc::Rooms { rooms } => self.list_rooms(&rooms),
             ServerDoc::History {
                 room, with, count, ..
             } => {
@@ -117,31 +134,31 @@ impl Chat {
                     (None, Some(with)) => format!("with {with}"),
                     (None, None) => "to everyone".to_owned(),
                 };
-                screen.notice(&match count {
+                self.screen.notice(&match count {
                     0 => format!("the server has no old messages {of}"),
                     1 => format!("the last message {of}:"),
                     count => format!("the last {count} messages {of}:"),
                 });
             }
-            ServerDoc::Notice(text) => screen.notice(&text),
+            ServerDoc::Notice(text) => self.screen.notice(&text),
             ServerDoc::Error {
                 code: ErrorCode::Banned,
                 sentence,
-            } => return dismissed(&sentence),
+            } => return self.ended(&sentence, SessionEnd::Dismissed),
             ServerDoc::Error { code, sentence } => {
                 if code == ErrorCode::UnknownCommand {
                     // This may be the reply to our silent `WHO`, so stop waiting for one.
-                    self.silent_whos = 0;
+                    self.replies.silent_whos = 0;
                 }
-                if self.asks_later_for_its_name(code, screen) {
+                if self.asks_later_for_its_name(code) {
                     return Ok(());
                 }
-                self.trouble(&format!("server: {}", in_our_words(&sentence)), screen);
-                return self.refused_while_awaiting(code, screen);
+                self.trouble(&format!("server: {}", in_our_words(&sentence)));
+                return self.refused_while_awaiting(code);
             }
             ServerDoc::IdleSoon { seconds } => {
-                self.idle_soon = true;
-                screen.notice(&format!(
+                self.warn_of_idle_timeout();
+                self.screen.notice(&format!(
                     "you have been idle: the server will disconnect you in {seconds} s; press any \
                      key to stay"
                 ));
@@ -153,87 +170,144 @@ impl Chat {
             | ServerDoc::CalledBack { .. }
             | ServerDoc::Ticket { .. }
             | ServerDoc::Full
-            | ServerDoc::WrongPasscode { .. } => screen.notice("unexpected server document"),
+            | ServerDoc::WrongPasscode { .. } => self.screen.notice("unexpected server document"),
             ServerDoc::IdleTimeout => {
-                return dismissed("you were idle for too long").or(Err(SessionEnd::Idle));
+                return self.ended("you were idle for too long", SessionEnd::Idle);
             }
-            ServerDoc::TotalTimeTimeout => return dismissed("you reached the time limit"),
+            ServerDoc::TotalTimeTimeout => {
+                return self.ended("you reached the time limit", SessionEnd::Dismissed);
+            }
             ServerDoc::Kicked { reason, by } => {
                 let by = by.map_or("the operator".to_owned(), |by| by.to_string());
                 let reason = match &*reason {
                     "" => String::new(),
                     reason => format!(": {reason}"),
                 };
-                return dismissed(&format!("{by} removed you{reason}"));
+                return self.ended(&format!("{by} removed you{reason}"), SessionEnd::Dismissed);
             }
-            ServerDoc::TakenOver => return dismissed("you logged in elsewhere"),
-            ServerDoc::TooSlow => return lost("your client did not read fast enough"),
-            ServerDoc::Shutdown => return lost("it is shutting down"),
+            ServerDoc::TakenOver => {
+                return self.ended("you logged in elsewhere", SessionEnd::Dismissed);
+            }
+            ServerDoc::TooSlow => {
+                return self.ended("your client did not read fast enough", SessionEnd::Lost);
+            }
+            ServerDoc::Shutdown => return self.ended("it is shutting down", SessionEnd::Lost),
             news => {
-                self.room_news(&news, screen);
+                self.room_news(&news);
             }
         }
         Ok(())
     }
 
     /// Handles the loss of the main link. Reports messages that may have been lost with it.
-    pub(crate) fn lost(&mut self, screen: &Screen) {
-        if std::mem::take(&mut self.unanswered) > 0 {
-            self.not_confirmed("other people", screen);
+    pub(crate) fn lost(&mut self) {
+        if std::mem::take(&mut self.replies.unanswered) > 0 {
+            self.not_confirmed("other people");
         }
     }
 
     /// Shows a message from another user.
-    pub(super) fn relay(&mut self, relay: &Relay<'_>, screen: &Screen) {
-        if self.ignored.contains(&relay.from.to_ascii_lowercase()) {
+    pub(super) fn relay(&mut self, relay: &Relay<'_>) {
+        if self
+            .alerts
+            .ignored
+            .contains(&relay.from.to_ascii_lowercase())
+        {
             return;
         }
         let is_direct = relay.scope == Scope::Direct;
+        let kind = self.kind_of(relay);
         if is_direct && !relay.old {
-            self.last_direct = Some(relay.from.to_string());
+            self.talk.last_direct = Some(relay.from.to_string());
         }
         // A partner who has logged in since then goes by that name.
         if relay.scope == Scope::Partner
-            && let Some(partner) = &mut self.partner
+            && let Some(partner) = &mut self.talk.partner
         {
             partner.label = relay.from.to_string();
         }
-        screen.relay(relay, self.me.as_deref());
+        self.screen.relay(relay, self.login.me.as_deref());
         if relay.old {
             return;
         }
-        if self.bell.is_for(is_direct) {
-            screen.ring();
+        self.count_unread(relay);
+        if self.alerts.bell >= kind {
+            self.screen.ring();
         }
-        if self.notify.is_for(is_direct) {
-            screen.notify(&format!("{}: {}", relay.from, relay.text));
+        if self.alerts.notify >= kind {
+            self.screen
+                .notify(&format!("{}: {}", relay.from, relay.text));
         }
     }
 
-    fn partner_joined(&mut self, partner: &str, screen: &Screen) {
-        self.presence_notified = true;
-        self.arrivals += 1;
-        self.partner = Some(Partner {
+    /// The kind of a message, for [`When`].
+    fn kind_of(&self, relay: &Relay<'_>) -> When {
+        let me = self.login.me.as_deref();
+        match relay.scope {
+            Scope::Direct => When::Direct,
+            _ if me.is_some_and(|me| mentions(&relay.text, me)) => When::Mention,
+            _ => When::All,
+        }
+    }
+
+    /// Counts a message to a conversation other than the one in the prompt.
+    fn count_unread(&mut self, relay: &Relay<'_>) {
+        let conversation = match &relay.scope {
+            Scope::Partner => "partner".to_owned(),
+            Scope::Public => "all".to_owned(),
+            Scope::Direct => relay.from.to_ascii_lowercase(),
+            Scope::Room(room) => room.to_ascii_lowercase(),
+        };
+        if self.has_prompts && conversation != self.talk.focus.conversation() {
+            *self.talk.unread.entry(conversation).or_default() += 1;
+        }
+    }
+
+    /// Returns whether a departure is news: leaving the chat also leaves its rooms, and only one
+    /// line says so.
+    fn is_news(&mut self, username: &str) -> bool {
+        let before = self
+            .talk
+            .departed
+            .replace((username.to_owned(), Instant::now()));
+        let is_same = |(name, then): (String, Instant)| {
+            name.eq_ignore_ascii_case(username) && then.elapsed() < ONE_DEPARTURE
+        };
+        !self.has_prompts || !before.is_some_and(is_same)
+    }
+
+    /// Reports that the server has ended the session.
+    fn ended(&self, why: &str, end: SessionEnd) -> Handled {
+        let sentence = format!("the server ended the session: {why}");
+        self.screen.trouble(&sentence);
+        Err(end)
+    }
+
+    fn partner_joined(&mut self, partner: &str) {
+        self.talk.presence_notified = true;
+        self.talk.arrivals += 1;
+        self.talk.partner = Some(Partner {
             label: partner.to_owned(),
-            arrival: self.arrivals,
+            arrival: self.talk.arrivals,
         });
-        screen.notice(&format!("you are talking to {partner}"));
+        self.screen.notice(&format!("you are talking to {partner}"));
     }
 
     /// Handles `NO PARTNER`. The first one reports a change; a later one is the reply to a message.
-    fn no_partner(&mut self, screen: &Screen) {
-        self.refusals += u32::from(self.presence_notified);
-        self.presence_notified = true;
-        screen.notice("you have no partner yet; what you type now reaches nobody");
-        self.hint_for_the_lonely(screen);
+    fn no_partner(&mut self) {
+        self.replies.refusals += u32::from(self.talk.presence_notified);
+        self.talk.presence_notified = true;
+        self.screen
+            .notice("you have no partner yet; what you type now reaches nobody");
+        self.hint_for_the_lonely();
     }
 
     /// Shows a user without a partner how to reach the other users, but only once.
-    fn hint_for_the_lonely(&mut self, screen: &Screen) {
-        if self.partner.is_some() || self.hinted || !self.has_prompts {
+    fn hint_for_the_lonely(&mut self) {
+        if self.talk.partner.is_some() || self.talk.hinted || !self.has_prompts {
             return;
         }
-        let Some(me) = &self.me else {
+        let Some(me) = &self.login.me else {
             return;
         };
         let others: Vec<String> = {
@@ -244,85 +318,86 @@ impl Chat {
         let Some(one) = others.first() else {
             return;
         };
-        self.hinted = true;
+        self.talk.hinted = true;
         let (who, are) = if others.len() == 1 {
             (one.clone(), "is")
         } else {
             (others.join(", "), "are")
         };
-        screen.notice(&format!(
+        self.screen.notice(&format!(
             "{who} {are} online: write to {one} with /msg {one} TEXT, to everyone with /all TEXT; \
              /to {one} or /to all sends everything you type there"
         ));
     }
 
-    fn logged_in(
-        &mut self,
-        username: &str,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    fn logged_in(&mut self, username: &str) -> Handled {
         self.answered_as(Awaiting::Login);
-        self.given_at = None;
-        self.me = Some(username.to_owned());
-        self.old_name.had(username);
-        screen.notice(&format!(
+        self.login.given_at = None;
+        self.login.me = Some(username.to_owned());
+        self.login.old_name.had(username);
+        self.screen.notice(&format!(
             "you are logged in as {username}; /names lists who is online, /all TEXT writes to everyone"
         ));
-        self.silent_whos += 1;
-        self.rejoin(link, screen)?;
-        self.command(ClientCommand::Who, link, screen)
+        self.replies.silent_whos += 1;
+        self.rejoin()?;
+        self.command(ClientCommand::Who { room: None })
     }
 
-    fn who(&mut self, users: BTreeSet<String>, screen: &Screen) {
-        let is_silent = self.silent_whos > 0;
+    fn who(&mut self, users: BTreeSet<String>) {
+        let is_silent = self.replies.silent_whos > 0;
         if is_silent {
-            self.silent_whos -= 1;
+            self.replies.silent_whos -= 1;
         } else {
             let names: Vec<&str> = users.iter().map(String::as_str).collect();
-            screen.notice(&format!("online ({}): {}", names.len(), names.join(", ")));
+            self.screen
+                .notice(&format!("online ({}): {}", names.len(), names.join(", ")));
         }
         self.known.lock().people = users;
-        if is_silent && self.presence_notified {
-            self.hint_for_the_lonely(screen);
+        if is_silent && self.talk.presence_notified {
+            self.hint_for_the_lonely();
         }
     }
 
     /// Shows news about a room, from any link. Returns whether the document was news about a room.
-    pub(super) fn room_news(&self, doc: &ServerDoc<'_>, screen: &Screen) -> bool {
+    pub(super) fn room_news(&mut self, doc: &ServerDoc<'_>) -> bool {
         match doc {
-            ServerDoc::RoomJoined { .. } | ServerDoc::RoomLeft { .. } if self.quiet => {}
+            ServerDoc::RoomJoined { .. } | ServerDoc::RoomLeft { .. } if self.alerts.quiet => {}
             ServerDoc::RoomJoined { username, room } => {
-                screen.notice(&format!("[{room}] {username} joined"));
+                self.screen.notice(&format!("[{room}] {username} joined"));
             }
             ServerDoc::RoomLeft { username, room } => {
-                screen.notice(&format!("[{room}] {username} left"));
+                if self.is_news(username) {
+                    self.screen.notice(&format!("[{room}] {username} left"));
+                }
             }
             ServerDoc::Topic { room, topic, .. } if topic.is_empty() => {
                 let sentence = format!("[{room}] no topic is set; /topic {room} TEXT sets one");
-                screen.notice(&sentence);
+                self.screen.notice(&sentence);
             }
             ServerDoc::Topic {
                 room,
                 topic,
                 username,
-            } => screen.notice(&format!("[{room}] topic, set by {username}: {topic}")),
+            } => self
+                .screen
+                .notice(&format!("[{room}] topic, set by {username}: {topic}")),
             _ => return false,
         }
         true
     }
 
-    fn list_rooms(&mut self, rooms: &[(std::borrow::Cow<'_, str>, usize)], screen: &Screen) {
+    fn list_rooms(&mut self, rooms: &[(std::borrow::Cow<'_, str>, usize)]) {
         self.known.lock().rooms = rooms.iter().map(|(name, _)| name.to_string()).collect();
         if rooms.is_empty() {
-            screen.notice("there are no rooms; /join NAME creates one");
+            self.screen
+                .notice("there are no rooms; /join NAME creates one");
             return;
         }
         let rooms: Vec<String> = rooms
             .iter()
             .map(|(name, members)| format!("{name} ({members})"))
             .collect();
-        screen.notice(&format!("rooms: {}", rooms.join(", ")));
+        self.screen.notice(&format!("rooms: {}", rooms.join(", ")));
     }
 
     /// Ends the wait for a reply if that reply was awaited.

@@ -16,4 +16,4 @@ mod typed;
 mod words;
 
 pub(super) use completion::{CompletionWords, completions};
-pub(super) use state::{Beginning, Chat, SessionEnd, mention};
+pub(super) use state::{Beginning, Chat, Handled, SessionEnd, mention};

@@ -30,6 +30,9 @@ pub(super) enum Dialog {
     DirectText { to: String },
     /// The confirmation that `/pm bob …` is meant for everyone, although there is a user bob.
     ConfirmPublic { text: String },
+    /// The choice between a command of seed 004, typed without a slash, and a text for the recipient
+    /// in the prompt.
+    ConfirmCommand { line: String },
 }
 
 /// The awaited reply of the server.

@@ -14,8 +14,8 @@ pub(super) struct RoomLinks {
     pub(super) left: Vec<RoomLink>,
     /// The rooms to rejoin after the main link was lost.
     pub(super) wanted: BTreeSet<String>,
-    /// The room of the last `JOIN` request.
-    pub(super) pending: Option<String>,
+    /// The room of the last `JOIN` request, and whether the user goes there.
+    pub(super) pending: Option<(String, bool)>,
     /// The channel for the links' events.
     pub(super) events: Sender<(LinkId, LinkEvent)>,
     pub(super) next_id: u64,
@@ -67,6 +67,12 @@ impl RoomLinks {
     pub(super) fn name_of(&self, name: &str) -> Option<String> {
         let room = self.by_key.get(&name.to_ascii_lowercase())?;
         Some(room.name.clone())
+    }
+
+    /// Does not rejoin that room any more.
+    pub(super) fn not_wanted(&mut self, name: &str) {
+        self.wanted
+            .retain(|wanted| !wanted.eq_ignore_ascii_case(name));
     }
 
     pub(super) fn links(&self) -> impl Iterator<Item = &Link> {

@@ -2,134 +2,134 @@
 
 use super::question::{Awaiting, Dialog};
 use super::room_links::{Leaving, RoomLink};
-use super::state::{Chat, SessionEnd, mention, send_frame};
+use super::state::{Chat, Handled, mention};
 use super::words::in_our_words;
 use crate::link::{Link, LinkEvent, LinkId};
-use crate::screen::Screen;
 use crate::seek::take_seat;
 use crate::target::Focus;
 use portal_net::Port;
 use portal_wire::{ClientCommand, ClientDoc, ServerDoc};
 
 impl Chat {
-    /// Records the room that a `JOIN` request names.
-    pub(super) fn want_room(&mut self, room: &str) {
-        self.rooms.pending = Some(room.to_owned());
+    /// Joins a room, and goes there if that is wanted.
+    pub(super) fn join(&mut self, room: &str, goes_there: bool) -> Handled {
+        if let Some(room) = self.rooms.name_of(room).filter(|_| goes_there) {
+            self.turn_to(Focus::Room(room));
+            return Ok(());
+        }
+        self.rooms.pending = Some((room.to_owned(), goes_there));
+        let (room, here, password) = (room.into(), false, None);
+        self.ask_server(ClientCommand::Join {
+                room,
+                here,
+                password,
+            }, Awaiting::Join)
     }
 
     /// Handles the rejection of a `JOIN` request.
-    pub(super) fn forget_pending_room(&mut self, screen: &Screen) {
-        if let Some(room) = self.rooms.pending.take()
-            && !self.rooms.is_in(&room)
-        {
-            self.rooms
-                .wanted
-                .retain(|wanted| !wanted.eq_ignore_ascii_case(&room));
-            self.lose_focus(&room, screen);
+    pub(super) fn forget_pending_room(&mut self) {
+        let Some((room, goes_there)) = self.rooms.pending.take() else {
+            return;
+        };
+        if !self.rooms.is_in(&room) {
+            self.rooms.not_wanted(&room);
+            self.lose_focus(&room);
+            if goes_there {
+                self.lose_way("/join");
+            }
         }
     }
 
     /// Rejoins the rooms after the main link was lost.
-    pub(super) fn rejoin(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+    pub(super) fn rejoin(&mut self) -> Handled {
         for room in self.rooms.wanted.clone() {
-            let join = ClientCommand::Join {
-                room: room.into(),
-                here: false,
-                password: None,
-            };
-            self.command(join, link, screen)?;
+            let (room, here, password) = (room.into(), false, None);
+            self.command(ClientCommand::Join {
+                room,
+                here,
+                password,
+            })?;
         }
         Ok(())
     }
 
     /// Sends a message to a room, over the room's own link.
-    pub(super) fn send_to_room(
-        &mut self,
-        room: &str,
-        text: &str,
-        me: bool,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(super) fn send_to_room(&mut self, room: &str, text: &str, me: bool) -> Handled {
         let doc = ClientDoc::Message {
             text: text.into(),
             me,
         };
-        let Some(there) = self.rooms.by_key.get_mut(&room.to_ascii_lowercase()) else {
-            let sentence = format!("not sent: you are not in {room}; use /join {room} first");
-            self.not_sent(&sentence, screen);
+        let key = room.to_ascii_lowercase();
+        let Some(codec) = self.rooms.by_key.get(&key).map(|there| there.link.codec()) else {
+            self.not_sent(&format!(
+                "not sent: you are not in {room}; use /join {room} first"
+            ));
             return Ok(());
         };
-        let mut frame = Vec::new();
-        let codec = there.link.codec();
-        codec.write_client(&doc, &mut frame);
-        let (long, most) = (frame.len().saturating_sub(1), codec.max_frame);
-        if long > most {
-            let sentence = format!(
-                "not sent: it is too long ({long} bytes, at most {most} are allowed); split it"
-            );
-            self.not_sent(&sentence, screen);
-            return Ok(());
-        }
-        there.unanswered += 1;
-        // If that link is lost, its listener reports it, and the session continues without the
-        // room.
-        if send_frame(&frame, &there.link, screen).is_err() {
-            self.refusals += 1;
+        if let Some(frame) = self.frame(&doc, codec)
+            && let Some(there) = self.rooms.by_key.get_mut(&key)
+        {
+            there.unanswered += 1;
+            // If that link is lost, its listener reports it, and the session continues without the
+            // room.
+            if let Err(error) = there.link.send(&frame) {
+                self.trouble(&format!("connection lost: {error}"));
+            }
         }
         Ok(())
     }
 
     /// Enters a room in which the server has reserved a place for the user.
-    pub(super) fn enter_room(
-        &mut self,
-        name: &str,
-        port: Port,
-        passcode: &str,
-        link: &Link,
-        screen: &Screen,
-    ) {
-        self.rooms.pending = None;
-        let there = link.server().at(port.get());
-        let seat = take_seat(there, passcode, link.codec(), link.dial()).map_err(|e| e.to_string());
+    pub(super) fn enter_room(&mut self, name: &str, port: Port, passcode: &str) {
+        let Some(main) = self.main() else { return };
+        let there = main.server().at(port.get());
+        let seat = take_seat(there, passcode, main.codec(), main.dial()).map_err(|e| e.to_string());
         let id = LinkId::Room(self.rooms.next_id);
         self.rooms.next_id += 1;
         let events = self.rooms.events.clone();
         let started =
             seat.and_then(|seat| Link::start(seat, id, events).map_err(|e| e.to_string()));
+        let pending = self.rooms.pending.take();
+        let goes_there =
+            pending.is_some_and(|(room, goes)| goes && room.eq_ignore_ascii_case(name));
         match started {
             Ok(link) => {
                 let (key, name) = (name.to_ascii_lowercase(), name.to_owned());
-                screen.notice(&format!(
-                    "you joined {name}; /send {name} TEXT writes to it, /to {name} sends everything \
-                     you type there"
-                ));
+                self.screen.notice(&match goes_there {
+                    true => format!("you joined {name}; what you type goes there now"),
+                    false => format!(
+                        "you joined {name}; /send {name} TEXT writes to it, /to {name} sends \
+                         everything you type there"
+                    ),
+                });
                 self.rooms.wanted.insert(name.clone());
                 self.known.lock().rooms.insert(name.clone());
-                self.rooms.by_key.insert(
-                    key,
-                    RoomLink {
-                        name,
-                        link,
-                        leaving: Leaving::No,
-                        unanswered: 0,
-                    },
-                );
+                let room = RoomLink {
+                    name: name.clone(),
+                    link,
+                    leaving: Leaving::No,
+                    unanswered: 0,
+                };
+                self.rooms.by_key.insert(key, room);
+                if goes_there {
+                    self.turn_to(Focus::Room(name.clone()));
+                }
+                if goes_there && self.has_prompts {
+                    let room = Some(name.into());
+                    // If that fails, the link's listener reports it.
+                    self.mention(ClientCommand::Who { room });
+                }
             }
             Err(reason) => {
-                self.trouble(&format!("can't join {name}: {reason}"), screen);
-                self.lose_focus(name, screen);
+                self.trouble(&format!("can't join {name}: {reason}"));
+                self.lose_focus(name);
             }
         }
     }
 
     /// Leaves a room. Messages to the room and `LEAVE` are sent on different links. So the room
     /// must first reply to a `PING`, which shows that it has received the messages.
-    pub(super) fn leave_room(
-        &mut self,
-        name: &str,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(super) fn leave_room(&mut self, name: &str) -> Handled {
         match self.rooms.by_key.get_mut(&name.to_ascii_lowercase()) {
             Some(room) => {
                 room.leaving = Leaving::Checking;
@@ -138,64 +138,56 @@ impl Chat {
                 Ok(())
             }
             // The server explains what is wrong.
-            None => self.send_leave(name, link, screen),
+            None => self.send_leave(name),
         }
     }
 
-    fn send_leave(&mut self, name: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+    fn send_leave(&mut self, name: &str) -> Handled {
         if let Some(room) = self.rooms.by_key.get_mut(&name.to_ascii_lowercase()) {
             room.leaving = Leaving::Asked;
         }
         let leave = ClientCommand::Leave { room: name.into() };
-        self.ask_server(leave, Awaiting::Leave, link, screen)
+        self.ask_server(leave, Awaiting::Leave)
     }
 
     /// Handles the confirmation that the user has left a room.
-    pub(super) fn left_room(&mut self, room: &str, screen: &Screen) {
+    pub(super) fn left_room(&mut self, room: &str) {
         let left = self.rooms.by_key.remove(&room.to_ascii_lowercase());
         self.rooms.left.extend(left);
-        self.rooms
-            .wanted
-            .retain(|wanted| !wanted.eq_ignore_ascii_case(room));
-        screen.notice(&format!("you left {room}"));
-        self.lose_focus(room, screen);
+        self.rooms.not_wanted(room);
+        self.screen.notice(&format!("you left {room}"));
+        self.lose_focus(room);
     }
 
     /// Handles the loss of a room to which typed lines were sent. A user sees the new recipient in
     /// the next prompt; a script must choose one.
-    fn lose_focus(&mut self, room: &str, screen: &Screen) {
-        if !matches!(&self.focus, Focus::Room(there) if there.eq_ignore_ascii_case(room)) {
+    fn lose_focus(&mut self, room: &str) {
+        if !matches!(&self.talk.focus, Focus::Room(there) if there.eq_ignore_ascii_case(room)) {
             return;
         }
         if self.has_prompts {
-            self.focus = Focus::Partner;
-            let partner = self.partner.as_ref().map(|there| there.label.as_str());
-            let whom = self.focus.describe(partner);
-            screen.notice(&format!(
+            self.talk.focus = Focus::Partner;
+            let partner = self.talk.partner.as_ref().map(|there| there.label.as_str());
+            let whom = self.talk.focus.describe(partner);
+            self.screen.notice(&format!(
                 "what you type goes to {whom} now; /to changes that"
             ));
         } else {
-            self.focus = Focus::Lost(format!("you are no longer in {room}"));
+            self.talk.focus = Focus::Lost(format!("you are no longer in {room}"));
         }
     }
 
     /// Reports that a link ended before all messages on it were answered.
-    pub(super) fn not_confirmed(&mut self, whom: &str, screen: &Screen) {
+    pub(super) fn not_confirmed(&mut self, whom: &str) {
         let sentence = format!(
             "your last message to {whom} may have been lost: it was not confirmed (press ↑ to get \
              it back)"
         );
-        self.not_sent(&sentence, screen);
+        self.not_sent(&sentence);
     }
 
     /// Handles an event of a room's link.
-    pub(crate) fn on_room_event(
-        &mut self,
-        id: LinkId,
-        events: LinkEvent,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(crate) fn on_room_event(&mut self, id: LinkId, events: LinkEvent) -> Handled {
         let mut rooms = self.rooms.by_key.values().chain(&self.rooms.left);
         let Some(room) = rooms.find(|room| room.link.id() == id) else {
             // A late event from an abandoned link.
@@ -210,18 +202,23 @@ impl Chat {
             LinkEvent::Frame(frame) => frame,
             LinkEvent::Over(_) => {
                 let unanswered = room.unanswered;
+                let was_there = self.talk.focus == Focus::Room(name.clone());
                 self.rooms.by_key.retain(|_, room| room.link.id() != id);
                 self.rooms.left.retain(|room| room.link.id() != id);
                 if unanswered > 0 {
-                    self.not_confirmed(&name, screen);
+                    self.not_confirmed(&name);
                 }
                 if leaving == Leaving::No {
-                    screen.notice(&format!("you are no longer in {name}"));
-                    self.lose_focus(&name, screen);
+                    self.screen.notice(&format!("you are no longer in {name}"));
+                    self.lose_focus(&name);
+                    if self.has_prompts && was_there {
+                        // The main link may be lost, too, and the room comes back with it.
+                        self.talk.lost_room = Some(name);
+                    }
                 } else if is_checking {
                     // The link ended on its own; the server's reply shows whether the user has
                     // left.
-                    return self.send_leave(&name, link, screen);
+                    return self.send_leave(&name);
                 }
                 return Ok(());
             }
@@ -234,22 +231,23 @@ impl Chat {
             }
         }
         match doc {
-            Ok(ServerDoc::Relay(relay)) => self.relay(&relay, screen),
-            Ok(news) if self.room_news(&news, screen) => {}
+            Ok(ServerDoc::Relay(relay)) => self.relay(&relay),
+            Ok(news) if self.room_news(&news) => {}
             Ok(ServerDoc::Sent { count: 0 }) => {
-                screen.notice(&format!("[{name}] nobody else is in this room"));
+                self.screen
+                    .notice(&format!("[{name}] nobody else is in this room"));
             }
             // A user sees the typed line itself; a script gets the reply.
-            Ok(ServerDoc::Sent { count }) if !self.has_prompts => {
-                screen.notice(&format!("[{name}] sent to {count}"));
+            Ok(ServerDoc::Sent { count }) if self.alerts.confirmations => {
+                self.screen.notice(&format!("[{name}] sent to {count}"));
             }
             Ok(ServerDoc::Error { sentence, .. }) => {
                 let sentence = in_our_words(&sentence);
-                self.trouble(&format!("[{name}] server: {sentence}"), screen);
+                self.trouble(&format!("[{name}] server: {sentence}"));
             }
-            Ok(ServerDoc::Notice(text)) => screen.notice(&format!("[{name}] {text}")),
+            Ok(ServerDoc::Notice(text)) => self.screen.notice(&format!("[{name}] {text}")),
             Ok(ServerDoc::Pong) if is_checking => {
-                return self.send_leave(&name, link, screen);
+                return self.send_leave(&name);
             }
             _ => {}
         }

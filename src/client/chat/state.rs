@@ -1,7 +1,8 @@
 //! The state of the conversation: the user's name, the recipients and the open question.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
@@ -16,7 +17,7 @@ use crate::options::Given;
 use crate::screen::Screen;
 use crate::target::{Focus, Target};
 use portal_cli::terminal::{Prompt, PromptKind};
-use portal_wire::{ClientCommand, ClientDoc};
+use portal_wire::{ClientCommand, ClientDoc, Codec};
 
 /// Why a session ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +31,9 @@ pub(crate) enum SessionEnd {
     /// The link was lost, or the server ended it for reasons of its own: reconnecting makes sense.
     Lost,
 }
+
+/// Handling a line or a document ends the session, or does not.
+pub(crate) type Handled = Result<(), SessionEnd>;
 
 /// The user's name and password, kept for reconnecting.
 pub(super) struct Credentials {
@@ -45,8 +49,25 @@ pub(crate) struct Beginning {
     pub(crate) password: Option<Given>,
     /// The source of the lines.
     pub(crate) typist: Typist,
-    /// Set if there are prompts on a terminal. Without them, no question is asked twice.
-    pub(crate) has_prompts: bool,
+    pub(crate) screen: Screen,
+}
+
+/// The user's login.
+#[derive(Default)]
+pub(super) struct Login {
+    /// The name, once logged in on this link.
+    pub(super) me: Option<String>,
+    pub(super) credentials: Option<Credentials>,
+    /// Given at startup, and used for only one attempt.
+    pub(super) given_password: Option<Given>,
+    /// Where the given password came from; cleared once the server has replied to it.
+    pub(super) given_at: Option<String>,
+    /// The name on the previous link, while the server still holds it for that link.
+    pub(super) old_name: OldName,
+    /// Set if a password was given at startup.
+    pub(super) had_password: bool,
+    /// Set if the requested password is that of a new account.
+    pub(super) is_new_account: bool,
 }
 
 /// The client in the neighbouring seat.
@@ -56,23 +77,12 @@ pub(super) struct Partner {
     pub(super) arrival: u64,
 }
 
-/// The client's state of the conversation.
-pub(crate) struct Chat {
-    pub(super) typist: Typist,
-    pub(super) has_prompts: bool,
-    pub(super) credentials: Option<Credentials>,
-    /// Given at startup, and used for only one attempt.
-    pub(super) given_password: Option<Given>,
-    /// Where the given password came from; cleared once the server has replied to it.
-    pub(super) given_at: Option<String>,
-    /// The name on the previous link, while the server still holds it for that link.
-    pub(super) old_name: OldName,
-    /// The user's name, once logged in on this link.
-    pub(super) me: Option<String>,
-    pub(super) dialog: Dialog,
-    /// Counts the questions, to match an answer to its question.
-    pub(super) questions: u64,
+/// The recipients of typed lines, and what waits to be read elsewhere.
+pub(super) struct Talk {
     pub(super) focus: Focus,
+    /// The room that was the recipient when its link was lost. It is the recipient again after a
+    /// reconnect.
+    pub(super) lost_room: Option<String>,
     pub(super) partner: Option<Partner>,
     pub(super) arrivals: u64,
     /// The number of the main link. The client does not wait for replies to messages on an earlier
@@ -80,35 +90,70 @@ pub(crate) struct Chat {
     pub(super) link: u64,
     /// Set once the server has reported the partner, which it does once, without being asked.
     pub(super) presence_notified: bool,
-    /// Set if the server is an original program, which has no names, rooms or partners.
-    pub(super) is_legacy: bool,
     /// The sender of the last direct message.
     pub(super) last_direct: Option<String>,
+    /// The number of unread messages of each other conversation, by its recipient's name.
+    pub(super) unread: BTreeMap<String, usize>,
+    /// The user who left last, so that one departure is shown once.
+    pub(super) departed: Option<(String, Instant)>,
+    /// Set if the hint for a user without a partner was shown on this link.
+    pub(super) hinted: bool,
+}
+
+/// What the user wants to be shown, and told aloud.
+pub(super) struct Alerts {
     pub(super) bell: When,
     pub(super) notify: When,
     pub(super) quiet: bool,
+    /// Show the server's confirmations of sent messages.
+    pub(super) confirmations: bool,
     /// The ignored users, by lower-case name.
     pub(super) ignored: BTreeSet<String>,
+}
+
+/// The replies that the client expects, and what the user has been refused.
+#[derive(Default)]
+pub(super) struct Replies {
     /// The number of pending replies to `WHO` that are for the Tab key and not for the screen.
     pub(super) silent_whos: u32,
     /// The number of pending replies to `PM` with `<cancel/>`, which are not shown.
     pub(super) silent_sents: u32,
-    /// Set if the hint for a user without a partner was shown on this link.
-    pub(super) hinted: bool,
-    /// Set if the server has warned of the idle timeout.
-    pub(super) idle_soon: bool,
-    /// The number of requests that were refused or not sent.
-    pub(super) refusals: u32,
     /// The number of public and direct messages on the main link without a reply.
     pub(super) unanswered: u32,
-    /// The rest of a paste, which waits until the server has replied to the previous part.
+    /// The number of requests that were refused or not sent.
+    pub(super) refusals: u32,
+}
+
+/// The rest of a paste, which waits until the server has replied to the previous part.
+pub(super) struct Paste {
     pub(super) pieces: VecDeque<String>,
     /// The partner at the time of the paste: a line for that partner must not go to another one.
-    pub(super) pasted_beside: Target,
-    /// Set if the requested password is that of a new account.
-    pub(super) is_new_account: bool,
-    pub(super) known: Arc<Mutex<CompletionWords>>,
+    pub(super) beside: Target,
+}
+
+/// The client's state of the conversation.
+pub(crate) struct Chat {
+    pub(crate) screen: Screen,
+    pub(super) typist: Typist,
+    /// Set once there has been a line.
+    pub(super) has_typed: bool,
+    /// Set if there are prompts on a terminal. Without them, no question is asked twice.
+    pub(super) has_prompts: bool,
+    /// The link to the worker. `None` while there is no connection.
+    main: Option<Link>,
+    pub(super) login: Login,
+    pub(super) dialog: Dialog,
+    /// Counts the questions, to match an answer to its question.
+    pub(super) questions: u64,
+    pub(super) talk: Talk,
+    pub(super) alerts: Alerts,
+    pub(super) replies: Replies,
+    pub(super) paste: Paste,
     pub(super) rooms: RoomLinks,
+    /// The words for the Tab key.
+    pub(super) known: Arc<Mutex<CompletionWords>>,
+    /// Set if the server has warned of the idle timeout.
+    idle_soon: bool,
 }
 
 impl Chat {
@@ -117,67 +162,94 @@ impl Chat {
         known: Arc<Mutex<CompletionWords>>,
         events: Sender<(LinkId, LinkEvent)>,
     ) -> Chat {
+        let has_prompts = beginning.screen.has_prompts();
+        let credentials = beginning.username.map(|username| Credentials {
+            username,
+            password: None,
+        });
         Chat {
+            screen: beginning.screen,
             typist: beginning.typist,
-            has_prompts: beginning.has_prompts,
-            credentials: beginning.username.map(|username| Credentials {
-                username,
-                password: None,
-            }),
-            given_password: beginning.password,
-            given_at: None,
-            old_name: OldName::default(),
-            me: None,
+            has_typed: false,
+            has_prompts,
+            main: None,
+            login: Login {
+                credentials,
+                had_password: beginning.password.is_some(),
+                given_password: beginning.password,
+                ..Login::default()
+            },
             dialog: Dialog::Talk,
             questions: 0,
-            focus: Focus::Partner,
-            partner: None,
-            arrivals: 0,
-            link: 0,
-            presence_notified: false,
-            is_legacy: false,
-            last_direct: None,
-            bell: When::Direct,
-            notify: When::Off,
-            quiet: false,
-            ignored: BTreeSet::new(),
-            silent_whos: 0,
-            silent_sents: 0,
-            hinted: false,
-            idle_soon: false,
-            refusals: 0,
-            unanswered: 0,
-            pieces: VecDeque::new(),
-            pasted_beside: Target::Nobody,
-            is_new_account: false,
-            known,
+            talk: Talk {
+                focus: Focus::Partner,
+                lost_room: None,
+                partner: None,
+                arrivals: 0,
+                link: 0,
+                presence_notified: false,
+                last_direct: None,
+                unread: BTreeMap::new(),
+                departed: None,
+                hinted: false,
+            },
+            alerts: Alerts {
+                bell: When::Mention,
+                notify: When::Off,
+                quiet: false,
+                confirmations: !has_prompts,
+                ignored: BTreeSet::new(),
+            },
+            replies: Replies::default(),
+            paste: Paste {
+                pieces: VecDeque::new(),
+                beside: Target::Nobody,
+            },
             rooms: RoomLinks::new(events),
+            known,
+            idle_soon: false,
         }
     }
 
     /// Starts the conversation on a new link: logs in if the user has chosen a name.
-    pub(crate) fn start(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
-        self.me = None;
-        self.old_name.stop();
+    pub(crate) fn start(&mut self, main: Link) -> Handled {
+        self.main = Some(main);
+        self.login.me = None;
+        self.login.old_name.stop();
         self.dialog = Dialog::Talk;
-        self.partner = None;
-        self.link += 1;
-        self.presence_notified = false;
-        self.is_legacy = link.codec().is_legacy();
-        (self.silent_whos, self.silent_sents) = (0, 0);
-        (self.hinted, self.idle_soon) = (false, false);
-        self.pieces.clear();
-        self.unanswered = 0;
+        self.talk.partner = None;
+        self.talk.link += 1;
+        self.talk.presence_notified = false;
+        self.talk.hinted = false;
+        self.idle_soon = false;
+        self.replies = Replies {
+            refusals: self.replies.refusals,
+            ..Replies::default()
+        };
+        self.paste.pieces.clear();
         self.rooms.forget_connections();
+        if let Some(room) = self.talk.lost_room.take() {
+            self.talk.focus = Focus::Room(room);
+        }
         *self.known.lock() = CompletionWords::default();
-        let username = self
-            .credentials
-            .as_ref()
-            .map(|known| known.username.clone());
-        match username {
-            Some(username) => self.log_in(&username, link, screen),
+        match &self.login.credentials {
+            Some(known) => self.log_in(&known.username.clone()),
             None => Ok(()),
         }
+    }
+
+    /// Closes the link to the worker. Messages on it may have been lost.
+    pub(crate) fn end_link(&mut self) {
+        self.main = None;
+    }
+
+    /// The link to the worker.
+    pub(crate) fn main(&self) -> Option<&Link> {
+        self.main.as_ref()
+    }
+
+    pub(crate) fn codec(&self) -> Codec {
+        self.main.as_ref().map_or_else(Codec::default, Link::codec)
     }
 
     /// Returns the recipient of a line that is not a command.
@@ -188,10 +260,11 @@ impl Chat {
                 _ => Target::Question(self.questions),
             };
         }
-        match &self.focus {
+        let is_in = self.login.me.is_some();
+        match &self.talk.focus {
             Focus::Partner => self.beside(),
-            Focus::Everyone if self.me.is_some() => Target::Everyone,
-            Focus::Person(name) if self.me.is_some() => Target::Person(name.to_ascii_lowercase()),
+            Focus::Everyone if is_in => Target::Everyone,
+            Focus::Person(name) if is_in => Target::Person(name.to_ascii_lowercase()),
             Focus::Room(room) if self.rooms.is_in(room) => Target::Room(room.to_ascii_lowercase()),
             Focus::Everyone | Focus::Person(_) | Focus::Room(_) | Focus::Lost(_) => Target::Nobody,
         }
@@ -199,13 +272,13 @@ impl Chat {
 
     /// Returns the current partner as a target.
     pub(super) fn beside(&self) -> Target {
-        let arrival = match &self.partner {
-            _ if self.is_legacy => 0,
+        let arrival = match &self.talk.partner {
+            _ if self.codec().is_legacy() => 0,
             Some(there) => there.arrival,
             None => return Target::Nobody,
         };
         Target::Partner {
-            link: self.link,
+            link: self.talk.link,
             arrival,
         }
     }
@@ -216,7 +289,7 @@ impl Chat {
             Some(question) => question?,
             // The meaning of a script's line may depend on which users are online, and a script
             // does not check that first.
-            None if self.silent_whos > 0 && !self.has_prompts => return None,
+            None if self.replies.silent_whos > 0 && !self.has_prompts => return None,
             None => (self.talk_prompt(), PromptKind::Line),
         };
         Some(Prompt {
@@ -226,19 +299,37 @@ impl Chat {
         })
     }
 
-    /// Returns the prompt for chat, with the user's name and the recipient.
-    pub(super) fn talk_prompt(&self) -> String {
-        let me = self.me.as_deref().unwrap_or("you");
-        let partner = self.partner.as_ref().map(|there| there.label.as_str());
-        match (&self.focus, self.target()) {
-            (Focus::Partner, _) if self.is_legacy => me.to_owned(),
+    /// Returns the prompt for chat: the user's name, the recipient, and what is unread elsewhere.
+    fn talk_prompt(&self) -> String {
+        let me = self.login.me.as_deref().unwrap_or("you");
+        let partner = self.talk.partner.as_ref().map(|there| there.label.as_str());
+        let prompt = match (&self.talk.focus, self.target()) {
+            (Focus::Partner, _) if self.codec().is_legacy() => me.to_owned(),
             (Focus::Partner, Target::Nobody) => format!("{me}, alone"),
             (Focus::Room(room), Target::Room(_)) => format!("{me} in {room}"),
             (focus, Target::Nobody) => {
                 format!("{me}, not with {} yet", focus.describe(partner))
             }
             (focus, _) => format!("{me} to {}", focus.describe(partner)),
+        };
+        match self.unread() {
+            unread if unread.is_empty() => prompt,
+            unread => format!("{prompt} [{unread}]"),
         }
+    }
+
+    /// The unread messages of each conversation, such as `bob 1, lobby 2`.
+    pub(super) fn unread(&self) -> String {
+        let counts = self.talk.unread.iter();
+        let counts = counts.map(|(name, count)| format!("{name} {count}"));
+        counts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Makes `focus` the recipient of typed lines.
+    pub(super) fn turn_to(&mut self, focus: Focus) {
+        self.talk.unread.remove(&focus.conversation());
+        self.talk.lost_room = None;
+        self.talk.focus = focus;
     }
 
     /// Returns whether there has been an idle warning since the last call.
@@ -246,9 +337,13 @@ impl Chat {
         std::mem::take(&mut self.idle_soon)
     }
 
+    pub(super) fn warn_of_idle_timeout(&mut self) {
+        self.idle_soon = true;
+    }
+
     /// The number of requests that were refused or not sent.
     pub(crate) fn refusals(&self) -> u32 {
-        self.refusals
+        self.replies.refusals
     }
 
     /// All links of the conversation except the main one.
@@ -257,86 +352,72 @@ impl Chat {
     }
 
     /// Reports that something was not sent, and why.
-    pub(super) fn not_sent(&mut self, text: &str, screen: &Screen) {
-        self.refusals += 1;
-        screen.not_sent(text);
+    pub(super) fn not_sent(&mut self, text: &str) {
+        self.replies.refusals += 1;
+        self.screen.not_sent(text);
     }
 
     /// Reports that something failed.
-    pub(super) fn trouble(&mut self, text: &str, screen: &Screen) {
-        self.refusals += 1;
-        screen.trouble(text);
+    pub(super) fn trouble(&mut self, text: &str) {
+        self.replies.refusals += 1;
+        self.screen.trouble(text);
     }
 
     /// Sends a document, unless it is longer than the server accepts.
-    pub(super) fn send_doc(
-        &mut self,
-        doc: &ClientDoc<'_>,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
-        match self.frame(doc, link, screen) {
-            Some(frame) => send_frame(&frame, link, screen),
+    pub(super) fn send_doc(&mut self, doc: &ClientDoc<'_>) -> Handled {
+        match self.frame(doc, self.codec()) {
+            Some(frame) => self.send_frame(&frame),
             None => Ok(()),
         }
     }
 
-    pub(super) fn command(
-        &mut self,
-        command: ClientCommand<'_>,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
-        self.send_doc(&ClientDoc::Command(command), link, screen)
+    pub(super) fn command(&mut self, command: ClientCommand<'_>) -> Handled {
+        self.send_doc(&ClientDoc::Command(command))
     }
 
     /// Sends a request whose reply must arrive before the next prompt.
-    pub(super) fn ask_server(
-        &mut self,
-        command: ClientCommand<'_>,
-        awaiting: Awaiting,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
-        let Some(frame) = self.frame(&ClientDoc::Command(command), link, screen) else {
+    pub(super) fn ask_server(&mut self, command: ClientCommand<'_>, awaiting: Awaiting) -> Handled {
+        let Some(frame) = self.frame(&ClientDoc::Command(command), self.codec()) else {
             self.dialog = Dialog::Talk;
             return Ok(());
         };
         self.dialog = Dialog::Awaiting(awaiting);
-        send_frame(&frame, link, screen)
+        self.send_frame(&frame)
     }
 
     /// Encodes a document as a frame. If it is longer than the server accepts, reports that and
     /// returns `None`.
-    pub(super) fn frame(
-        &mut self,
-        doc: &ClientDoc<'_>,
-        link: &Link,
-        screen: &Screen,
-    ) -> Option<Vec<u8>> {
+    pub(super) fn frame(&mut self, doc: &ClientDoc<'_>, codec: Codec) -> Option<Vec<u8>> {
         let mut frame = Vec::new();
-        link.codec().write_client(doc, &mut frame);
-        let (long, most) = (frame.len().saturating_sub(1), link.codec().max_frame);
+        codec.write_client(doc, &mut frame);
+        let (long, most) = (frame.len().saturating_sub(1), codec.max_frame);
         if long > most {
-            let sentence = format!(
+            self.not_sent(&format!(
                 "not sent: it is too long ({long} bytes, at most {most} are allowed); split it"
-            );
-            self.not_sent(&sentence, screen);
+            ));
             return None;
         }
         Some(frame)
     }
+
+    pub(super) fn send_frame(&self, frame: &[u8]) -> Handled {
+        let main = self.main.as_ref().ok_or(SessionEnd::Lost)?;
+        main.send(frame).map_err(|error| {
+            self.screen.trouble(&format!("connection lost: {error}"));
+            SessionEnd::Lost
+        })
+    }
+
+    /// Sends a command that the user does not see. Ignores errors: if the link is lost, its listener
+    /// reports that.
+    pub(crate) fn mention(&self, command: ClientCommand<'_>) {
+        if let Some(main) = &self.main {
+            mention(command, main);
+        }
+    }
 }
 
-pub(super) fn send_frame(frame: &[u8], link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
-    link.send(frame).map_err(|error| {
-        screen.trouble(&format!("connection lost: {error}"));
-        SessionEnd::Lost
-    })
-}
-
-/// Sends a command that the user does not see. Ignores errors: if the link is lost, its listener
-/// reports that.
+/// Like [`Chat::mention`], on any link.
 pub(crate) fn mention(command: ClientCommand<'_>, link: &Link) {
     let mut frame = Vec::new();
     link.codec()

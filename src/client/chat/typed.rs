@@ -1,32 +1,27 @@
 //! Conversion of typed lines into documents.
 
 use super::question::{Awaiting, Dialog};
-use super::state::{Chat, SessionEnd};
+use super::state::{Chat, Handled, SessionEnd};
 use crate::commands::{self, TypedLine, Typist};
-use crate::link::Link;
-use crate::screen::Screen;
 use crate::target::{Focus, Target};
 use portal_wire::{Addressed, ClientCommand, ClientDoc, Secret};
 
 impl Chat {
     /// Handles a typed line. `under` is the prompt's target when the line was begun; without
     /// prompts, it is `None`.
-    pub(crate) fn typed(
-        &mut self,
-        text: &str,
-        under: Option<&Target>,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(crate) fn typed(&mut self, text: &str, under: Option<&Target>) -> Handled {
         let target = self.target();
         if self.dialog != Dialog::Talk {
             return match under {
                 Some(under) if *under != target => {
-                    self.outdated(text, under, screen);
+                    self.outdated(text, under);
                     Ok(())
                 }
-                _ => self.answered(text, link, screen),
+                _ => self.answered(text),
             };
+        }
+        if under.is_none() && self.is_first_of_dialogue(text) {
+            self.typist = Typist::Script { seed_words: true };
         }
         // The final line feed of a paste is not part of its text.
         let text = text.strip_suffix('\n').unwrap_or(text);
@@ -48,7 +43,7 @@ impl Chat {
             } else {
                 ""
             };
-            self.not_sent(&(usage + nothing), screen);
+            self.not_sent(&(usage + nothing));
             return Ok(());
         }
         if let Some(under) = under.filter(|under| **under != target) {
@@ -56,44 +51,44 @@ impl Chat {
                 .into_iter()
                 .partition(|piece| !self.goes_to_target(piece));
             for piece in &stays {
-                self.outdated(piece, under, screen);
+                self.outdated(piece, under);
             }
-            self.pieces = goes.into();
+            self.paste.pieces = goes.into();
         } else {
-            self.pieces = pieces.into();
+            self.paste.pieces = pieces.into();
         }
-        self.pasted_beside = self.beside();
-        self.go_on(link, screen)
+        self.paste.beside = self.beside();
+        self.go_on()
     }
 
     /// Handles the next part of a paste, unless the server must first reply to the previous one.
     /// After a failure, or while a question is open, drops the rest, because the user did not know
     /// about that when pasting.
-    pub(crate) fn go_on(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+    pub(crate) fn go_on(&mut self) -> Handled {
         while self.dialog == Dialog::Talk
-            && let Some(piece) = self.pieces.pop_front()
+            && let Some(piece) = self.paste.pieces.pop_front()
         {
-            let refusals = self.refusals;
-            let is_for_partner = self.focus == Focus::Partner && self.goes_to_target(&piece);
-            if is_for_partner && self.beside() != self.pasted_beside {
-                let under = self.pasted_beside.clone();
-                self.outdated(&piece, &under, screen);
+            let refusals = self.replies.refusals;
+            let is_for_partner = self.talk.focus == Focus::Partner && self.goes_to_target(&piece);
+            if is_for_partner && self.beside() != self.paste.beside {
+                let under = self.paste.beside.clone();
+                self.outdated(&piece, &under);
             } else {
-                self.talk(&piece, link, screen)?;
+                self.talk(&piece)?;
             }
-            self.drop_the_rest_if(self.refusals > refusals, screen);
+            self.drop_the_rest_if(self.replies.refusals > refusals);
         }
         let is_question = matches!(self.question(), Some(Some(_)));
-        self.drop_the_rest_if(is_question, screen);
+        self.drop_the_rest_if(is_question);
         Ok(())
     }
 
     /// Drops the rest of a paste after part of it was refused.
-    pub(super) fn drop_the_rest_if(&mut self, is_refused: bool, screen: &Screen) {
-        if is_refused && !self.pieces.is_empty() {
-            self.pieces.clear();
+    pub(super) fn drop_the_rest_if(&mut self, is_refused: bool) {
+        if is_refused && !self.paste.pieces.is_empty() {
+            self.paste.pieces.clear();
             let sentence = "the rest of the paste was not sent (press ↑ to get it back)";
-            self.not_sent(sentence, screen);
+            self.not_sent(sentence);
         }
     }
 
@@ -101,7 +96,7 @@ impl Chat {
     /// recipient other than the one that the failed line was meant to choose.
     pub(super) fn lose_way(&mut self, what: &str) {
         if !self.has_prompts {
-            self.focus = Focus::Lost(format!("the earlier {what} failed"));
+            self.talk.focus = Focus::Lost(format!("the earlier {what} failed"));
         }
     }
 
@@ -109,12 +104,12 @@ impl Chat {
     fn goes_to_target(&self, line: &str) -> bool {
         matches!(
             commands::read(line, self.typist),
-            TypedLine::Say(_) | TypedLine::Act(_)
+            TypedLine::Say(_) | TypedLine::Act(_) | TypedLine::Seed(_)
         )
     }
 
     /// Rejects a line that was begun under an outdated prompt.
-    fn outdated(&mut self, line: &str, under: &Target, screen: &Screen) {
+    fn outdated(&mut self, line: &str, under: &Target) {
         if line.trim().is_empty() {
             return;
         }
@@ -128,150 +123,150 @@ impl Chat {
         } else {
             format!("not sent: when you typed it, {} {back}", under.describe())
         };
-        self.not_sent(&sentence, screen);
+        self.not_sent(&sentence);
     }
 
-    pub(super) fn talk(
-        &mut self,
-        line: &str,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    /// Returns whether a script with a password begins with an operation of seed 002: a recorded
+    /// dialogue with that seed's client.
+    fn is_first_of_dialogue(&mut self, line: &str) -> bool {
+        let is_first = !std::mem::replace(&mut self.has_typed, true);
+        is_first && self.login.had_password && commands::begins_dialogue(line)
+    }
+
+    pub(super) fn talk(&mut self, line: &str) -> Handled {
         match commands::read(line, self.typist) {
             TypedLine::Nothing => {}
             TypedLine::Quit => return Err(SessionEnd::Left),
-            TypedLine::Cancel => screen.notice("there is no question to cancel"),
-            TypedLine::Help(of) => {
-                let help = commands::help(of);
-                if of.is_none() {
-                    screen.text(
-                        "  Type a message and press Enter to send it to the recipient in the prompt.",
-                    );
-                }
-                match of {
-                    Some(name) if help.is_empty() => {
-                        self.trouble(&format!("there is no command {name}"), screen);
-                    }
-                    _ => screen.help(&help),
-                }
-            }
+            TypedLine::Cancel => self.screen.notice("there is no question to cancel"),
+            TypedLine::Help(of) => self.help(of),
             TypedLine::Wrong(usage) => {
                 self.lose_way("command");
-                self.not_sent(&usage, screen);
+                self.not_sent(&usage);
             }
-            TypedLine::Say(text) => return self.send(text, false, link, screen),
-            TypedLine::Act(text) => return self.send(text, true, link, screen),
-            TypedLine::Timestamp(timestamp) => screen.set_timestamp(timestamp),
-            TypedLine::Bell(bell) => self.bell = bell,
-            TypedLine::Notify(notify) => self.notify = notify,
-            TypedLine::Clear => screen.clear(),
+            TypedLine::Say(text) => return self.send(text, false),
+            TypedLine::Act(text) => return self.send(text, true),
+            TypedLine::Seed(line) if self.has_prompts && self.target() != Target::Nobody => {
+                let line = line.to_owned();
+                self.ask(Dialog::ConfirmCommand { line });
+            }
+            TypedLine::Seed(line) => return self.talk(&format!("/{}", line.trim_start())),
+            TypedLine::Timestamp(timestamp) => self.screen.set_timestamp(timestamp),
+            TypedLine::Bell(bell) => self.alerts.bell = bell,
+            TypedLine::Notify(notify) => self.alerts.notify = notify,
+            TypedLine::Confirmations(shown) => self.alerts.confirmations = shown,
+            TypedLine::Clear => self.screen.clear(),
+            TypedLine::Unread => match self.unread() {
+                unread if unread.is_empty() => self.screen.notice("nothing is unread"),
+                unread => self.screen.notice(&format!("unread: {unread}; /to goes there")),
+            },
             TypedLine::Quiet => {
-                self.quiet = !self.quiet;
-                let shown = if self.quiet {
-                    "no longer shown"
-                } else {
-                    "shown again"
+                self.alerts.quiet = !self.alerts.quiet;
+                let shown = match self.alerts.quiet {
+                    true => "no longer shown",
+                    false => "shown again",
                 };
-                screen.notice(&format!("join and leave messages are {shown}"));
+                self.screen.notice(&format!("join and leave messages are {shown}"));
             }
-            TypedLine::Ignore(name) => self.ignore(name, screen),
+            TypedLine::Ignore(name) => self.ignore(name),
             // The following commands need a server that is not an original program.
-            _ if self.is_legacy => {
-                let sentence = "the original programs can only chat; for the other commands, start without --compat";
-                self.not_sent(sentence, screen);
-            }
-            TypedLine::To(None) => self.focus = Focus::Partner,
-            TypedLine::Login(_) if self.me.is_some() => {
-                let sentence =
-                    "you are already logged in; to use another name, /quit and log in again";
-                self.not_sent(sentence, screen);
-            }
-            TypedLine::Login(username) => return self.be(username, link, screen),
+            _ if self.codec().is_legacy() => self.not_sent(
+                "the original programs can only chat; for the other commands, start without --compat",
+            ),
+            TypedLine::To(None) => self.turn_to(Focus::Partner),
+            TypedLine::Login(_) if self.login.me.is_some() => self.not_sent(
+                "you are already logged in; to use another name, /quit and log in again",
+            ),
+            TypedLine::Login(username) => return self.be(username),
             TypedLine::Invitation(code) => {
                 let code = Secret(code.into());
-                return self.command(ClientCommand::Invitation { code }, link, screen);
+                return self.command(ClientCommand::Invitation { code });
             }
             // The following commands need a login.
-            line if self.me.is_none() => {
-                let chooses = matches!(
-                    line,
-                    TypedLine::To(_)
-                        | TypedLine::Query(_)
-                        | TypedLine::AskPublic
-                        | TypedLine::AskDirect
-                );
-                if chooses || matches!(line, TypedLine::AmbiguousPublic(_)) {
+            line if self.login.me.is_none() => {
+                use TypedLine as T;
+                let chooses = T::AskPublic == line || T::AskDirect == line;
+                if chooses || matches!(line, T::To(_) | T::Query(_) | T::AmbiguousPublic(_)) {
                     self.lose_way("command that needs a login");
                 }
-                self.not_sent("you must log in first, with /login NAME", screen);
+                self.not_sent("you must log in first, with /login NAME");
             }
-            named => return self.talk_by_name(named, link, screen),
+            named => return self.talk_by_name(named),
         }
         Ok(())
     }
 
+    fn help(&mut self, of: Option<&str>) {
+        let help = commands::help(of);
+        match of {
+            Some(name) if help.is_empty() => {
+                return self.trouble(&format!("there is no command {name}"));
+            }
+            None => self.screen.text(
+                "  Type a message and press Enter to send it to the recipient in the prompt.",
+            ),
+            Some(_) => {}
+        }
+        self.screen.help(&help);
+        if of.is_none() {
+            self.screen
+                .text("  /help all lists all commands, /help COMMAND explains one.");
+        }
+    }
+
     /// Handles the commands that need a login.
-    fn talk_by_name(
-        &mut self,
-        line: TypedLine<'_>,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    fn talk_by_name(&mut self, line: TypedLine<'_>) -> Handled {
         match line {
-            TypedLine::Public(text) => return self.send_public(text, false, link, screen),
+            TypedLine::Public(text) => return self.send_public(text, false),
             TypedLine::AskPublic => {
-                let public = ClientCommand::Public {
-                    message: None,
-                    me: false,
-                };
-                return self.ask_server(public, Awaiting::Public, link, screen);
+                let (message, me) = (None, false);
+                let public = ClientCommand::Public { message, me };
+                return self.ask_server(public, Awaiting::Public);
             }
             TypedLine::AmbiguousPublic(text) => match self.is_addressed(text) {
                 Some(name) if self.has_prompts => {
-                    screen.notice(&format!("PM sends to everyone, but {name} is online; to write to {name} alone, use /msg {name} …"));
+                    self.screen.notice(&format!("PM sends to everyone, but {name} is online; to write to {name} alone, use /msg {name} …"));
                     let text = text.to_owned();
                     self.ask(Dialog::ConfirmPublic { text });
                 }
                 Some(name) => {
                     self.lose_way("/pm");
-                    let sentence = format!(
+                    self.not_sent(&format!(
                         "not sent: {name} is online, but PM sends to everyone; use /all … or \
                          /msg {name} …"
-                    );
-                    self.not_sent(&sentence, screen);
+                    ));
                 }
-                None => return self.send_public(text, false, link, screen),
+                None => return self.send_public(text, false),
             },
-            TypedLine::Direct { to, text } => {
-                return self.send_direct(to, text, false, link, screen);
-            }
+            TypedLine::Direct { to, text } => return self.send_direct(to, text, false),
             TypedLine::AskDirect => {
-                return self.ask_server(ClientCommand::DirectList, Awaiting::List, link, screen);
+                return self.ask_server(ClientCommand::DirectList, Awaiting::List);
             }
-            TypedLine::Reply(text) => match self.last_direct.clone() {
-                Some(to) => return self.send_direct(&to, text, false, link, screen),
-                None => self.not_sent(
-                    "not sent: you have not received a direct message yet",
-                    screen,
-                ),
+            TypedLine::Reply(text) => match self.talk.last_direct.clone() {
+                Some(to) => return self.send_direct(&to, text, false),
+                None => self.not_sent("not sent: you have not received a direct message yet"),
             },
-            TypedLine::Join(room) => {
-                self.want_room(room);
-                let join = ClientCommand::Join {
-                    room: room.into(),
-                    here: false,
-                    password: None,
+            TypedLine::Join { room, goes_there } => return self.join(room, goes_there),
+            TypedLine::Leave(Some(room)) => return self.leave_room(room),
+            TypedLine::Leave(None) => match self.talk.focus.clone() {
+                Focus::Room(room) => return self.leave_room(&room),
+                _ => self.not_sent("you are not in a room here; name one: /leave ROOM"),
+            },
+            TypedLine::Topic(rest) => return self.topic(rest),
+            TypedLine::Names(room) => {
+                let room = match (room, &self.talk.focus) {
+                    (Some("all"), _) => None,
+                    (Some(room), _) => commands::in_room(room).map(str::to_owned),
+                    (None, Focus::Room(room)) => Some(room.clone()),
+                    (None, _) => None,
                 };
-                return self.ask_server(join, Awaiting::Join, link, screen);
+                let room = room.map(Into::into);
+                return self.command(ClientCommand::Who { room });
             }
-            TypedLine::Leave(room) => {
-                return self.leave_room(room, link, screen);
-            }
-            TypedLine::Ask(command) => return self.command(command, link, screen),
-            TypedLine::History(count) => return self.ask_history(count, link, screen),
-            TypedLine::Send { room, text } => return self.send_to_room(room, text, false, screen),
-            TypedLine::To(Some(whom)) => self.turn_to(whom, screen),
-            TypedLine::Query(name) => self.focus = Focus::Person(name.to_owned()),
+            TypedLine::Ask(command) => return self.command(command),
+            TypedLine::History(count) => return self.ask_history(count),
+            TypedLine::Send { room, text } => return self.send_to_room(room, text, false),
+            TypedLine::To(Some(whom)) => self.go_to(whom),
+            TypedLine::Query(name) => self.turn_to(Focus::Person(name.to_owned())),
             TypedLine::Passwd => {
                 if self.typist == Typist::Person || self.has_prompts {
                     self.ask(Dialog::Passwd {
@@ -279,7 +274,7 @@ impl Chat {
                         new: None,
                     });
                 } else {
-                    self.not_sent("/passwd works only at a terminal", screen);
+                    self.not_sent("/passwd works only at a terminal");
                 }
             }
             // All others are handled above.
@@ -288,21 +283,37 @@ impl Chat {
         Ok(())
     }
 
+    /// Shows or sets a topic. The first word may name the room; otherwise it is the one in the
+    /// prompt.
+    fn topic(&mut self, rest: &str) -> Handled {
+        let (first, text) = commands::split_word(rest).unwrap_or_default();
+        let named = commands::in_room(first).filter(|name| {
+            let is_here = matches!(self.talk.focus, Focus::Room(_));
+            first.starts_with('#') || !is_here || self.rooms.is_in(name)
+        });
+        let (room, topic) = match (named, &self.talk.focus) {
+            (Some(room), _) => (room.to_owned(), text),
+            (None, Focus::Room(room)) => (room.clone(), rest),
+            (None, _) => {
+                self.not_sent("you are not in a room here; name one: /topic ROOM [TEXT]");
+                return Ok(());
+            }
+        };
+        let topic = (!topic.is_empty()).then(|| topic.into());
+        let room = room.into();
+        self.command(ClientCommand::Topic { room, topic })
+    }
+
     /// Requests the last messages of the conversation in the prompt. Those of partners are not
     /// kept, so without a chosen recipient, requests the public messages.
-    fn ask_history(
-        &mut self,
-        count: usize,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
-        let (room, with) = match self.focus.clone() {
+    fn ask_history(&mut self, count: usize) -> Handled {
+        let (room, with) = match self.talk.focus.clone() {
             Focus::Room(room) => (Some(room.into()), None),
             Focus::Person(name) => (None, Some(name.into())),
             Focus::Everyone | Focus::Partner => (None, None),
             Focus::Lost(why) => {
                 let sentence = format!("no history: {why}; choose a recipient with /to");
-                self.not_sent(&sentence, screen);
+                self.not_sent(&sentence);
                 return Ok(());
             }
         };
@@ -313,112 +324,95 @@ impl Chat {
             after: None,
             count: Some(count),
         };
-        self.command(history, link, screen)
+        self.command(history)
     }
 
     /// Sends a message to the recipient in the prompt.
-    fn send(
-        &mut self,
-        text: &str,
-        me: bool,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(super) fn send(&mut self, text: &str, me: bool) -> Handled {
         // `%NAME%text` names its recipient itself (seed 003), so it needs no partner.
         let is_addressed = matches!(Addressed::read(text), Addressed::One { .. });
-        match self.focus.clone() {
+        match self.talk.focus.clone() {
             Focus::Partner
                 if self.target() == Target::Nobody && self.has_prompts && !is_addressed =>
             {
-                let sentence = if self.presence_notified {
+                let sentence = if self.talk.presence_notified {
                     "not sent: you have no partner yet (press ↑ to get it back)"
                 } else {
                     "not sent: the server has not reported your partner yet"
                 };
-                self.not_sent(sentence, screen);
+                self.not_sent(sentence);
                 Ok(())
             }
             Focus::Partner => {
                 let text = text.into();
-                self.send_doc(&ClientDoc::Message { text, me }, link, screen)
+                self.send_doc(&ClientDoc::Message { text, me })
             }
-            Focus::Everyone => self.send_public(text, me, link, screen),
-            Focus::Person(name) => self.send_direct(&name, text, me, link, screen),
-            Focus::Room(room) => self.send_to_room(&room, text, me, screen),
+            Focus::Everyone => self.send_public(text, me),
+            Focus::Person(name) => self.send_direct(&name, text, me),
+            Focus::Room(room) => self.send_to_room(&room, text, me),
             Focus::Lost(why) => {
                 let sentence = format!("not sent: {why}; choose a recipient with /to");
-                self.not_sent(&sentence, screen);
+                self.not_sent(&sentence);
                 Ok(())
             }
         }
     }
 
-    pub(super) fn send_public(
-        &mut self,
-        text: &str,
-        me: bool,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(super) fn send_public(&mut self, text: &str, me: bool) -> Handled {
         let message = Some(text.into());
-        self.unanswered += 1;
-        self.command(ClientCommand::Public { message, me }, link, screen)
+        self.replies.unanswered += 1;
+        self.command(ClientCommand::Public { message, me })
     }
 
-    pub(super) fn send_direct(
-        &mut self,
-        to: &str,
-        text: &str,
-        me: bool,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(super) fn send_direct(&mut self, to: &str, text: &str, me: bool) -> Handled {
         let direct = ClientCommand::Direct {
             to: to.into(),
             message: text.into(),
             me,
         };
-        self.unanswered += 1;
-        self.command(direct, link, screen)
+        self.replies.unanswered += 1;
+        self.command(direct)
     }
 
     /// Makes `whom` the recipient of typed lines: everyone, a room that the user is in, or a user.
-    fn turn_to(&mut self, whom: &str, screen: &Screen) {
+    fn go_to(&mut self, whom: &str) {
+        let whom = commands::in_room(whom).unwrap_or(whom);
         if whom.eq_ignore_ascii_case("all") {
-            self.focus = Focus::Everyone;
+            self.turn_to(Focus::Everyone);
         } else if let Some(room) = self.rooms.name_of(whom) {
-            self.focus = Focus::Room(room);
+            self.turn_to(Focus::Room(room));
         } else if let Some(name) = self.online(whom) {
-            self.focus = Focus::Person(name);
-        } else if self.silent_whos > 0 {
+            self.turn_to(Focus::Person(name));
+        } else if self.replies.silent_whos > 0 {
             // The list of users has not arrived yet. If there is no such user, the server refuses
             // each message, so no other user gets it.
-            self.focus = Focus::Person(whom.to_owned());
+            self.turn_to(Focus::Person(whom.to_owned()));
         } else {
             let sentence = format!(
                 "there is no user {whom} online, and you are not in a room {whom}; to join the \
                  room, use /join {whom}"
             );
             self.lose_way(&format!("/to {whom}"));
-            self.not_sent(&sentence, screen);
+            self.not_sent(&sentence);
         }
     }
 
-    fn ignore(&mut self, name: Option<&str>, screen: &Screen) {
+    fn ignore(&mut self, name: Option<&str>) {
         let Some(name) = name else {
-            let names: Vec<&str> = self.ignored.iter().map(String::as_str).collect();
-            return screen.notice(&if names.is_empty() {
+            let names: Vec<&str> = self.alerts.ignored.iter().map(String::as_str).collect();
+            return self.screen.notice(&if names.is_empty() {
                 "nobody is ignored".to_owned()
             } else {
                 format!("ignored: {}", names.join(", "))
             });
         };
         let key = name.to_ascii_lowercase();
-        if self.ignored.remove(&key) {
-            screen.notice(&format!("messages from {name} are shown again"));
+        if self.alerts.ignored.remove(&key) {
+            self.screen
+                .notice(&format!("messages from {name} are shown again"));
         } else {
-            self.ignored.insert(key);
-            screen.notice(&format!(
+            self.alerts.ignored.insert(key);
+            self.screen.notice(&format!(
                 "messages from {name} are hidden now; /ignore {name} shows them again"
             ));
         }

@@ -74,6 +74,18 @@ impl Pairs {
         }
     }
 
+    /// Notifies the partner of the client in `seat` that the client has logged in, and now has
+    /// another label.
+    pub fn logged_in(&self, seat: SeatNumber, connection: &Connection) {
+        let Some(partner) = self.partner(seat) else {
+            return;
+        };
+        partner.outbox.append_doc(&ServerDoc::PartnerLoggedIn {
+            partner: (&*connection.label()).into(),
+        });
+        partner.outbox.flush();
+    }
+
     /// The connection in `seat`, if it has been welcomed.
     pub fn connection(&self, seat: SeatNumber) -> Option<Arc<Connection>> {
         let (pair, side) = seat.pair_and_side();
@@ -125,6 +137,22 @@ mod tests {
             ]
         );
         assert_eq!(received(bob), ["Connection successful", "PARTNER JOINED"]);
+    }
+
+    #[test]
+    fn a_partner_is_notified_of_a_login() {
+        let pairs = Pairs::new(2);
+        let (one, two) = (SeatNumber::from_index(0), SeatNumber::from_index(1));
+        let (alice, bob) = (connection("50001"), connection("50002"));
+        pairs.enter(one, &alice.0, &ServerDoc::Pong);
+        pairs.logged_in(one, &alice.0);
+        pairs.enter(two, &bob.0, &ServerDoc::Pong);
+        pairs.logged_in(two, &bob.0);
+        assert_eq!(
+            received(alice),
+            ["PONG", "NO PARTNER", "PARTNER JOINED", "PARTNER LOGGED IN"]
+        );
+        assert_eq!(received(bob), ["PONG", "PARTNER JOINED"]);
     }
 
     #[test]

@@ -536,6 +536,7 @@ pub(super) fn completions(before: &str, names: &[String]) -> (usize, Vec<String>
                 word.to_ascii_lowercase()
                     .starts_with(&start.to_ascii_lowercase())
             })
+            .map(|word| word + " ")
             .collect()
     };
     match before.split_once(' ') {
@@ -626,9 +627,9 @@ mod tests {
         let names = ["Bob".to_owned(), "carol".to_owned()];
         assert_eq!(
             completions("s", &names),
-            (0, ["servers", "say", "stop"].map(str::to_owned).to_vec())
+            (0, ["servers ", "say ", "stop "].map(str::to_owned).to_vec())
         );
-        assert_eq!(completions("kick b", &names), (5, vec!["Bob".to_owned()]));
+        assert_eq!(completions("kick b", &names), (5, vec!["Bob ".to_owned()]));
         assert_eq!(completions("say b", &names).1, Vec::<String>::new());
         for command in COMMANDS {
             let first_words = HELP
