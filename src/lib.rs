@@ -81,9 +81,7 @@
 //! | `cluster-in` | 1, with `--cluster` | the streams in Redis | delivers what other servers have published |
 //! | `journal` | 1, with `--journal` | its queue of messages | writes them into the database, and deletes what is too old |
 //! | `viewer-1` … | at most 100 that watch the board, and 64 that have not sent a request yet | its queue of updates | writes them into the browser's socket |
-//! | `keys` | 1, at a terminal | the terminal | removes the keys that would end the editor, and passes the rest on line by line |
-//! | `keyboard` | 1, at a terminal | the output of `keys` | edits a line, and sends it to `main` |
-//! | `answers` | 1, at a terminal | its queue of replies to the operator | prints them |
+//! | `keys` | 1, at a terminal | the terminal | sends the keys to `main`, which edits the line and draws it |
 //! | `signals` | 1 | a signal | the first one shuts the server down in an orderly way, the second one at once |
 //!
 //! # Words

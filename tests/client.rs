@@ -707,3 +707,26 @@ fn script_sends_nothing_after_a_refused_recipient() {
         "{received}"
     );
 }
+
+/// A recorded dialogue with the client of seed 002 needs no option.
+#[test]
+fn dialogue_of_seed_002_works_through_a_pipe_with_a_password() {
+    let server = TestServer::start(&Settings {
+        accounts: Some(support::temporary_file("dialogue")),
+        ..without_timeouts()
+    });
+    let secret = support::temporary_file("dialogue-secret");
+    std::fs::write(&secret, "sesame\n").unwrap();
+    let options = ["alice", "--password-file", secret.to_str().unwrap()];
+    let (code, out, err) = script(&server, &options, b"PM\nto all\nDM\nEX\nnever sent\n");
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(
+        out.contains("not delivered") && out.contains(sentences::NOBODY_ELSE_IS_LOGGED_IN),
+        "{out}"
+    );
+    // Any other first line means that PM is text.
+    let (code, out, _) = script(&server, &options, b"/to all\nhello\nPM\n");
+    assert_eq!(code, 0, "{out}");
+    assert_eq!(out.matches("not delivered").count(), 2, "{out}");
+    std::fs::remove_file(&secret).unwrap();
+}

@@ -520,3 +520,127 @@ fn messages_are_sent_before_leaving() {
     main.close();
     assert_eq!(alice.wait_for_exit(), 0);
 }
+
+/// The name of a partner, a user or a room comes from the server.
+#[test]
+fn prompt_of_a_hostile_server_is_filtered() {
+    const NAME: &str = "b\u{9b}31m\u{202e}o&#10;12:00 bob: b\u{1f600}";
+    let mut server = ScriptedServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
+    let mut main = server.accept(&server.main, "main");
+    main.send_line(
+        "<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>",
+    );
+    main.command("PARTNER JOINED", &format!("<partner>{NAME}</partner>"));
+    server.expect("main", "LOGIN");
+    main.command("WELCOME", &format!("<username>al{NAME}</username>"));
+    server.expect("main", "WHO");
+    main.command("WHO", "<user>alice</user>");
+    alice.wait_for("the prompt", |alice| {
+        let line = alice.line();
+        line.starts_with("alb") && line.ends_with('>')
+    });
+    main.command("PARTNER LOGGED IN", &format!("<partner>c{NAME}</partner>"));
+    alice.wait_for("the partner's new name", |alice| {
+        alice.line().contains(" to cb")
+    });
+    let screen = alice.contents();
+    assert!(!screen.contains(['\u{9b}', '\u{202e}']), "{screen}");
+    assert!(
+        !screen.lines().any(|row| row.starts_with("12:00 bob")),
+        "{screen}"
+    );
+}
+
+/// Both links end at once, in either order, and the room is the recipient again.
+#[test]
+fn room_is_the_recipient_again_whichever_link_ends_first() {
+    for room_first in [true, false] {
+        let mut server = ScriptedServer::new();
+        let port = server.address().port().to_string();
+        let arguments = ["127.0.0.1", &port, "alice", "--reconnect", "--no-color"];
+        let mut alice = Terminal::start(CLIENT, &arguments, &[]);
+        let mut main = server.welcome("main", "bob");
+        alice.wait_for_prompt("alice to bob>");
+        alice.type_line("/join #lobby");
+        let room = server.welcome_into_room(&mut main, "room");
+        alice.wait_for_prompt("alice in lobby>");
+        // The members of the room.
+        server.expect("main", "<command>WHO</command><room>lobby</room>");
+        main.command(
+            "WHO",
+            "<room>lobby</room><user>alice</user><user>carol</user>",
+        );
+        alice.wait_for_text("in lobby (2): alice, carol");
+        if room_first {
+            room.close();
+            alice.wait_for_prompt("alice to bob>");
+        }
+        main.close();
+        room.close();
+        alice.wait_for_prompt("not connected>");
+        let mut main = server.welcome("main again", "bob");
+        let _room = server.welcome_into_room(&mut main, "room again");
+        alice.wait_for_prompt("alice in lobby>");
+        alice.type_line("hello again");
+        server.expect("room again", "hello again");
+    }
+}
+
+#[test]
+fn messages_elsewhere_are_counted_in_the_prompt() {
+    let mut server = ScriptedServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
+    let mut main = server.welcome("main", "bob");
+    alice.wait_for_prompt("alice to bob>");
+    main.send_line("<CLIENT from='carol' scope='direct'><message>psst</message></CLIENT>");
+    main.send_line("<CLIENT from='dave' scope='public'><message>one</message></CLIENT>");
+    main.send_line("<CLIENT from='dave' scope='public'><message>two</message></CLIENT>");
+    alice.wait_for_prompt("alice to bob [all 2, carol 1]>");
+    alice.type_line("/to all");
+    alice.wait_for_prompt("alice to everyone [carol 1]>");
+    alice.type_line("/unread");
+    alice.wait_for_text("unread: carol 1");
+    alice.type_line("/query carol");
+    alice.wait_for_prompt("alice to carol alone>");
+}
+
+#[test]
+fn commands_of_seed_004_are_recognised_without_a_slash() {
+    let mut server = ScriptedServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
+    let mut main = server.welcome("main", "bob");
+    alice.wait_for_prompt("alice to bob>");
+    // It could be meant for bob.
+    alice.type_line("join lobby");
+    alice.wait_for_prompt("run /join lobby, or send it as text?");
+    alice.type_line("send");
+    server.expect("main", "<message>join lobby</message>");
+    alice.wait_for_prompt("alice to bob>");
+    alice.type_line("join lobby");
+    alice.wait_for_prompt("run /join lobby");
+    alice.type_line("run");
+    let _room = server.welcome_into_room(&mut main, "room");
+    alice.wait_for_prompt("alice in lobby>");
+    alice.type_line("disconnect");
+    alice.wait_for_prompt("run /disconnect");
+    alice.type_line("yes");
+    server.expect("room", "PING");
+}
+
+#[test]
+fn one_departure_is_one_line() {
+    let mut server = ScriptedServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
+    let mut main = server.welcome("main", "bob");
+    alice.wait_for_prompt("alice to bob>");
+    main.command("USER LEFT", "<username>bob</username>");
+    main.command("PARTNER LEFT", "<partner>bob</partner>");
+    main.command("USER LEFT", "<username>carol</username>");
+    alice.wait_for_text("carol left");
+    assert_eq!(alice.contents().matches("bob left").count(), 1);
+}

@@ -632,3 +632,112 @@ fn prompts_show_no_invisible_characters() {
     operator.wait_for_text(&format!("no client is called b{REPLACEMENT}ob"));
     assert!(!operator.contents().contains('\u{202e}'));
 }
+
+#[test]
+fn console_with_many_descriptors() {
+    let mut server = chatserver(&["--workers", "600", "--quiet"]);
+    server.type_line("who");
+    server.wait_for_text(sentences::NO_CLIENTS_ARE_CONNECTED);
+    server.type_line("stop");
+    assert_eq!(server.wait_for_exit(), 0);
+}
+
+#[test]
+fn unfinished_input_does_not_disable_the_keys() {
+    let server = TestServer::with_workers(2);
+    let (mut bob, _) = server.seat();
+    let mut alice = client(&server, &[]);
+    alice.wait_for_prompt("you to");
+    // A paste without its end, and then Ctrl-C, which clears the line.
+    alice.type_text("\x1b[200~never ends");
+    alice.type_text("\x03");
+    alice.wait_for("an empty line", |alice| alice.line().ends_with('>'));
+    // A pause ends it, too.
+    alice.type_text("\x1b[200~ends late");
+    alice.wait_for("the paste", |alice| alice.line().ends_with("ends late"));
+    alice.type_text("!\r");
+    bob.line_with("<message>ends late!</message>");
+    for begun in ["\x1b]11;", "\x1bP", "\x1b_", "\x1b[", "\x1bO", "\x1b[M"] {
+        alice.type_text("gone");
+        alice.wait_for("the text", |alice| alice.line().ends_with("gone"));
+        alice.type_text(begun);
+        // Three raw bytes follow the oldest encoding of the mouse.
+        alice.type_text(if begun.ends_with('M') {
+            "   \x03"
+        } else {
+            "\x03"
+        });
+        alice.wait_for("an empty line", |alice| alice.line().ends_with('>'));
+    }
+    alice.type_line("still here");
+    bob.line_with("<message>still here</message>");
+    alice.type_text("\x1b]11;");
+    alice.type_text("\x03");
+    assert_eq!(alice.wait_for_exit(), 0, "on an empty line, Ctrl-C leaves");
+}
+
+#[test]
+fn terminals_answers_leave_the_text_alone() {
+    let server = TestServer::with_workers(2);
+    let (mut bob, _) = server.seat();
+    let mut alice = client(&server, &[]);
+    alice.wait_for_prompt("you to");
+    for answer in [
+        "\x1b]11;rgb:1e1e/1e1e/1e1e\x1b\\",
+        "\x1bP>|xterm(390)\x1b\\",
+        "\x1b_Gi=31;OK\x1b\\",
+        "\x1b[<0;10;12M",
+        "\x1b[97;5u",
+        "\x1b[48;40;100;800;1000t",
+        "\x1bOP",
+    ] {
+        alice.type_line(&format!("hel{answer}lo"));
+        assert!(
+            bob.line_with("<message>")
+                .contains("<message>hello</message>"),
+            "{answer:?}"
+        );
+    }
+}
+
+#[test]
+fn nothing_of_a_hidden_line_comes_back() {
+    let server = with_accounts("hidden");
+    let mut alice = client(&server, &["alice"]);
+    alice.wait_for_prompt("choose a password for alice>");
+    // A pasted password may end with a line feed; the keys that kill and undo keep nothing.
+    alice.type_text("geheim\x15geheim\x17geheim\x1f\x15");
+    alice.type_text("\x1b[200~geheim\r\n\x1b[201~\r");
+    alice.wait_for_prompt("repeat the password>");
+    alice.type_line("geheim");
+    alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
+    alice.wait_for_prompt("alice, alone>");
+    for keys in ["\x19", "\x1f", "\x1b[A", "\x12geh"] {
+        alice.type_text(keys);
+        alice.type_text("\x07|");
+        alice.wait_for("the end of the line", |alice| alice.line().ends_with('|'));
+        assert!(!alice.contents().contains("geheim"), "{keys:?}");
+        alice.type_text("\x15");
+        alice.wait_for("an empty line", |alice| alice.line().ends_with('>'));
+    }
+    // A line of chat does not become a password.
+    alice.type_line("/names");
+    alice.wait_for_text("online (1)");
+    alice.type_line("/passwd");
+    alice.wait_for_prompt("current password of alice>");
+    alice.type_text("\x1b[A\r");
+    alice.wait_for_text(sentences::NOTHING_WAS_SENT);
+}
+
+#[test]
+fn a_draft_survives_the_way_through_the_history() {
+    let server = TestServer::with_workers(2);
+    let (mut bob, _) = server.seat();
+    let mut alice = client(&server, &[]);
+    alice.wait_for_prompt("you to");
+    alice.type_line("sent");
+    alice.type_text("draft\x1b[A");
+    alice.wait_for("the line before", |alice| alice.line().ends_with("> sent"));
+    alice.type_text("\x1b[B\r");
+    bob.line_with("<message>draft</message>");
+}

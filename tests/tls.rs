@@ -365,15 +365,17 @@ fn certificate_is_confirmed_once_and_pinned() {
     assert_eq!(alice.wait_for_exit(), 1);
     let mut alice = Terminal::start(CLIENT, &arguments, &variables);
     alice.wait_for_text(sentences::DOES_THE_SERVERS_OWN_TERMINAL_SHOW);
-    alice.type_line("yes");
+    alice.type_line("what?");
+    alice.wait_for_text("Answer yes or no");
+    alice.type_line("y");
     alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
     // The same certificate is used for its rooms.
     alice.type_line("/join lobby");
     alice.wait_for_text(sentences::YOU_JOINED_LOBBY);
     alice.type_line("/quit");
     assert_eq!(alice.wait_for_exit(), 0);
-    // The server is known now, so there is no question.
-    let mut alice = Terminal::start(CLIENT, &arguments, &variables);
+    // The server is known now, so there is no question, and never a connection without TLS.
+    let mut alice = Terminal::start(CLIENT, &arguments[..3], &variables);
     alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
     assert!(!alice.contents().contains(sentences::DOES_THE_SERVER));
     alice.type_line("/quit");
@@ -387,7 +389,13 @@ fn certificate_is_confirmed_once_and_pinned() {
     let (portal, received) = impostor_portal(&other, &other);
     let file = format!("{home}/.local/state/portal-chat/known_servers");
     std::fs::write(&file, kept.replace(&port, &portal.port().to_string())).unwrap();
-    let (text, code) = client(portal, &home, &["--tls"]);
+    let (text, code) = client(portal, &home, &["--callback"]);
+    assert!(
+        text.contains("--callback") && code == Some(2),
+        "{code:?} {text}"
+    );
+    // It makes no difference whether --tls is named.
+    let (text, code) = client(portal, &home, &[]);
     assert!(
         text.contains(sentences::CERTIFICATE_HAS_CHANGED)
             && text.contains(&fingerprint(&other))

@@ -21,7 +21,8 @@ use super::watch::{IdleCheck, TICK, Watch};
 use portal_cli::output::{self, Output, counted};
 use portal_cli::signals::{self, Listening, Signal};
 use portal_cli::terminal::{
-    Input, InputOptions, Palette, Prompt, PromptKind, TypeAhead, Typed, unknown_time_zone,
+    Input, InputOptions, Palette, Prompt, PromptKind, TypeAhead, Typed, restore_after_panics,
+    unknown_time_zone,
 };
 use portal_core::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slowed};
 use portal_net::threads;
@@ -83,6 +84,8 @@ pub(super) fn chat(options: &Options) -> ExitStatus {
 struct App<'o> {
     options: &'o Options,
     input: Input<Target>,
+    /// Receives a value when a thread panics.
+    panicked: Receiver<()>,
     /// The lines of `--trace`, while a line is being typed.
     traced: Receiver<String>,
     chat: Chat,
@@ -174,6 +177,7 @@ impl<'o> App<'o> {
         Ok(App {
             options,
             input,
+            panicked: restore_after_panics(),
             traced,
             chat,
             typist,
@@ -312,6 +316,11 @@ impl<'o> App<'o> {
                     if self.input.take(event) {
                         self.touched();
                     }
+                }
+                recv(self.panicked) -> _ => {
+                    self.chat.screen.trouble("leaving: a thread of the client has failed");
+                    self.chat.mention(ClientCommand::Terminate);
+                    return SessionEnd::Dismissed;
                 }
                 recv(self.traced) -> line => self.chat.screen.show_lines(line.unwrap_or_default()),
                 recv(self.signals.receiver) -> signal => {
@@ -657,7 +666,10 @@ impl<'o> App<'o> {
                 }
                 None => {
                     pause = (pause * 2).clamp(RECONNECT_PAUSES.0, most);
-                    error.to_string()
+                    match error {
+                        SeekError::Unreachable { error, .. } => error.to_string(),
+                        other => other.to_string(),
+                    }
                 }
             };
             last = format!("attempt {attempts} failed: {reason}; ");

@@ -1,10 +1,9 @@
 //! The client: finds a seat, then lets the user chat.
 //!
-//! The main thread alone decides what to send and what to show. It blocks on channels that three
-//! other threads feed: `keyboard` (the line editor, or piped standard input), `listener` (the
-//! socket) and `ticker` (the clock, for the client's own timeout). On a terminal, `keys` reads the
-//! user's input for the editor, and `printer` shows lines above the one being typed, because
-//! showing them can block. `signals` only catches signals.
+//! The main thread alone decides what to send and what to show, and owns the line being typed. It
+//! blocks on channels that other threads feed: `keys` (the terminal, or piped standard input),
+//! `listener` (the socket), `ticker` (the clock, for the client's own timeout) and `signals`. While it
+//! looks for a server again, a thread `seek` connects, because keys must not wait.
 //!
 //! The recipient of a line is a `Target`. Each prompt has one, and a line keeps the target of the
 //! prompt under which it was begun.

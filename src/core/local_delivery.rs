@@ -46,8 +46,9 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
             users.announce_remote(&ServerDoc::UserJoined { username }, here);
         }
         BackplaneEvent::Left { name } => {
-            let username = name.into();
-            users.announce_remote(&ServerDoc::UserLeft { username }, session_of(state, name));
+            let (username, reason) = (name.into(), None);
+            let left = ServerDoc::UserLeft { username, reason };
+            users.announce_remote(&left, session_of(state, name));
         }
         BackplaneEvent::Public(message) => {
             let stamp = state.history.agreed(message.stamp);

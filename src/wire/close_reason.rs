@@ -91,6 +91,21 @@ impl CloseReason {
         }
     }
 
+    /// Returns the word that the other users receive, if the client did not leave by itself.
+    pub fn word_for_others(self) -> Option<&'static str> {
+        let is_told = matches!(
+            self,
+            CloseReason::IdleTimeout
+                | CloseReason::TotalTimeout
+                | CloseReason::TooSlow
+                | CloseReason::Kicked
+                | CloseReason::Banned
+                | CloseReason::PingTimeout
+                | CloseReason::Unacknowledged
+        );
+        is_told.then(|| self.word())
+    }
+
     /// Returns the client's last document, if the server closes the connection and has not sent the
     /// reason before.
     pub fn farewell(self) -> Option<ServerDoc<'static>> {

@@ -185,6 +185,8 @@ documents! {
         "PARTNER LEFT" => PartnerLeft {
             /// The `from` of the partner's messages.
             partner: Cow<'a, str> = Text "partner",
+            /// The reason, if the client did not leave by itself: the word in the event.
+            reason: Option<Cow<'a, str>> = Optional "reason",
         },
         /// The partner seat is empty. Also the reply to a message.
         "NO PARTNER" => NoPartner,
@@ -267,6 +269,8 @@ documents! {
         "USER LEFT" => UserLeft {
             /// The user's name.
             username: Cow<'a, str> = Text "username",
+            /// The reason, if the client did not leave by itself: the word in the event.
+            reason: Option<Cow<'a, str>> = Optional "reason",
         },
     }
 }

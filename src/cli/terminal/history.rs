@@ -35,6 +35,11 @@ impl LineHistory {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn of(lines: Vec<String>) -> LineHistory {
+        LineHistory { file: None, lines }
+    }
+
     /// Adds a line, also to the file, which only the user may read (mode 0600). If the write fails,
     /// the line is missing from the next run.
     pub(super) fn add(&mut self, text: &str) {

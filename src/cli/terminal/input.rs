@@ -414,6 +414,8 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
     pub fn close(mut self) {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.waker.wake();
+        // The thread may be waiting for room in the channel.
+        self.events = never();
         let is_parked = self.is_parked();
         if let Some(editing) = &mut self.editing {
             editing.leave_line();
@@ -715,5 +717,32 @@ pub(crate) fn restore_terminal() {
         && let Some(terminal) = terminal.take()
     {
         terminal.restore();
+    }
+}
+
+/// Makes a panic in any thread restore the terminal before its message is printed. Returns a channel
+/// that receives a value after a panic, so that the program can end.
+pub fn restore_after_panics() -> Receiver<()> {
+    let (sender, panicked) = bounded(1);
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        restore_terminal();
+        before(info);
+        let _ = sender.try_send(());
+    }));
+    panicked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_any_thread_is_reported() {
+        let panicked = restore_after_panics();
+        assert!(panicked.is_empty());
+        let thread = std::thread::spawn(|| panic!("a test of the report"));
+        thread.join().unwrap_err();
+        assert_eq!(panicked.try_recv(), Ok(()));
     }
 }

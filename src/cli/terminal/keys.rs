@@ -359,3 +359,186 @@ pub(super) fn line_ends(bytes: &[u8]) -> usize {
 fn valid(bytes: &[u8]) -> String {
     bytes.utf8_chunks().map(|chunk| chunk.valid()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(text: &str) -> Key {
+        Key::Text(text.to_owned())
+    }
+
+    fn keys(bytes: &[u8]) -> Vec<Key> {
+        KeyParser::default().take(bytes)
+    }
+
+    fn keys_one_by_one(bytes: &[u8]) -> Vec<Key> {
+        let mut parser = KeyParser::default();
+        bytes
+            .iter()
+            .flat_map(|&byte| parser.take(&[byte]))
+            .collect()
+    }
+
+    /// The text that these keys would type.
+    fn typed(keys: Vec<Key>) -> String {
+        keys.into_iter()
+            .map(|key| match key {
+                Key::Text(text) => text,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    /// Answers and reports of terminals that no key sends.
+    const ANSWERS: [&str; 18] = [
+        "\x1b]11;rgb:1e1e/1e1e/1e1e\x1b\\",
+        "\x1b]4;1;rgb:aaaa/0000/0000\x07",
+        "\x1b]52;c;aGVsbG8=\x07",
+        "\x1bP>|xterm(390)\x1b\\",
+        "\x1bP1+r544e=787465726d\x1b\\",
+        "\x1b_Gi=31;OK\x1b\\",
+        "\x1b^private\x1b\\",
+        "\x1bXstring\x1b\\",
+        "\x1b[?62;22c",
+        "\x1b[>41;390;0c",
+        "\x1b[12;40R",
+        "\x1b[<0;10;12M",
+        "\x1b[M !!",
+        "\x1b[32;10;12M",
+        "\x1b[97;5u",
+        "\x1b[48;40;100;800;1000t",
+        "\x1b[I",
+        "\x1bOP",
+    ];
+
+    #[test]
+    fn a_terminals_answers_leave_the_text_alone() {
+        for answer in ANSWERS {
+            let bytes = format!("hel{answer}lo").into_bytes();
+            assert_eq!(typed(keys(&bytes)), "hello", "{answer:?}");
+            assert_eq!(typed(keys_one_by_one(&bytes)), "hello", "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn ctrl_c_ends_every_unfinished_sequence() {
+        for answer in ANSWERS {
+            for length in 1..answer.len() {
+                let mut parser = KeyParser::default();
+                parser.take(&answer.as_bytes()[..length]);
+                // Three raw bytes follow the oldest encoding of the mouse.
+                let is_raw = answer.starts_with("\x1b[M") && length >= 3;
+                let found = parser.take(b"\x03ok");
+                if !is_raw {
+                    assert_eq!(found, [Key::Ctrl('c'), text("ok")], "{answer:?} {length}");
+                }
+                // So does a pause.
+                let mut parser = KeyParser::default();
+                parser.take(&answer.as_bytes()[..length]);
+                parser.give_up();
+                assert!(!parser.is_waiting());
+                assert_eq!(
+                    parser.take(b"\x03"),
+                    [Key::Ctrl('c')],
+                    "{answer:?} {length}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_paste_that_never_ends_is_ended_by_a_pause_or_by_ctrl_c() {
+        let mut parser = KeyParser::default();
+        assert_eq!(parser.take(b"\x1b[200~one\rtwo\x1b[2"), []);
+        assert!(parser.is_in_paste());
+        assert_eq!(parser.give_up(), [Key::Paste("one\ntwo[2".to_owned())]);
+        assert_eq!(parser.take(b"three\r"), [text("three"), Key::Enter]);
+        let found = keys(b"\x1b[200~one\x03two\r\x03\x1b[201~three");
+        assert_eq!(
+            found,
+            [
+                Key::Paste("one".to_owned()),
+                Key::Ctrl('c'),
+                Key::Ctrl('c'),
+                text("three")
+            ],
+            "what follows Ctrl-C in a paste is never typed"
+        );
+    }
+
+    #[test]
+    fn a_paste_is_one_key_however_it_arrives() {
+        let pasted = b"\x1b[200~/msg bob a\r\n\tb\x1b[31m\x07\xff\x1b[201~!";
+        let whole = [Key::Paste("/msg bob a\n\tb[31m".to_owned()), text("!")];
+        assert_eq!(keys(pasted), whole);
+        assert_eq!(keys_one_by_one(pasted), whole);
+        let much = format!("\x1b[200~{}\x1b[201~ok", "a line\n".repeat(10_000));
+        let (bytes, lines) = (70_000, 10_000);
+        assert_eq!(
+            keys(much.as_bytes()),
+            [Key::TooMuch { bytes, lines }, text("ok")]
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_are_passed_over() {
+        for byte in 0x80..=0xff_u8 {
+            let mut parser = KeyParser::default();
+            let mut found = parser.take(&[byte]);
+            found.extend(parser.take(b"n"));
+            found.extend(parser.take(&[b'a', byte, b'b', byte, b'c']));
+            assert_eq!(typed(found), "nabc", "{byte:x}");
+        }
+        assert_eq!(
+            typed(keys_one_by_one("gr\u{fc}\u{df}e \u{1f980}".as_bytes())),
+            "gr\u{fc}\u{df}e \u{1f980}"
+        );
+    }
+
+    #[test]
+    fn keys_are_known_by_their_sequences() {
+        for (bytes, key) in [
+            ("\x1b[A", Key::Up),
+            ("\x1bOB", Key::Down),
+            ("\x1b[1;5C", Key::WordRight),
+            ("\x1b[1;3D", Key::WordLeft),
+            ("\x1bf", Key::Alt('f')),
+            ("\x1b\x7f", Key::AltBackspace),
+            ("\x1b\r", Key::AltEnter),
+            ("\x1b[3~", Key::Delete),
+            ("\x1b[H", Key::Home),
+            ("\x1b[4~", Key::End),
+            ("\x7f", Key::Backspace),
+            ("\x1f", Key::Ctrl('_')),
+            ("\n", Key::Enter),
+        ] {
+            assert_eq!(keys(bytes.as_bytes()), [key.clone()], "{bytes:?}");
+            assert_eq!(keys_one_by_one(bytes.as_bytes()), [key], "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_tab_among_text_is_text_and_one_that_is_pressed_is_a_key() {
+        assert_eq!(keys(b"/msg bo\t"), [text("/msg bo"), Key::Tab]);
+        assert_eq!(
+            keys(b"x\ty\r\tz\r"),
+            [text("x\ty"), Key::Enter, text("\tz"), Key::Enter]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_arrives_text_counts_again_after_a_pause(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut parser = KeyParser::default();
+            for part in bytes.chunks(7) {
+                parser.take(part);
+            }
+            parser.give_up();
+            prop_assert!(!parser.is_waiting());
+            let found = parser.take(b"hello");
+            prop_assert_eq!(found, [text("hello")]);
+        }
+    }
+}

@@ -390,3 +390,110 @@ impl LineEditor {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn editor(history: &[&str]) -> LineEditor {
+        let lines = history.iter().map(|line| (*line).to_owned()).collect();
+        let complete: Complete = Box::new(|before: &str| {
+            let start = before.rfind(' ').map_or(0, |space| space + 1);
+            let names = ["bob ", "bobby "]
+                .into_iter()
+                .filter(|name| name.starts_with(&before[start..]));
+            (start, names.map(str::to_owned).collect())
+        });
+        LineEditor::new(LineHistory::of(lines), complete)
+    }
+
+    /// Types text; `^X` is a control key, `~x` one with Alt, `<` and `>` are Up and Down, `|` is Tab.
+    fn press(editor: &mut LineEditor, keys: &str) {
+        let mut keys = keys.chars();
+        while let Some(key) = keys.next() {
+            let key = match key {
+                '^' => Key::Ctrl(keys.next().unwrap().to_ascii_lowercase()),
+                '~' => Key::Alt(keys.next().unwrap()),
+                '<' => Key::Up,
+                '>' => Key::Down,
+                '|' => Key::Tab,
+                key => Key::Text(key.to_string()),
+            };
+            assert_eq!(editor.press(key), Edited::More);
+        }
+    }
+
+    #[test]
+    fn the_keys_that_readline_users_know() {
+        for (keys, line) in [
+            ("one two^A0 ", "0 one two"),
+            ("one two^A^F^F^E!", "one two!"),
+            ("one two^W", "one "),
+            ("one two^U", ""),
+            ("one two^A~f^K", "one"),
+            ("one two~b~d", "one "),
+            ("one two three^W^W^Y", "one two three"),
+            ("one two^W^A^Y", "twoone "),
+            ("one^U two^U^Y~y", "one"),
+            ("ab^T", "ba"),
+            ("one~b~u", "ONE"),
+            ("one two^_", "one"),
+            ("one^U^_", "one"),
+            ("hi bo|", "hi bob "),
+            ("hi bo||", "hi bobby "),
+            ("hi bo|||", "hi bo"),
+            ("hi bo there^A~f~f|", "hi bob there"),
+            ("abc^C", ""),
+            ("abc^A^D", "bc"),
+        ] {
+            let mut editor = editor(&[]);
+            press(&mut editor, keys);
+            assert_eq!(editor.text(), line, "{keys}");
+        }
+    }
+
+    #[test]
+    fn a_draft_and_edited_lines_survive_the_way_through_the_history() {
+        let mut editor = editor(&["first", "second"]);
+        press(&mut editor, "draft<<");
+        assert_eq!(editor.text(), "first");
+        press(&mut editor, "!>>");
+        assert_eq!(editor.text(), "draft");
+        press(&mut editor, "<<");
+        assert_eq!(editor.text(), "first!");
+        assert_eq!(editor.press(Key::Enter), Edited::Line("first!".to_owned()));
+        press(&mut editor, "<<");
+        assert_eq!(editor.text(), "first", "only until Enter");
+    }
+
+    #[test]
+    fn ctrl_r_searches_and_ctrl_c_gives_up() {
+        let mut editor = editor(&["hello bob", "hello carol", "bye"]);
+        press(&mut editor, "draft^Rhello");
+        assert_eq!(
+            (editor.text(), editor.searched()),
+            ("hello carol", Some("hello"))
+        );
+        press(&mut editor, "^R");
+        assert_eq!(editor.text(), "hello bob");
+        press(&mut editor, "^C");
+        assert_eq!((editor.text(), editor.searched()), ("draft", None));
+        press(&mut editor, "^Rbye");
+        assert_eq!(editor.press(Key::Enter), Edited::Line("bye".to_owned()));
+    }
+
+    #[test]
+    fn up_and_down_move_within_a_text_of_several_lines() {
+        let mut editor = editor(&["old"]);
+        editor.press(Key::Paste("one\ntwo".to_owned()));
+        press(&mut editor, "<!>?");
+        assert_eq!(editor.text(), "one!\ntwo?");
+    }
+
+    #[test]
+    fn an_empty_line_ends_with_ctrl_c_or_ctrl_d() {
+        for key in ['c', 'd'] {
+            assert_eq!(editor(&[]).press(Key::Ctrl(key)), Edited::End);
+        }
+    }
+}

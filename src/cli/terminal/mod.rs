@@ -19,7 +19,9 @@ mod tty;
 
 pub use history::LineHistory;
 pub(crate) use input::restore_terminal;
-pub use input::{Input, InputEvent, InputOptions, Prompt, PromptKind, TypeAhead, Typed};
+pub use input::{
+    Input, InputEvent, InputOptions, Prompt, PromptKind, TypeAhead, Typed, restore_after_panics,
+};
 pub use line::Complete;
 pub use tty::{columns, has_terminal, is_in_foreground, is_interactive};
 

@@ -10,6 +10,18 @@ use crate::commands::When;
 use crate::screen::mentions;
 use portal_wire::{ClientCommand, ErrorCode, Relay, Scope, ServerDoc};
 
+/// Returns why a user left, for the end of a sentence.
+fn because(word: Option<&str>) -> &'static str {
+    match word {
+        Some("idle-timeout") => " (idle for too long)",
+        Some("total-time-timeout") => " (the time limit)",
+        Some("too-slow") => " (a connection that is too slow)",
+        Some("kicked" | "banned") => " (removed)",
+        Some("no-acknowledgement" | "asleep") => " (the connection was lost)",
+        _ => "",
+    }
+}
+
 /// Within this time, the same user leaves the partner, the rooms and the chat at once.
 const ONE_DEPARTURE: Duration = Duration::from_secs(3);
 
@@ -31,11 +43,14 @@ impl Chat {
         match doc {
             ServerDoc::Relay(relay) => self.relay(&relay),
             ServerDoc::PartnerJoined { partner } => self.partner_joined(&partner),
-            ServerDoc::PartnerLeft { partner } => {
+            ServerDoc::PartnerLeft { partner, reason } => {
                 self.talk.partner = None;
                 self.talk.unread.remove("partner");
                 if self.is_news(&partner) {
-                    let sentence = format!("{partner} left; you have no partner now");
+                    let sentence = format!(
+                        "{partner} left{}; you have no partner now",
+                        because(reason.as_deref())
+                    );
                     self.screen.notice(&sentence);
                 }
                 self.hint_for_the_lonely();
@@ -98,13 +113,14 @@ impl Chat {
                     self.screen.notice(&format!("{username} joined"));
                 }
             }
-            ServerDoc::UserLeft { username } => {
+            ServerDoc::UserLeft { username, reason } => {
                 self.known.lock().people.remove(&*username);
                 // The partner's departure has a line of its own.
                 let partner = self.talk.partner.as_ref();
                 let is_partner = partner.is_some_and(|partner| *partner.label == *username);
                 if !self.alerts.quiet && !is_partner && self.is_news(&username) {
-                    self.screen.notice(&format!("{username} left"));
+                    let why = because(reason.as_deref());
+                    self.screen.notice(&format!("{username} left{why}"));
                 }
             }
             ServerDoc::Joined {

@@ -95,7 +95,8 @@ impl Chat {
         match started {
             Ok(link) => {
                 let (key, name) = (name.to_ascii_lowercase(), name.to_owned());
-                self.screen.notice(&match goes_there {
+                let is_there = goes_there || self.talk.focus == Focus::Room(name.clone());
+                self.screen.notice(&match is_there {
                     true => format!("you joined {name}; what you type goes there now"),
                     false => format!(
                         "you joined {name}; /send {name} TEXT writes to it, /to {name} sends \

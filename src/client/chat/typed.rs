@@ -344,6 +344,7 @@ impl Chat {
                 Ok(())
             }
             Focus::Partner => {
+                self.talk.lost_room = None;
                 let text = text.into();
                 self.send_doc(&ClientDoc::Message { text, me })
             }
@@ -371,6 +372,8 @@ impl Chat {
             me,
         };
         self.replies.unanswered += 1;
+        // An answer shows that it was read.
+        self.talk.unread.remove(&to.to_ascii_lowercase());
         self.command(direct)
     }
 

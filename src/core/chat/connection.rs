@@ -1,5 +1,6 @@
 //! A connected client: its outbox, its identity and its counters.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -108,6 +109,11 @@ impl Connection {
     /// The value of `from` in its messages.
     pub fn label(&self) -> Arc<str> {
         Arc::clone(&self.identity.lock().label)
+    }
+
+    /// The word for the other users, if the server has ended the connection.
+    pub(crate) fn reason_for_others(&self) -> Option<Cow<'static, str>> {
+        self.outbox.ended()?.word_for_others().map(Into::into)
     }
 
     /// Its name, if it has logged in.

@@ -9,7 +9,14 @@ use portal_wire::ServerDoc;
 
 /// All pairs of seats. Each pair has its own lock, so one pair never waits for another.
 pub struct Pairs {
-    pairs: Vec<Mutex<[Option<Arc<Connection>>; 2]>>,
+    pairs: Vec<Mutex<[Option<Side>; 2]>>,
+}
+
+/// One of the two clients of a pair.
+struct Side {
+    connection: Arc<Connection>,
+    /// The label that the partner knows.
+    announced: Arc<str>,
 }
 
 impl Pairs {
@@ -31,17 +38,20 @@ impl Pairs {
         let (pair, side) = seat.pair_and_side();
         let mut sides = self.pairs[pair].lock();
         connection.outbox.append_doc(welcome);
-        let partner = sides[1 - side].clone();
-        match &partner {
-            Some(partner) => {
-                connection.outbox.append_doc(&joined(&partner.label()));
-                partner.outbox.append_doc(&joined(&connection.label()));
-            }
-            None => {
-                connection.outbox.append_doc(&ServerDoc::NoPartner);
-            }
+        let label = connection.label();
+        let partner = sides[1 - side].as_mut().map(|partner| {
+            partner.announced = partner.connection.label();
+            connection.outbox.append_doc(&joined(&partner.announced));
+            partner.connection.outbox.append_doc(&joined(&label));
+            Arc::clone(&partner.connection)
+        });
+        if partner.is_none() {
+            connection.outbox.append_doc(&ServerDoc::NoPartner);
         }
-        sides[side] = Some(Arc::clone(connection));
+        sides[side] = Some(Side {
+            connection: Arc::clone(connection),
+            announced: label,
+        });
         drop(sides);
         connection.outbox.flush();
         if let Some(partner) = partner {
@@ -56,16 +66,18 @@ impl Pairs {
         let mut sides = self.pairs[pair].lock();
         if !sides[side]
             .as_ref()
-            .is_some_and(|there| Arc::ptr_eq(there, connection))
+            .is_some_and(|there| Arc::ptr_eq(&there.connection, connection))
         {
             return;
         }
         sides[side] = None;
-        let partner = sides[1 - side].clone();
+        let partner = sides[1 - side].as_ref();
+        let partner = partner.map(|partner| Arc::clone(&partner.connection));
         if let Some(partner) = &partner {
             let label = connection.label();
             partner.outbox.append_doc(&ServerDoc::PartnerLeft {
                 partner: (&*label).into(),
+                reason: connection.reason_for_others(),
             });
         }
         drop(sides);
@@ -74,28 +86,49 @@ impl Pairs {
         }
     }
 
-    /// Notifies the partner of the client in `seat` that the client has logged in, and now has
-    /// another label.
-    pub fn logged_in(&self, seat: SeatNumber, connection: &Connection) {
-        let Some(partner) = self.partner(seat) else {
+    /// Notifies the partner of the client in `seat` that the client has logged in, unless the
+    /// partner knows its new label already.
+    pub fn logged_in(&self, seat: SeatNumber) {
+        let (pair, side) = seat.pair_and_side();
+        let mut sides = self.pairs[pair].lock();
+        let [first, second] = &mut *sides;
+        let (own, partner) = match side {
+            0 => (first, second),
+            _ => (second, first),
+        };
+        let (Some(own), Some(partner)) = (own, partner) else {
             return;
         };
-        partner.outbox.append_doc(&ServerDoc::PartnerLoggedIn {
-            partner: (&*connection.label()).into(),
-        });
+        let label = own.connection.label();
+        if own.announced == label {
+            return;
+        }
+        partner
+            .connection
+            .outbox
+            .append_doc(&ServerDoc::PartnerLoggedIn {
+                partner: (&*label).into(),
+            });
+        own.announced = label;
+        let partner = Arc::clone(&partner.connection);
+        drop(sides);
         partner.outbox.flush();
+    }
+
+    fn connection_of(side: &Option<Side>) -> Option<Arc<Connection>> {
+        side.as_ref().map(|side| Arc::clone(&side.connection))
     }
 
     /// The connection in `seat`, if it has been welcomed.
     pub fn connection(&self, seat: SeatNumber) -> Option<Arc<Connection>> {
         let (pair, side) = seat.pair_and_side();
-        self.pairs[pair].lock()[side].clone()
+        Self::connection_of(&self.pairs[pair].lock()[side])
     }
 
     /// The connection in the partner seat of `seat`, if it has been welcomed.
     pub fn partner(&self, seat: SeatNumber) -> Option<Arc<Connection>> {
         let (pair, side) = seat.pair_and_side();
-        self.pairs[pair].lock()[1 - side].clone()
+        Self::connection_of(&self.pairs[pair].lock()[1 - side])
     }
 }
 
@@ -140,14 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn a_partner_is_notified_of_a_login() {
+    fn a_partner_is_notified_of_a_login_unless_it_knows_the_name_already() {
         let pairs = Pairs::new(2);
         let (one, two) = (SeatNumber::from_index(0), SeatNumber::from_index(1));
         let (alice, bob) = (connection("50001"), connection("50002"));
+        let name = |name: &str| portal_wire::Name::new(name).unwrap();
         pairs.enter(one, &alice.0, &ServerDoc::Pong);
-        pairs.logged_in(one, &alice.0);
+        alice.0.rename(&name("alice"), &alice.0);
         pairs.enter(two, &bob.0, &ServerDoc::Pong);
-        pairs.logged_in(two, &bob.0);
+        pairs.logged_in(one);
+        bob.0.rename(&name("bob"), &bob.0);
+        pairs.logged_in(two);
+        pairs.logged_in(two);
         assert_eq!(
             received(alice),
             ["PONG", "NO PARTNER", "PARTNER JOINED", "PARTNER LOGGED IN"]

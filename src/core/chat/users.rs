@@ -173,6 +173,7 @@ impl Users {
             connection,
             &ServerDoc::UserLeft {
                 username: name.as_str().into(),
+                reason: connection.reason_for_others(),
             },
         );
         drop(registry);

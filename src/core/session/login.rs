@@ -358,8 +358,7 @@ impl Session<'_, AtWorker<'_>> {
             port,
             name: name.to_string(),
         });
-        let seat = self.role.seat.number;
-        self.state.pairs.logged_in(seat, self.connection());
+        self.state.pairs.logged_in(self.role.seat.number);
         let greeting = self.state.logins.message_of_the_day.lock().clone();
         if let Some(text) = greeting {
             self.outgoing.answer(&ServerDoc::Notice(text.into()));
