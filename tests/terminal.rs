@@ -652,6 +652,7 @@ fn unfinished_input_does_not_disable_the_keys() {
     alice.type_text("\x1b[200~never ends");
     alice.type_text("\x03");
     alice.wait_for("an empty line", |alice| alice.line().ends_with('>'));
+    alice.type_text("the rest\x1b[201~");
     // A pause ends it, too.
     alice.type_text("\x1b[200~ends late");
     alice.wait_for("the paste", |alice| alice.line().ends_with("ends late"));

@@ -283,7 +283,7 @@ impl<'o> App<'o> {
             }
             if matches!(stay.input, InputMode::Open) {
                 self.ask(std::mem::replace(&mut ahead, TypeAhead::KeepsTarget));
-                if let Some(typed) = self.input.next() {
+                if let Some(typed) = self.input.next_typed() {
                     let refusals = self.chat.refusals();
                     end = self.typed(typed).err();
                     ahead = if self.chat.refusals() == refusals {
@@ -594,7 +594,7 @@ impl<'o> App<'o> {
         loop {
             // A script's lines are kept for the next session.
             while self.chat.screen.has_prompts()
-                && let Some(typed) = self.input.next()
+                && let Some(typed) = self.input.next_typed()
             {
                 match typed {
                     Typed::Line { text, .. } => {

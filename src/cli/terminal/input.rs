@@ -305,7 +305,7 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
     }
 
     /// Returns the next input that the events so far have led to.
-    pub fn next(&mut self) -> Option<Typed<T>> {
+    pub fn next_typed(&mut self) -> Option<Typed<T>> {
         let next = self.typed.pop_front();
         next.or_else(|| self.editing.as_mut()?.next())
     }
@@ -540,6 +540,7 @@ impl<T: Clone + PartialEq> Editing<T> {
             self.press_hidden(key)
         } else {
             if key == Key::Enter {
+                self.editor.end_search();
                 self.leave_line();
             }
             self.editor.press(key)

@@ -52,6 +52,8 @@ impl<T> KeyReader<T> {
                 begun = Instant::now();
             }
             let limit = match parser.is_in_paste() {
+                // Typing counts again as soon as it is not part of the paste.
+                true if parser.is_cancelled() => BURST_PAUSE,
                 true => PASTE_PAUSE,
                 false => SEQUENCE_TIME.saturating_sub(begun.elapsed()),
             };

@@ -188,6 +188,11 @@ impl KeyParser {
         self.paste.is_some()
     }
 
+    /// Returns whether Ctrl-C has cancelled the paste, so that its rest is discarded.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.paste.as_ref().is_some_and(|paste| paste.is_cancelled)
+    }
+
     /// Returns whether the last bytes were the beginning of a sequence or of a paste.
     pub(super) fn is_waiting(&self) -> bool {
         let found = &self.found;
@@ -514,7 +519,11 @@ mod tests {
             ("\x1f", Key::Ctrl('_')),
             ("\n", Key::Enter),
         ] {
-            assert_eq!(keys(bytes.as_bytes()), [key.clone()], "{bytes:?}");
+            assert_eq!(
+                keys(bytes.as_bytes()),
+                std::slice::from_ref(&key),
+                "{bytes:?}"
+            );
             assert_eq!(keys_one_by_one(bytes.as_bytes()), [key], "{bytes:?}");
         }
     }

@@ -141,6 +141,11 @@ impl LineEditor {
         self.search.as_ref().map(|search| &*search.query)
     }
 
+    /// Ends a search, and keeps the line that it has found.
+    pub(super) fn end_search(&mut self) {
+        self.search = None;
+    }
+
     /// Removes the line, and everything that a later line must not bring back. Returns it.
     pub(super) fn take_line(&mut self) -> String {
         let line = self.buffer.as_str().to_owned();

@@ -19,11 +19,14 @@ impl Chat {
         }
         self.rooms.pending = Some((room.to_owned(), goes_there));
         let (room, here, password) = (room.into(), false, None);
-        self.ask_server(ClientCommand::Join {
+        self.ask_server(
+            ClientCommand::Join {
                 room,
                 here,
                 password,
-            }, Awaiting::Join)
+            },
+            Awaiting::Join,
+        )
     }
 
     /// Handles the rejection of a `JOIN` request.

@@ -458,7 +458,7 @@ impl Console {
         let mut operator = Operator::default();
         let mut went_on = false;
         loop {
-            while let Some(typed) = self.input.as_mut().and_then(Input::next) {
+            while let Some(typed) = self.input.as_mut().and_then(Input::next_typed) {
                 if self.is_stopped_by(typed, server, &mut operator) {
                     return Why::Operator;
                 }
