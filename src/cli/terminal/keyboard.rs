@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::Ready;
-use super::input::{InputEvent, ReaderEvent, Shared, Typed};
+use super::exchange::{InputEvent, ReaderEvent, Shared, Typed};
 use super::keys::{CTRL_C, Key, KeyParser, LONGEST_PASTE, line_ends};
 use super::tty::{RawTerminal, Wakened, is_in_foreground};
 
@@ -49,7 +49,6 @@ impl<T> KeyReader<T> {
             if !parser.is_waiting() {
                 // Before the wait, because another prompt wakes this thread after it was drawn.
                 prompt = self.shared.prompt.load(Ordering::Acquire);
-                begun = Instant::now();
             }
             let limit = match parser.is_in_paste() {
                 // Typing counts again as soon as it is not part of the paste.
@@ -71,17 +70,14 @@ impl<T> KeyReader<T> {
                 Ready::Nothing => parser.give_up(),
                 Ready::Input if self.is_in_background() => continue,
                 Ready::Input => {
-                    let mut keys = Vec::new();
-                    if limit.is_some_and(|limit| limit.is_zero()) {
-                        keys = parser.give_up();
-                    }
-                    let Some(read) = self.read(&mut parser) else {
-                        let _ = self
-                            .events
-                            .send(InputEvent(ReaderEvent::Typed(Typed::Gone)));
+                    let Some(keys) = self.read(&mut parser) else {
+                        let gone = ReaderEvent::Typed(Typed::Gone);
+                        let _ = self.events.send(InputEvent(gone));
                         return;
                     };
-                    keys.extend(read);
+                    if limit.is_none() || !keys.is_empty() {
+                        begun = Instant::now();
+                    }
                     keys
                 }
             };

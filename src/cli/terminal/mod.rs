@@ -7,6 +7,7 @@
 //! of a question can be dropped.
 
 mod draw;
+mod exchange;
 mod history;
 mod input;
 mod keyboard;
@@ -17,11 +18,10 @@ mod plain;
 #[cfg_attr(not(unix), path = "tty_elsewhere.rs")]
 mod tty;
 
+pub use exchange::{InputEvent, Prompt, PromptKind, TypeAhead, Typed};
 pub use history::LineHistory;
 pub(crate) use input::restore_terminal;
-pub use input::{
-    Input, InputEvent, InputOptions, Prompt, PromptKind, TypeAhead, Typed, restore_after_panics,
-};
+pub use input::{Input, InputOptions, restore_after_panics};
 pub use line::Complete;
 pub use tty::{columns, has_terminal, is_in_foreground, is_interactive};
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Sender;
 
-use super::input::{InputEvent, PromptKind, ReaderEvent, Shared, Typed};
+use super::exchange::{InputEvent, PromptKind, ReaderEvent, Shared, Typed};
 use super::tty::{
     HiddenTerminal, Wakened, ask_hidden, is_in_foreground, read_input, wait_for_input,
     wait_to_be_woken,
