@@ -352,6 +352,8 @@ fn script_receives_all_replies() {
         assert_eq!((code, err.as_str()), (0, ""), "{out}");
         assert!(out.contains("online (1): alice"), "{out}");
     }
+    // bob gets the same seat again.
+    server.assert_all_ports_freed();
     let (mut bob, _) = server.seat();
     bob.send_line(&support::login("bob"));
     bob.line_with("WELCOME");
