@@ -164,8 +164,10 @@ impl<T> KeyReader<T> {
                 .wait((true, false), &self.wakened, Some(pause))
             {
                 Ready::Input => return true,
-                // What woke this thread can wait until the whole burst has arrived.
-                Ready::Woken => {}
+                // What woke this thread can wait until the whole burst has arrived. Otherwise it may
+                // be another prompt, and what follows is typed at that one.
+                Ready::Woken if pause == BURST_PAUSE => {}
+                Ready::Woken => return false,
                 Ready::Output | Ready::Nothing => return false,
             }
         }
