@@ -73,7 +73,7 @@ impl Decoder for JsonDecoder {
             };
             (Ok(say), RequestId::default())
         } else if value["who"] == true {
-            (Ok(ClientCommand::Who { room: None }), WHO)
+            (Ok(ClientCommand::Who), WHO)
         } else {
             (Err(DocError::Missing("login")), RequestId::default())
         };

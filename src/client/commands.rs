@@ -1,7 +1,7 @@
 //! The commands that a user can type. Their table is the only place that lists them: the parser, the
 //! help and the completions come from it, and a test compares the browser page with it.
 
-use portal_wire::{ClientCommand, Name, time};
+use portal_wire::{ClientCommand, Name, Secret, time};
 
 /// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +29,13 @@ pub(super) enum TypedLine<'l> {
     /// `/join ROOM` (seed 004); `/join -n ROOM` keeps the recipient.
     Join {
         room: &'l str,
+        password: Option<&'l str>,
         goes_there: bool,
+    },
+    /// `/invite NAME`: to the room in the prompt.
+    Invite {
+        name: &'l str,
+        room: Option<&'l str>,
     },
     /// `/leave ROOM`, `/leave_chatroom ROOM`; without a name, the room in the prompt.
     Leave(Option<&'l str>),
@@ -215,10 +221,12 @@ commands! {
             (1..=100).contains(&count).then_some(TypedLine::History(count))
         };
     group "Rooms":
-    "join j" "[-n] ROOM" "join a room, which is created if it does not exist, and go there; with -n, stay where you are"
-        => |room| {
-            let stays = room.strip_prefix("-n ").map(str::trim_start);
-            Some(TypedLine::Join { room: in_room(stays.unwrap_or(room))?, goes_there: stays.is_none() })
+    "join j" "[-n] ROOM [PASSWORD]" "join a room, which is created if it does not exist, and go there; with -n, stay where you are"
+        => |rest| {
+            let stays = rest.strip_prefix("-n ").map(str::trim_start);
+            let (room, password) = split_word(stays.unwrap_or(rest))?;
+            let (room, password) = (in_room(room)?, given(password));
+            Some(TypedLine::Join { room, password, goes_there: stays.is_none() })
         };
     "send" "ROOM TEXT" "send TEXT to a room that you are in"
         => |rest| two(rest).and_then(|(room, text)| Some(TypedLine::Send { room: in_room(room)?, text }));
@@ -246,6 +254,12 @@ commands! {
         => |code| given(code).map(TypedLine::Invitation);
     "quit exit disconnect" "" "leave (so do EX alone, and Ctrl-D or Ctrl-C on an empty line)"
         => |_| Some(TypedLine::Quit);
+    group "Your rooms":
+    "room" "ROOM [open|invite|password WORD|moderated|unmoderated|moderator NAME [off]]" "show or change \
+        who may join a room, who may write there, and who moderates it (its creator does)"
+        => read_rule;
+    "invite" "NAME [ROOM]" "invite a user to a room, or to the one in the prompt"
+        => |rest| split_word(rest).map(|(name, room)| TypedLine::Invite { name, room: in_room(room) });
     group "The screen":
     "timestamp" "off|time|datetime" "set the timestamp before each line"
         => |mode| Some(TypedLine::Timestamp(match mode {
@@ -269,16 +283,20 @@ commands! {
     "help" "[COMMAND|all]" "list the commands, or explain one"
         => |name| Some(TypedLine::Help(given(name)));
     group "For moderators":
-    "kick" "NAME [REASON]" "disconnect a user, who can't come back for a minute"
-        => |rest| split_word(rest).map(|(name, reason)| TypedLine::Ask(ClientCommand::Kick {
-            room: None, username: name.into(), reason: reason.into(),
+    "kick" "NAME [in ROOM] [REASON]" "disconnect a user, or remove a user from a room; either can't come back for a minute"
+        => |rest| name_in_room(rest).map(|(name, room, reason)| TypedLine::Ask(ClientCommand::Kick {
+            room: room.map(Into::into), username: name.into(), reason: reason.into(),
         }));
-    "mute" "NAME [DURATION]" "reject a user's messages, for 30s, 10m, 2h or 7d"
-        => |rest| split_word(rest).map(|(name, duration)| TypedLine::Ask(ClientCommand::Mute {
-            room: None, username: name.into(), duration: given(duration).map(Into::into),
+    "mute" "NAME [in ROOM] [DURATION]" "reject a user's messages, everywhere or in a room, for 30s, 10m, 2h or 7d"
+        => |rest| name_in_room(rest).map(|(name, room, duration)| TypedLine::Ask(ClientCommand::Mute {
+            room: room.map(Into::into), username: name.into(), duration: given(duration).map(Into::into),
         }));
-    "unmute" "NAME" "end a mute"
-        => |name| Some(TypedLine::Ask(ClientCommand::Unmute { room: None, username: given(name)?.into() }));
+    "unmute" "NAME [in ROOM]" "end a mute"
+        => |rest| {
+            let (name, room, rest) = name_in_room(rest)?;
+            let unmute = ClientCommand::Unmute { room: room.map(Into::into), username: name.into() };
+            rest.is_empty().then_some(TypedLine::Ask(unmute))
+        };
     "ban" "NAME [DURATION] [REASON]" "disconnect a user and reject later logins, for 30s, 10m, 2h or 7d"
         => |rest| {
             let (name, rest) = split_word(rest)?;
@@ -307,6 +325,60 @@ pub(super) fn in_room(text: &str) -> Option<&str> {
 pub(super) fn split_word(text: &str) -> Option<(&str, &str)> {
     let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     given(first).map(|first| (first, rest.trim_start()))
+}
+
+/// Splits `NAME [in ROOM] [REST]`.
+fn name_in_room(text: &str) -> Option<(&str, Option<&str>, &str)> {
+    let (name, rest) = split_word(text)?;
+    match two(rest) {
+        Some(("in", rest)) => {
+            let (room, rest) = split_word(rest)?;
+            Some((name, Some(in_room(room)?), rest))
+        }
+        _ => Some((name, None, rest)),
+    }
+}
+
+/// Reads the arguments of `/room`.
+fn read_rule(text: &str) -> Option<TypedLine<'_>> {
+    let (room, rest) = split_word(text)?;
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let mut command = ClientCommand::Room {
+        room: in_room(room)?.into(),
+        access: None,
+        password: None,
+        moderated: None,
+        moderator: None,
+        remove: false,
+    };
+    let ClientCommand::Room {
+        access,
+        password,
+        moderated,
+        moderator,
+        remove,
+        ..
+    } = &mut command
+    else {
+        return None;
+    };
+    match words[..] {
+        [] => {}
+        [word @ ("open" | "invite")] => *access = Some(word.into()),
+        ["password", word] => {
+            *access = Some("password".into());
+            *password = Some(Secret(word.into()));
+        }
+        ["moderated"] => *moderated = Some("yes".into()),
+        ["unmoderated"] => *moderated = Some("no".into()),
+        ["moderator", name] => *moderator = Some(name.into()),
+        ["moderator", name, "off"] => {
+            *moderator = Some(name.into());
+            *remove = true;
+        }
+        _ => return None,
+    }
+    Some(TypedLine::Ask(command))
 }
 
 /// Splits a text into its first word and the rest; `None` if either is missing.
@@ -516,9 +588,63 @@ mod tests {
             ("/r yes", TypedLine::Reply("yes")),
             ("/names", TypedLine::Names(None)),
             (
+                "/join lobby tea",
+                TypedLine::Join {
+                    room: "lobby",
+                    password: Some("tea"),
+                    goes_there: true,
+                },
+            ),
+            (
+                "/invite bob",
+                TypedLine::Invite {
+                    name: "bob",
+                    room: None,
+                },
+            ),
+            (
+                "/invite bob #lobby",
+                TypedLine::Invite {
+                    name: "bob",
+                    room: Some("lobby"),
+                },
+            ),
+            (
+                "/kick bob in lobby too loud",
+                TypedLine::Ask(ClientCommand::Kick {
+                    room: Some("lobby".into()),
+                    username: "bob".into(),
+                    reason: "too loud".into(),
+                }),
+            ),
+            (
+                "/mute bob in lobby 10m",
+                TypedLine::Ask(ClientCommand::Mute {
+                    room: Some("lobby".into()),
+                    username: "bob".into(),
+                    duration: Some("10m".into()),
+                }),
+            ),
+            (
+                "/room lobby moderator bob off",
+                TypedLine::Ask(ClientCommand::Room {
+                    room: "lobby".into(),
+                    access: None,
+                    password: None,
+                    moderated: None,
+                    moderator: Some("bob".into()),
+                    remove: true,
+                }),
+            ),
+            (
+                "/room lobby closed",
+                TypedLine::Wrong(format!("usage: /room {RULES}")),
+            ),
+            (
                 "/join lobby",
                 TypedLine::Join {
                     room: "lobby",
+                    password: None,
                     goes_there: true,
                 },
             ),
@@ -526,6 +652,7 @@ mod tests {
                 "/join -n #lobby",
                 TypedLine::Join {
                     room: "lobby",
+                    password: None,
                     goes_there: false,
                 },
             ),
@@ -672,43 +799,38 @@ mod tests {
         }
     }
 
-    /// The commands that make sense only in a terminal.
-    const NOT_ON_THE_PAGE: [&str; 17] = [
-        "reply",
+    const RULES: &str =
+        "ROOM [open|invite|password WORD|moderated|unmoderated|moderator NAME [off]]";
+
+    /// The commands that make sense only in a terminal. (Old messages appear on the page by
+    /// scrolling, and its title counts the unread ones.)
+    const NOT_ON_THE_PAGE: [&str; 9] = [
         "pm",
-        "query",
         "unread",
         "history",
-        "send",
-        "ignore",
-        "passwd",
-        "invitation",
         "timestamp",
         "bell",
         "notify",
         "quiet",
         "sent",
-        "clear",
         "cancel",
-        "unread",
     ];
 
-    /// The page is written in another language, so its commands can't come from the table. They are
-    /// the cases of one `switch`.
+    /// The page is written in another language, so its commands can't come from this table. They
+    /// are the rows of a table of its own.
     #[test]
     fn the_page_for_browsers_has_the_same_commands() {
         let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/page");
-        let files = std::fs::read_dir(page)
-            .unwrap()
-            .map(|file| file.unwrap().path());
-        let scripts = files.filter(|file| file.extension().is_some_and(|end| end == "js"));
-        let text: String = scripts
-            .map(|file| std::fs::read_to_string(file).unwrap())
-            .collect();
+        let table = std::fs::read_to_string(page.join("commands.js")).unwrap();
         for command in COMMANDS {
             let name = command.name();
-            let is_there = text.contains(&format!("case '{name}'"));
-            assert_eq!(is_there, !NOT_ON_THE_PAGE.contains(&name), "/{name}");
+            let has_row = table.contains(&format!("names: ['{name}'"));
+            assert_eq!(has_row, !NOT_ON_THE_PAGE.contains(&name), "/{name}");
+        }
+        let rows = table.split("names: ['").skip(1);
+        for name in rows.map(|row| row.split('\'').next().unwrap()) {
+            // A browser stays signed in, and a terminal does not.
+            assert!(find(name).is_some() || name == "logout", "/{name}");
         }
     }
 }

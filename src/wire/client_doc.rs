@@ -85,11 +85,8 @@ documents! {
             /// The password to check.
             password: Secret<'a> = Hidden "password",
         },
-        /// `WHO`: requests the list of users who are logged in, or of a room's members.
-        "WHO" => Who {
-            /// The room's name, not checked yet; `None` means everyone.
-            room: Option<Cow<'a, str>> = Optional "room",
-        },
+        /// `WHO`: requests the list of users who are logged in.
+        "WHO" => Who,
         /// `PM` (also `BM`): sends a public message, or announces one.
         "PM" | "BM" => Public {
             /// The message for all users; `None` makes the next message public.

@@ -241,9 +241,7 @@ documents! {
         },
         /// Answers `WHO`.
         "WHO" => Who {
-            /// The room's name, if the users are its members.
-            room: Option<Cow<'a, str>> = Optional "room",
-            /// The room's members or all users who are logged in, in alphabetical order.
+            /// All users who are logged in, in alphabetical order.
             users: Vec<Cow<'a, str>> = List "user",
         },
         /// Answers `PASSWD`: the new password has been written to disk.

@@ -8,7 +8,7 @@ use super::state::{Chat, Handled, Partner, SessionEnd};
 use super::words::in_our_words;
 use crate::commands::When;
 use crate::screen::mentions;
-use portal_wire::{ClientCommand, ErrorCode, Relay, Scope, ServerDoc};
+use portal_wire::{ClientCommand, ErrorCode, Relay, RoomAccess, Scope, ServerDoc};
 
 /// Returns why a user left, for the end of a sentence.
 fn because(word: Option<&str>) -> &'static str {
@@ -71,14 +71,11 @@ impl Chat {
                         .notice(&format!("your partner {was} logged in as {partner}"));
                 }
             }
-            ServerDoc::Who {
-                room: Some(room),
-                users,
-            } => {
+            ServerDoc::Members { room, users } => {
                 let (count, names) = (users.len(), users.join(", "));
                 self.screen.notice(&format!("in {room} ({count}): {names}"));
             }
-            ServerDoc::Who { room: None, users } => {
+            ServerDoc::Who { users } => {
                 self.who(users.iter().map(|user| user.to_string()).collect());
             }
             ServerDoc::PublicNext => {
@@ -137,9 +134,45 @@ impl Chat {
                 self.screen
                     .notice(&format!("you joined {room} on this connection"));
             }
+            ServerDoc::Left {
+                room,
+                by: Some(by),
+                reason,
+            } => {
+                let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+                self.screen
+                    .notice(&format!("{by} removed you from {room}{reason}"));
+                self.left_room(&room);
+            }
             ServerDoc::Left { room, .. } => {
                 self.answered_as(Awaiting::Leave);
                 self.left_room(&room);
+            }
+            ServerDoc::Room {
+                room,
+                access,
+                moderated,
+                moderators,
+            } => {
+                let access = match access {
+                    RoomAccess::Open => "everyone may join",
+                    RoomAccess::Invite => "only invited users may join",
+                    RoomAccess::Password => "a password is needed to join",
+                };
+                let speakers = if moderated { "moderators" } else { "members" };
+                let moderators = match moderators.is_empty() {
+                    true => "none".to_owned(),
+                    false => moderators.join(", "),
+                };
+                self.screen.notice(&format!(
+                    "{room}: {access}, all {speakers} may write; moderators: {moderators}"
+                ));
+            }
+            ServerDoc::Invited { room, username } => {
+                self.screen.notice(&format!(
+                    "{username} invites you to the room {room}; /join {room} goes there"
+                ));
+                self.screen.ring();
             }
             ServerDoc::Rooms { rooms } => self.list_rooms(&rooms),
             ServerDoc::History {
@@ -241,6 +274,9 @@ impl Chat {
             && let Some(partner) = &mut self.talk.partner
         {
             partner.label = relay.from.to_string();
+        }
+        if relay.gap {
+            self.screen.notice("(messages may be missing here)");
         }
         self.screen.relay(relay, self.login.me.as_deref());
         if relay.old {
@@ -356,7 +392,7 @@ impl Chat {
         ));
         self.replies.silent_whos += 1;
         self.rejoin()?;
-        self.command(ClientCommand::Who { room: None })
+        self.command(ClientCommand::Who)
     }
 
     fn who(&mut self, users: BTreeSet<String>) {

@@ -8,17 +8,18 @@ use crate::link::{Link, LinkEvent, LinkId};
 use crate::seek::take_seat;
 use crate::target::Focus;
 use portal_net::Port;
-use portal_wire::{ClientCommand, ClientDoc, ServerDoc};
+use portal_wire::{ClientCommand, ClientDoc, Secret, ServerDoc};
 
 impl Chat {
     /// Joins a room, and goes there if that is wanted.
-    pub(super) fn join(&mut self, room: &str, goes_there: bool) -> Handled {
+    pub(super) fn join(&mut self, room: &str, password: Option<&str>, goes_there: bool) -> Handled {
         if let Some(room) = self.rooms.name_of(room).filter(|_| goes_there) {
             self.turn_to(Focus::Room(room));
             return Ok(());
         }
         self.rooms.pending = Some((room.to_owned(), goes_there));
-        let (room, here, password) = (room.into(), false, None);
+        let (room, here) = (room.into(), false);
+        let password = password.map(|word| Secret(word.into()));
         self.ask_server(
             ClientCommand::Join {
                 room,
@@ -119,9 +120,9 @@ impl Chat {
                     self.turn_to(Focus::Room(name.clone()));
                 }
                 if goes_there && self.has_prompts {
-                    let room = Some(name.into());
+                    let room = name.into();
                     // If that fails, the link's listener reports it.
-                    self.mention(ClientCommand::Who { room });
+                    self.mention(ClientCommand::Members { room });
                 }
             }
             Err(reason) => {

@@ -245,7 +245,25 @@ impl Chat {
                 Some(to) => return self.send_direct(&to, text, false),
                 None => self.not_sent("not sent: you have not received a direct message yet"),
             },
-            TypedLine::Join { room, goes_there } => return self.join(room, goes_there),
+            TypedLine::Join {
+                room,
+                password,
+                goes_there,
+            } => return self.join(room, password, goes_there),
+            TypedLine::Invite { name, room } => {
+                let room = match (room, &self.talk.focus) {
+                    (Some(room), _) => room.to_owned(),
+                    (None, Focus::Room(room)) => room.clone(),
+                    (None, _) => {
+                        self.not_sent("you are not in a room here; name one: /invite NAME ROOM");
+                        return Ok(());
+                    }
+                };
+                return self.command(ClientCommand::Invite {
+                    room: room.into(),
+                    username: name.into(),
+                });
+            }
             TypedLine::Leave(Some(room)) => return self.leave_room(room),
             TypedLine::Leave(None) => match self.talk.focus.clone() {
                 Focus::Room(room) => return self.leave_room(&room),
@@ -259,8 +277,8 @@ impl Chat {
                     (None, Focus::Room(room)) => Some(room.clone()),
                     (None, _) => None,
                 };
-                let room = room.map(Into::into);
-                return self.command(ClientCommand::Who { room });
+                let members = |room: String| ClientCommand::Members { room: room.into() };
+                return self.command(room.map_or(ClientCommand::Who, members));
             }
             TypedLine::Ask(command) => return self.command(command),
             TypedLine::History(count) => return self.ask_history(count),

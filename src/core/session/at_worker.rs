@@ -118,12 +118,11 @@ impl Session<'_, AtWorker<'_>> {
     /// Executes a command of a client that has logged in as `who`.
     fn obey_somebody(&mut self, who: &Name, command: ClientCommand<'_>) -> Result<(), CloseReason> {
         match command {
-            ClientCommand::Who { room: None } => {
+            ClientCommand::Who => {
                 let names = self.names();
                 let users = names.iter().map(|name| name.as_str().into()).collect();
-                self.outgoing.answer(&ServerDoc::Who { room: None, users });
+                self.outgoing.answer(&ServerDoc::Who { users });
             }
-            ClientCommand::Who { room: Some(room) } => self.members(room.trim()),
             ClientCommand::Public {
                 message: Some(text),
                 me,

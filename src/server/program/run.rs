@@ -39,7 +39,7 @@ use crate::terminal::{
     Input, InputOptions, LineHistory, Palette, Prompt, PromptKind, TypeAhead, Typed, columns,
     has_terminal, is_in_foreground, is_interactive, unknown_time_zone,
 };
-use crate::threads::{self, Roster};
+use crate::threads::Roster;
 use crate::web::status::StatusServer;
 use crate::wire::printable_lines;
 

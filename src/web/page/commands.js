@@ -13,9 +13,15 @@ const COMMANDS = [
   { names: ['me'], takes: 'TEXT', help: 'send what you do: /me waves appears as * alice waves' },
   { names: ['to'], takes: '[ROOM|NAME|all]', help: 'switch to that conversation; /to alone means your partner' },
   { names: ['query'], takes: 'NAME', help: 'switch to the conversation with NAME' },
-  { names: ['join'], takes: 'ROOM', help: 'join a room; creates the room if it does not exist' },
+  { names: ['join'], takes: 'ROOM [PASSWORD]', help: 'join a room; creates the room if it does not exist' },
   { names: ['leave', 'part'], takes: '[ROOM]', help: 'leave a room' },
   { names: ['topic'], takes: '[TEXT]', help: 'show the topic of this room; with TEXT, set it' },
+  {
+    names: ['room'],
+    takes: 'ROOM [open|invite|password WORD|moderated|unmoderated|moderator NAME [off]]',
+    help: 'show or change who may join a room, who may write there, and who moderates it (its creator does)',
+  },
+  { names: ['invite'], takes: 'NAME [ROOM]', help: 'invite a user to a room, or to this one' },
   { names: ['rooms', 'list'], takes: '', help: 'list the rooms and how many people are in each' },
   { names: ['names', 'who'], takes: '', help: 'list who is logged in' },
   {
@@ -26,15 +32,15 @@ const COMMANDS = [
   { names: ['report'], takes: 'NAME REASON', help: 'report a user to the operator and the moderators' },
   {
     names: ['kick'],
-    takes: 'NAME [REASON]',
-    help: 'as a moderator: disconnect a user, who can’t come back for a minute',
+    takes: 'NAME [in ROOM] [REASON]',
+    help: 'as a moderator: disconnect a user, or remove a user from a room, for a minute',
   },
   {
     names: ['mute'],
-    takes: 'NAME [DURATION]',
-    help: 'as a moderator: reject a user’s messages, for 30s, 10m, 2h or 7d',
+    takes: 'NAME [in ROOM] [DURATION]',
+    help: 'as a moderator: reject a user’s messages, everywhere or in a room, for 30s, 10m, 2h or 7d',
   },
-  { names: ['unmute'], takes: 'NAME', help: 'as a moderator: end a mute' },
+  { names: ['unmute'], takes: 'NAME [in ROOM]', help: 'as a moderator: end a mute' },
   {
     names: ['ban'],
     takes: 'NAME [DURATION] [REASON]',

@@ -113,6 +113,7 @@ class Log {
       day.append(time);
       item.separators.push(day);
     }
+    if (item.gap) item.separators.push(element('li', 'separator', 'Messages may be missing here'));
     if (item === mark) item.separators.push(element('li', 'separator unread', 'New messages'));
     const isFirst =
       item.separators.length > 0 ||

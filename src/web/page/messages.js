@@ -17,6 +17,7 @@ function messageOf(said) {
     text: said.text,
     me: said.me,
     old: said.old,
+    gap: said.gap,
     mine,
     mentions: !mine && mentions(said.text, session.name),
     state: mine ? 'sent' : null,

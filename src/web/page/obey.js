@@ -60,7 +60,7 @@ function obey(line) {
     case 'join':
       if (!/^#?[A-Za-z0-9_.-]{1,32}$/.test(first)) return usage();
       composer.sent();
-      joinRoom(first.replace(/^#/, ''));
+      joinRoom(first.replace(/^#/, ''), undefined, more || null);
       return false;
     case 'leave': {
       const room = first ? conversations.get(Conversations.keyOf('room', first.replace(/^#/, ''))) : chosen;
@@ -83,6 +83,18 @@ function obey(line) {
       if (first) ignore(first, !isIgnored(first));
       else addNote(chosen, ignored.size ? `You ignore ${[...ignored].join(', ')}.` : 'You ignore nobody.');
       return true;
+    case 'room': {
+      const parts = first && roomRule(more);
+      if (!parts) return usage();
+      session.order('ROOM', { room: first.replace(/^#/, ''), ...parts });
+      return true;
+    }
+    case 'invite': {
+      const room = more || (chosen.kind === 'room' ? chosen.name : '');
+      if (!first || !room) return usage();
+      session.order('INVITE', { room: room.replace(/^#/, ''), username: first });
+      return true;
+    }
     case 'report':
     case 'kick':
     case 'mute':
@@ -124,10 +136,37 @@ function sayElsewhere(kind, name, text) {
   return say(there, text, false);
 }
 
+/** Reads a rule of /room: the parts of the document, or `null` if there is no such rule. */
+function roomRule(text) {
+  const [rule, argument, off, ...rest] = text.split(/\s+/).filter(Boolean);
+  if (rest.length || (off && rule !== 'moderator')) return null;
+  switch (rule) {
+    case undefined:
+      return {};
+    case 'open':
+    case 'invite':
+      return argument ? null : { access: rule };
+    case 'password':
+      return argument ? { access: rule, password: argument } : null;
+    case 'moderated':
+    case 'unmoderated':
+      return argument ? null : { moderated: rule === 'moderated' ? 'yes' : 'no' };
+    case 'moderator':
+      return argument && (!off || off === 'off') ? { moderator: argument, remove: off ? true : null } : null;
+    default:
+      return null;
+  }
+}
+
 /** Sends a command of a moderator, or a report. Returns whether it was complete. */
 function order(name, username, rest) {
   if (!username || (name === 'report' && !rest)) return false;
   const parts = { username };
+  const [, room, inRoom] = /^in\s+#?(\S+)\s*(.*)$/.exec(rest) ?? [];
+  if (room && ['kick', 'mute', 'unmute'].includes(name)) {
+    parts.room = room;
+    rest = inRoom;
+  }
   const [duration, reason] = firstWord(rest);
   if (name === 'mute' && rest) parts.duration = rest;
   if (name === 'ban') {

@@ -319,7 +319,7 @@ function openAddress(hash, how) {
   return true;
 }
 
-function joinRoom(name, how) {
+function joinRoom(name, how, password) {
   const conversation = conversations.open('room', name);
   if (!session.name) {
     if (session.isIn) {
@@ -330,7 +330,7 @@ function joinRoom(name, how) {
   }
   wantedRoom = conversation.key;
   choose(conversation.key, how);
-  if (!conversation.isMember) session.join(name, { failed: (code, sentence) => cantJoin(conversation, sentence) });
+  if (!conversation.isMember) session.join(name, { failed: (code, sentence) => cantJoin(conversation, sentence) }, password);
 }
 
 function cantJoin(conversation, sentence) {

@@ -24,6 +24,11 @@ const ENDS = {
 // that they did.
 const SILENT = ['CHAT', 'ORDER', 'INVITATION'];
 
+/** Describes the rules of a room. */
+function rulesOf({ room, access, isModerated, moderators }) {
+  return `${room}: ${access}${isModerated ? ', moderated' : ''}; moderators: ${moderators.join(', ') || 'none'}.`;
+}
+
 class Session {
   constructor(listener) {
     this.listener = listener;
@@ -240,6 +245,14 @@ class Session {
         this.inRooms.delete(said.room.toLowerCase());
         this.replied('LEAVE', said);
         this.listener.left(said.room);
+        if (said.by)
+          this.listener.notice(`${said.by} removed you from ${said.room}${said.reason ? `: ${said.reason}` : '.'}`);
+        break;
+      case 'ROOM':
+        this.listener.notice(rulesOf(said));
+        break;
+      case 'INVITED':
+        this.listener.notice(`${said.username} invites you to the room ${said.room}: /join ${said.room} goes there.`);
         break;
       case 'HISTORY':
         this.beginPage(said);
@@ -479,8 +492,8 @@ class Session {
     else this.request('SENT', documents.command('SAY', { room: name, message: text }, me), calls);
   }
 
-  join(room, calls) {
-    this.request('JOIN', documents.command('JOIN', { room, here: true }), {
+  join(room, calls, password = null) {
+    this.request('JOIN', documents.command('JOIN', { room, here: true, password }), {
       failed: (code, sentence) => {
         // A second JOIN on a slow connection: the client is in the room.
         if (code === 'already-member') this.listener.joined(this.inRooms.get(room.toLowerCase()) ?? room);
