@@ -1106,6 +1106,57 @@ fn people_are_reached_by_click_and_by_keyboard() {
 }
 
 #[test]
+fn rooms_have_rules() {
+    let settings = Settings {
+        moderators: true,
+        ..Settings::default()
+    };
+    for (window, name) in [(PHONE, "rules-phone"), (LAPTOP, "rules")] {
+        let Some(page) = Page::open_with(name, window, settings.clone()) else {
+            return;
+        };
+        let mut bob = page.member("bob");
+        page.log_in("alice");
+        bob.line_with("ROOM JOINED");
+        // bob made the room, so he decides.
+        page.send("/room lobby invite");
+        page.wait_for_text("moderators of lobby");
+        let rule = "<room>lobby</room><moderator>alice</moderator>";
+        bob.send_line(&command("ROOM", rule));
+        page.wait_for_text("moderators: bob, alice");
+        page.send("/room lobby password tea time");
+        page.wait_for_text("Usage: /room");
+        page.run("composer.set('')");
+        page.send("/room lobby password tea");
+        bob.line_with("<access>password</access>");
+        page.send("/mute bob in lobby 10m");
+        page.wait_for_text("was a moderator before you");
+        let (mut carol, _) = page.server.seat();
+        carol.send_line(&login("carol"));
+        carol.line_with("WELCOME");
+        page.send("/invite carol");
+        carol.line_with(">INVITED<");
+        carol.send_line(&command("JOIN", "<room>lobby</room><here/>"));
+        carol.line_with("JOINED");
+        page.send("/kick carol in lobby too loud");
+        assert!(carol.line_with(">LEFT<").contains("<reason>too loud<"));
+        // From the other side: an invitation, and a room that needs a password.
+        let rule = "<room>den</room><access>password</access><password>milk</password>";
+        bob.send_line(&command("JOIN", "<room>den</room><here/>"));
+        bob.line_with("JOINED");
+        bob.send_line(&command("ROOM", rule));
+        bob.line_with("<access>password</access>");
+        page.send("/join den");
+        page.wait_for_text("den needs a password");
+        page.send("/join den milk");
+        page.wait("chosen?.key === 'room:den' && chosen.isMember");
+        bob.send_line(&command("KICK", "<room>den</room><username>alice</username>"));
+        page.wait("!conversations.get('room:den')");
+        page.wait_for_text("bob removed you from den");
+    }
+}
+
+#[test]
 fn moderators_have_a_menu() {
     let settings = Settings {
         accounts: accounts("moderators"),
