@@ -1150,7 +1150,10 @@ fn rooms_have_rules() {
         page.wait_for_text("den needs a password");
         page.send("/join den milk");
         page.wait("chosen?.key === 'room:den' && chosen.isMember");
-        bob.send_line(&command("KICK", "<room>den</room><username>alice</username>"));
+        bob.send_line(&command(
+            "KICK",
+            "<room>den</room><username>alice</username>",
+        ));
         page.wait("!conversations.get('room:den')");
         page.wait_for_text("bob removed you from den");
     }

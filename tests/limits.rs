@@ -156,7 +156,7 @@ fn wrong_passwords_delay_only_their_address() {
     let (mut bob, _) = log_in_from(here, "bob");
     bob.send_line(&password("secret"));
     bob.line_with("WELCOME");
-    again.line_with("PARTNER JOINED");
+    again.line_with("PARTNER LOGGED IN");
     assert!(again.has_received_nothing());
     server.tick(1);
     again.line_with("<command>WELCOME");
@@ -301,6 +301,9 @@ fn run_out_of_descriptors(limit: u32) -> String {
     for (client, name) in [(&mut alice, "alice"), (&mut bob, "bob")] {
         client.send_line(&login(name));
         client.line_with("<command>WELCOME");
+    }
+    for client in [&mut alice, &mut bob] {
+        client.line_with("PARTNER LOGGED IN");
     }
     let mut members = Vec::new();
     let mut rooms = 0;

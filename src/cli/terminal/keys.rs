@@ -126,7 +126,12 @@ impl KeyParser {
         if self.found.in_ss3 {
             self.found.in_ss3 = byte.is_ascii_digit() || byte == b';';
             if !self.found.in_ss3 {
-                self.found.keys.extend(cursor_key(char::from(byte), false));
+                let key = match byte {
+                    // The keypad's Enter. After `ESC [`, the letter belongs to the mouse.
+                    b'M' => Some(Key::Enter),
+                    byte => cursor_key(char::from(byte), false),
+                };
+                self.found.keys.extend(key);
             }
             return;
         }
@@ -332,8 +337,6 @@ fn cursor_key(last: char, by_word: bool) -> Option<Key> {
         ('D', true) => Key::WordLeft,
         ('H', _) => Key::Home,
         ('F', _) => Key::End,
-        // The keypad's Enter.
-        ('M', _) => Key::Enter,
         _ => return None,
     })
 }
