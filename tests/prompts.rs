@@ -314,7 +314,7 @@ fn check_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost,
         line.ends_with('>') && (line.starts_with("alice to") || line.starts_with("alice in"))
     });
     alice.type_line("/names");
-    server.expect(&main.name, "<command>WHO</command>");
+    server.expect(&main.name, "<command>MEMBERS</command>");
     destinations = server.received_with("secret");
     let is_allowed = |line: &String| {
         let (link, document) = line.split_once(": ").unwrap();
@@ -567,9 +567,9 @@ fn room_is_the_recipient_again_whichever_link_ends_first() {
         let room = server.welcome_into_room(&mut main, "room");
         alice.wait_for_prompt("alice in lobby>");
         // The members of the room.
-        server.expect("main", "<command>WHO</command><room>lobby</room>");
+        server.expect("main", "<command>MEMBERS</command><room>lobby</room>");
         main.command(
-            "WHO",
+            "MEMBERS",
             "<room>lobby</room><user>alice</user><user>carol</user>",
         );
         alice.wait_for_text("in lobby (2): alice, carol");

@@ -16,8 +16,8 @@ pub struct LineHistory {
 }
 
 impl LineHistory {
-    /// Reads the file, which may not exist yet. A file that has grown to twice [`LINES`] is cut to
-    /// its last [`LINES`] lines.
+    /// Reads the file, which may not exist yet. A file of 2000 lines or more is cut to its last
+    /// 1000.
     ///
     /// # Errors
     /// See [`TextError`].
