@@ -313,8 +313,8 @@ fn check_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost,
         let line = alice.line();
         line.ends_with('>') && (line.starts_with("alice to") || line.starts_with("alice in"))
     });
-    alice.type_line("/names");
-    server.expect(&main.name, "<command>MEMBERS</command>");
+    alice.type_line("/names all");
+    server.expect(&main.name, "<command>WHO</command>");
     destinations = server.received_with("secret");
     let is_allowed = |line: &String| {
         let (link, document) = line.split_once(": ").unwrap();
