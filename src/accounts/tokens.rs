@@ -6,7 +6,7 @@
 //!
 //! The file has one line for each change: `alice HASH SECONDS` for a token that is valid until that
 //! time (Unix), `alice HASH ended` and `alice ended`. The server only appends lines, each in one
-//! write that is on the disk before the change is confirmed. At its start, it writes the file anew
+//! write that is on the disk before the change is confirmed. At its start, it rewrites the file
 //! if most lines are of no use any more. Deleting the file ends every token, also while the server
 //! runs. Without a path, the tokens end with the server.
 

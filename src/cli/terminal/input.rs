@@ -557,7 +557,7 @@ impl<T: Clone + PartialEq> Editing<T> {
             Some(more) if self.pending.is_empty() && same_width && is_at_end => frame += more,
             _ => {
                 if let Some(drawn) = &drawn {
-                    // A terminal that has another width now has wrapped the rows anew.
+                    // A terminal that has another width now has wrapped the rows again.
                     let rows = Place::default().after(&drawn.before_cursor, columns).row;
                     frame += "\r";
                     if rows > 0 {

@@ -154,7 +154,7 @@ impl RawTerminal {
     pub(super) fn take_over() -> io::Result<RawTerminal> {
         let terminal = io::stdin().as_fd().try_clone_to_owned()?;
         let before = tcgetattr(&terminal)?;
-        // Opened anew, because the other programs that share standard output must not find it
+        // Opened again, because the other programs that share standard output must not find it
         // non-blocking.
         let again = if cfg!(target_os = "linux") {
             "/dev/fd/1"

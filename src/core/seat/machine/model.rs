@@ -65,9 +65,9 @@ enum SeatStep {
     /// The worker reads the caller's first frame: the newest passcode that the caller has for this
     /// seat.
     Present(usize),
-    /// Like `Present`, but the caller requests a callback.
+    /// Like `Present`, but the caller asks to be called.
     PresentAndBeCalled(usize),
-    /// The caller answers the worker's callback.
+    /// The caller answers the call.
     Answered(usize),
     /// The worker reads a first frame that is not a passcode.
     PresentNonsense(usize),
