@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use portal_backplane::{ClusterError, ClusterSettings, EngineAddress, is_cluster_id, limits};
 
-use super::options::MORE;
 use crate::command_line::bad_file;
 use crate::interfaces::{default_route, machine_name};
 use crate::net::Host;
@@ -13,6 +12,9 @@ use crate::output;
 use crate::start::Server;
 use crate::text_file;
 use crate::wire::printable;
+
+/// The heading of these options in the help.
+const MORE: &str = "More than one server";
 
 /// The cluster options.
 #[derive(clap::Args, Debug)]

@@ -10,7 +10,7 @@ use portal_cli::private::NotPrivate;
 use portal_journal::{ExportError, Exporter, Form, JournalSettings, Selection, limits};
 
 use super::effective_settings::file;
-use super::options::{DAY, size};
+use super::values::{DAY, size};
 use crate::files::could_be_made;
 use crate::output;
 use crate::wire::Name;

@@ -13,5 +13,6 @@ mod operator;
 mod options;
 mod reload;
 mod run;
+mod values;
 
 pub use run::main;

@@ -1,7 +1,7 @@
 //! The server's command line.
 
 use std::ffi::OsString;
-use std::net::{AddrParseError, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +16,10 @@ use super::identity::TlsFiles;
 #[cfg(feature = "journal")]
 use super::journal;
 use super::manual::MANUAL;
+use super::values::{
+    DAY, bind_address, even, rate, size, socket_address, speed, trusted_proxy, web_address,
+    web_name,
+};
 use crate::accounts::Register;
 use crate::command_line::{
     About, bad_file, bad_options, described, join_value, refuse, revision, sentence_of,
@@ -23,7 +27,7 @@ use crate::command_line::{
 use crate::files::server_folder;
 use crate::lesson;
 use crate::limits;
-use crate::net::{Host, Network, NoAddress, NoNetwork, canonical};
+use crate::net::{Host, Network};
 use crate::start::{Portals, Rate, Settings, WEB_ROOM, WebEntrance, port_conflict};
 use crate::text_file;
 use crate::web::Authority;
@@ -225,8 +229,6 @@ const WHERE: &str = "Ports and protocols";
 const HOW_LONG: &str = "Timeouts, in whole seconds";
 const WHO: &str = "Users and rooms";
 const WHAT: &str = "Messages and events";
-#[cfg(feature = "cluster")]
-pub(super) const MORE: &str = "More than one server";
 
 /// The board's default address, on this machine only.
 const BOARD: &str = "127.0.0.1:8050";
@@ -237,7 +239,6 @@ const METRICS: &str = "127.0.0.1:9464";
 
 /// The browser entrance's default address, on this machine only.
 const WEB: &str = "127.0.0.1:8080";
-const WEB_PORT: u16 = 8080;
 
 /// The separator between the two files of `--tls` when they are joined into one word. No reasonable
 /// file name contains it.
@@ -256,7 +257,6 @@ const POLICIES: &str = "policies.txt";
 const DEFAULT_CLIENTS: u16 = 100;
 const MOST_CLIENTS: i64 = 10_000;
 const MOST_ROOMS: i64 = 10_000;
-pub(super) const DAY: i64 = 24 * 60 * 60;
 const YEAR: i64 = 365 * DAY;
 const LEAST_MESSAGE: i64 = limits::MAX_FRAME_FLOOR as i64;
 const MOST_MESSAGE: i64 = limits::MAX_FRAME_CEILING as i64;
@@ -570,68 +570,6 @@ fn no_journal(_: &str) -> Result<String, &'static str> {
     )
 }
 
-fn even(text: &str) -> Result<usize, String> {
-    let most = usize::from(u16::MAX) - 1;
-    match text.parse() {
-        Ok(number) if (2..=most).contains(&number) && number % 2 == 0 => Ok(number),
-        _ => Err(format!(
-            "expected an even number from 2 to {most}, because users talk in pairs"
-        )),
-    }
-}
-
-/// Parses a number of bytes, with an optional unit K, M or G.
-pub(super) fn size(text: &str) -> Result<u64, &'static str> {
-    let (number, unit) = match text.as_bytes().last() {
-        Some(b'K') => (&text[..text.len() - 1], 1 << 10),
-        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
-        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let number: Option<u64> = number.parse().ok().filter(|&number| number > 0);
-    number
-        .and_then(|number| number.checked_mul(unit))
-        .ok_or("expected a number of bytes, such as 500K, 20M or 1G")
-}
-
-fn speed(text: &str) -> Result<f64, &'static str> {
-    let number: Option<f64> = text.parse().ok();
-    number
-        .filter(|speed| (0.01..=1000.0).contains(speed))
-        .ok_or("expected a number from 0.01 to 1000")
-}
-
-fn rate(text: &str) -> Result<Rate, &'static str> {
-    let numbers = text.split_once('/').and_then(|(burst, per_second)| {
-        Some(Rate {
-            burst: burst.parse().ok()?,
-            per_second: per_second.parse().ok()?,
-        })
-    });
-    numbers.ok_or("expected BURST/PER_SECOND, two whole numbers of at least 1, such as 20/5")
-}
-
-fn socket_address(text: &str) -> Result<SocketAddr, AddrParseError> {
-    text.parse().map(canonical)
-}
-
-fn web_address(text: &str) -> Result<SocketAddr, &'static str> {
-    if let Ok(address) = text.parse() {
-        return Ok(canonical(address));
-    }
-    let host = text.parse::<Host>();
-    host.map(|host| host.at(WEB_PORT))
-        .map_err(|NoAddress| "expected an IP address, with or without a port, such as 0.0.0.0:8080")
-}
-
-fn web_name(text: &str) -> Result<String, &'static str> {
-    let is_name = Authority::parse(text).is_some();
-    is_name.then(|| text.to_owned()).ok_or(
-        "expected a name as in the browser's address bar, with or without a port, such as chat.example or \
-         chat.example:8443 (without https:// or a path; non-ASCII names in the form xn--)",
-    )
-}
-
 fn web_room(text: &str) -> Result<String, &'static str> {
     let name = Name::new(text).ok_or("expected 1 to 32 letters (a to z), digits, _ . or -");
     name.map(|name| name.to_string())
@@ -641,18 +579,6 @@ fn web_room(text: &str) -> Result<String, &'static str> {
 fn hosts(names: &[String]) -> Vec<String> {
     let names = names.iter().filter_map(|name| Authority::parse(name));
     names.map(|name| name.host().to_owned()).collect()
-}
-
-fn trusted_proxy(text: &str) -> Result<Network, &'static str> {
-    text.parse().map_err(|NoNetwork| {
-        "expected the IP address from which the proxy connects, or a network, such as 127.0.0.1 or 10.0.0.0/8"
-    })
-}
-
-fn bind_address(text: &str) -> Result<Host, &'static str> {
-    text.parse().map_err(|NoAddress| {
-        "expected an IP address such as 127.0.0.1, 0.0.0.0 or ::; a link-local one needs its interface (fe80::1%eth0)"
-    })
 }
 
 #[cfg(test)]
