@@ -159,7 +159,7 @@ fn by_items(old: &[String], new: &[String]) -> Vec<(char, String)> {
     let signed = |sign: char, lines: Vec<String>| lines.into_iter().map(move |line| (sign, line));
     for (name, lines) in &new {
         let before = old.iter().position(|(other, _)| other == name);
-        // What is gone from before it comes first.
+        // The lines removed just before it come first.
         while at < before.map_or(0, |before| before) {
             if !new.iter().any(|(other, _)| *other == old[at].0) {
                 shown.extend(signed('-', shortened(&old[at].1, 0)));

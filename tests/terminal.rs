@@ -662,7 +662,7 @@ fn unfinished_input_does_not_disable_the_keys() {
         alice.type_text("gone");
         alice.wait_for("the text", |alice| alice.line().ends_with("gone"));
         alice.type_text(begun);
-        // Three raw bytes follow the oldest encoding of the mouse.
+        // In the oldest encoding of the mouse, three raw bytes follow.
         alice.type_text(if begun.ends_with('M') {
             "   \x03"
         } else {

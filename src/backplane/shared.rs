@@ -40,7 +40,8 @@ pub(super) struct SharedState {
     ends: (Mutex<()>, Condvar),
     servers: Mutex<Vec<PeerServer>>,
     noticed: Mutex<Noticed>,
-    /// Replies to direct messages that wait for another server's receipt, with the time of sending.
+    /// Pending replies to direct messages, each held until another server confirms receipt, with
+    /// the time of sending.
     awaited: Mutex<BTreeMap<u64, (Instant, Reply)>>,
     last_awaited: AtomicU64,
 }

@@ -145,8 +145,8 @@ impl EventLog {
         self.snapshot.tick()
     }
 
-    /// Processes an event, and returns it as a JSON object for the page, with its changes of the
-    /// snapshot.
+    /// Processes an event, and returns it as a JSON object for the page, with the changes that it
+    /// makes to the snapshot.
     pub(super) fn take_in(&mut self, mut event: Event) -> Arc<str> {
         self.redactor.lay_over(&mut event);
         let about = self.snapshot.take_in(&event);

@@ -29,8 +29,8 @@ pub(super) struct Snapshot {
     rooms: BTreeMap<String, RoomCard>,
     /// Number of running threads, by name. A room has several writers of the same name.
     threads: BTreeMap<String, u64>,
-    /// The seat that each thread serves, except the workers' own. On a single port, only this tells
-    /// the seat of an event.
+    /// The seat that each thread serves. The workers' own threads are not listed. On a single port,
+    /// only this tells the seat of an event.
     serving: HashMap<String, SeatKey>,
     caption: Option<Caption>,
     visits: u64,
@@ -597,8 +597,9 @@ impl Snapshot {
         snapshot
     }
 
-    /// Returns what has changed since the previous call. A card that is no longer shown, and a thread
-    /// that has ended, is `null`. If the result contains `rules`, it is the complete snapshot.
+    /// Returns what has changed since the previous call. A card that is no longer shown, and a
+    /// thread that has ended, is `null`. If the result contains `rules`, it is the complete
+    /// snapshot.
     pub(super) fn take_changes(&mut self) -> Value {
         let changed = std::mem::take(&mut self.changed);
         if changed.whole {

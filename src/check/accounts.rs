@@ -31,7 +31,7 @@ const CROWD: usize = 200;
 /// Once one client is logged in, a client without a reply for this long counts as rejected.
 const ANSWER: Duration = Duration::from_millis(500);
 
-/// The idea if the server does not start again.
+/// The idea to show if the server does not start again.
 const PORT_IN_USE: &str = "See what your program printed. If the address is in use: the system \
                            remembers a port's old connections for a minute (TIME_WAIT). Which \
                            option of a socket lets a server bind the port all the same?";

@@ -298,7 +298,7 @@ impl Subject<'_> {
         }
     }
 
-    /// Expects that the program exits, with code 0 if `success`.
+    /// Expects the program to exit, with code 0 if `success`, otherwise with another one.
     fn expect_exit(&self, success: bool) -> Result<(), Failure> {
         let status = self.wait_for_exit()?;
         let expected = if success {

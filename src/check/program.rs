@@ -219,8 +219,8 @@ impl<'p> Launch<'p> {
     }
 }
 
-/// The time limit for a reply on a machine that has nothing else to do, and the maximum factor for a
-/// busy one.
+/// The time limit for a reply on an idle machine, and the largest factor by which a busy machine
+/// extends it.
 const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_LOAD: f64 = 24.0;
 

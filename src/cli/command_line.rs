@@ -108,7 +108,7 @@ pub fn sentence_of(error: &clap::Error) -> String {
     sentences.join("; ").replace('\n', " ")
 }
 
-/// Returns the option with a name similar to `key`, as clap suggests it.
+/// Returns the option whose name is most similar to `key`, for a suggestion like clap's.
 pub fn similar(key: &str, command: &clap::Command) -> Option<String> {
     let words = [command.get_name().to_owned(), format!("--{key}")];
     let error = command.clone().try_get_matches_from(words).err()?;

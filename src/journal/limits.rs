@@ -15,7 +15,7 @@ pub const QUEUE_ROWS: usize = 65_536;
 /// Maximum total size of the texts and names of these messages, in bytes.
 pub const QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Time for which the operator's command waits until a deletion is on the disk.
+/// Maximum time that the operator's command waits for a deletion to reach the disk.
 pub const DELETION_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Pause after a failure that may be temporary, such as a full disk.

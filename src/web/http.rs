@@ -461,7 +461,7 @@ pub(crate) fn answer_page(
     answer_constant(stream, request, about, document.html(), compressed)
 }
 
-/// Answers with a file beside a page.
+/// Answers with a file that belongs to a page.
 pub(crate) fn answer_file(stream: &Stream, request: &Request, file: &File) -> io::Result<()> {
     let about = (file.kind, OWN_PARTS, &*file.etag);
     answer_constant(stream, request, about, file.content, file.compressed())

@@ -1,5 +1,5 @@
-//! The chat page. It is a single document; beside it, there are only its icons, its manifest and its
-//! service worker.
+//! The chat page. It is a single document; beside it, there are only its icons, its manifest and
+//! its service worker.
 
 use std::io;
 use std::net::SocketAddr;
@@ -130,7 +130,7 @@ fn document(settings: &PageSettings) -> Document {
     Document::new(PAGE, STYLE, &[START, &script()], &settings.to_json())
 }
 
-/// The page's scripts as one.
+/// The page's scripts, concatenated into one.
 fn script() -> String {
     SCRIPTS.concat()
 }

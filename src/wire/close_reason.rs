@@ -50,8 +50,8 @@ pub enum CloseReason {
     Shutdown,
     /// The thread that served the client panicked.
     Panicked,
-    /// A reason that only one entrance has, such as a protocol other than the chat's, with its word
-    /// in an event line.
+    /// A reason that only one entrance has, such as another protocol than the chat's. It contains
+    /// the word for event lines.
     Entrance(&'static str),
 }
 

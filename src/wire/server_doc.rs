@@ -171,7 +171,8 @@ documents! {
             /// The room's name.
             room: Cow<'a, str> = Text "room",
         },
-        /// The partner seat is occupied by `partner`, from now on or since before the welcome.
+        /// `partner` occupies the partner seat: it has just arrived, or was there before the
+        /// welcome.
         "PARTNER JOINED" => PartnerJoined {
             /// The `from` of the partner's messages.
             partner: Cow<'a, str> = Text "partner",

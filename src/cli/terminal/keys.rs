@@ -341,7 +341,8 @@ fn cursor_key(last: char, by_word: bool) -> Option<Key> {
     })
 }
 
-/// A tab before characters that arrived together with it was not pressed to complete a word.
+/// If other characters arrived together with a tab and follow it, the tab was not pressed to
+/// complete a word.
 fn literal_tabs(keys: Vec<Key>) -> Vec<Key> {
     let mut literal: Vec<Key> = Vec::with_capacity(keys.len());
     let mut after = false;
@@ -436,7 +437,7 @@ mod tests {
             for length in 1..answer.len() {
                 let mut parser = KeyParser::default();
                 parser.take(&answer.as_bytes()[..length]);
-                // Three raw bytes follow the oldest encoding of the mouse.
+                // In the oldest encoding of the mouse, three raw bytes follow.
                 let is_raw = answer.starts_with("\x1b[M") && length >= 3;
                 let found = parser.take(b"\x03ok");
                 if !is_raw {

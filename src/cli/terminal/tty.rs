@@ -196,7 +196,7 @@ impl RawTerminal {
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
 
-    /// Writes as much as the terminal accepts now, and returns its length.
+    /// Writes as much as the terminal accepts now, and returns the number of bytes written.
     ///
     /// # Errors
     /// Any I/O error except `WouldBlock`.

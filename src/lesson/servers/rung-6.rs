@@ -171,7 +171,7 @@ fn tell(client: &Client, document: &str) -> bool {
 /// connection is broken, or if the line is too long or not UTF-8.
 ///
 /// `BufReader` does here what rung 3 does by hand: it keeps what it has read beyond the line feed.
-/// `take` ends the line after so many bytes (it takes the `&mut`, not the reader). Otherwise a
+/// `take` ends the line after that many bytes (it consumes the `&mut`, not the reader). Otherwise a
 /// client that never sends a line feed could fill the memory. (The line feed stays in the line. An
 /// XML parser skips it.)
 fn next_line(reader: &mut impl BufRead) -> Option<String> {

@@ -380,9 +380,9 @@ fn keep_time(server: &Server, number: usize, ticks: &Receiver<()>) {
     }
 }
 
-/// Ends a visit for its timeout. The worker's thread is blocked in `read`. The shutdown wakes it
-/// with the end of the stream, and it gives the port back. (If it has not done so at the next tick,
-/// this happens again, and has no effect.)
+/// Ends a visit because it has timed out. The worker's thread is blocked in `read`. The shutdown
+/// wakes it with the end of the stream, and it gives the port back. (If it has not done so at the
+/// next tick, this happens again, and has no effect.)
 fn close(stream: &TcpStream, farewell: &str) {
     let _ = write(stream, &command(farewell));
     let _ = stream.shutdown(Shutdown::Both);
@@ -404,7 +404,7 @@ fn tick(timers: &[Sender<()>]) {
 /// connection is broken, or if the line is too long or not UTF-8.
 ///
 /// `BufReader` does here what rung 3 does by hand: it keeps what it has read beyond the line feed.
-/// `take` ends the line after so many bytes (it takes the `&mut`, not the reader). Otherwise a
+/// `take` ends the line after that many bytes (it consumes the `&mut`, not the reader). Otherwise a
 /// client that never sends a line feed could fill the memory. (The line feed stays in the line. An
 /// XML parser skips it.)
 fn next_line(reader: &mut impl BufRead) -> Option<String> {
