@@ -54,17 +54,27 @@ impl Session<'_, AtWorker<'_>> {
                 Ok(())
             }
             None => {
+                // On a single server, a free name stays free until a client enters with it. So its
+                // tokens end first, and none of them can take the name back after the welcome.
+                let state = self.state;
+                if state.backplane.users().is_none() && state.users.find(&name).is_none() {
+                    self.end_earlier_tokens(&name);
+                }
                 self.enter(&name, false)?;
-                // Without passwords, a name belongs to the client that has it: an earlier one must
-                // not take it back.
-                if self.connection().name().is_some()
-                    && let Err(refusal) = self.state.logins.tokens.end_all(&name)
-                {
-                    let doing = "end the earlier session tokens of a name";
-                    self.state.events.emit_failure(doing, refusal.sentence);
+                if self.connection().name().is_some() {
+                    self.end_earlier_tokens(&name);
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Ends the session tokens of a name without a password. The name belongs to the client that
+    /// has it: an earlier one must not take it back.
+    fn end_earlier_tokens(&self, name: &Name) {
+        if let Err(refusal) = self.state.logins.tokens.end_all(name) {
+            let doing = "end the earlier session tokens of a name";
+            self.state.events.emit_failure(doing, refusal.sentence);
         }
     }
 
