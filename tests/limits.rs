@@ -302,9 +302,6 @@ fn run_out_of_descriptors(limit: u32) -> String {
         client.send_line(&login(name));
         client.line_with("<command>WELCOME");
     }
-    for client in [&mut alice, &mut bob] {
-        client.line_with("PARTNER LOGGED IN");
-    }
     let mut members = Vec::new();
     let mut rooms = 0;
     let refused = loop {
@@ -315,7 +312,13 @@ fn run_out_of_descriptors(limit: u32) -> String {
             false => &mut bob,
         };
         joiner.send_line(&command("JOIN", &room));
-        let reply = joiner.line_with("<SERVER>");
+        let is_reply = |line: &String| line.contains("<command>JOINED") || line.contains("<error");
+        let reply = loop {
+            let line = joiner.line();
+            if is_reply(&line) {
+                break line;
+            }
+        };
         if reply.contains("<error") {
             break reply;
         }

@@ -94,6 +94,9 @@ fn the_numbers_are_those_of_the_conversation() {
     let mut bob = seat(&server);
     alice.send_line("<CLIENT><message>hello</message></CLIENT>");
     bob.line_with("hello");
+    // A message is counted after its delivery, and before the reply to the next request.
+    alice.send_line("<CLIENT><command>PING</command></CLIENT>");
+    alice.line_with("PONG");
     let _nothing = Client::connect(server.portal()).rest();
     let page = status.metrics();
     for (sample, wanted) in [
