@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
+#[cfg(feature = "tls")]
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
@@ -222,6 +223,7 @@ fn blocked<'t>(threads: &'t Threads, role: &str, call: &str) -> Vec<&'t str> {
         .collect()
 }
 
+#[cfg(feature = "tls")]
 fn folder() -> PathBuf {
     std::env::temp_dir().join(format!("portal-chat-threads-{}", std::process::id()))
 }
