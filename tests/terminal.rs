@@ -530,6 +530,40 @@ fn registered_name_needs_its_password() {
     server.wait_for_event("password-wrong", None);
 }
 
+#[test]
+fn the_prompt_returns_after_every_refusal_of_a_room() {
+    let server = TestServer::with_workers(4);
+    let mut alice = client(&server, &["alice"]);
+    alice.wait_for_prompt("alice, alone>");
+    let mut bob = client(&server, &["bob"]);
+    bob.wait_for_prompt("bob to alice>");
+    alice.type_line("/join den");
+    alice.wait_for_prompt("alice in den>");
+    let refused = |bob: &mut Terminal| {
+        bob.type_line("/join den");
+        bob.wait_for_text("! server: ");
+        bob.wait_for_prompt("bob to alice>");
+        bob.type_line("/clear");
+    };
+    alice.type_line("/room den invite");
+    server.wait_for_event("room-rule", None);
+    refused(&mut bob);
+    alice.type_line("/room den password tea");
+    server.wait_for_event("room-rule", None);
+    refused(&mut bob);
+    bob.type_line("/join den tea");
+    bob.wait_for_prompt("bob in den>");
+    alice.type_line("/kick bob in den");
+    bob.wait_for_text("alice removed you from den");
+    bob.wait_for_prompt("bob to alice>");
+    bob.type_line("/clear");
+    refused(&mut bob);
+    alice.type_line("/invite bob");
+    bob.wait_for_text("alice invites you to the room den");
+    bob.type_line("/join den");
+    bob.wait_for_prompt("bob in den>");
+}
+
 /// A frozen ssh or a paused terminal: the output is never read.
 #[test]
 fn server_with_stuck_terminal_ends_at_signal() {

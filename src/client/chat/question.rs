@@ -77,7 +77,13 @@ impl Awaiting {
             }
             Awaiting::Join => matches!(
                 code,
-                E::AlreadyMember | E::NoRoomLeft | E::BadName | E::LoginFirst
+                E::AlreadyMember
+                    | E::NoRoomLeft
+                    | E::InviteOnly
+                    | E::RoomPassword
+                    | E::NotAllowed
+                    | E::BadName
+                    | E::LoginFirst
             ),
             Awaiting::Leave => matches!(
                 code,
