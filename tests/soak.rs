@@ -1369,8 +1369,11 @@ fn honest_clients_survive_a_hostile_crowd() {
     assert!(!errors.contains("panicked"), "{errors}");
     // The portal keeps the last caller's connection until the next caller.
     assert_eq!(after.threads, before.threads);
+    // In a short run, the journal's four readers with three files each, and the policies file, may
+    // open only now.
+    let files = if seconds < 60 { 13 } else { 0 };
     assert!(
-        after.descriptors <= before.descriptors,
+        after.descriptors <= before.descriptors + files,
         "{before:?}, {after:?}"
     );
     // The allocator keeps the memory of threads that have exited; in a short run it is still
