@@ -78,7 +78,7 @@ pub trait TokenDirectory: Send + Sync {
     fn remove(&self, name: &Name, hash: Option<&str>) -> Option<usize>;
 }
 
-/// What is stored of a token.
+/// The stored part of a token: its hash and its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredToken {
     /// In hexadecimal digits.

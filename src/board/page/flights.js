@@ -1,4 +1,4 @@
-// What moves: for each event, what travels between which actors. A flight begins where its actor was
+// The flights: for each event, the things that travel between the actors. A flight begins where its actor was
 // before the event.
 'use strict';
 

@@ -174,7 +174,7 @@ const timeline = {
       this.forwardTo(this.at + 1);
       const shown = of(SHOWN_FOR, next.event);
       if (shown) this.shownUntil = performance.now() + shown / speed;
-      // What needs no time of its own is shown together, but not too much at once.
+      // Events that need no time of their own are shown together, but not too many at once.
       for (let count = 0; count < 50 && this.canFollowAtOnce(); count += 1) this.forwardTo(this.at + 1);
       this.schedule();
       this.show();
@@ -225,7 +225,7 @@ const timeline = {
     this.mode = 'playing';
     this.captions = captions;
     holdAll(false);
-    // What has been shown long enough during the pause is not shown once more.
+    // An event that was shown long enough during the pause needs no more time.
     clearTimeout(this.timer);
     this.timer = 0;
     this.shownUntil = 0;

@@ -1,5 +1,4 @@
-//! What the program asks, and what the user types: the values that pass between the main loop and the
-//! thread that reads.
+//! The values that pass between the main loop and the thread that reads: prompts, and typed lines.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -53,7 +52,7 @@ pub struct Prompt<T> {
     pub target: T,
 }
 
-/// How to treat text that was typed before a prompt was shown.
+/// The treatment of text that was typed before a prompt was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TypeAhead {
     /// It belongs to the previous prompt, which was replaced because of an event other than
@@ -83,7 +82,7 @@ pub(super) enum ReaderEvent<T> {
     Typed(Typed<T>),
 }
 
-/// What the main loop and the thread that reads know of each other.
+/// The state that the main loop shares with the thread that reads.
 pub(super) struct Shared<T> {
     /// The next prompt for plain lines.
     pub(super) asked: Mutex<Option<Prompt<T>>>,

@@ -74,7 +74,7 @@ struct Editing<T> {
     /// The rows on the screen, up to the cursor.
     drawn: Option<Drawn>,
     is_dirty: bool,
-    /// What the terminal has not accepted yet.
+    /// Output that the terminal has not accepted yet.
     out: Vec<u8>,
 }
 
