@@ -439,7 +439,16 @@ impl SharedPolicies {
         plan: impl FnOnce(&PolicyRules) -> Result<(Vec<PolicyLine>, PolicyLine), PolicyError>,
     ) -> Result<(), PolicyError> {
         let mut disk = self.disk.lock();
-        let is_elsewhere = disk.file.as_ref().map_or(Ok(true), DiskFile::is_elsewhere);
+        // Read again first if it was replaced: the plan must know the rules in it.
+        if let Some(path) = disk.path.clone() {
+            let is_elsewhere = match &disk.file {
+                Some(file) => file.is_elsewhere(),
+                None => Ok(path.symlink_metadata().is_ok()),
+            };
+            if is_elsewhere.map_err(|error| PolicyError::File(path, error))? {
+                self.open_file(&mut disk, now)?;
+            }
+        }
         let (lines, line) = {
             let mut state = self.state.lock();
             state.rules.drop_expired(now);
@@ -448,10 +457,11 @@ impl SharedPolicies {
         if let Some(path) = disk.path.clone()
             && !lines.is_empty()
         {
-            let failed = |error| PolicyError::File(path.clone(), error);
-            if is_elsewhere.map_err(failed)? {
+            // The first rule creates the file.
+            if disk.file.is_none() {
                 self.open_file(&mut disk, now)?;
             }
+            let failed = |error| PolicyError::File(path.clone(), error);
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
             if let Some(file) = &mut disk.file {
                 file.append(&text).map_err(failed)?;
@@ -775,8 +785,7 @@ impl Policies for SharedPolicies {
             Entry::Password(hash) => {
                 let sentence = match password {
                     Some(password) if self.hasher.lock().verify(&hash, password) => {
-                        self.remember_guest(room, name, now);
-                        return Ok(());
+                        return self.admit_guest(room, name, &hash, now);
                     }
                     Some(_) => format!("that is not the password for {room}"),
                     None => format!("{room} needs a password: send it with JOIN"),
@@ -922,20 +931,36 @@ impl SharedPolicies {
         Ok(())
     }
 
-    /// Remembers a user who knew a room's password, so that the user can rejoin without it.
-    fn remember_guest(&self, room: &Name, name: &Name, now: Tick) {
+    /// Admits a user who knew the password with that hash, and remembers the user, so that a
+    /// reconnect does not need it again.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the password has changed since it was compared. Any other failure only costs
+    /// the memory.
+    fn admit_guest(&self, room: &Name, name: &Name, hash: &str, now: Tick) -> Result<(), Refusal> {
         let line = RoomLine::Invited(name.clone(), true);
         let stored = self.store_lines(None, now, |rules| {
-            if rules.rooms.is_full(room) {
-                return Err(PolicyError::TooMany);
+            let author = self.author(rules, Some(name));
+            match rules.rooms.entry(room, author, now) {
+                Entry::Password(there) if there != hash => {
+                    let sentence = format!("the password of {room} has changed");
+                    return Err(refused(ErrorCode::RoomPassword, sentence));
+                }
+                _ if rules.rooms.is_full(room) => return Err(PolicyError::TooMany),
+                _ => {}
             }
             let lines = rules.rooms.lines_for(room, &line);
             Ok((lines, PolicyLine::Room(room.clone(), line)))
         });
-        if let Err(error) = stored {
-            let doing = "remember who knows a room's password";
-            self.events.emit_failure(doing, error.to_string());
+        match stored {
+            Ok(()) => {}
+            Err(PolicyError::Refused(refusal)) => return Err(refusal),
+            Err(error) => {
+                let doing = "remember who knows a room's password";
+                self.events.emit_failure(doing, error.to_string());
+            }
         }
+        Ok(())
     }
 
     /// The rules of all rooms, in alphabetical order.

@@ -506,10 +506,13 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
             let is_here = server.state().users.find(&name).is_some();
             let is_kicked = is_here && server.kick(name.as_str(), "your account was deleted");
             // Delete the messages that arrived in the meantime.
-            let _ = history.delete_direct(&name);
+            let rest = match history.delete_direct(&name) {
+                Ok(()) => "",
+                Err(_) => "; the journal failed, so it may still have its last direct messages",
+            };
             match is_kicked {
-                true => format!("  deleted the account of {name}, and disconnected its user"),
-                false => format!("  deleted the account of {name}"),
+                true => format!("  deleted the account of {name}, and disconnected its user{rest}"),
+                false => format!("  deleted the account of {name}{rest}"),
             }
         }
         Err(error) => format!("  {error}"),
