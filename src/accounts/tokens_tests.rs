@@ -208,7 +208,7 @@ fn the_file_is_for_its_owner_alone_and_deleting_it_ends_all_tokens() {
 
 #[test]
 fn a_file_with_many_old_lines_is_written_anew() {
-    let files = Files::new("anew");
+    let files = Files::new("rewritten");
     let server = files.start(1000);
     server.register("alice");
     let tokens: Vec<String> = (0..30)
