@@ -411,3 +411,30 @@ fn the_next_owner_of_a_deleted_account_gets_none_of_its_direct_messages() {
     assert!(messages(&open()).is_empty());
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+/// A user joins at the moment at which a moderator removes it from the room: whichever is first,
+/// the user is not a member afterwards.
+#[test]
+fn a_user_who_joins_while_being_removed_does_not_stay() {
+    let server = TestServer::start(&settings(2));
+    let mut alice = user(&server, "alice");
+    let mut bob = user(&server, "bob");
+    for round in 0..300 {
+        let room = format!("<room>r{round}</room>");
+        alice.send_line(&command("JOIN", &format!("{room}<here/>")));
+        alice.line_with(">JOINED<");
+        bob.send_line(&command("JOIN", &format!("{room}<here/>")));
+        alice.send_line(&command("KICK", &format!("{room}<username>bob</username>")));
+        alice.line_with("bob was removed from");
+        bob.send_line(&command("PING", ""));
+        bob.line_with("PONG");
+        alice.send_line(&command("MEMBERS", &room));
+        let members = alice.line_with(">MEMBERS<");
+        assert!(!members.contains("bob"), "{members}");
+        alice.send_line(&command("LEAVE", &room));
+        alice.line_with(">LEFT<");
+        // Its port is free again. And the changes of one client are limited.
+        server.wait_for_event("room-ended", None);
+        server.tick(1);
+    }
+}

@@ -279,6 +279,7 @@ impl Session<'_, AtWorker<'_>> {
         };
         if self.may_join(&name, who, password)? {
             self.enter_room(&name, who, here);
+            self.leave_if_removed(&name, who);
         }
         Ok(())
     }

@@ -129,6 +129,29 @@ impl Session<'_, AtWorker<'_>> {
         Ok(format!("{name} has your invitation to {room}"))
     }
 
+    /// Leaves a room from which a moderator has removed the user while it was joining.
+    ///
+    /// A removal is stored before the member is looked up, and here it is looked up after the
+    /// member has entered. So one of the two always finds the other.
+    pub(super) fn leave_if_removed(&mut self, room: &Name, who: &Name) {
+        let (state, now) = (self.state, self.state.clock.now());
+        let Err(refusal) = state.policies.may_join(room, who, None, now) else {
+            return;
+        };
+        // With the other refusals, the user had been admitted already.
+        if refusal.code == ErrorCode::NotAllowed
+            && state.rooms.leave(room, self.connection()).is_ok()
+        {
+            self.outgoing.answer(&ServerDoc::Left {
+                room: room.as_str().into(),
+                by: None,
+                reason: Some(refusal.sentence.as_str().into()),
+            });
+            self.outgoing
+                .answer(&ServerDoc::Notice(refusal.sentence.into()));
+        }
+    }
+
     /// Checks whether the user may join a room; otherwise answers. After wrong passwords, the next
     /// check is delayed, as for a login.
     ///
