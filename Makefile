@@ -165,7 +165,7 @@ lint: cargo-is-there ## Work on it: rustfmt, clippy, rustdoc, commit subjects
 
 # The code whose tests mutants measure: what travels, and the core's rules. `cargo install cargo-mutants` installs the tool.
 MUTATED = src/wire/*.rs src/core/seat/*.rs src/core/seats.rs src/core/clock.rs src/core/tick.rs src/core/outbox.rs \
-  src/core/outbox/*.rs src/core/session/*.rs
+  src/core/outbox/*.rs $(patsubst %,src/sessions/%.rs,at_worker in_room login moderate outgoing pending_replies room_rules turn)
 mutants: cargo-is-there ## Work on it: change one rule at a time; list what no test notices
 	@command -v cargo-mutants >/dev/null || { echo "make: cargo-mutants is not installed: cargo install --locked cargo-mutants"; exit 2; }
 	timeout 3600 $(CARGO) mutants --jobs 2 $(foreach files,$(MUTATED),--file '$(files)') --exclude '**/model.rs' \

@@ -27,26 +27,33 @@
 //! | `portal-accounts` ([`accounts`]) | names and passwords in a file; bans, mutes, moderators and invitations in another | who is connected |
 //! | `portal-tls` (with the feature `tls`) | certificates, fingerprints, and the servers that a client trusts | sockets |
 //! | `portal-cli` | command lines, text files that people edit, output that can fail, signals, the terminal | what the programs do |
-//! | `portal-core` ([`core`]) | the server of the design card: see below | browsers, TLS, other servers, files, programs |
+//! | `portal-sessions` ([`sessions`]) | what the clients do in their seats: requests and replies, names, rooms, history, moderation | browsers, TLS, other servers, files |
+//! | `portal-core` ([`core`]) | the server of the design card: portal, workers, seats, ticker, timers, output to sockets | what the clients say |
 //! | `portal-net` ([`net`]) | sockets, and what std's sockets lack; TLS below a stream; `--trace` and `--chop`; locks with a checked order | what is sent |
 //! | `portal-wire` ([`wire`]) | frames, documents, names, text that is safe to show | sockets, locks, threads |
 //!
-//! The core, in the order in which a connection meets it:
+//! The core, in the order in which a connection passes through it:
 //!
 //! | module | contains |
 //! |---|---|
 //! | [`core::portal`], [`core::seats`], [`seat`] | the portal; the workload stack and the clients in the seats; the states of one seat and its passcode, without sockets |
 //! | [`core::worker`], [`core::visit`], [`core::sockets`] | a worker's port; the life of a connection; how a socket becomes a connection |
-//! | [`core::transport`] | the form of a connection's documents: XML lines here, others in `portal-entrances` |
-//! | [`core::session`] | a client's requests and the replies to them |
-//! | [`chat`], [`core::room_manager`], [`core::room_threads`] | the clients by pairs, names and rooms; a room's port and threads |
+//! | [`core::transport`], [`core::handshake`] | the form of a connection's documents: XML lines here, others in `portal-entrances`; the first frame |
+//! | [`core::service`] | the interface to what a client does in its seat |
 //! | [`outbox`], [`notify`], [`core::timer`], [`core::liveness`] | output to a client's socket; the threads that flush full sockets and enforce deadlines |
 //! | [`clock`], [`tick`] | time in ticks |
-//! | [`core::accounts`], [`core::policies`], [`core::backplane`] | the interfaces to accounts, to bans and mutes, and to other servers |
-//! | [`core::moderation`] | removing, banning and muting clients |
-//! | [`core::journal`] | ids of messages, the interface to the journal that keeps them, and the journal in memory |
 //! | [`core::event`] | events, for the console, the event file, the board and the tests |
 //! | [`core::guard`], [`core::panics`], [`core::limits`] | protection of each client from the others |
+//!
+//! What happens in a seat:
+//!
+//! | module | contains |
+//! |---|---|
+//! | [`sessions::state`], [`sessions::turn`], [`sessions::at_worker`] | the state that all sessions share; a client's requests and the replies to them |
+//! | [`chat`], [`sessions::room_manager`], [`sessions::room_threads`] | the clients by pairs, names and rooms; a room's port and threads |
+//! | [`sessions::accounts`], [`sessions::policies`], [`sessions::backplane`] | the interfaces to accounts, to bans and mutes, and to other servers |
+//! | [`sessions::moderation`] | removing, banning and muting clients |
+//! | [`sessions::journal`] | ids of messages, the interface to the journal that keeps them, and the journal in memory |
 //!
 //! [`protocol`] specifies the protocol, byte for byte. `tests/transcripts` plays each rule.
 //! [`limits`] has every limit with its reason.
@@ -108,10 +115,10 @@
 //!
 //! # The path of a message
 //!
-//! Alice's worker reads (`Session::run`, `src/core/session/turn.rs`). Her decoder turns the bytes
+//! Alice's worker reads (`Session::run`, `src/sessions/turn.rs`). Her decoder turns the bytes
 //! into documents ([`core::transport::Decoder`]). The session's role decides what each one means
-//! (`src/core/session/at_worker.rs`, or `in_room.rs`). `Outgoing` collects the messages
-//! (`src/core/session/outgoing.rs`). At the end of the turn (one read and every frame in it), they
+//! (`src/sessions/at_worker.rs`, or `in_room.rs`). `Outgoing` collects the messages
+//! (`src/sessions/outgoing.rs`). At the end of the turn (one read and every frame in it), they
 //! are encoded once per encoding among the recipients ([`chat::MessageBatch`]) and written into
 //! each recipient's socket ([`outbox::Outbox::send`]). One read, one write, one thread. A second
 //! thread takes part only if the partner's socket is full: the partner's timer writes the rest.
@@ -121,8 +128,8 @@
 //! (`src/entrances/web_socket.rs`).
 //!
 //! With `--cluster`, public messages and those for rooms go to Redis instead
-//! ([`core::backplane::Backplane::publish`]), and all recipients get them when the thread
-//! `cluster-in` reads them back (`src/core/local_delivery.rs`).
+//! ([`sessions::backplane::Backplane::publish`]), and all recipients get them when the thread
+//! `cluster-in` reads them back (`src/sessions/local_delivery.rs`).
 //!
 //! # A new command
 //!
@@ -175,9 +182,10 @@ pub use portal_journal as journal;
 #[cfg(feature = "server")]
 pub use {
     portal_accounts as accounts, portal_board as board,
-    portal_core::{self as core, chat, clock, notify, outbox, seat, tick},
+    portal_core::{self as core, clock, notify, outbox, seat, tick},
     portal_net as net,
     portal_server::{event, limits, metrics, program, start as server},
+    portal_sessions::{self as sessions, chat},
     portal_wire as wire,
 };
 

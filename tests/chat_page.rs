@@ -910,7 +910,7 @@ fn a_reload_comes_back_signed_in() {
         );
         assert_eq!(page.get("document.getElementById('welcome').hidden"), true);
         // The operator ends her tokens: the card asks again, and says why.
-        use portal_chat::core::tokens::SessionTokens as _;
+        use portal_chat::sessions::tokens::SessionTokens as _;
         let alice = portal_chat::wire::Name::new("alice").unwrap();
         assert_eq!(page.server.server.tokens().end_all(&alice).unwrap(), 1);
         page.reload();

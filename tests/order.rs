@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::num::NonZeroU32;
 
 use portal_chat::accounts::policies::read_subject;
-use portal_chat::core::policies::{Banned, Refusal, Rule};
+use portal_chat::core::service::Refusal;
 use portal_chat::server::{Rate, Settings, WebEntrance};
+use portal_chat::sessions::policies::{Banned, Rule};
 use portal_chat::wire::{ErrorCode, Name};
 use support::terminal::Terminal;
 use support::web::WebClient;
@@ -22,7 +23,7 @@ const BANNED: &str = "<SERVER><error code='banned'>you are banned: spam</error><
 
 fn ban(server: &TestServer, whom: &str) -> Vec<String> {
     let rule = Rule::Ban(read_subject(whom).unwrap(), None, "spam".to_owned());
-    server.server.state().change_rule(None, rule).unwrap()
+    server.server.chat().change_rule(None, rule).unwrap()
 }
 
 fn name(text: &str) -> Name {
@@ -169,7 +170,7 @@ fn a_callback_does_not_get_around_a_ban() {
 #[test]
 fn only_moderators_act_on_users_and_only_the_operator_acts_on_moderators() {
     let server = TestServer::start(&settings(2));
-    let state = server.server.state();
+    let state = server.server.chat();
     let policies = server.server.policies();
     for moderator in ["mia", "max"] {
         policies.set_moderator(&name(moderator), true).unwrap();
@@ -357,8 +358,8 @@ fn the_console_manages_accounts() {
 fn the_next_owner_of_a_deleted_account_gets_none_of_its_direct_messages() {
     use portal_chat::core::clock::Clock;
     use portal_chat::core::event::Events;
-    use portal_chat::core::journal::{Conversation, HistoryEntry, Journal as _, Range, Stamp};
     use portal_chat::journal::{FileJournal, JournalSettings};
+    use portal_chat::sessions::journal::{Conversation, HistoryEntry, Journal as _, Range, Stamp};
 
     let folder = temporary_file("order-deleted");
     std::fs::create_dir_all(&folder).unwrap();

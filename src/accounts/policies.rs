@@ -18,10 +18,11 @@ use std::time::{Duration, SystemTime};
 use portal_cli::text_file::without_mark;
 use portal_core::clock::{Clock, Tick, Ticks};
 use portal_core::event::Events;
-use portal_core::policies::{Banned, Change, Policies, Refusal, RoomRule, RoomRules, Rule};
+use portal_core::service::Refusal;
 use portal_net::Network;
 use portal_net::host_of;
 use portal_net::lock::{Mutex, Rank};
+use portal_sessions::policies::{Banned, Change, Policies, RoomRule, RoomRules, Rule};
 use portal_wire::time::duration_in_words;
 use portal_wire::{ErrorCode, Name};
 
@@ -900,7 +901,7 @@ impl SharedPolicies {
             RoomRule::Open => (RoomLine::Open(by.cloned()), None),
             RoomRule::InviteOnly => (RoomLine::Invite(by.cloned()), None),
             RoomRule::Password(password) => {
-                if !(1..=portal_core::limits::PASSWORD).contains(&password.len()) {
+                if !(1..=portal_sessions::limits::PASSWORD).contains(&password.len()) {
                     let sentence = "the password of a room must be 1 to 128 bytes long";
                     return Err(refused(ErrorCode::BadPassword, sentence.to_owned()));
                 }

@@ -27,8 +27,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::lines::is_hash;
-use portal_core::policies::Banned;
 use portal_net::Network;
+use portal_sessions::policies::Banned;
 use portal_wire::time::{read_rfc_3339, rfc_3339};
 use portal_wire::{Name, printable};
 

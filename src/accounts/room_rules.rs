@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use portal_core::clock::Tick;
-use portal_core::policies::{RoomRule, RoomRules};
+use portal_sessions::policies::{RoomRule, RoomRules};
 use portal_wire::{Name, RoomAccess};
 
 use crate::limits;

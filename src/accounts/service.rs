@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use portal_core::accounts::{Accounts as AccountService, PasswordChange, PasswordCheck, Refusal};
 use portal_core::event::Events;
+use portal_core::service::Refusal;
 use portal_net::lock::Mutex;
+use portal_sessions::accounts::{Accounts as AccountService, PasswordChange, PasswordCheck};
 use portal_wire::{ErrorCode, Name};
 
 use crate::policies::{PolicyError, SharedPolicies, random_code};

@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portal_cli::text_file::without_mark;
-use portal_core::accounts::{Accounts as _, Refusal};
 use portal_core::event::Events;
-use portal_core::tokens::SessionTokens;
+use portal_core::service::Refusal;
 use portal_net::lock::{Mutex, Rank};
+use portal_sessions::accounts::Accounts as _;
+use portal_sessions::tokens::SessionTokens;
 use portal_wire::{ErrorCode, Name};
 use sha2::{Digest as _, Sha256};
 

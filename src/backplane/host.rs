@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use portal_accounts::Account;
-use portal_core::backplane::{BackplaneEvent, BackplaneEvents};
-use portal_core::chat::Unwritten;
 use portal_core::event::Events;
+use portal_sessions::backplane::{BackplaneEvent, BackplaneEvents};
+use portal_sessions::chat::Unwritten;
 
 use crate::event::ClusterEvent;
 use crate::peer_server::{Load, PeerServer};

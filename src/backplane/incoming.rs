@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use portal_core::backplane::{BackplaneEvent, Outcome, RemoteMessage};
-use portal_core::chat::Unwritten;
+use portal_sessions::backplane::{BackplaneEvent, Outcome, RemoteMessage};
+use portal_sessions::chat::Unwritten;
 
 use crate::engine::{
     CONNECT_WITHIN, Op, READ_WAIT, Reading, ScriptCall, StreamEntry, flag, reason,

@@ -8,13 +8,13 @@
 //!
 //! There are two threads. `cluster-out` (`out.rs`) takes requests from a queue and sends them in
 //! batches. `cluster-in` (`incoming.rs`) blocks in a read of the streams and delivers their entries
-//! through [`portal_core::backplane::BackplaneEvents`]. All recipients, including those on the
+//! through [`portal_sessions::backplane::BackplaneEvents`]. All recipients, including those on the
 //! sender's own server, receive a message when it is read back, so all servers deliver messages in
 //! the same order.
 //!
 //! Each request has a callback, which `cluster-out` calls with the outcome; senders do not wait. If
 //! the connection breaks while requests are in flight, their outcome is
-//! [`portal_core::backplane::Outcome::Unsure`]. They are not sent again, so nothing is done twice.
+//! [`portal_sessions::backplane::Outcome::Unsure`]. They are not sent again, so nothing is done twice.
 //! After every reconnect, the server sends all its names and members again, and the scripts update
 //! the state in Redis to match.
 

@@ -9,11 +9,11 @@ use crossbeam_channel::{Receiver, Sender as Queue, TrySendError, bounded};
 use portal_accounts::{
     Account, AccountDirectory, AccountRequest, Decided, StoredToken, TokenDirectory,
 };
-use portal_core::backplane::{
+use portal_net::lock::Mutex;
+use portal_sessions::backplane::{
     Attached, Backplane, Claim, Outcome, Recipients, Reply, Route, Sender,
 };
-use portal_core::chat::Unwritten;
-use portal_net::lock::Mutex;
+use portal_sessions::chat::Unwritten;
 use portal_wire::{Elsewhere, Name, Port};
 
 use crate::engine::{Asking, Op, Reading, START_WITHIN, ScriptCall, flag, number_of};

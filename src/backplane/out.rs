@@ -8,9 +8,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::RedisError;
 
 use portal_accounts::{Account, AccountError};
-use portal_core::backplane::{Attached, Outcome};
-use portal_core::chat::Unwritten;
-use portal_core::journal::{HistoryEntry, Stamp};
+use portal_sessions::backplane::{Attached, Outcome};
+use portal_sessions::chat::Unwritten;
+use portal_sessions::journal::{HistoryEntry, Stamp};
 use portal_wire::Name;
 
 use crate::engine::{ANSWER_WITHIN, Asking, Op, START_WITHIN, ScriptCall, StreamEnd, reason};

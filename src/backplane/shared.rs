@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use portal_core::backplane::{BackplaneEvent, Outcome, Reply};
-use portal_core::chat::Unwritten;
 use portal_net::lock::{Condvar, Mutex, Rank};
+use portal_sessions::backplane::{BackplaneEvent, Outcome, Reply};
+use portal_sessions::chat::Unwritten;
 
 use crate::address::EngineAddress;
 use crate::engine::{self, CallingServer, End};
@@ -621,9 +621,9 @@ pub(super) fn random_word() -> String {
 mod tests {
     use std::sync::Arc;
 
-    use portal_core::backplane::BackplaneEvents;
     use portal_core::clock::Clock;
     use portal_core::event::Events;
+    use portal_sessions::backplane::BackplaneEvents;
     use portal_wire::Name;
 
     use super::*;

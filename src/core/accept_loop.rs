@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
-use crate::backplane::Backplane;
 use crate::clock::Tick;
+use crate::connection::Connection;
 use crate::event::{ChatEvent, Events};
 use crate::limits;
-use crate::policies::{Policies, Refusal};
+use crate::service::{Admission, Refusal};
 use crate::transport::Transport;
 use portal_net::{Listener, ReserveFd, Stream};
-use portal_wire::ServerDoc;
+use portal_wire::{CloseReason, ServerDoc};
 
 /// The state shared by all accepting threads.
 #[derive(Clone)]
@@ -25,8 +25,7 @@ pub struct AcceptLoop {
     pub transport: Arc<dyn Transport>,
     /// The bytes sent to a caller when no descriptor is left.
     no_descriptor: Arc<[u8]>,
-    backplane: Arc<dyn Backplane>,
-    policies: Arc<dyn Policies>,
+    admission: Arc<dyn Admission>,
 }
 
 impl AcceptLoop {
@@ -34,23 +33,21 @@ impl AcceptLoop {
     pub fn new(
         events: Events,
         transport: Arc<dyn Transport>,
-        backplane: Arc<dyn Backplane>,
-        policies: Arc<dyn Policies>,
+        admission: Arc<dyn Admission>,
     ) -> AcceptLoop {
         AcceptLoop {
             events,
             spare: Arc::new(ReserveFd::hold()),
             no_descriptor: transport.last_word(&ServerDoc::Full).into(),
             transport,
-            backplane,
-            policies,
+            admission,
         }
     }
 
     /// The document for a client when no seat is free. It names another server with a free seat, if
     /// one is known.
     pub fn full(&self) -> ServerDoc<'static> {
-        match self.backplane.full_redirect() {
+        match self.admission.full_redirect() {
             Some(there) => ServerDoc::FullHere { there },
             None => ServerDoc::Full,
         }
@@ -58,13 +55,27 @@ impl AcceptLoop {
 
     /// Returns the reason for rejecting a caller whose address is banned, and emits the event.
     pub fn refuse_banned(&self, peer: SocketAddr, now: Tick) -> Option<Refusal> {
-        let refusal = self.policies.refuse_address(peer.ip(), now)?;
+        let refusal = self.admission.refuse_address(peer.ip(), now)?;
         self.events.emit(|| ChatEvent::Rejected {
             peer,
             name: None,
             reason: refusal.sentence.clone(),
         });
         Some(refusal)
+    }
+
+    /// Rejects a client that has presented its passcode, if its address is banned.
+    ///
+    /// # Errors
+    /// The reason for rejecting the client, which has been notified.
+    pub fn reject_banned(&self, connection: &Connection, now: Tick) -> Result<(), CloseReason> {
+        match self.refuse_banned(connection.peer, now) {
+            None => Ok(()),
+            Some(refusal) => {
+                connection.outbox.send_doc(&refusal.doc());
+                Err(CloseReason::Banned)
+            }
+        }
     }
 
     /// Returns a copy of this loop for callers that use another transport. They receive

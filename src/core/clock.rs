@@ -114,7 +114,7 @@ pub struct TimerSubscription {
 
 impl TimerSubscription {
     /// The notifications that wake the timer thread.
-    pub(crate) fn notifications(&self) -> &NotifyReceiver {
+    pub fn notifications(&self) -> &NotifyReceiver {
         &self.notifications
     }
 

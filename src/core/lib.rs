@@ -1,39 +1,34 @@
-//! The server's core: the rules of a seat, connections and rooms, output to a client's socket, and
-//! time in ticks.
+//! The server of the design card: the portal, the workers with their seats and passcodes, the ticker
+//! and the timers, and output to a client's socket.
 //!
-//! It uses threads, locks and channels, and does not depend on the project's other features.
+//! It uses threads, locks and channels. What a client does in its seat is behind
+//! [`service::Service`].
 
 #![warn(missing_docs)]
 
 pub mod accept_loop;
-pub mod accounts;
-pub mod backplane;
-pub mod chat;
 pub mod clock;
+pub mod connection;
 pub mod event;
 #[cfg(any(test, feature = "test-support"))]
 pub mod exhaustive;
 pub mod guard;
-pub mod journal;
+pub mod handshake;
 pub mod limits;
 pub mod liveness;
-pub mod local_delivery;
-pub mod moderation;
 pub mod notify;
 pub mod outbox;
 pub mod panics;
-pub mod policies;
 pub mod portal;
-pub mod room_manager;
-pub mod room_threads;
 pub mod seat;
 pub mod seats;
-pub mod session;
+pub mod service;
 pub mod sockets;
 pub mod state;
+#[cfg(any(test, feature = "test-support"))]
+pub mod test_support;
 pub mod tick;
 pub mod timer;
-pub mod tokens;
 pub mod transport;
 pub mod visit;
 pub mod worker;

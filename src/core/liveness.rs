@@ -37,7 +37,7 @@ impl Liveness {
         for connection in seats.filter_map(SharedSeat::connection) {
             connection.outbox.check_peer(self.limit);
         }
-        for connection in self.state.rooms.with(|rooms| rooms.connections()) {
+        for connection in self.state.service.connections_without_a_seat() {
             connection.outbox.check_peer(self.limit);
         }
     }

@@ -68,7 +68,7 @@ impl Notifier {
 }
 
 /// The receiving end, which belongs to one thread.
-pub(crate) struct NotifyReceiver {
+pub struct NotifyReceiver {
     notifier: Notifier,
     receiver: Receiver<Notification>,
 }
@@ -81,7 +81,7 @@ impl Default for NotifyReceiver {
 
 impl NotifyReceiver {
     /// Creates a channel without notifications.
-    pub(crate) fn new() -> NotifyReceiver {
+    pub fn new() -> NotifyReceiver {
         let (sender, receiver) = bounded(ROOM);
         let under_way = Arc::default();
         NotifyReceiver {
@@ -91,18 +91,18 @@ impl NotifyReceiver {
     }
 
     /// Returns a sending end.
-    pub(crate) fn notifier(&self) -> Notifier {
+    pub fn notifier(&self) -> Notifier {
         self.notifier.clone()
     }
 
     /// Blocks until there is a notification, and returns it.
-    pub(crate) fn next(&self) -> Notification {
+    pub fn next(&self) -> Notification {
         // This struct also holds a sending end, so the channel never disconnects.
         self.read(self.receiver.recv().unwrap_or(Notification::Stop))
     }
 
     /// Returns a notification if there is one already.
-    pub(crate) fn try_next(&self) -> Option<Notification> {
+    pub fn try_next(&self) -> Option<Notification> {
         let wake = self.receiver.try_recv().ok()?;
         Some(self.read(wake))
     }

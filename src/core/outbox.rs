@@ -147,7 +147,7 @@ impl Outbox {
     }
 
     /// Sends whole frames: writes what the socket accepts now, and queues the rest.
-    pub(crate) fn send(&self, frames: &Frames) -> Queued {
+    pub fn send(&self, frames: &Frames) -> Queued {
         self.send_encoded(|_| frames)
     }
 
@@ -211,7 +211,7 @@ impl Outbox {
 
     /// Queues one document and writes nothing, so it may be called under a registry's lock. The
     /// caller calls [`Outbox::flush`] after it has released that lock.
-    pub(crate) fn append_doc(&self, doc: &ServerDoc<'_>) -> Queued {
+    pub fn append_doc(&self, doc: &ServerDoc<'_>) -> Queued {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
             return Queued::Closed;
@@ -221,7 +221,7 @@ impl Outbox {
     }
 
     /// Like [`Outbox::append_doc`], for frames.
-    pub(crate) fn append(&self, frames: &Frames) -> Queued {
+    pub fn append(&self, frames: &Frames) -> Queued {
         self.append_encoded(|_| frames)
     }
 
@@ -240,13 +240,13 @@ impl Outbox {
     }
 
     /// Like [`Outbox::append_doc`]; returns the number of bytes appended.
-    pub(crate) fn append_reply(&self, doc: &ServerDoc<'_>) -> usize {
+    pub fn append_reply(&self, doc: &ServerDoc<'_>) -> usize {
         self.append_to(&mut self.queue.lock(), doc)
     }
 
     /// Like [`Outbox::append_reply`], for replayed history: up to [`limits::HISTORY_EXEMPTION`]
     /// bytes of it do not count against the client until the queue is empty again.
-    pub(crate) fn append_history(&self, doc: &ServerDoc<'_>) -> usize {
+    pub fn append_history(&self, doc: &ServerDoc<'_>) -> usize {
         let mut queue = self.queue.lock();
         let bytes = self.append_to(&mut queue, doc);
         queue.exempt_bytes = (queue.exempt_bytes + bytes).min(limits::HISTORY_EXEMPTION);
@@ -268,7 +268,7 @@ impl Outbox {
     }
 
     /// Writes as much of the queue as the socket accepts now.
-    pub(crate) fn flush(&self) -> Queued {
+    pub fn flush(&self) -> Queued {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
             return Queued::Closed;
@@ -367,7 +367,7 @@ impl Outbox {
     /// (the stream's write timeout).
     ///
     /// An ending connection gets one such step for its farewell and is then cut.
-    pub(crate) fn write_out(&self) -> Flush {
+    pub fn write_out(&self) -> Flush {
         let mut queue = self.queue.lock();
         if queue.state == QueueState::Spilled && !queue.waiting.is_in_flight() {
             // Let senders that are only waiting for a processor append first, so that one write
@@ -549,7 +549,7 @@ impl Outbox {
     }
 
     /// Wakes the timer thread, which flushes the queue and notices the end of the connection.
-    pub(crate) fn notify_timer(&self) {
+    pub fn notify_timer(&self) {
         self.timer.notify();
     }
 

@@ -50,7 +50,7 @@ impl Panics {
     }
 
     /// Like [`Panics::caught`], for work that returns the reason for the session's end.
-    pub(crate) fn ended_by(&self, work: impl FnOnce() -> CloseReason) -> CloseReason {
+    pub fn ended_by(&self, work: impl FnOnce() -> CloseReason) -> CloseReason {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| self.report(panic.as_ref()))
     }
 

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::chat::Connection;
 use crate::clock::{Alarm, Deadline, Tick};
+use crate::connection::Connection;
 use crate::event::{ChatEvent, Events, Place};
 use crate::guard::keepalive::Keepalive;
 use crate::notify::Notifier;
@@ -363,10 +363,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::chat::test_support::connection;
     use crate::clock::Clock;
     use crate::clock::Ticks;
     use crate::seat::Timeouts;
+    use crate::test_support::connection;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::chat::Connection;
 use crate::clock::Clock;
+use crate::connection::Connection;
 use crate::notify::Notifier;
 use crate::outbox::Outbox;
 use crate::transport::{Decoder, Encoder, Transport};

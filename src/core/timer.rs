@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
-use crate::chat::Connection;
 use crate::clock::{Tick, TimerSubscription};
+use crate::connection::Connection;
 use crate::event::{ChatEvent, Events};
 use crate::guard::keepalive::KeepaliveAction;
 use crate::notify::Notification;

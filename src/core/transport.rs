@@ -12,7 +12,7 @@ use portal_wire::{
     ClientDoc, CloseReason, Codec, DocError, FrameError, FrameReader, Frames, ServerDoc,
 };
 
-use crate::chat::Connection;
+use crate::connection::Connection;
 
 /// Opens connections for one protocol.
 pub trait Transport: Send + Sync {

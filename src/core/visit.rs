@@ -12,12 +12,11 @@ use std::sync::Arc;
 use portal_net::Port;
 use portal_wire::{CloseReason, ServerDoc};
 
-use crate::chat::Connection;
+use crate::connection::Connection;
 use crate::event::{ChatEvent, Place};
 use crate::panics::Panics;
 use crate::seat::{SeatRequest, Verdict};
 use crate::seats::SharedSeat;
-use crate::session::{AtWorker, Session};
 use crate::sockets::OpenedConnection;
 use crate::state::ServerState;
 use crate::transport::Decoder;
@@ -89,7 +88,8 @@ impl<'v> Visit<'v> {
                 Ok(welcome) => welcome,
                 Err(end) => return end,
             };
-            if let Err(end) = state.reject_banned(&self.connection) {
+            let now = state.clock.now();
+            if let Err(end) = state.accept_loop.reject_banned(&self.connection, now) {
                 return end;
             }
             admitted = true;
@@ -105,8 +105,8 @@ impl<'v> Visit<'v> {
                 via,
                 seat: seat_number,
             });
-            state.pairs.enter(seat.number, &self.connection, &welcome);
-            Session::new(state, AtWorker::new(seat), &self.connection).run(&mut *self.decoder)
+            let (connection, decoder) = (&self.connection, &mut *self.decoder);
+            state.service.serve(seat, connection, &welcome, decoder)
         });
         // The last handle closes the socket. It must be the seat's, so drop this one before the
         // cleanup.

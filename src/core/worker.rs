@@ -12,10 +12,10 @@ use portal_wire::{CloseReason, Handshake, ServerDoc};
 
 use crate::accept_loop::AcceptLoop;
 use crate::event::ChatEvent;
+use crate::handshake::first_frame;
 use crate::limits;
 use crate::seat::{Arrival, SeatRequest};
 use crate::seats::SharedSeat;
-use crate::session::first_frame;
 use crate::sockets::{ConnectionFactory, OpenedConnection};
 use crate::state::ServerState;
 use crate::visit::{Entrance, Visit, abandon};

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use portal_core::accept_loop::trouble;
-use portal_core::chat::Connection;
+use portal_core::connection::Connection;
 use portal_core::event::ChatEvent;
 use portal_core::guard::per_address_limit::PerAddressLimit;
 use portal_core::seat::Phase;

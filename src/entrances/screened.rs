@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portal_core::chat::Connection;
+use portal_core::connection::Connection;
 use portal_core::event::Events;
 use portal_core::transport::{Decoder, Encoder, Input, Transport};
 use portal_net::lock::Mutex;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use portal_core::accept_loop::{AcceptLoop, trouble};
-use portal_core::chat::Connection;
 use portal_core::clock::{Deadline, Tick, Ticks};
-use portal_core::policies::Refusal;
+use portal_core::connection::Connection;
 use portal_core::seat::SeatNumber;
 use portal_core::seats::{NoSeat, SharedSeat};
+use portal_core::service::Refusal;
 use portal_core::sockets::{ConnectionFactory, OpenedConnection};
 use portal_core::state::ServerState;
 use portal_core::transport::Transport;
@@ -137,11 +137,11 @@ impl SinglePort {
 
     /// Returns the reason for evicting the client in seat `number`, if it may be evicted.
     fn why_evictable(&self, number: SeatNumber, connection: &Connection) -> Option<CloseReason> {
-        let pairs = &self.state.pairs;
-        if pairs.connection(number).is_none() {
+        let service = &self.state.service;
+        if service.welcomed(number).is_none() {
             return Some(CloseReason::HandshakeTimeout);
         }
-        let has_partner = pairs.connection(number.partner()).is_some();
+        let has_partner = service.welcomed(number.partner()).is_some();
         (!has_partner && connection.read_at().is_none()).then_some(CloseReason::Evicted)
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use portal_core::journal::{Conversation, HistoryEntry};
+use portal_sessions::journal::{Conversation, HistoryEntry};
 use portal_wire::{Name, printable, time};
 use rusqlite::params;
 
@@ -181,7 +181,7 @@ mod tests {
     use crate::queue::Item;
     use crate::store::Store;
     use crate::test_support::JournalFolder;
-    use portal_core::journal::Stamp;
+    use portal_sessions::journal::Stamp;
 
     fn item(conversation: &Conversation, id: u64, to: Option<&str>, text: &str, me: bool) -> Item {
         let entry = HistoryEntry {

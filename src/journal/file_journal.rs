@@ -7,11 +7,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use portal_core::event::Events;
-use portal_core::journal::{
-    Conversation, HistoryEntry, HistoryPage, Journal, MemoryJournal, Range, RoomRecord, Unreadable,
-};
 use portal_net::lock::Mutex;
 use portal_net::threads;
+use portal_sessions::journal::{
+    Conversation, HistoryEntry, HistoryPage, Journal, MemoryJournal, Range, RoomRecord, Unreadable,
+};
 use portal_wire::Name;
 
 use crate::limits;

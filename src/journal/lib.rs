@@ -1,6 +1,6 @@
 //! Messages and topics that survive a restart, in an SQLite database.
 //!
-//! [`FileJournal`] implements the core's [`Journal`](portal_core::journal::Journal). Each message
+//! [`FileJournal`] implements the core's [`Journal`](portal_sessions::journal::Journal). Each message
 //! goes into a bounded queue, and the thread `journal` writes the queued messages in one
 //! transaction. No client waits for the disk: if the queue is full, messages are delivered but not
 //! kept, and an event counts them. Readers have their own connections to the database, so they do

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use portal_core::journal::{Conversation, HistoryEntry, Range};
 use portal_net::lock::{Condvar, Mutex};
+use portal_sessions::journal::{Conversation, HistoryEntry, Range};
 
 use crate::limits;
 
@@ -284,7 +284,7 @@ impl Queue {
 #[allow(clippy::unwrap_used)]
 pub(crate) mod tests {
     use super::*;
-    use portal_core::journal::Stamp;
+    use portal_sessions::journal::Stamp;
 
     pub(crate) fn message(id: u64, text: &str) -> HistoryEntry {
         HistoryEntry {

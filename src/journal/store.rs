@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use portal_cli::private::{self, Privacy};
-use portal_core::journal::{Conversation, HistoryEntry, Range, Stamp};
+use portal_sessions::journal::{Conversation, HistoryEntry, Range, Stamp};
 use portal_wire::time;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, params};
@@ -257,7 +257,7 @@ impl Store {
     pub(crate) fn gaps(&self) -> Result<Vec<u64>> {
         let sql = "SELECT id FROM (SELECT id FROM gaps ORDER BY id DESC LIMIT ?1) ORDER BY id";
         let mut statement = self.connection.prepare(sql)?;
-        let most = integer(portal_core::limits::GAPS as u64);
+        let most = integer(portal_sessions::limits::GAPS as u64);
         let ids = statement.query_map([most], |row| row.get::<_, i64>(0))?;
         let ids = ids.collect::<rusqlite::Result<Vec<_>>>()?;
         Ok(ids.into_iter().map(i64::unsigned_abs).collect())

@@ -14,10 +14,11 @@ pub(crate) use portal_cli::{
     command_line, files, interfaces, invocation, manual, output, private, signals, terminal,
     text_file,
 };
-pub(crate) use portal_core::{chat, clock, seat};
+pub(crate) use portal_core::{clock, seat};
 pub(crate) use portal_lesson as lesson;
 pub(crate) use portal_net as net;
 pub(crate) use portal_net::{lock, threads};
+pub(crate) use portal_sessions::chat;
 #[cfg(feature = "tls")]
 pub(crate) use portal_tls as tls;
 pub(crate) use portal_web as web;

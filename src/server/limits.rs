@@ -11,6 +11,7 @@ pub use portal_cli::limits::*;
 pub use portal_core::limits::*;
 pub use portal_entrances::limits::*;
 pub use portal_net::limits::*;
+pub use portal_sessions::limits::*;
 pub use portal_wire::limits::*;
 
 /// Maximum length of a recorded run that is read from a pipe, in bytes. (A regular file has no

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 #[cfg(feature = "cluster")]
 use portal_backplane::RedisBackplane;
 use portal_core::event::{EventObserver, Events, Field, FieldValue};
-use portal_core::state::ServerState;
+use portal_sessions::state::ChatState;
 pub use portal_web::status::Status;
 
 use crate::clock::slowed;
@@ -169,7 +169,7 @@ pub struct ServerStatus {
 /// Weak references to the server's state. With a strong one, the thread that answers a request
 /// could be the one that drops the server.
 struct ObservedServer {
-    state: Weak<ServerState>,
+    state: Weak<ChatState>,
     #[cfg(feature = "cluster")]
     cluster: Option<Weak<RedisBackplane>>,
 }
@@ -198,7 +198,7 @@ impl ServerStatus {
     /// Records that the server has started.
     pub fn has_started(&self, server: &Server) {
         let started = ObservedServer {
-            state: Arc::downgrade(server.state()),
+            state: Arc::downgrade(server.chat()),
             #[cfg(feature = "cluster")]
             cluster: server.shared_cluster().map(Arc::downgrade),
         };
@@ -211,7 +211,7 @@ impl ServerStatus {
         self.is_stopping.store(true, Ordering::Release);
     }
 
-    fn state(&self) -> Option<Arc<ServerState>> {
+    fn state(&self) -> Option<Arc<ChatState>> {
         self.server.get()?.state.upgrade()
     }
 }
@@ -354,7 +354,7 @@ impl ServerStatus {
     }
 }
 
-fn gauges(state: &ServerState, page: &mut Exposition) {
+fn gauges(state: &ChatState, page: &mut Exposition) {
     const PHASES: [Phase; 6] = [
         Phase::Free,
         Phase::Reserved,

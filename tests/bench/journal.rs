@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use portal_chat::core::clock::Clock;
 use portal_chat::core::event::Events;
-use portal_chat::core::journal::{Conversation, Journal as _, Range};
 use portal_chat::journal::{FileJournal, JournalSettings};
+use portal_chat::sessions::journal::{Conversation, Journal as _, Range};
 use portal_chat::wire::time;
 
 use super::load::{Program, crowd, pair, quantile};

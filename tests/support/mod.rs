@@ -198,11 +198,11 @@ impl TestServer {
     /// Checks that no room exists and every room's port is free, after all clients have left.
     pub fn assert_all_rooms_end(&self) {
         let until = Instant::now() + PATIENCE;
-        while self.server.state().rooms.free_ports() != self.rooms {
+        while self.server.chat().rooms.free_ports() != self.rooms {
             assert!(
                 Instant::now() < until,
                 "{} of {} rooms' ports are free",
-                self.server.state().rooms.free_ports(),
+                self.server.chat().rooms.free_ports(),
                 self.rooms
             );
             self.clock.beat();

@@ -34,9 +34,9 @@ use std::time::Duration;
 
 use portal_chat::accounts::Register;
 use portal_chat::accounts::policies::read_subject;
-use portal_chat::core::policies::Rule;
 use portal_chat::net::Port;
 use portal_chat::server::{Portals, Settings};
+use portal_chat::sessions::policies::Rule;
 use portal_chat::wire::Name;
 use portal_chat::wire::time::read_duration;
 
@@ -335,7 +335,7 @@ impl Player {
             "unmutes" => Rule::Unmute(name()),
             _ => panic!("{}\n  is not something that the operator does", self.line),
         };
-        server.state().change_rule(None, rule).unwrap();
+        server.chat().change_rule(None, rule).unwrap();
     }
 
     fn real_port(&self, player: &str) -> Port {

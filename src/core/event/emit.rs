@@ -191,7 +191,7 @@ impl Events {
     }
 
     /// Like [`Events::emit`], for events that occur with every message.
-    pub(crate) fn emit_traffic<K: EventKind>(&self, kind: impl FnOnce() -> K) {
+    pub fn emit_traffic<K: EventKind>(&self, kind: impl FnOnce() -> K) {
         self.emit_at(Volume::Traffic, kind);
     }
 

@@ -1,7 +1,5 @@
 //! Limits on what one client can cost the others.
 
 pub mod keepalive;
-pub mod login_throttle;
-pub mod pace;
 pub mod per_address_limit;
 pub(crate) mod udp_reply_limit;

@@ -104,7 +104,7 @@ pub struct Ticket {
 
 /// The result of a connection to the seat's port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Arrival {
+pub enum Arrival {
     /// The seat is reserved for this address. The client may send the passcode, once.
     Expected,
     /// The seat is not reserved for this address. The caller must be rejected; the seat is
@@ -134,7 +134,7 @@ pub enum Verdict {
 
 /// The effect of a deadline that has passed.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) enum Expiry {
+pub enum Expiry {
     /// The client with the reservation did not connect in time. The passcode has changed and the
     /// seat is free. The port token must be pushed.
     NoShow(PortToken),
@@ -319,7 +319,7 @@ impl Seat {
 
     /// Returns whether [`Seat::arrive`] from `address` and then [`Seat::check_passcode`] with
     /// `passcode` would admit the caller. If many seats share a port, this finds the right one.
-    pub(crate) fn would_admit(&self, address: IpAddr, passcode: &str, now: Tick) -> bool {
+    pub fn would_admit(&self, address: IpAddr, passcode: &str, now: Tick) -> bool {
         match &self.state {
             SeatState::Reserved { asker, until, .. } => {
                 !self.barred
@@ -332,7 +332,7 @@ impl Seat {
     }
 
     /// Handles a connection from `address` to the seat's port.
-    pub(crate) fn arrive(&mut self, address: IpAddr, now: Tick) -> Arrival {
+    pub fn arrive(&mut self, address: IpAddr, now: Tick) -> Arrival {
         match &self.state {
             SeatState::Reserved { asker, until, .. }
                 if !self.barred
@@ -362,7 +362,7 @@ impl Seat {
 
     /// Checks the passcode in the caller's first frame; `None` if the frame was anything else. A
     /// callback may take as long as a reservation.
-    pub(crate) fn check_passcode(
+    pub fn check_passcode(
         &mut self,
         passcode: Option<&str>,
         wish: SeatRequest,
@@ -416,7 +416,7 @@ impl Seat {
 
     /// Applies the deadline that has passed at `now`, if any. `next` creates the passcode that
     /// follows a no-show.
-    pub(crate) fn expire(&mut self, now: Tick, next: impl FnOnce() -> Passcode) -> Option<Expiry> {
+    pub fn expire(&mut self, now: Tick, next: impl FnOnce() -> Passcode) -> Option<Expiry> {
         let past =
             |deadline: Option<Deadline>| deadline.is_some_and(|deadline| deadline.is_past(now));
         let expiry = match &self.state {

@@ -9,7 +9,6 @@ mod machine;
 mod passcode;
 mod stack;
 
-pub(crate) use machine::{Arrival, Expiry};
-pub use machine::{Asker, Phase, Seat, SeatRequest, Ticket, Timeouts, Verdict};
+pub use machine::{Arrival, Asker, Expiry, Phase, Seat, SeatRequest, Ticket, Timeouts, Verdict};
 pub use passcode::{Passcode, PasscodeKind};
 pub use stack::{PortToken, SeatNumber, WorkloadStack};

@@ -36,7 +36,7 @@ impl SeatNumber {
     }
 
     /// The index of its pair, counted from 0, and its side of the pair (0 or 1).
-    pub(crate) fn pair_and_side(self) -> (usize, usize) {
+    pub fn pair_and_side(self) -> (usize, usize) {
         (self.index() / 2, self.index() % 2)
     }
 }

@@ -14,7 +14,7 @@ use super::values::{DAY, size};
 use crate::files::could_be_made;
 use crate::output;
 use crate::wire::Name;
-use portal_core::journal::Conversation;
+use portal_sessions::journal::Conversation;
 
 /// The options of the journal.
 #[derive(clap::Args, Debug)]

@@ -10,8 +10,8 @@ use crate::output::counted;
 use crate::start::{Connected, Server};
 use crate::wire::time::{duration_in_words, read_duration};
 use crate::wire::{Name, printable};
-use portal_core::policies::{Banned, RoomRule, Rule};
-use portal_core::tokens::SessionTokens as _;
+use portal_sessions::policies::{Banned, RoomRule, Rule};
+use portal_sessions::tokens::SessionTokens as _;
 
 const HELP: &str = "  who                  list the clients, with addresses, times and traffic
   servers              list the servers of the cluster
@@ -174,7 +174,7 @@ impl Operator {
             return USAGE.to_owned();
         };
         let (duration, reason) = split_duration(rest);
-        let covered = server.state().covered(&whom);
+        let covered = server.chat().covered(&whom);
         let rule = Rule::Ban(whom.clone(), duration, reason);
         let Banned::Network(network) = whom else {
             return change(server, rule);
@@ -216,7 +216,7 @@ fn change(server: &Server, rule: Rule) -> String {
         Rule::Mute(name, duration) => format!("{name} may not send messages{}", until(*duration)),
         Rule::Unmute(name) => format!("{name} may send messages again"),
     };
-    match server.state().change_rule(None, rule) {
+    match server.chat().change_rule(None, rule) {
         Ok(ended) if ended.is_empty() => format!("  {done}"),
         Ok(ended) => {
             let ended = ended.iter().map(|label| printable(label).to_string());
@@ -290,7 +290,7 @@ fn unmute(server: &Server, rest: &str) -> String {
 
 /// Changes a rule of a room, and returns the reply.
 fn change_room(server: &Server, room: &Name, rule: &RoomRule, done: &str) -> String {
-    match server.state().change_room(None, room, rule, "") {
+    match server.chat().change_room(None, room, rule, "") {
         Ok(()) => format!("  {done}"),
         Err(refusal) => format!("  {}", refusal.sentence),
     }
@@ -342,7 +342,7 @@ fn room(server: &Server, rest: &str) -> String {
 
 /// Returns a table of the rooms: those that exist, and those that have rules.
 fn rooms(server: &Server) -> String {
-    let members = server.state().rooms.with(|rooms| rooms.list());
+    let members = server.chat().rooms.with(|rooms| rooms.list());
     let rules = server.policies().rooms();
     let mut names: Vec<String> = rules.iter().map(|there| there.name.to_string()).collect();
     let known = |name: &str| {
@@ -494,7 +494,7 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
     }
     // Delete the messages before the account, because the next owner of the name must not read
     // them.
-    let history = &server.state().history;
+    let history = &server.chat().history;
     if history.delete_direct(&name).is_err() {
         return format!(
             "  the account of {name} was not deleted, because the journal can't delete its direct messages now: see the \
@@ -503,7 +503,7 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
     }
     match accounts.delete(&name) {
         Ok(name) => {
-            let is_here = server.state().users.find(&name).is_some();
+            let is_here = server.chat().users.find(&name).is_some();
             let is_kicked = is_here && server.kick(name.as_str(), "your account was deleted");
             // Delete the messages that arrived in the meantime.
             let rest = match history.delete_direct(&name) {

@@ -49,20 +49,13 @@ use portal_backplane::{BackplaneHost, Load, RedisBackplane};
 #[cfg(feature = "journal")]
 use portal_cli::private::NotPrivate;
 use portal_core::accept_loop::AcceptLoop;
-use portal_core::backplane::{Alone, Backplane};
-use portal_core::guard::login_throttle::LoginThrottle;
 use portal_core::guard::per_address_limit::PerAddressLimit;
-use portal_core::journal::{History, Journal, MemoryJournal};
 use portal_core::liveness::Liveness;
-#[cfg(feature = "cluster")]
-use portal_core::local_delivery::LocalDelivery;
 use portal_core::panics::Panics;
 use portal_core::portal::Portal;
-use portal_core::room_manager::{NewRoom, RoomManager, RoomPorts};
-use portal_core::room_threads;
 use portal_core::seats::{Seats, SharedSeat};
 use portal_core::sockets::ConnectionFactory;
-use portal_core::state::{Logins, ServerState};
+use portal_core::state::ServerState;
 use portal_core::timer::SeatTimer;
 use portal_core::transport::{Transport, XmlLines};
 use portal_core::worker::Worker;
@@ -73,6 +66,14 @@ use portal_entrances::{Legacy, Screened, WebSocket};
 use portal_entrances::{OwnCallers, tls_portal};
 #[cfg(feature = "journal")]
 use portal_journal::FileJournal;
+use portal_sessions::backplane::{Alone, Backplane};
+use portal_sessions::journal::{History, Journal, MemoryJournal};
+#[cfg(feature = "cluster")]
+use portal_sessions::local_delivery::LocalDelivery;
+use portal_sessions::login_throttle::LoginThrottle;
+use portal_sessions::room_manager::{NewRoom, RoomManager, RoomPorts};
+use portal_sessions::room_threads;
+use portal_sessions::state::{AdmissionRules, ChatState, Logins};
 use ports::Binder;
 
 pub use budget::Limit;
@@ -80,7 +81,7 @@ pub(crate) use budget::raise_descriptor_limit;
 pub use conflict::PortConflict;
 pub(crate) use conflict::port_conflict;
 pub use listeners::StartError;
-pub use portal_core::guard::pace::Rate;
+pub use portal_sessions::pace::Rate;
 pub use settings::{Portals, Settings, WEB_ROOM, WebEntrance};
 
 /// Number of files that the journal has open: three for the writer, and three for each of four
@@ -297,6 +298,7 @@ fn tap(settings: &Settings, events: &Events) -> Tap {
 /// A running server.
 pub struct Server {
     state: Arc<ServerState>,
+    chat: Arc<ChatState>,
     policies: Arc<SharedPolicies>,
     accounts: Option<Arc<SharedAccounts>>,
     tokens: Arc<SharedTokens>,
@@ -465,11 +467,14 @@ impl Server {
         let thread_events = thread_events::report_threads(&events);
         let callers = Arc::new(PendingConnections::new(PendingLimits::default()));
         let callers_of_rooms = Arc::clone(&callers);
+        let admission = Arc::new(AdmissionRules {
+            policies: Arc::clone(&policies) as _,
+            backplane: Arc::clone(&backplane),
+        });
         let accept_loop = AcceptLoop::new(
             events.clone(),
             Arc::clone(&transport),
-            Arc::clone(&backplane),
-            Arc::clone(&policies) as _,
+            Arc::clone(&admission) as _,
         );
         let factory = ConnectionFactory {
             transport,
@@ -522,23 +527,19 @@ impl Server {
             // Other servers may have sent messages while this one was stopped.
             history.note_gap();
         }
-        let state = Arc::new_cyclic(|state: &Weak<ServerState>| {
-            let state = state.clone();
-            let accept_loop = AcceptLoop::new(
-                events.clone(),
-                Arc::clone(&transport_of_rooms),
-                Arc::clone(&backplane),
-                Arc::clone(&policies) as _,
-            );
+        let chat = Arc::new_cyclic(|chat: &Weak<ChatState>| {
+            let chat = chat.clone();
+            let accept_loop =
+                AcceptLoop::new(events.clone(), Arc::clone(&transport_of_rooms), admission);
             let factory = ConnectionFactory {
                 transport: transport_of_rooms,
                 ..factory.clone()
             };
             let serve_room = Box::new(move |new: NewRoom| {
                 // The server joins its rooms before it drops the state, so this succeeds.
-                if let Some(state) = state.upgrade() {
+                if let Some(chat) = chat.upgrade() {
                     room_threads::run(
-                        state,
+                        chat,
                         accept_loop.clone(),
                         factory.clone(),
                         &callers_of_rooms,
@@ -546,7 +547,7 @@ impl Server {
                     );
                 }
             });
-            ServerState {
+            ChatState {
                 pairs: Pairs::new(seats.len()),
                 users: Arc::new(users),
                 rooms: RoomManager::new(
@@ -584,8 +585,17 @@ impl Server {
                 panics: panics.clone(),
             }
         });
+        let state = Arc::new(ServerState {
+            clock: chat.clock.clone(),
+            events: chat.events.clone(),
+            panics: chat.panics.clone(),
+            seats: Arc::clone(&chat.seats),
+            accept_loop: accept_loop.clone(),
+            service: Arc::clone(&chat) as _,
+        });
         let mut server = Server {
             state,
+            chat,
             policies,
             accounts: accounts.clone(),
             tokens,
@@ -660,7 +670,7 @@ impl Server {
         cluster: &Arc<RedisBackplane>,
         accounts: Option<Arc<SharedAccounts>>,
     ) -> Result<(), StartError> {
-        let state = Arc::downgrade(&self.state);
+        let chat = Arc::downgrade(&self.chat);
         let load = Load {
             seats: self.workers.len(),
             free: 0,
@@ -668,7 +678,7 @@ impl Server {
             web: self.web.map(|web| web.port()),
             tls: self.tls.is_some(),
         };
-        let free = |state: Arc<ServerState>| state.seats.free_ports().len();
+        let free = |chat: Arc<ChatState>| chat.seats.free_ports().len();
         // The accounts hold a reference to the backplane, so the backplane must not keep them
         // alive.
         let accounts = accounts.as_ref().map(Arc::downgrade);
@@ -676,10 +686,10 @@ impl Server {
         let host = BackplaneHost {
             events: self.state.events.clone(),
             clients: Arc::new(LocalDelivery {
-                state: state.clone(),
+                state: chat.clone(),
             }),
             load: Box::new(move || Load {
-                free: state.upgrade().map_or(0, free),
+                free: chat.upgrade().map_or(0, free),
                 ..load.clone()
             }),
             accounts: Box::new(move || accounts.as_ref().and_then(all).unwrap_or_default()),
@@ -697,6 +707,11 @@ impl Server {
     #[cfg(feature = "cluster")]
     pub(crate) fn shared_cluster(&self) -> Option<&Arc<RedisBackplane>> {
         self.cluster.as_ref()
+    }
+
+    /// Returns the state of the sessions.
+    pub fn chat(&self) -> &Arc<ChatState> {
+        &self.chat
     }
 
     /// Returns the backplane, if this server is in a cluster.
@@ -961,7 +976,7 @@ impl Server {
             .filter_map(|seat| {
                 // A client in its handshake has not been welcomed, so nothing else may be sent to
                 // it yet.
-                let connection = self.state.pairs.connection(seat.number)?;
+                let connection = self.chat.pairs.connection(seat.number)?;
                 let timer = match self.is_single() {
                     true => seat.number.to_string(),
                     false => seat.port.to_string(),
@@ -987,13 +1002,13 @@ impl Server {
 
     /// Sends a notice to every connected client; returns their number.
     pub fn broadcast(&self, text: &str) -> usize {
-        self.state.notice(text)
+        self.chat.notice(text)
     }
 
     /// Disconnects the client with that name, or in the seat with that port, and sends it `reason`.
     /// Returns whether such a client was connected.
     pub fn kick(&self, name: &str, reason: &str) -> bool {
-        self.state.remove(None, name, reason).is_ok()
+        self.chat.remove(None, name, reason).is_ok()
     }
 
     /// Returns the accounts; `None` if names are not protected by passwords.
@@ -1035,12 +1050,12 @@ impl Server {
         if let Some(page) = &self.page {
             page.change(|page| page.greeting.clone_from(&text));
         }
-        *self.state.logins.message_of_the_day.lock() = text;
+        *self.chat.logins.message_of_the_day.lock() = text;
     }
 
     /// Replaces the limit on the documents of clients that are admitted from now on.
     pub(crate) fn set_rate(&self, rate: Option<Rate>) {
-        *self.state.rate.lock() = rate.map(|rate| (rate, self.tick));
+        *self.chat.rate.lock() = rate.map(|rate| (rate, self.tick));
     }
 
     /// Replaces the limit on the seats of one address.
@@ -1081,7 +1096,7 @@ impl Drop for Server {
         // The timers send farewells and shut the sockets down, which wakes workers blocked in
         // `read`.
         self.state.clock.stop();
-        self.state.rooms.end_all();
+        self.chat.rooms.end_all();
         for listener in &self.tcp {
             listener.wake();
         }
@@ -1094,7 +1109,7 @@ impl Drop for Server {
         }
         self.callers.end(limits::CONSOLE_PATIENCE);
         // End the rooms that were being created during the first call.
-        self.state.rooms.end_all();
+        self.chat.rooms.end_all();
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {
             cluster.stop();

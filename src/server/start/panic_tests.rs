@@ -235,7 +235,7 @@ fn a_panic_in_a_room_costs_one_caller() {
             stage.has_panicked(place);
         }
         drop(alice);
-        while stage.server.state().rooms.free_ports() < Settings::default().rooms {
+        while stage.server.chat().rooms.free_ports() < Settings::default().rooms {
             stage.clock.beat();
             let _ = stage
                 .events

@@ -6,16 +6,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portal_core::session::{AtWorker, Session};
 use portal_core::transport::{Transport, XmlLines};
+use portal_sessions::{at_worker::AtWorker, turn::Session};
 
 use crate::chat::Connection;
-use crate::chat::test_support::{connection, received};
 use crate::clock::Clock;
 use crate::event::Events;
 use crate::limits;
 use crate::start::{Server, Settings};
 use crate::wire::{CloseReason, ServerDoc};
+use portal_core::test_support::{connection, received};
 
 struct Client(BufReader<TcpStream>);
 
@@ -109,7 +109,7 @@ fn received_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<S
         ..Settings::default()
     };
     let server = Server::start(&settings, clock, events).unwrap();
-    let state = &server.state;
+    let state = &server.chat;
     let seats = state.seats.all();
     let ((alice, hers), bob) = (connection("alice"), connection("bob"));
     for (seat, connection) in seats.iter().zip([&alice, &bob.0]) {

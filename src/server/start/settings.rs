@@ -15,9 +15,9 @@ use crate::seat::Timeouts;
 use crate::wire::Revision;
 #[cfg(feature = "cluster")]
 use portal_backplane::ClusterSettings;
-use portal_core::guard::pace::Rate;
 #[cfg(feature = "journal")]
 use portal_journal::JournalSettings;
+use portal_sessions::pace::Rate;
 
 /// The open portals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
