@@ -86,7 +86,7 @@ TALK_TO_RUNG = to=$${PORT:+" PORT=$$PORT"}; echo "In a second terminal:"; case "
 	  7) echo "  make run-client$$to"; \
 	    echo "and the same in a third one. Then type a line."; \
 	    $(if $(ARGS),,echo "(The timeouts are very short. \`make rung RUNG=7 ARGS=30\` makes them 30 times as long.)";) ;; \
-	  esac; echo "Ctrl-C ends the server."
+	  esac; echo "Press Ctrl-C to stop the server."
 
 rung: cargo-is-there ## Learn: start a lesson's small server: RUNG=1 to 7, PORT=50000
 	@case "$$RUNG" in [1-7]) ;; *) \

@@ -251,7 +251,7 @@ fn server_prints_the_next_step() {
     );
     let mut screen = BufReader::new(child.stdout.take().unwrap());
     let mut shown = String::new();
-    while !shown.contains(sentences::CTRL_C_ENDS_THE_SERVER) {
+    while !shown.contains(sentences::CTRL_C_TO_STOP_THE_SERVER) {
         assert_ne!(screen.read_line(&mut shown).unwrap(), 0, "{shown}");
     }
     assert!(shown.contains("make run-client PORT="), "{shown}");
@@ -627,7 +627,7 @@ fn installed_programs_do_not_mention_make() {
     );
     let mut screen = BufReader::new(child.stdout.take().unwrap());
     let mut shown = String::new();
-    while !shown.contains(sentences::CTRL_C_ENDS_THE_SERVER) {
+    while !shown.contains(sentences::CTRL_C_TO_STOP_THE_SERVER) {
         assert_ne!(screen.read_line(&mut shown).unwrap(), 0, "{shown}");
     }
     assert!(

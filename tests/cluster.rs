@@ -1281,8 +1281,11 @@ fn server_waits_for_redis_to_start() {
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped()),
     );
-    let sentence = child.first_error_with("waits for Redis");
-    assert!(sentence.contains(sentences::AND_THEN_STARTS), "{sentence}");
+    let sentence = child.first_error_with(sentences::WAITING_FOR_REDIS);
+    assert!(
+        sentence.contains(sentences::CTRL_C_CANCELS_STARTUP),
+        "{sentence}"
+    );
     redis.restart();
     let port = child.first_port();
     let mut client = Client::connect(([127, 0, 0, 1], port).into());

@@ -327,17 +327,17 @@ fn the_console_manages_accounts() {
     server.type_line("moderator alice");
     server.wait_for_text("alice is a moderator");
     server.type_line("passwd ALICE");
-    server.wait_for_text("the new password of alice is ");
+    server.wait_for_text("the new password for alice is ");
     let screen = server.contents();
     let password = screen
-        .split("the new password of alice is ")
+        .split("the new password for alice is ")
         .nth(1)
         .unwrap();
     let password = password.split(';').next().unwrap().to_owned();
     server.type_line("passwd carol");
     server.wait_for_text("carol has no account");
     server.type_line("delete bob");
-    server.wait_for_text("deleted the account of bob");
+    server.wait_for_text("deleted bob's account");
     server.type_line("moderators");
     server.wait_for_text("  alice");
     server.type_line("stop");
@@ -406,7 +406,7 @@ fn the_next_owner_of_a_deleted_account_gets_none_of_its_direct_messages() {
     let mut server = Terminal::start(env!("CARGO_BIN_EXE_chatserver"), &options, &[]);
     server.wait_for_prompt("operator>");
     server.type_line("delete BOB");
-    server.wait_for_text("deleted the account of bob");
+    server.wait_for_text("deleted bob's account");
     server.type_line("stop");
     assert_eq!(server.wait_for_exit(), 0);
     assert!(messages(&open()).is_empty());

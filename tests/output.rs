@@ -232,7 +232,7 @@ fn server_continues_at_the_file_size_limit() {
     );
     // After that report, a signal still ends the server in an orderly way.
     let mut screen = BufReader::new(server.stdout.take().unwrap()).lines();
-    assert!(screen.any(|line| line.unwrap().contains(sentences::CTRL_C_ENDS_THE_SERVER)));
+    assert!(screen.any(|line| line.unwrap().contains(sentences::CTRL_C_TO_STOP_THE_SERVER)));
     server.signal("-TERM");
     assert_eq!(server.wait().unwrap().code(), Some(0));
 }

@@ -86,7 +86,7 @@ impl Server {
         let ready = if is_echo {
             "listen"
         } else {
-            sentences::CTRL_C_ENDS_THE_SERVER
+            sentences::CTRL_C_TO_STOP_THE_SERVER
         };
         let port = Server::read_port(&mut process, ready, arguments);
         Server {
@@ -265,7 +265,7 @@ fn thousand_workers_start_on_a_terminal() {
         .chain(arguments.split(' '))
         .collect();
     let mut server = Terminal::start(SERVER, &words, &[]);
-    server.wait_for_text(sentences::CTRL_C_ENDS_THE_SERVER);
+    server.wait_for_text(sentences::CTRL_C_TO_STOP_THE_SERVER);
     server.type_line("who");
     server.wait_for_text(sentences::NO_CLIENTS_ARE_CONNECTED);
     server.type_text("\u{3}");

@@ -139,7 +139,7 @@ fn started(options: &[&str]) -> (Running, Vec<SocketAddr>) {
         let address = line.split_once("http://").filter(|_| is_ours);
         let address = address.and_then(|(_, rest)| rest.split('/').next());
         addresses.extend(address.map(|text| text.parse::<SocketAddr>().unwrap()));
-        if line.contains("Ctrl-C ends the server") {
+        if line.contains("Ctrl-C to stop the server") {
             break;
         }
     }
@@ -198,7 +198,7 @@ fn a_server_that_waits_for_its_start_answers_that_it_works_and_is_not_ready() {
             .args(["--metrics", &metrics.to_string()])
             .stderr(Stdio::piped()),
     );
-    server.first_error_with("waits for Redis");
+    server.first_error_with("Waiting for Redis");
     assert!(get(metrics, "/healthz").0.contains("200"));
     let (status, reason) = get(metrics, "/readyz");
     assert_eq!(status, "HTTP/1.1 503 Service Unavailable");

@@ -368,7 +368,7 @@ fn background_server_serves_and_resumes() {
     shell.wait_for_prompt("");
     shell.wait_for_text("sh> ");
     shell.type_line(&format!("{SERVER} 0 --no-passwords &"));
-    shell.wait_for_text(sentences::CTRL_C_ENDS_THE_SERVER);
+    shell.wait_for_text(sentences::CTRL_C_TO_STOP_THE_SERVER);
     let shown = shell.contents();
     let portal = shown.split_once("portal   ").unwrap().1;
     let portal = portal.split_whitespace().next().unwrap().parse().unwrap();
@@ -663,7 +663,7 @@ fn prompts_show_no_invisible_characters() {
     operator.type_line("nothing\u{202e}\u{85}");
     operator.wait_for_text(&format!("unknown command nothing{REPLACEMENT}"));
     operator.type_line("kick b\u{202e}ob");
-    operator.wait_for_text(&format!("no client is called b{REPLACEMENT}ob"));
+    operator.wait_for_text(&format!("no client is named b{REPLACEMENT}ob"));
     assert!(!operator.contents().contains('\u{202e}'));
 }
 

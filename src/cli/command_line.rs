@@ -22,12 +22,12 @@ pub struct About {
     #[arg(
         long,
         value_name = "SHELL",
-        help_heading = "About it",
+        help_heading = "General",
         display_order = 900
     )]
     completions: Option<Shell>,
     /// Print the manual page and exit (for example: `… --man | man -l -`)
-    #[arg(long, help_heading = "About it", display_order = 900)]
+    #[arg(long, help_heading = "General", display_order = 900)]
     man: bool,
 }
 

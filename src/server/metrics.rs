@@ -262,7 +262,7 @@ impl Status for ServerStatus {
         page.single(
             "portal_chat_start_time_seconds",
             "gauge",
-            "Time of the start, in seconds since 1970.",
+            "Time at which the server started, in seconds since 1970.",
             seconds(
                 self.started_at
                     .duration_since(SystemTime::UNIX_EPOCH)
@@ -272,14 +272,14 @@ impl Status for ServerStatus {
         page.single(
             "portal_chat_uptime_seconds",
             "gauge",
-            "Time since the start.",
+            "Time since the server started.",
             seconds(self.begun.elapsed()),
         );
         if let Some(threads) = threads() {
             page.single(
                 "portal_chat_threads",
                 "gauge",
-                "Threads of the process.",
+                "Number of threads in the process.",
                 threads,
             );
         }
@@ -306,7 +306,7 @@ impl ServerStatus {
         };
         page.counts(
             "portal_chat_connections_total",
-            "Clients that were admitted to a seat, by entrance.",
+            "Clients admitted to a seat, by entrance.",
             "entrance",
             &counters.connections.read(&[entrance, "web"]),
         );
@@ -318,7 +318,7 @@ impl ServerStatus {
         );
         page.counts(
             "portal_chat_messages_total",
-            "Messages that were delivered, by kind of recipient.",
+            "Messages delivered, by kind of recipient.",
             "to",
             &counters
                 .messages
@@ -326,7 +326,7 @@ impl ServerStatus {
         );
         page.counts(
             "portal_chat_refused_total",
-            "Connections, requests and documents that were refused, by reason.",
+            "Connections, requests and documents refused, by reason.",
             "reason",
             &counters
                 .refused
@@ -371,20 +371,20 @@ fn gauges(state: &ChatState, page: &mut Exposition) {
         *seats.entry(phase.word()).or_default() += 1;
         connections.extend(connection);
     }
-    page.family("portal_chat_seats", "gauge", "Seats, by state.");
+    page.family("portal_chat_seats", "gauge", "Number of seats, by state.");
     for (phase, count) in seats {
         page.sample("portal_chat_seats", Some(("state", phase)), count);
     }
     page.single(
         "portal_chat_users",
         "gauge",
-        "Clients that have logged in.",
+        "Clients that are logged in.",
         state.users.names().len(),
     );
     let (rooms, in_rooms) = state
         .rooms
         .with(|rooms| (rooms.names().len(), rooms.connections()));
-    page.single("portal_chat_rooms", "gauge", "Rooms.", rooms);
+    page.single("portal_chat_rooms", "gauge", "Number of rooms.", rooms);
     connections.extend(in_rooms);
     let waiting: usize = connections.iter().map(|there| there.outbox.pending()).sum();
     page.single(

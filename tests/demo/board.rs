@@ -79,7 +79,8 @@ fn main() {
                 file.display()
             ),
             (DemoError::Record(error) | DemoError::Listen(error), _) => eprintln!(
-                "demo-board: the board can't listen on {address} ({error}): BOARD=127.0.0.1:0 chooses a free port"
+                "demo-board: can't listen on {address} for the board ({error}): BOARD=127.0.0.1:0 \
+                 chooses a free port"
             ),
         }
         std::process::exit(2);

@@ -3,7 +3,6 @@
 //! document.
 #![allow(dead_code, unreachable_pub)]
 
-pub const AND_THEN_STARTS: &str = "and then starts";
 pub const ANSWER_YES_OR_NO: &str = "answer yes or no";
 pub const ARE_UNREACHABLE_UNTIL: &str = "are unreachable: until";
 pub const ARE_UNREACHABLE_UNTIL_THEY_ARE_BACK: &str = "are unreachable: until they are back";
@@ -18,7 +17,8 @@ pub const CLOSED_THE_CONNECTION: &str = "closed the connection";
 pub const CONNECTS_ALL_SERVERS_OF_THIS_CHAT: &str =
     "connects all servers of this chat; this one is two";
 pub const CONTAINS_NO_EVENTS: &str = "contains no events";
-pub const CTRL_C_ENDS_THE_SERVER: &str = "Ctrl-C ends the server";
+pub const CTRL_C_CANCELS_STARTUP: &str = "Ctrl-C cancels startup";
+pub const CTRL_C_TO_STOP_THE_SERVER: &str = "Ctrl-C to stop the server";
 pub const DISCONNECTED_BEFORE_THE_SERVER_HAD_HANDLED: &str =
     "disconnected before the server had handled all of your input";
 pub const DOES_NOT_SPEAK_TLS: &str = "does not speak TLS";
@@ -68,6 +68,7 @@ pub const THE_SERVER_WILL_DISCONNECT_YOU: &str = "the server will disconnect you
 pub const TURN_IT_OFF_AT_THE_PROXY: &str = "turn it off at the proxy";
 pub const TWO_DIFFERENT_PASSWORDS: &str = "two different passwords";
 pub const TYPE_TO_TALK: &str = "type to talk";
+pub const WAITING_FOR_REDIS: &str = "Waiting for Redis";
 pub const WHEN_TO_RING: &str = "when to ring";
 pub const WHICH_CALLED_US_BACK_ON: &str = "which called us back on 127.0.0.1:";
 pub const WRONG_PASSWORD_FOR_ALICE: &str = "wrong password for alice";

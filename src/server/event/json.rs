@@ -66,7 +66,7 @@ pub(crate) fn from_json(json: &str) -> Result<Event, String> {
                 Some(number) => FieldValue::Number(number),
                 None => return Err(format!("{name} is not a whole number")),
             },
-            _ => return Err(format!("{name} is not text, a number or a boolean")),
+            _ => return Err(format!("{name} is not a string, a number or a boolean")),
         };
         fields.push((name.into(), field));
     }

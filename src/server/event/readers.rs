@@ -206,7 +206,7 @@ fn open_fifo(path: &Path) -> io::Result<File> {
     options.write(true);
     let file = private::open(&options, path, Privacy::Log).map_err(|error| {
         if Errno::from_io_error(&error) == Some(Errno::NXIO) {
-            let reason = "no process reads this FIFO; start its reader first";
+            let reason = "no process is reading from this FIFO; start its reader first";
             io::Error::new(io::ErrorKind::NotConnected, reason)
         } else {
             error

@@ -76,7 +76,7 @@ fn cluster_id(text: &str) -> Result<String, &'static str> {
     let is_fine = is_cluster_id(text);
     is_fine
         .then(|| text.to_owned())
-        .ok_or("expected 1 to 64 letters (a to z), digits, _ . : or -")
+        .ok_or("expected 1 to 64 characters: letters (a to z), digits, `_`, `.`, `:` or `-`")
 }
 
 /// Returns the machine's name and the portal's port, or the process id if the system chooses the
@@ -141,7 +141,8 @@ pub(super) fn servers(server: &Server) -> String {
 /// Reports that startup is waiting for Redis.
 fn waits(error: &ClusterError) {
     output::report(&format!(
-        "chatserver: {error}\nThe server waits for Redis and then starts; Ctrl-C cancels startup.\n"
+        "chatserver: {error}\nWaiting for Redis; the server will start when it is available. \
+         Ctrl-C cancels startup.\n"
     ));
 }
 

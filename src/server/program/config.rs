@@ -81,7 +81,7 @@ pub(super) fn parse_with<C: CommandFactory + FromArgMatches>(
         match (0..settings.len()).find(is_culprit) {
             Some(index) => at(settings[index].line, sentence_of(&error)),
             None => bad_file(format!(
-                "{} (together with the settings in {})",
+                "{} (including the settings from {})",
                 sentence_of(&error),
                 file.display()
             )),
@@ -101,7 +101,7 @@ fn read(text: &str, command: &clap::Command) -> Result<Vec<FileSetting>, (usize,
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_at(span.start));
         let reason = error.message().replace('\n', ", ");
-        (line, format!("this is not TOML: {reason}"))
+        (line, format!("this is not valid TOML: {reason}"))
     })?;
     let mut settings = Vec::new();
     for (key, value) in table.into_inner() {
@@ -124,7 +124,7 @@ fn words_of(
     if key == PORT.0 {
         return match value {
             SettingValue::One(port) => Ok(vec![format!("{}{port}", PORT.1).into()]),
-            _ => Err(format!("{key} must be a number; write `{key} = 50000`")),
+            _ => Err(format!("{key} must be a number, as in `{key} = 50000`")),
         };
     }
     if NOT_A_SETTING.contains(&key) {
@@ -147,10 +147,11 @@ fn words_of(
         SettingValue::Flag(false) if !takes_values || is_optional => Ok(Vec::new()),
         SettingValue::Flag(true) if !takes_values || is_optional => Ok(bare()),
         SettingValue::Flag(_) => Err(format!(
-            "{key} needs a value; write `{key} = \"…\"` or a number"
+            "{key} needs a value: a number, or text in quotation marks, as in `{key} = \"…\"`"
         )),
         _ if !takes_values => Err(format!(
-            "{key} is either on or off; write `{key} = true`, or delete this line"
+            "{key} takes no value; write `{key} = true` to turn it on, or delete this line to turn \
+             it off"
         )),
         // Clap treats an empty value as a missing one.
         SettingValue::One(value) if value.is_empty() => Err(format!(
@@ -160,7 +161,9 @@ fn words_of(
         SettingValue::Many(values) => match delimiter {
             Some(delimiter) => Ok(vec![with(&values.join(&delimiter.to_string()))]),
             None if is_list => Ok(values.iter().map(|value| with(value)).collect()),
-            None => Err(format!("{key} takes one value; write it without brackets")),
+            None => Err(format!(
+                "{key} takes only one value; write it without brackets"
+            )),
         },
     }
 }
@@ -171,7 +174,7 @@ fn value_of(key: &str, value: &DeValue<'_>) -> Result<SettingValue, String> {
         DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().replace('_', "")),
         DeValue::Float(number) => Ok(number.as_str().to_owned()),
         _ => Err(format!(
-            "the value of {key} has the wrong type; write a number, a text in quotation marks, true \
+            "the value of {key} has the wrong type; write a number, text in quotation marks, true \
              or false"
         )),
     };
@@ -182,7 +185,8 @@ fn value_of(key: &str, value: &DeValue<'_>) -> Result<SettingValue, String> {
             Ok(SettingValue::Many(values.collect::<Result<_, _>>()?))
         }
         DeValue::Table(_) => Err(
-            "a configuration file has no sections; delete this line, and write the settings without it"
+            "a configuration file can't contain sections; delete this line, and write the settings \
+             without it"
                 .to_owned(),
         ),
         value => plain(value).map(SettingValue::One),
@@ -343,7 +347,7 @@ mod tests {
             ),
             (
                 "\n[web]\nname = \"a\"",
-                "FILE, line 2: a configuration file has no sections",
+                "FILE, line 2: a configuration file can't contain sections",
             ),
             (
                 "config = \"b\"",
@@ -355,12 +359,15 @@ mod tests {
             ),
             ("workers = true", "FILE, line 1: workers needs a value"),
             ("workers = \"\"", "FILE, line 1: workers is empty"),
-            ("workers = [1, 2]", "FILE, line 1: workers takes one value"),
+            (
+                "workers = [1, 2]",
+                "FILE, line 1: workers takes only one value",
+            ),
             (
                 "workers = 2026-12-29",
                 "FILE, line 1: the value of workers has the wrong type",
             ),
-            ("quiet = 1", "FILE, line 1: quiet is either on or off"),
+            ("quiet = 1", "FILE, line 1: quiet takes no value"),
             ("port = true", "FILE, line 1: port must be a number"),
             (
                 "# a\nquiet = true\nworkers = 70000",
@@ -376,12 +383,12 @@ mod tests {
             ),
             (
                 "workers = 1\nworkers = 2",
-                "FILE, line 2: this is not TOML: duplicate key",
+                "FILE, line 2: this is not valid TOML: duplicate key",
             ),
-            ("workers 1", "FILE, line 1: this is not TOML: "),
+            ("workers 1", "FILE, line 1: this is not valid TOML: "),
             (
                 "workers = 1\nrate = 20/5",
-                "FILE, line 2: this is not TOML: ",
+                "FILE, line 2: this is not valid TOML: ",
             ),
         ] {
             let reason = parsed(text, "").unwrap_err();

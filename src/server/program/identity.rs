@@ -35,9 +35,10 @@ const SOON: i64 = 30;
 #[cfg(feature = "tls")]
 fn warning(days_left: Option<i64>, folder: Option<&Path>) -> String {
     let cure = match folder {
-        None => "put a new one into its file".to_owned(),
+        None => "replace it with a new one".to_owned(),
         Some(folder) => format!(
-            "delete {} and {KEY}, and the next start creates new ones; clients will report the change",
+            "delete {} and {KEY}; the next start creates new ones, and clients will report the \
+             change",
             folder.join(CERTIFICATE).display()
         ),
     };
@@ -142,7 +143,7 @@ impl TlsFiles {
         let config = identity.server().map_err(explained)?;
         let report = format!(
             "tls      all of these ports require TLS; the certificate is {what}; its SHA-256 fingerprint:\n         \
-             {fingerprint}\n         Clients use --tls and show the same fingerprint.\n{warning}"
+             {fingerprint}\n         Clients must use --tls, and show the same fingerprint.\n{warning}"
         );
         Ok((config, report))
     }
@@ -151,7 +152,11 @@ impl TlsFiles {
     #[cfg(not(feature = "tls"))]
     pub(super) fn load(&self) -> Result<(TlsServer, String), String> {
         let _ = &self.names;
-        Err("--tls: this program was built without TLS; `make run-server ARGS=--tls` builds it with TLS, and so does `cargo build --release`".into())
+        Err(
+            "--tls: this program was built without TLS support; `make run-server ARGS=--tls` and \
+             `cargo build --release` build it with TLS support"
+                .into(),
+        )
     }
 }
 
@@ -165,6 +170,6 @@ mod tests {
         assert_eq!(warning(Some(SOON), made), "");
         assert_eq!(warning(None, None), "");
         assert!(warning(Some(3), made).contains("in 3 days: delete /state/portal-chat-cert.pem"));
-        assert!(warning(Some(-1), None).contains("EXPIRED: put a new one"));
+        assert!(warning(Some(-1), None).contains("EXPIRED: replace it"));
     }
 }

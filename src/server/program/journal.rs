@@ -26,7 +26,7 @@ pub(super) struct JournalArguments {
     /// Number of days for which messages are kept
     #[arg(long, value_name = "DAYS", requires = "journal", default_value_t = limits::KEEP_DAYS, value_parser = value_parser!(u32).range(1..=MOST_DAYS), help_heading = KEPT)]
     journal_keep: u32,
-    /// Delete the oldest messages when the file reaches SIZE bytes (500K, 20M, 1G)
+    /// Delete the oldest messages when the file reaches SIZE bytes (such as 500K, 20M or 1G)
     #[arg(long, value_name = "SIZE", requires = "journal", default_value = "1G", value_parser = journal_size, help_heading = KEPT)]
     journal_max: u64,
     /// Also keep direct messages
@@ -34,7 +34,7 @@ pub(super) struct JournalArguments {
     journal_direct: OnOff,
 }
 
-const KEPT: &str = "Messages that are kept";
+const KEPT: &str = "Stored messages";
 const MOST_DAYS: i64 = 100 * 365;
 /// Minimum of `--journal-max`, in bytes. An empty file is about a tenth of this size.
 const LEAST_SIZE: u64 = 1 << 20;
@@ -66,7 +66,7 @@ fn journal_size(text: &str) -> Result<u64, &'static str> {
 /// The options of `chatserver journal`.
 #[derive(clap::Args, Debug)]
 pub(super) struct Export {
-    /// The file of --journal; a server may be writing to it
+    /// A file written with --journal; a server may still be writing to it
     file: PathBuf,
     /// Only the messages in this room
     #[arg(long, value_name = "ROOM", value_parser = name, conflicts_with_all = ["public", "direct"])]
@@ -77,8 +77,8 @@ pub(super) struct Export {
     /// Only the direct messages between these two people
     #[arg(long, value_names = ["NAME", "NAME"], num_args = 2, value_parser = name)]
     direct: Option<Vec<Name>>,
-    /// Only messages from TIME on: a day or a time, such as 2026-11-29, 2026-11-29T18:30 or
-    /// 2026-11-29T17:30Z; without Z, in local time
+    /// Only messages from TIME or later: a date, or a date and time, such as 2026-11-29,
+    /// 2026-11-29T18:30 or 2026-11-29T17:30Z; without Z, in local time
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<SystemTime>,
     /// Only messages before TIME
@@ -90,7 +90,8 @@ pub(super) struct Export {
 }
 
 fn name(text: &str) -> Result<Name, &'static str> {
-    Name::new(text).ok_or("expected a name: 1 to 32 letters (a to z), digits, _ . or -")
+    Name::new(text)
+        .ok_or("expected a name of 1 to 32 characters: letters (a to z), digits, `_`, `.` or `-`")
 }
 
 fn time(text: &str) -> Result<SystemTime, &'static str> {
@@ -108,7 +109,7 @@ fn time(text: &str) -> Result<SystemTime, &'static str> {
             )
         });
     time.map(SystemTime::from)
-        .ok_or("expected a day or a time, such as 2026-11-29 or 2026-11-29T18:30")
+        .ok_or("expected a date, or a date and time, such as 2026-11-29 or 2026-11-29T18:30")
 }
 
 /// Prints the selected messages.

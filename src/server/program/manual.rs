@@ -22,9 +22,9 @@ pub(super) const MANUAL: Manual = Manual {
              Without a terminal it prints events to standard output.",
         ),
         Text(
-            "chatserver replay shows, on the board, a recording made with --events. chatserver journal \
-             prints the messages in the file of --journal. chatserver echo is the server of the \
-             first two lessons. Each lists its options with --help.",
+            "chatserver replay shows, on the board, a recording made with --events. chatserver \
+             journal prints the messages in a file written with --journal. chatserver echo is the \
+             server of the first two lessons. Each of them lists its options with --help.",
         ),
     ],
     sections: &[
@@ -38,8 +38,8 @@ pub(super) const MANUAL: Manual = Manual {
                 Item(
                     "2",
                     "An option is invalid, a file can't be used, a port can't be bound, or the \
-                     events can't be written to standard output. The server did not start, \
-                     or has stopped; standard error names the reason and the fix.",
+                     events can't be written to standard output. The server did not start, or has \
+                     stopped; standard error shows the reason and the fix.",
                 ),
                 Item(
                     "130",
@@ -51,9 +51,9 @@ pub(super) const MANUAL: Manual = Manual {
             "FILES",
             &[
                 Text(
-                    "Unless an option names the file, chatserver looks in the current folder, then \
-                     in $STATE_DIRECTORY (set by systemd), $XDG_STATE_HOME/portal-chat or \
-                     ~/.local/state/portal-chat, and creates the file there.",
+                    "Unless an option names the file, chatserver uses the one in the current \
+                     folder. If there is none, it uses or creates one in $STATE_DIRECTORY (set by \
+                     systemd), $XDG_STATE_HOME/portal-chat or ~/.local/state/portal-chat.",
                 ),
                 Item("accounts.txt", "Names and password hashes (--accounts)."),
                 Item(
@@ -62,21 +62,21 @@ pub(super) const MANUAL: Manual = Manual {
                 ),
                 Item(
                     "portal-chat-cert.pem, portal-chat-key.pem",
-                    "The certificate and key that --tls creates if it names no files.",
+                    "The certificate and key that --tls creates if no files are given.",
                 ),
                 Text(
-                    "Keys, accounts, the file of --cluster-secret, the journal and event files must \
-                     belong to the user who runs chatserver, or to root, and be closed to other \
+                    "The key, accounts, --cluster-secret, journal and event files must be owned by \
+                     the user who runs chatserver, or by root, and must not be accessible to other \
                      users.",
                 ),
                 Item(
                     "FILE, FILE-wal, FILE-shm",
-                    "The database of --journal FILE. Its view history contains the messages. A \
+                    "The database of --journal FILE. Its view named history shows the messages. A \
                      damaged database is renamed to FILE.damaged-TIME.",
                 ),
                 Item(
                     "/etc/default/chatserver",
-                    "Options for the system's systemd unit.",
+                    "Options for the system-wide systemd unit.",
                 ),
                 Item(
                     "~/.config/portal-chat/chatserver",
@@ -118,9 +118,9 @@ pub(super) const MANUAL: Manual = Manual {
         (
             "EXAMPLES",
             &[
-                Text("A server for this machine only, with four seats:"),
+                Text("A server with four seats, for this machine only:"),
                 Example("chatserver"),
-                Text("A class of thirty who use browsers, open to the network:"),
+                Text("A server for a class of thirty with browsers, open to the network:"),
                 Example("chatserver --web 0.0.0.0:8080 --workers 30"),
                 Text("An encrypted server for the network, with a self-signed certificate:"),
                 Example("chatserver --bind 0.0.0.0 --tls"),

@@ -16,31 +16,31 @@ use portal_sessions::tokens::SessionTokens as _;
 const HELP: &str = "  who                  list the clients, with addresses, times and traffic
   servers              list the servers of the cluster
   say TEXT             send a notice to every client
-  kick NAME [REASON]   disconnect a client, by name or by the port of its seat, for a minute
+  kick NAME [REASON]   disconnect a client (by name or seat port) and keep it out for a minute
   ban NAME [DURATION] [REASON]
                        disconnect a user and reject later logins; DURATION is 30s, 10m, 2h or 7d
   ban ADDRESS[/PREFIX] [DURATION] [REASON]
-                       the same for all clients from an address or a network
+                       do so for all clients from an address or a network
   unban NAME|ADDRESS[/PREFIX]
-                       end a ban
+                       lift a ban
   mute NAME [in ROOM] [DURATION]
                        reject a user's messages, everywhere or in one room
   unmute NAME [in ROOM]
-                       end a mute
+                       lift a mute
   rooms                list the rooms and their rules
   room NAME open|invite|password WORD|moderated|unmoderated
                        change a room's rules
   room NAME moderator NAME [off]
-                       make a user a moderator of a room, or end that
+                       make a user a moderator of a room (off: undo)
   bans                 list the bans and mutes
   accounts             list the accounts
   passwd NAME          give an account a new random password, and show it
-  delete NAME          delete an account and its direct messages; its name is free
-  invite               make an invitation for one registration, and show its code
-  logout NAME          end the session tokens with which NAME's browsers stay signed in
-  moderator NAME [off] let a user kick, mute and ban others, or end that
+  delete NAME          delete an account and its direct messages, and free its name
+  invite               create an invitation code for one registration, and show it
+  logout NAME          revoke the session tokens that keep NAME's browsers signed in
+  moderator NAME [off] let a user kick, mute and ban others (off: undo)
   moderators           list the moderators
-  stop                 notify every client and shut down (so do Ctrl-C and Ctrl-D)
+  stop                 notify every client and shut down (also: Ctrl-C or Ctrl-D)
   help                 show this list";
 
 const COMMANDS: [&str; 20] = [
@@ -130,7 +130,7 @@ impl Operator {
                     format!("  disconnected {}", printable(name))
                 } else {
                     let name = printable(name);
-                    format!("  no client is called {name}; `who` lists the clients")
+                    format!("  no client is named {name}; `who` lists the clients")
                 }
             }
             "ban" => self.ban(server, rest),
@@ -151,7 +151,8 @@ impl Operator {
                     format!("  {code} is valid for one registration")
                 }
                 Ok(code) => format!(
-                    "  {code} is valid for one registration, once the server is started with --register invite"
+                    "  {code} is valid for one registration, but only after the server is \
+                     restarted with --register invite"
                 ),
                 Err(error) => format!("  {error}"),
             }),
@@ -381,7 +382,7 @@ fn rooms(server: &Server) -> String {
 fn bans(server: &Server) -> String {
     let rules = server.policies().list();
     if rules.is_empty() {
-        return "  no bans and no mutes".to_owned();
+        return "  no bans or mutes".to_owned();
     }
     let row = |kind: &str, whom: &str, remaining: &str, by: &str, reason: &str| {
         let row = format!("  {kind:<5} {whom:<20} {remaining:<12} {by:<12} {reason}");
@@ -412,8 +413,8 @@ fn moderator(server: &Server, rest: &str) -> String {
         return MODERATOR_USAGE.to_owned();
     };
     if is_one && server.accounts().is_none() {
-        return "  this server has no passwords, so any client could take the moderator's name; start it without \
-                --no-passwords"
+        return "  this server has no passwords, so any client could take the moderator's name; \
+                restart it without --no-passwords"
             .to_owned();
     }
     match server.policies().set_moderator(&name, is_one) {
@@ -453,7 +454,7 @@ fn passwd(accounts: &SharedAccounts, rest: &str) -> String {
     };
     match accounts.reset_password(&name) {
         Ok((name, password)) => {
-            format!("  the new password of {name} is {password}; PASSWD changes it")
+            format!("  the new password for {name} is {password}; {name} can change it with PASSWD")
         }
         Err(error) => format!("  {error}"),
     }
@@ -467,7 +468,7 @@ fn logout(server: &Server, rest: &str) -> String {
     match server.tokens().end_all(&name) {
         Ok(0) => format!("  {name} has no session tokens"),
         Ok(count) => format!(
-            "  {} of {name} ended; `kick {name}` disconnects a client that is connected",
+            "  revoked {} of {name}; `kick {name}` disconnects a connected client",
             counted(count, "session token", "session tokens")
         ),
         Err(refusal) => format!("  {}", refusal.sentence),
@@ -497,8 +498,8 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
     let history = &server.chat().history;
     if history.delete_direct(&name).is_err() {
         return format!(
-            "  the account of {name} was not deleted, because the journal can't delete its direct messages now: see the \
-             events `journal-…`, and try again"
+            "  {name}'s account was not deleted, because the journal can't delete its direct \
+             messages now: see the `journal-…` events, and try again"
         );
     }
     match accounts.delete(&name) {
@@ -508,11 +509,13 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
             // Delete the messages that arrived in the meantime.
             let rest = match history.delete_direct(&name) {
                 Ok(()) => "",
-                Err(_) => "; the journal failed, so it may still have its last direct messages",
+                Err(_) => {
+                    "; the journal failed, so it may still contain the user's last direct messages"
+                }
             };
             match is_kicked {
-                true => format!("  deleted the account of {name}, and disconnected its user{rest}"),
-                false => format!("  deleted the account of {name}{rest}"),
+                true => format!("  deleted {name}'s account and disconnected the user{rest}"),
+                false => format!("  deleted {name}'s account{rest}"),
             }
         }
         Err(error) => format!("  {error}"),
@@ -525,7 +528,7 @@ fn moderators(server: &Server) -> String {
     let names = server.policies().moderators();
     let names: Vec<&str> = names.iter().map(Name::as_str).collect();
     match names.is_empty() {
-        true => "  no moderators; `moderator NAME` makes one".to_owned(),
+        true => "  no moderators; `moderator NAME` appoints one".to_owned(),
         false => format!("  {}", names.join(", ")),
     }
 }

@@ -44,14 +44,14 @@ use crate::wire::{Name, Revision};
     disable_help_subcommand = true,
     max_term_width = 100,
     after_help = "\
-Once it is running, type `chatclient` (in a checkout `make run-client`) in another terminal.
-Ctrl-C shuts it down; a second Ctrl-C exits at once."
+To chat, type `chatclient` in another terminal (in a checkout, `make run-client`).
+Ctrl-C shuts the server down; a second Ctrl-C exits at once."
 )]
 struct ServerArguments {
     /// The portal's port; the workers use the ports that follow it. With 0, the system chooses all
     /// ports [default: 50000]
     port: Option<u16>,
-    /// Same as PORT; this is seed 004's form
+    /// Same as PORT, in the form of seed 004
     #[arg(short = 'p', value_name = "PORT")]
     same_port: Option<u16>,
 
@@ -59,8 +59,8 @@ struct ServerArguments {
     /// IPv4, :: for the network over IPv4 and IPv6
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = bind_address, help_heading = WHERE)]
     bind: Host,
-    /// Maximum number of clients at a time; must be even, because 50001 talks to 50002, 50003 to
-    /// 50004, and so on
+    /// Maximum number of clients at a time; must be even, because clients are paired: 50001 with
+    /// 50002, 50003 with 50004, and so on
     #[arg(long, value_name = "N", default_value = "4", value_parser = even, help_heading = WHERE)]
     workers: usize,
     /// Use one port for all clients, without a portal or passcodes
@@ -69,9 +69,9 @@ struct ServerArguments {
     /// Maximum number of clients on the single port [default: 100]; with a portal, use --workers
     #[arg(long, value_name = "N", requires = "single_port", value_parser = value_parser!(u16).range(1..=MOST_CLIENTS), help_heading = WHERE)]
     max_clients: Option<u16>,
-    /// Behave like the original programs of that revision: use their framing and messages, their
-    /// portal (0 and 1: TCP, 2: UDP) and their timeouts (idle 60 s, total 600 s); clients can only
-    /// chat with their partners, without names
+    /// Behave like the original programs of this revision: use their framing and messages, their
+    /// portal (0 and 1: TCP, 2: UDP) and their timeouts (idle 60 s, total 600 s); clients have no
+    /// names and can chat only with their partners
     #[arg(long, value_name = "0|1|2", value_parser = revision, help_heading = WHERE)]
     compat: Option<Revision>,
     /// Transports over which clients may request a port
@@ -81,36 +81,36 @@ struct ServerArguments {
     /// Period of the clock, in seconds: 1 or 2
     #[arg(long, value_name = "S", default_value = "1", value_parser = value_parser!(u32).range(1..=2), help_heading = HOW_LONG)]
     tick: u32,
-    /// Maximum time from the portal's answer to the connection
+    /// Maximum time from the portal's reply to the client's connection
     #[arg(long, value_name = "S", default_value = "2", value_parser = value_parser!(u32).range(1..=DAY), help_heading = HOW_LONG)]
     reserve_timeout: u32,
-    /// Maximum time from the connection to the passcode
+    /// Maximum time from the client's connection to its passcode
     #[arg(long, value_name = "S", default_value = "1", value_parser = value_parser!(u32).range(1..=DAY), help_heading = HOW_LONG)]
     handshake_timeout: u32,
     /// Maximum time without activity from a client; 0 = no limit [default: 300]
     #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(..=YEAR), help_heading = HOW_LONG)]
     idle_timeout: Option<u32>,
-    /// Maximum total time for a client; 0 = no limit [default: 0]
+    /// Maximum time that a client may stay connected; 0 = no limit [default: 0]
     #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(..=YEAR), help_heading = HOW_LONG)]
     total_timeout: Option<u32>,
 
-    /// File in which the accounts are stored, readable only by its owner [default:
+    /// File that stores the accounts, readable only by its owner [default:
     /// ~/.local/state/portal-chat/accounts.txt, or accounts.txt in the current folder if it exists]
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     accounts: Option<PathBuf>,
-    /// Clients that may register a name: all (open), those with a code from the console's command
-    /// invite (invite), or none (closed)
+    /// Which clients may register a name: all (open), only those with a code from the console
+    /// command `invite` (invite), or none (closed)
     #[arg(long, value_name = "WHO", value_enum, default_value = "open", conflicts_with = "no_passwords", help_heading = WHO)]
     register: RegisterChoice,
     /// Minimum number of characters in a new password [default: 1, or 8 if --bind or --web is open
     /// to the network]
     #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=128), help_heading = WHO)]
     min_password: Option<u8>,
-    /// File of bans, mutes, moderators and invitations [default: policies.txt next to the accounts;
-    /// without accounts, they are lost when the server stops]
+    /// File that stores bans, mutes, moderators and invitations [default: policies.txt next to the
+    /// accounts file; without accounts, they are lost when the server stops]
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     policies: Option<PathBuf>,
-    /// Use no accounts: a client may use any free name while it is connected
+    /// Do without accounts: a client may use any free name while it is connected
     #[arg(long, help_heading = WHO)]
     no_passwords: bool,
     /// Maximum number of seats per client address [default: no limit, or 100 if --bind or --web is
@@ -127,7 +127,7 @@ struct ServerArguments {
     /// Maximum number of rooms at a time; their ports follow the workers' ports
     #[arg(long, value_name = "N", default_value = "16", value_parser = value_parser!(u16).range(..=MOST_ROOMS), help_heading = WHO)]
     rooms: u16,
-    /// Number of a room's latest messages that a new member receives
+    /// Number of recent messages that a room sends to each new member
     #[arg(long, value_name = "N", default_value = "20", value_parser = value_parser!(u16).range(..=1000), help_heading = WHO)]
     history: u16,
     /// Send the text in FILE to each client that logs in
@@ -146,37 +146,37 @@ struct ServerArguments {
     /// Append every event to FILE, as one line of JSON
     #[arg(long, value_name = "FILE", help_heading = WHAT)]
     events: Option<PathBuf>,
-    /// Start a new event file when FILE reaches SIZE bytes (500K, 20M, 1G), and keep the old one as
-    /// FILE.1
+    /// Start a new event file when FILE reaches SIZE bytes (such as 500K, 20M or 1G), and keep the
+    /// old one as FILE.1
     #[arg(long, value_name = "SIZE", requires = "events", value_parser = size, help_heading = WHAT)]
     events_max: Option<u64>,
-    /// Serve a page that shows the inside of the server [default: 127.0.0.1:8050]; it hides
+    /// Serve a page that shows what happens inside the server [default: 127.0.0.1:8050]; it hides
     /// messages unless --show-messages is given
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = socket_address, help_heading = WHAT)]
     board: Option<SocketAddr>,
-    /// Serve the state of the server to programs: /healthz, /readyz and, for Prometheus, /metrics
-    /// [default: 127.0.0.1:9464]; the board serves these paths, too
+    /// Serve the server's state to monitoring programs: /healthz, /readyz and, for Prometheus,
+    /// /metrics [default: 127.0.0.1:9464]; the board also serves these paths
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = METRICS, value_parser = socket_address, help_heading = WHAT)]
     metrics: Option<SocketAddr>,
     /// Require TLS on all TCP ports, with the certificate in the file CERT and its key in KEY (PEM)
-    /// [default: a certificate that is generated once and kept in portal-chat-cert.pem]; closes the
-    /// UDP portal
+    /// [default: a certificate that is generated once and kept in portal-chat-cert.pem]; turns off
+    /// the UDP portal
     #[arg(long, value_names = ["CERT", "KEY"], num_args = 0..=2, require_equals = true, value_delimiter = BETWEEN_FILES, conflicts_with_all = ["compat", "portal"], help_heading = WHERE)]
     tls: Option<Vec<PathBuf>>,
     /// Serve a page for chatting in a browser [default: 127.0.0.1:8080]; with 0.0.0.0, other
     /// machines on the network can open it
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = WEB, value_parser = web_address, help_heading = WHERE)]
     web: Option<SocketAddr>,
-    /// A name, besides localhost and this machine's addresses, under which browsers may request
-    /// that page; add the port that browsers see if a reverse proxy uses one other than 80 or 443;
-    /// may be repeated
+    /// A name under which browsers may request the web page, besides localhost and this machine's
+    /// addresses; add the port if a reverse proxy listens on one other than 80 or 443; may be
+    /// repeated
     #[arg(long, value_name = "NAME[:PORT]", requires = "web", value_parser = web_name, help_heading = WHERE)]
     web_name: Vec<String>,
-    /// A reverse proxy in front of that page: limits and events use the client address from its
-    /// X-Forwarded-For or Forwarded field; may be repeated
+    /// Address of a reverse proxy in front of the web page: limits and events use the client
+    /// address from its X-Forwarded-For or Forwarded header; may be repeated
     #[arg(long, value_name = "ADDRESS[/BITS]", requires = "web", value_parser = trusted_proxy, help_heading = WHERE)]
     trusted_proxy: Vec<Network>,
-    /// The room that people join when they log in on that page
+    /// The room that people join when they log in on the web page
     #[arg(long, value_name = "ROOM", default_value = WEB_ROOM, requires = "web", value_parser = web_room, help_heading = WHERE)]
     web_room: String,
     /// Has no effect: callers without a seat share one bounded pool of threads at every entrance
@@ -196,18 +196,18 @@ struct ServerArguments {
     #[cfg(not(feature = "journal"))]
     #[arg(long, value_name = "FILE", value_parser = no_journal, hide = true)]
     journal: Option<String>,
-    /// Read options from FILE, too, in TOML and by their long names (`workers = 30`); the command
+    /// Also read options from FILE, in TOML and by their long names (`workers = 30`); the command
     /// line overrides them; SIGHUP reloads FILE
     #[arg(
         long,
         value_name = "FILE",
-        help_heading = "About it",
+        help_heading = "General",
         display_order = 898
     )]
     config: Option<PathBuf>,
-    /// Print the effective settings and whether a server could start with them, then exit: with
-    /// code 0 if it could, or with code 2 and the reason if not
-    #[arg(long, help_heading = "About it", display_order = 899)]
+    /// Print the effective settings, check whether a server could start with them, and exit: with
+    /// code 0 if it could, otherwise with code 2 and the reason
+    #[arg(long, help_heading = "General", display_order = 899)]
     check: bool,
     /// Also show passcodes, on the board and in the events
     #[arg(long, help_heading = WHAT)]
@@ -266,10 +266,10 @@ enum ServerSubcommand {
     /// Show, on the board, a run that was recorded with --events FILE; if it was recorded with
     /// --trace, the board also shows the bytes
     Replay(Replay),
-    /// Print the messages in the file of --journal
+    /// Print the messages in a file written with --journal
     #[cfg(feature = "journal")]
     Journal(journal::Export),
-    /// The lessons' server, which echoes every line
+    /// Run the lessons' server, which echoes every line
     Echo(lesson::EchoServer),
 }
 
@@ -549,7 +549,8 @@ fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
     let text = text.trim_end();
     if text.len() > LONGEST_MESSAGE_OF_THE_DAY {
         return Err(bad_file(format!(
-            "--motd {shown}: the text has {} bytes, more than the limit of {LONGEST_MESSAGE_OF_THE_DAY}; shorten it",
+            "--motd {shown}: the text is {} bytes long, but the limit is \
+             {LONGEST_MESSAGE_OF_THE_DAY}; shorten it",
             text.len()
         )));
     }
@@ -559,19 +560,22 @@ fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
 #[cfg(not(feature = "cluster"))]
 fn no_cluster(_: &str) -> Result<String, &'static str> {
     Err(
-        "this program was built without Redis; `make run-server ARGS='--cluster …'` builds it with Redis, and so does `cargo build --release`",
+        "this program was built without Redis support; `make run-server ARGS='--cluster …'` and \
+         `cargo build --release` build it with Redis support",
     )
 }
 
 #[cfg(not(feature = "journal"))]
 fn no_journal(_: &str) -> Result<String, &'static str> {
     Err(
-        "this program was built without SQLite; `make run-server ARGS='--journal …'` builds it with SQLite, and so does `cargo build --release`",
+        "this program was built without SQLite support; `make run-server ARGS='--journal …'` and \
+         `cargo build --release` build it with SQLite support",
     )
 }
 
 fn web_room(text: &str) -> Result<String, &'static str> {
-    let name = Name::new(text).ok_or("expected 1 to 32 letters (a to z), digits, _ . or -");
+    let name = Name::new(text)
+        .ok_or("expected 1 to 32 characters: letters (a to z), digits, `_`, `.` or `-`");
     name.map(|name| name.to_string())
 }
 

@@ -181,11 +181,12 @@ fn ports_in_time_wait(ports: &[u16]) -> String {
     let list: Vec<String> = ports.iter().map(u16::to_string).collect();
     let (list, them) = match &list[..] {
         [] => return String::new(),
-        [port] => (format!("Port {port} is"), "it is"),
-        _ => (format!("Ports {} are", list.join(", ")), "they are"),
+        [port] => (format!("Port {port} is"), "it"),
+        _ => (format!("Ports {} are", list.join(", ")), "they"),
     };
     format!(
-        "{list} in TIME_WAIT because of a closed outgoing connection; {them} free within a minute.\n"
+        "{list} in TIME_WAIT because of a closed outgoing connection; {them} will be free within a \
+         minute.\n"
     )
 }
 
@@ -303,7 +304,8 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
             report(&running.reload(&reloaded));
         } else {
             report(
-                &"SIGHUP reloads a certificate, --config and --motd, but this server has none of them",
+                &"SIGHUP reloads the certificate, --config and --motd, but this server uses none \
+                  of them",
             );
         }
     };
@@ -545,7 +547,7 @@ impl Console {
             Typed::TooMuch { bytes, lines } => {
                 let lines = counted(lines, "line", "lines");
                 self.show(&format!(
-                    "  that paste ({lines}, {bytes} bytes) was rejected: it is too long"
+                    "  the paste was rejected because it is too long ({lines}, {bytes} bytes)"
                 ));
             }
             Typed::NotText(error) => {
@@ -560,8 +562,8 @@ impl Console {
             Typed::Failed => {
                 self.give_up();
                 report(
-                    &"the operator's console has failed; the server goes on without it, and \
-                      Ctrl-C ends it",
+                    &"the operator's console has failed; the server keeps running without it, and \
+                      Ctrl-C stops the server",
                 );
             }
         }
@@ -642,14 +644,17 @@ fn status(
     let server = StatusServer::start(address, answering, settings.tls.as_ref(), names);
     let server = server.map_err(|error| {
         format!(
-            "--metrics can't listen on {address} ({error}): choose another --metrics ADDRESS:PORT"
+            "can't listen on {address} for --metrics ({error}): choose another --metrics \
+             ADDRESS:PORT"
         )
     })?;
     Ok((Some(status), Some(server)))
 }
 
 fn no_board(address: SocketAddr, error: &io::Error) -> String {
-    format!("the board can't listen on {address} ({error}): choose another --board ADDRESS:PORT")
+    format!(
+        "can't listen on {address} for the board ({error}): choose another --board ADDRESS:PORT"
+    )
 }
 
 /// Shows a recorded run until a signal ends it.
@@ -785,11 +790,12 @@ fn welcome(
     };
     if let Some(board) = board {
         let page = page(board, is_secured);
-        text += &format!("board    {page}  shows the inside of the server in a browser\n");
+        text += &format!("board    {page}  shows in a browser what happens inside the server\n");
     }
     if let Some(metrics) = metrics {
         let page = page(metrics, is_secured);
-        text += &format!("metrics  {page}metrics  numbers for Prometheus; /healthz and /readyz\n");
+        text +=
+            &format!("metrics  {page}metrics  metrics for Prometheus; also /healthz and /readyz\n");
     }
     if let Some(web) = server.web() {
         let page = page(web, is_secured);
@@ -824,7 +830,7 @@ fn welcome(
         let ipv6 = everywhere.iter().flatten().any(ipv6);
         let over = if ipv6 { "IPv4 and IPv6" } else { "IPv4" };
         text += &format!(
-            "\nListening on every interface, over {over}:\n{}",
+            "\nListening on all interfaces, over {over}:\n{}",
             table(&interfaces, ipv6)
         );
         let route = default_route(false).or_else(|| default_route(true));
@@ -834,7 +840,7 @@ fn welcome(
         {
             let port = portal.port();
             text += &format!(
-                "\nOther people on your network type:\n  {}\n",
+                "\nOther people on your network can connect with:\n  {}\n",
                 command_for(SocketAddr::new(address, port), settings)
             );
         }
@@ -842,7 +848,9 @@ fn welcome(
             && let Some(address) = for_others(web.ip())
         {
             let page = page(SocketAddr::new(address, web.port()), is_secured);
-            text += &format!("\nOther people on your network open in a browser:\n  {page}\n");
+            text += &format!(
+                "\nOther people on your network can open this page in a browser:\n  {page}\n"
+            );
             if is_interactive() {
                 text += &picture_of(&page);
             }
@@ -854,17 +862,18 @@ fn welcome(
     if is_open && !is_secured {
         let command = Invocation::of_this_process().server_with_tls(server.web().is_some());
         text += &format!(
-            "\nPasswords and messages travel in the clear: everyone on the network path can read them.\n\
+            "\nPasswords and messages are not encrypted: everyone on the network path can read \
+             them.\n\
              {command} encrypts them.\n"
         );
     }
     let here = crate::net::reachable(portal);
     text += &format!(
-        "\nNow type in another terminal (and in a third one, for a partner to chat with):\n  {}\n\n\
-         Ctrl-C ends the server.{}\n\n",
+        "\nNow type this in another terminal (and in a third one, for a partner to chat with):\n  \
+         {}\n\nPress Ctrl-C to stop the server.{}\n\n",
         command_for(here, settings),
         if is_interactive() {
-            " `help` lists the commands of this console."
+            " Type `help` for a list of commands."
         } else {
             ""
         }

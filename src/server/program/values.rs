@@ -69,8 +69,9 @@ pub(super) fn web_address(text: &str) -> Result<SocketAddr, &'static str> {
 pub(super) fn web_name(text: &str) -> Result<String, &'static str> {
     let is_name = Authority::parse(text).is_some();
     is_name.then(|| text.to_owned()).ok_or(
-        "expected a name as in the browser's address bar, with or without a port, such as chat.example or \
-         chat.example:8443 (without https:// or a path; non-ASCII names in the form xn--)",
+        "expected a name as in the browser's address bar, with or without a port, such as \
+         chat.example or chat.example:8443 (without https:// or a path; write a non-ASCII name in \
+         its xn-- form)",
     )
 }
 
@@ -82,6 +83,7 @@ pub(super) fn trusted_proxy(text: &str) -> Result<Network, &'static str> {
 
 pub(super) fn bind_address(text: &str) -> Result<Host, &'static str> {
     text.parse().map_err(|NoAddress| {
-        "expected an IP address such as 127.0.0.1, 0.0.0.0 or ::; a link-local one needs its interface (fe80::1%eth0)"
+        "expected an IP address such as 127.0.0.1, 0.0.0.0 or ::; a link-local address needs its \
+         interface (fe80::1%eth0)"
     })
 }

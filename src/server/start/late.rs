@@ -237,7 +237,7 @@ mod tests {
         let script = [ENDED, ENDED, LISTENS, LISTENS, LISTENS];
         let stage = PortStage::start(&[(40001, &script)]);
         assert_eq!(stage.free(), [40003, 40004, 40002], "the whole pair first");
-        stage.ticks_until("ports-busy      ports 40001  reason another program listens on it");
+        stage.ticks_until("ports-busy      ports 40001  reason another program is listening on it");
         stage.ticks_until("port-ready      port 40001");
         assert_eq!(stage.free(), [40003, 40004, 40002, 40001]);
         let reports = stage.events.events().try_iter();

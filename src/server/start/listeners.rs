@@ -80,12 +80,12 @@ impl fmt::Display for StartError {
             } => port_taken(f, *address, role, holder.as_ref()),
             StartError::NotOurs(address) => write!(
                 f,
-                "{address} is not an address of this machine: use 127.0.0.1 for this machine \
-                 alone, 0.0.0.0 for everyone, or one that `ip address` lists"
+                "{address} is not an address of this machine: use 127.0.0.1 for this machine only, \
+                 0.0.0.0 for everyone, or one that `ip address` lists"
             ),
             StartError::Denied(address) => write!(
                 f,
-                "you have no permission to listen on port {}: choose a PORT of at least 1024",
+                "you don't have permission to listen on port {}: choose a PORT of 1024 or higher",
                 address.port()
             ),
             StartError::PortsRunOut { port, workers } => write!(
@@ -94,11 +94,14 @@ impl fmt::Display for StartError {
                  smaller PORT or fewer --workers"
             ),
             StartError::Limits { seats, limits } => {
-                write!(f, "this machine can't serve {seats} clients at a time")?;
+                write!(
+                    f,
+                    "this machine can't serve {seats} clients at the same time"
+                )?;
                 for limit in limits {
                     write!(f, "; {limit}")?;
                 }
-                f.write_str(". Otherwise choose fewer --workers (or --max-clients)")
+                f.write_str(". Or choose fewer --workers (or --max-clients)")
             }
             StartError::NoDescriptors { wanted } => write!(
                 f,
@@ -129,7 +132,7 @@ impl fmt::Display for StartError {
             ),
             StartError::Bind(address, error) => write!(
                 f,
-                "can't listen on {address} ({error}): choose another PORT or another --bind address"
+                "can't listen on {address} ({error}): choose another PORT or --bind address"
             ),
         }
     }

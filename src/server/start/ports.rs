@@ -97,8 +97,8 @@ pub(super) fn reason(held: Option<PortUse>) -> &'static str {
         Some(PortUse::EndedConnection) => {
             "a closed outgoing connection still occupies it (TIME_WAIT)"
         }
-        Some(PortUse::Connection) => "an outgoing connection uses it",
-        Some(PortUse::Listener) => "another program listens on it",
+        Some(PortUse::Connection) => "an outgoing connection is using it",
+        Some(PortUse::Listener) => "another program is listening on it",
         None => "it is in use",
     }
 }

@@ -119,7 +119,7 @@ pub struct Settings {
     pub announce_up_to: usize,
     /// Maximum number of rooms.
     pub rooms: usize,
-    /// Number of a room's latest messages that a new member receives.
+    /// Number of recent messages that a room sends to each new member.
     pub history: usize,
     /// The notice that each client receives when it logs in.
     pub message_of_the_day: Option<String>,
