@@ -1130,7 +1130,7 @@ fn rooms_have_rules() {
         page.send("/room lobby password tea");
         bob.line_with("<access>password</access>");
         page.send("/mute bob in lobby 10m");
-        page.wait_for_text("was a moderator before you");
+        page.wait_for_text("became a moderator before you");
         let (mut carol, _) = page.server.seat();
         carol.send_line(&login("carol"));
         carol.line_with("WELCOME");

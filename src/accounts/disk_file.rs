@@ -71,7 +71,7 @@ impl DiskFile {
     pub(super) fn reopen(&self) -> io::Result<(DiskFile, Vec<u8>)> {
         let opened = DiskFile::open(&self.path)?;
         let (disk, bytes, _) =
-            opened.ok_or_else(|| io::Error::other("another server uses the new file"))?;
+            opened.ok_or_else(|| io::Error::other("another server is using the new file"))?;
         Ok((disk, bytes))
     }
 

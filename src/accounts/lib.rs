@@ -149,16 +149,19 @@ impl fmt::Display for AccountError {
             AccountError::Unprintable => f.write_str(
                 "a password must not contain control, invisible or unassigned characters; choose another",
             ),
-            AccountError::Unknown(name) => write!(f, "{name} has no account; `accounts` lists them"),
+            AccountError::Unknown(name) => write!(
+                f,
+                "{name} has no account; `accounts` lists the accounts"
+            ),
             AccountError::Shared => f.write_str(
-                "an account that several servers share can't be deleted, because another server would bring it back; \
-                 ban its name instead",
+                "an account that several servers share can't be deleted, because another server \
+                 would restore it; ban its name instead",
             ),
             AccountError::Undecided => f.write_str("the other servers can't be reached"),
             AccountError::Differs(name) => write!(
                 f,
-                "{name} has a different password on another server, and neither is newer: stop one of the two \
-                 servers and delete the line from its accounts file"
+                "{name} has a different password on another server, and neither is newer: stop one \
+                 of the two servers and delete the name's line from its accounts file"
             ),
             AccountError::Hash(reason) => write!(f, "the password can't be hashed ({reason})"),
         }

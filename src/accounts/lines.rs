@@ -43,7 +43,7 @@ pub struct Damage {
     pub name: Option<Name>,
 }
 
-const RESTORE: &str = "restore the line from a backup; to release the name, delete the line";
+const RESTORE: &str = "restore the line from a backup, or delete it to free the name";
 const CORRECT: &str = "correct the line, or delete it";
 const DELETE: &str = "delete one of the two lines";
 

@@ -69,19 +69,21 @@ impl fmt::Display for PolicyError {
         match self {
             PolicyError::File(path, error) => write!(
                 f,
-                "the policies file {} can't be used ({error}): give the user who runs this server permission to read \
-                 and write it and its folder, or choose another with --policies FILE",
+                "the policies file {} can't be used ({error}): give the user who runs this server \
+                 permission to read and write it and its folder, or choose another file with \
+                 --policies FILE",
                 path.display()
             ),
             PolicyError::InUse(path) => write!(
                 f,
-                "another server uses the policies file {}: stop that server, or choose another file with \
-                 --policies FILE",
+                "another server is using the policies file {}: stop that server, or choose another \
+                 file with --policies FILE",
                 path.display()
             ),
             PolicyError::TooMany => write!(
                 f,
-                "there are {} bans, mutes and invitations, which is the limit: end some of them first",
+                "there are {} bans, mutes and invitations, which is the limit: remove some of them \
+                 first",
                 limits::RULES
             ),
             PolicyError::NoSuchRule(sentence) => f.write_str(sentence),
@@ -664,11 +666,11 @@ fn room_refusal(refusal: &RoomRefusal, room: &Name) -> PolicyError {
         ),
         RoomRefusal::NotAModerator => (
             ErrorCode::NotAllowed,
-            format!("this is for the moderators of {room}; ROOM lists them"),
+            format!("only the moderators of {room} can do that; ROOM lists them"),
         ),
         RoomRefusal::AboutAModerator => (
             ErrorCode::NotAllowed,
-            "that user was a moderator before you; ask the operator".to_owned(),
+            "that user became a moderator before you; ask the operator".to_owned(),
         ),
         RoomRefusal::NoSuchRule => (
             ErrorCode::NoSuchUser,
@@ -684,7 +686,7 @@ fn room_refusal(refusal: &RoomRefusal, room: &Name) -> PolicyError {
         RoomRefusal::TooManyRooms => (
             ErrorCode::NotAllowed,
             format!(
-                "you have {} rooms with rules, which is the limit; make one of them open",
+                "you have {} rooms with rules, which is the limit; open one of them to everyone",
                 limits::ROOMS_WITH_RULES
             ),
         ),
@@ -788,14 +790,14 @@ impl Policies for SharedPolicies {
                     Some(password) if self.hasher.lock().verify(&hash, password) => {
                         return self.admit_guest(room, name, &hash, now);
                     }
-                    Some(_) => format!("that is not the password for {room}"),
+                    Some(_) => format!("wrong password for the room {room}"),
                     None => format!("{room} needs a password: send it with JOIN"),
                 };
                 (ErrorCode::RoomPassword, sentence)
             }
             Entry::InviteOnly => (
                 ErrorCode::InviteOnly,
-                format!("{room} is only for invited users; ask one of its moderators"),
+                format!("only invited users may join {room}; ask one of its moderators"),
             ),
             Entry::Removed(until) => (
                 ErrorCode::NotAllowed,
@@ -860,7 +862,9 @@ impl SharedPolicies {
             _ => {
                 self.events.emit_failure("store a rule", sentence.clone());
                 let sentence = match by {
-                    Some(_) => "the server can't store that now; tell the operator".to_owned(),
+                    Some(_) => {
+                        "the server can't store that change now; tell the operator".to_owned()
+                    }
                     None => sentence,
                 };
                 let code = ErrorCode::NotSaved;
@@ -902,7 +906,7 @@ impl SharedPolicies {
             RoomRule::InviteOnly => (RoomLine::Invite(by.cloned()), None),
             RoomRule::Password(password) => {
                 if !(1..=portal_sessions::limits::PASSWORD).contains(&password.len()) {
-                    let sentence = "the password of a room must be 1 to 128 bytes long";
+                    let sentence = "a room password must be 1 to 128 bytes long";
                     return Err(refused(ErrorCode::BadPassword, sentence.to_owned()));
                 }
                 let hash = self.hasher.lock().hash(password);

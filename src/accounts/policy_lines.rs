@@ -261,11 +261,11 @@ pub(super) fn is_code(text: &str) -> bool {
 fn read_term(text: &str) -> Result<Term, &'static str> {
     let (end, rest) = text
         .split_once(' ')
-        .ok_or("its end or its author is missing")?;
+        .ok_or("its end time or its author is missing")?;
     let (by, reason) = rest.split_once(' ').unwrap_or((rest, ""));
     let end = match end {
         FOREVER => None,
-        end => Some(read_rfc_3339(end).ok_or("its end is neither a time nor `forever`")?),
+        end => Some(read_rfc_3339(end).ok_or("its end time is neither a time nor `forever`")?),
     };
     let by = read_author(by)?;
     let reason = printable(reason).to_string();

@@ -168,8 +168,8 @@ impl SharedAccounts {
                 Some(_) => (ErrorCode::BadInvitation, USED),
                 None => (
                     ErrorCode::InvitationNeeded,
-                    "that name has no account, and a new one needs an invitation; send its code with INVITATION, \
-                     then log in again",
+                    "that name has no account, and registration requires an invitation; send its \
+                     code with INVITATION, then log in again",
                 ),
             },
         };
@@ -197,8 +197,8 @@ impl SharedAccounts {
             self.events.emit_failure(
                 "find the accounts file unchanged",
                 format!(
-                    "it was replaced, and the server added {count} {accounts} that it lacked; \
-                     edit it only while the server is stopped"
+                    "it was replaced, and the server added {count} {accounts} that were missing \
+                     from it; edit it only while the server is stopped"
                 ),
             );
         }
@@ -240,7 +240,7 @@ impl SharedAccounts {
 const NOT_SAVED: &str = "the server can't store the account at the moment; try again later";
 
 const USED: &str =
-    "the invitation is not valid; each can be used once, so ask the operator for another";
+    "the invitation is not valid; each one works only once, so ask the operator for another";
 
 /// An invitation that is being used. Dropping it makes it valid again.
 struct UsedInvitation<'p> {

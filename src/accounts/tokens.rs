@@ -55,8 +55,8 @@ impl fmt::Display for TokenError {
             ),
             TokenError::InUse(path) => write!(
                 f,
-                "another server uses the tokens file {}: stop that server, or choose another folder with \
-                 --accounts FILE",
+                "another server is using the tokens file {}: stop that server, or choose another \
+                 folder with --accounts FILE",
                 path.display()
             ),
         }
@@ -411,7 +411,7 @@ impl Local {
         let (file, bytes, was_open) = opened.ok_or_else(|| TokenError::InUse(path.clone()))?;
         if was_open {
             let text = format!(
-                "other users had access to {}; it is restricted to its owner now (mode 0600)",
+                "other users had access to {}; access is now restricted to its owner (mode 0600)",
                 path.display()
             );
             events.emit_failure("protect the tokens file", text);
@@ -443,7 +443,7 @@ impl Local {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let in_use = || io::Error::other("another server uses it");
+        let in_use = || io::Error::other("another server is using it");
         let (mut file, _, _) = DiskFile::open(&beside)?.ok_or_else(in_use)?;
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         file.append(&text)?;
