@@ -389,7 +389,8 @@ impl Session<'_, AtWorker<'_>> {
             }
             (None, Some(with)) => {
                 if !self.state.history.keeps_direct() {
-                    let sentence = "this server does not keep direct messages, because names have no passwords here";
+                    let sentence = "this server does not keep direct messages, because it does not \
+                                    protect names with passwords";
                     return self.outgoing.error(ErrorCode::NoHistory, sentence);
                 }
                 let Some(with) = Name::new(with.trim()) else {
@@ -439,8 +440,9 @@ impl Session<'_, AtWorker<'_>> {
 
     fn bad_room_name(&mut self) {
         let most = limits::MAX_NAME_BYTES;
-        let sentence =
-            format!("a room name must be 1 to {most} letters (a to z), digits, _ . or -");
+        let sentence = format!(
+            "a room name must be 1 to {most} characters: letters (a to z), digits, `_`, `.` or `-`"
+        );
         self.outgoing.error(ErrorCode::BadName, &sentence);
     }
 

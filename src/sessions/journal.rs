@@ -223,7 +223,7 @@ pub struct Unreadable;
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the server can't read the old messages now; try again later")
+        f.write_str("the server can't read old messages right now; try again later")
     }
 }
 

@@ -28,14 +28,15 @@ impl Session<'_, AtWorker<'_>> {
         }
         let Some(name) = Name::new(username) else {
             let sentence = format!(
-                "a name must be 1 to {} letters (a to z), digits, _ . or -; choose another",
+                "a name must be 1 to {} characters: letters (a to z), digits, `_`, `.` or `-`; \
+                 choose another",
                 limits::MAX_NAME_BYTES
             );
             self.outgoing.error(ErrorCode::BadName, &sentence);
             return Ok(());
         };
         if !name.is_for_a_person() {
-            let sentence = "a name can't be a number or the word server; choose another";
+            let sentence = "a name can't be a number or the word `server`; choose another";
             self.outgoing.error(ErrorCode::BadName, sentence);
             return Ok(());
         }
@@ -134,7 +135,7 @@ impl Session<'_, AtWorker<'_>> {
             return Ok(());
         }
         let Some(name) = Name::new(username).filter(Name::is_for_a_person) else {
-            let sentence = "that is not a user's name; log in with another";
+            let sentence = "that is not a valid username; log in with another";
             self.outgoing.error(ErrorCode::BadName, sentence);
             return Ok(());
         };
@@ -175,7 +176,7 @@ impl Session<'_, AtWorker<'_>> {
     /// written to the disk.
     pub(crate) fn issue_token(&mut self, name: &Name) {
         if self.role.has_token {
-            let sentence = "this session has its token already";
+            let sentence = "this session already has its token";
             return self.outgoing.error(ErrorCode::NotAllowed, sentence);
         }
         self.outgoing.send_answers();
@@ -211,7 +212,7 @@ impl Session<'_, AtWorker<'_>> {
             Some(accounts) => accounts.check_invitation(code),
             None => Err(Refusal {
                 code: ErrorCode::UnknownCommand,
-                sentence: "this server does not use passwords, so it needs no invitations"
+                sentence: "this server does not use passwords, so no invitation is needed"
                     .to_owned(),
             }),
         };
@@ -415,7 +416,7 @@ impl Session<'_, AtWorker<'_>> {
 
     fn already_logged_in(&mut self) {
         let sentence = format!(
-            "you are already logged in as {}; connect again to use another name",
+            "you are already logged in as {}; reconnect to use another name",
             self.outgoing.label
         );
         self.outgoing.error(ErrorCode::AlreadyLoggedIn, &sentence);

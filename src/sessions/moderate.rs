@@ -96,7 +96,7 @@ impl Session<'_, AtWorker<'_>> {
         }
         self.role.reported_at = Some(now);
         self.state.report(who, &one_line(whom), &one_line(reason));
-        Ok("the operator and the moderators have your report".to_owned())
+        Ok("your report was sent to the operator and the moderators".to_owned())
     }
 
     /// Ends the session if the client is banned. It is called after the client has its name: a ban
@@ -121,7 +121,7 @@ pub(crate) fn named(username: &str) -> Result<Name, Refusal> {
     let name = Name::new(username).filter(Name::is_for_a_person);
     name.ok_or_else(|| Refusal {
         code: ErrorCode::BadName,
-        sentence: format!("{} is not a user's name", printable(username)),
+        sentence: format!("{} is not a valid username", printable(username)),
     })
 }
 

@@ -172,7 +172,7 @@ impl ChatState {
             by: by.to_string(),
             reason: reason.to_owned(),
         });
-        let text = format!("{by} reports {whom}: {reason}");
+        let text = format!("{by} reported {whom}: {reason}");
         let notice = ServerDoc::Notice(text.into());
         for (session, name) in self.users.sessions() {
             if self.policies.is_moderator(&name)
@@ -227,7 +227,7 @@ impl ChatState {
             sentence,
         };
         if !self.policies.is_moderator(by) {
-            let sentence = "this command is for moderators; REPORT reports a user to them";
+            let sentence = "only moderators can use this command; REPORT reports a user to them";
             return Err(refuse(sentence.to_owned()));
         }
         match whom {
@@ -252,6 +252,6 @@ fn end(connection: &Connection, by: Option<&Name>, reason: &str) -> bool {
 fn not_here(whom: &str) -> Refusal {
     Refusal {
         code: ErrorCode::NoSuchUser,
-        sentence: format!("no client of this server is called {whom}; WHO lists the users"),
+        sentence: format!("no client on this server is named {whom}; WHO lists the users"),
     }
 }

@@ -91,8 +91,7 @@ impl Session<'_, AtWorker<'_>> {
         if !self.role.room_changes.has_tokens(self.state.clock.now()) {
             return Err(Refusal {
                 code: ErrorCode::NotAllowed,
-                sentence: "you have changed the rules of rooms too often; try again later"
-                    .to_owned(),
+                sentence: "you have changed room rules too often; try again later".to_owned(),
             });
         }
         self.role.room_changes.spend(1);
@@ -120,14 +119,14 @@ impl Session<'_, AtWorker<'_>> {
         let Some(there) = self.state.users.find(&name) else {
             return Err(Refusal {
                 code: ErrorCode::NoSuchUser,
-                sentence: format!("no user called {name} is logged in; WHO lists the users"),
+                sentence: format!("no user named {name} is logged in; WHO lists the users"),
             });
         };
         there.outbox.send_doc(&ServerDoc::Invited {
             room: spelled.as_str().into(),
             username: who.as_str().into(),
         });
-        Ok(format!("{name} has your invitation to {room}"))
+        Ok(format!("{name} received your invitation to {room}"))
     }
 
     /// Leaves a room from which a moderator has removed the user while it was joining.
@@ -215,7 +214,7 @@ fn rule_of(command: &ClientCommand<'_>) -> Result<Option<RoomRule>, Refusal> {
             _ => return Err(bad_rule("<moderated> must be yes or no")),
         },
         (None, None, Some(username)) => RoomRule::Moderator(named(username.trim())?, !remove),
-        _ => return Err(bad_rule("change one rule of a room at a time")),
+        _ => return Err(bad_rule("change only one rule of a room at a time")),
     };
     Ok(Some(rule))
 }

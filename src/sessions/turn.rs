@@ -367,7 +367,10 @@ impl<'s, R: Role> Session<'s, R> {
         if self.refusals < limits::ERRORS_IN_A_ROW {
             return Ok(());
         }
-        let sentence = format!("{} invalid requests in a row; connect again", self.refusals);
+        let sentence = format!(
+            "{} invalid requests in a row; reconnect to continue",
+            self.refusals
+        );
         self.outgoing.error(ErrorCode::TooManyErrors, &sentence);
         Err(CloseReason::TooManyErrors)
     }
