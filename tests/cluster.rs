@@ -1240,7 +1240,7 @@ fn servers_continue_alone_if_redis_refuses_writes() {
     assert!(reply.contains("unreachable"), "{reply}");
     let lost = one.wait_for_event("cluster-lost", None);
     assert!(
-        lost.line().contains(sentences::REFUSES_TO_WRITE_OOM),
+        lost.line().contains(sentences::REFUSES_WRITES_OOM),
         "{}",
         lost.line()
     );

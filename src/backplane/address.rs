@@ -38,7 +38,11 @@ impl FromStr for EngineAddress {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         let is_tls = scheme == "rediss";
         if is_tls && !cfg!(feature = "tls") {
-            return Err("this program was built without TLS: use redis://HOST, or build with TLS (`cargo build --release`)".to_owned());
+            return Err(
+                "this program was built without TLS support: use redis://HOST, or build with TLS \
+                 support (`cargo build --release`)"
+                    .to_owned(),
+            );
         }
         if !is_tls && scheme != "redis" {
             return Err("it must be redis://HOST[:PORT][/DB], or rediss:// for TLS".to_owned());

@@ -39,7 +39,10 @@ impl BackplaneHost {
     /// Notifies all clients that the other servers are unreachable, or reachable again.
     pub(super) fn notify(&self, is_lost: bool) {
         self.notice(match is_lost {
-            true => "the other servers are unreachable: until they are back, your messages reach only people on this one",
+            true => {
+                "the other servers are unreachable: until they are back, your messages reach only \
+                 people on this server"
+            }
             false => "the other servers are back",
         });
     }

@@ -83,7 +83,7 @@ enum Registered {
 
 const ALLOW: &str = "allow the command for this user (`ACL SETUSER NAME ~* +@all`), or choose another user with --cluster-secret FILE";
 const RESTORE: &str =
-    "use a Redis 7 that has the command; check its redis.conf for a rename-command line";
+    "use a Redis 7 server that has the command; check its redis.conf for a rename-command line";
 
 /// Returns the error for a failed connection at startup, with its fix.
 pub(super) fn cant_use(shared: &SharedState, error: &RedisError) -> ClusterError {
@@ -102,7 +102,7 @@ pub(super) fn cant_use(shared: &SharedState, error: &RedisError) -> ClusterError
         _ if reason.contains("NoPerm") => ALLOW,
         _ if reason.contains("unknown command") => RESTORE,
         _ if reason.contains("InvalidContentType") || reason.contains("corrupt message") => {
-            "the port does not use TLS: choose its TLS port, or use redis://HOST:PORT"
+            "this port does not use TLS: choose the TLS port of Redis, or use redis://HOST:PORT"
         }
         _ if reason.contains("certificate") && reason.contains("NotValidForName") => {
             "use a host name that is in its certificate"
@@ -111,7 +111,8 @@ pub(super) fn cant_use(shared: &SharedState, error: &RedisError) -> ClusterError
             "this machine must trust the issuer of its certificate (set SSL_CERT_FILE to a file with other trusted certificates)"
         }
         _ => {
-            "start a Redis 7 there (`redis-server`), or choose another with --cluster redis://HOST:PORT"
+            "start a Redis 7 server there (`redis-server`), or choose another one with --cluster \
+             redis://HOST:PORT"
         }
     };
     let is_loading = matches!(error.code(), Some("LOADING" | "MASTERDOWN"));
@@ -131,8 +132,8 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
         return Err(ClusterError::Engine {
             address: shared.engine.to_string(),
             reason: format!("its maxmemory-policy {policy} may evict names, rooms and messages"),
-            cure: "set another one, now and in its redis.conf: \
-                   `redis-cli config set maxmemory-policy noeviction`",
+            cure: "set another policy, both now and in its redis.conf: `redis-cli config set \
+                   maxmemory-policy noeviction`",
             is_temporary: false,
         });
     }
@@ -235,7 +236,7 @@ fn register(shared: &SharedState, link: &mut Asking) -> Result<Registered, Redis
             server: words.get(1).cloned().unwrap_or_default(),
             passwords: words.get(2).is_some_and(|rules| rules == "passwords"),
         }),
-        _ => Err((redis::ErrorKind::Client, "its reply is not that of a Redis").into()),
+        _ => Err((redis::ErrorKind::Client, "it did not reply as Redis does").into()),
     }
 }
 
@@ -456,7 +457,7 @@ impl RequestSender<'_> {
     /// alone.
     fn is_refused(&mut self, error: &str) {
         self.link = None;
-        let reason = format!("it refuses to write: {error}");
+        let reason = format!("it refuses writes: {error}");
         self.shared.mark_down(Side::Out, &reason);
     }
 
@@ -535,8 +536,7 @@ impl RequestSender<'_> {
                 return Err(());
             }
             Registered::Differs { server, .. } => {
-                let error =
-                    format!("the server {server} now has a different setting for passwords");
+                let error = format!("the server {server} now has a different password setting");
                 self.shared.trouble("rejoin the chat", error);
                 return Err(());
             }
