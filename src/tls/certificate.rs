@@ -53,8 +53,8 @@ impl fmt::Display for IdentityError {
             ),
             IdentityError::Half { there, missing } => write!(
                 f,
-                "{} exists, but {} does not: restore the missing file, or remove the other one, and the \
-                 server creates both again",
+                "{} exists, but {} does not: restore the missing file, or remove the other one so \
+                 that the server creates both again",
                 there.display(),
                 missing.display()
             ),

@@ -89,8 +89,8 @@ impl fmt::Display for Unusable {
             ),
             Unusable::Unreadable { path, reason, .. } => write!(
                 f,
-                "{0}: {reason}: give this user read permission (`sudo setfacl -m u:$USER:r {0}`, and \
-                 x for the folders above it), or name a copy",
+                "{0}: {reason}: give this user read permission (`sudo setfacl -m u:$USER:r {0}`, \
+                 and x for the folders above it), or use a copy",
                 path.display()
             ),
             Unusable::Credential {
@@ -124,7 +124,8 @@ impl fmt::Display for Unusable {
                 match found {
                     Found::Request => write!(
                         f,
-                        " but a signing request: name the certificate that the authority issued for it"
+                        " but a signing request: use the certificate that the authority issued for \
+                         it"
                     ),
                     Found::TrustedCertificate => write!(
                         f,
@@ -150,7 +151,7 @@ impl fmt::Display for Unusable {
                 write!(f, "there is no private key in {path}")?;
                 match found {
                     Found::PublicKey => f.write_str(
-                        " but a public key: name the file of the private key that belongs to it",
+                        " but a public key: use the file of the private key that belongs to it",
                     ),
                     Found::OpenSshKey => write!(
                         f,
@@ -168,9 +169,9 @@ impl fmt::Display for Unusable {
             }
             Unusable::Encrypted(path) => write!(
                 f,
-                "the key in {0} is encrypted, but the server never asks for a passphrase: create an \
-                 unencrypted copy (`openssl pkey -in {0} -out key.pem`), protect it \
-                 (`chmod 600 key.pem`), and name the copy",
+                "the key in {0} is encrypted, but the server never asks for a passphrase: create \
+                 an unencrypted copy (`openssl pkey -in {0} -out key.pem`), protect it (`chmod 600 \
+                 key.pem`), and use the copy",
                 path.display()
             ),
             Unusable::KeyKind { path, kind } => write!(
@@ -182,23 +183,23 @@ impl fmt::Display for Unusable {
             ),
             Unusable::Version { path, version } => write!(
                 f,
-                "the certificate in {} uses X.509 version {version}, which TLS clients reject: create \
-                 one with version 3 (`openssl req -x509 -key KEY -addext \
+                "the certificate in {} uses X.509 version {version}, which TLS clients reject: \
+                 create a version 3 certificate (`openssl req -x509 -key KEY -addext \
                  subjectAltName=DNS:THE-SERVERS-NAME -days 365 -out cert.pem`)",
                 path.display()
             ),
             Unusable::Mismatch { certificate, key } => write!(
                 f,
                 "the key in {1} does not belong to the certificate in {0}: `openssl x509 -in {0} \
-                 -noout -pubkey` and `openssl pkey -in {1} -pubout` must print the same; name a \
+                 -noout -pubkey` and `openssl pkey -in {1} -pubout` must print the same key; use a \
                  certificate and a key that belong together",
                 certificate.display(),
                 key.display()
             ),
             Unusable::Order { certificate } => write!(
                 f,
-                "the key belongs to a later certificate in {}: the server's own certificate must be \
-                 the first in the file, followed by those of the authorities",
+                "the key belongs to a later certificate in {}: the server's own certificate must \
+                 come first in the file, followed by those of the authorities",
                 certificate.display()
             ),
             Unusable::Expired { path, since } => write!(
@@ -221,11 +222,13 @@ impl fmt::Display for Unusable {
 
 fn instead(f: &mut fmt::Formatter<'_>, found: Found) -> fmt::Result {
     f.write_str(match found {
-        Found::Nothing => ": it is empty; name the right file",
-        Found::Certificate => " but a certificate: name the key's file after the certificate's",
-        Found::PrivateKey => " but a key: name the certificate's file before the key's",
+        Found::Nothing => ": it is empty; choose the right file",
+        Found::Certificate => {
+            " but a certificate: give the certificate's file first, then the key's"
+        }
+        Found::PrivateKey => " but a key: give the certificate's file first, then the key's",
         Found::Damaged => ": the file is damaged; copy it again",
-        _ => ": it must be in PEM format, which begins with -----BEGIN; name the right file",
+        _ => ": it must be in PEM format, which begins with -----BEGIN; choose the right file",
     })
 }
 
@@ -570,7 +573,7 @@ mod tests {
                 "reversed-chain.pem",
                 "good-key.pem",
                 "a later certificate",
-                "must be the first",
+                "must come first",
             ),
             (
                 "expired-cert.pem",
@@ -619,19 +622,19 @@ mod tests {
                 "good-cert.pem",
                 "good-cert.pem",
                 "but a certificate",
-                "name the key's file",
+                "then the key's",
             ),
             (
                 "good-key.pem",
                 "good-key.pem",
                 "but a key",
-                "name the certificate's file",
+                "give the certificate's file first",
             ),
             (
                 "missing.pem",
                 "good-key.pem",
                 "No such file",
-                "check the name",
+                "check the path",
             ),
         ] {
             let advice = advice(certificate, key);
