@@ -218,9 +218,9 @@ fn explained(error: io::Error) -> io::Error {
         Some(libc::EPERM | libc::ENOSYS) => io::Error::new(
             error.kind(),
             format!(
-                "can't create a thread: {error}. A sandbox (seccomp) forbids the system call \
-                 clone3, as Docker before 20.10.10 does. Update Docker or the sandbox, or start the \
-                 container with `--security-opt seccomp=unconfined`"
+                "can't create a thread: {error}. A sandbox (seccomp) blocks the system call \
+                 clone3, as Docker before 20.10.10 does. Update Docker or the sandbox, or start \
+                 the container with `--security-opt seccomp=unconfined`"
             ),
         ),
         _ => error,
