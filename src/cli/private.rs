@@ -34,7 +34,7 @@ pub struct NotPrivate {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(not(unix), expect(dead_code, reason = "the checks are Unix's"))]
+#[cfg_attr(not(unix), expect(dead_code, reason = "these checks run only on Unix"))]
 enum Exposure {
     /// The file is a symbolic link.
     Link,
@@ -60,16 +60,17 @@ impl fmt::Display for NotPrivate {
         match self.exposure {
             Exposure::Link => write!(
                 f,
-                "it is a symbolic link; name the file itself (`realpath {path}` prints its name)"
+                "it is a symbolic link; use the path of the file itself (`realpath {path}` prints \
+                 it)"
             ),
             Exposure::LinkOf { owner } => write!(
                 f,
-                "the symbolic link {path} belongs to the user with id {owner}, who can make it lead \
-                 to any file; check the file, then run `{}chown -h {user} {path}`",
+                "the symbolic link {path} belongs to the user with id {owner}, who can point it at \
+                 any file; check the file, then run `{}chown -h {user} {path}`",
                 sudo(false)
             ),
             Exposure::TooManyLinks => {
-                f.write_str("there are too many symbolic links; name the file itself")
+                f.write_str("there are too many symbolic links; use the path of the file itself")
             }
             Exposure::Owner { owner } => write!(
                 f,

@@ -63,7 +63,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::System(error) => match error.kind() {
-                io::ErrorKind::NotFound => write!(f, "it can't be read ({error}); check the name"),
+                io::ErrorKind::NotFound => write!(f, "it can't be read ({error}); check the path"),
                 // systemd sets this variable for our unit, which runs as a user that systemd
                 // creates.
                 io::ErrorKind::PermissionDenied if std::env::var_os("STATE_DIRECTORY").is_some() => write!(
@@ -77,15 +77,17 @@ impl fmt::Display for Fault {
                 ),
                 _ => write!(f, "it can't be read or written ({error})"),
             },
-            Fault::Directory => f.write_str("it is a directory; name a file in it"),
+            Fault::Directory => f.write_str("it is a directory; choose a file in it"),
             Fault::DanglingLink => {
                 f.write_str("it is a symbolic link to a file that does not exist; create that file, or delete the link")
             }
             Fault::NotRegular => {
-                f.write_str("the program also writes to it, but it is not a regular file; name a regular file")
+                f.write_str("the program also writes to it, but it is not a regular file; choose a \
+                             regular file")
             }
             Fault::NoWriter => {
-                f.write_str("it is a pipe that no process writes to; start the writer first, or name a regular file")
+                f.write_str("it is a pipe that no process writes to; start the writer first, or \
+                             choose a regular file")
             }
             Fault::Silent => write!(
                 f,
@@ -94,7 +96,7 @@ impl fmt::Display for Fault {
             ),
             Fault::Endless(most) => write!(
                 f,
-                "it contains more than {most} bytes and is not a regular file; name a text file"
+                "it contains more than {most} bytes and is not a regular file; choose a text file"
             ),
             Fault::NotPrivate(reason) => reason.fmt(f),
             Fault::Utf16 => f.write_str(
@@ -104,7 +106,7 @@ impl fmt::Display for Fault {
                 f,
                 "the byte 0x{byte:02X} is not UTF-8; save the text as UTF-8 (`iconv -f latin1 -t utf-8` converts it)"
             ),
-            Fault::EmptyFirstLine => f.write_str("it is empty; write the password on it"),
+            Fault::EmptyFirstLine => f.write_str("it is empty, but must contain the password"),
             Fault::Line(reason) => f.write_str(reason),
         }
     }
@@ -697,7 +699,7 @@ mod tests {
 
         let (reader, _writer) = pipe();
         let refused = read_own(&path_of(&reader)).unwrap_err().to_string();
-        assert!(refused.contains("name a regular file"), "{refused}");
+        assert!(refused.contains("choose a regular file"), "{refused}");
 
         let folder = Folder::new("fifo");
         let fifo = folder.0.join("fifo");
