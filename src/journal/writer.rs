@@ -102,7 +102,7 @@ impl Writer {
             Ok(store) => self.begin(store),
             Err(StoreError::Damaged(reason)) => self.set_aside(&reason, now),
             Err(error @ (StoreError::Newer(_) | StoreError::Foreign)) => {
-                let fix = "name another file with --journal";
+                let fix = "choose another file with --journal";
                 self.turn_off(&error.to_string(), fix);
             }
             Err(StoreError::Failed(reason)) => self.fails(reason),
@@ -170,7 +170,7 @@ impl Writer {
             Ok(kept) => kept,
             Err(error) => {
                 let reason = format!("it is damaged ({reason}) and can't be renamed: {error}");
-                let fix = "move it away, and start the server again";
+                let fix = "move it away, and restart the server";
                 return self.turn_off(&reason, fix);
             }
         };
