@@ -245,7 +245,7 @@ impl Entrance for Browser<'_> {
         {
             visit.connection.outbox.send_doc(&ServerDoc::Error {
                 code: ErrorCode::BadCallback,
-                sentence: "callbacks to browsers are not possible: omit <callback>".into(),
+                sentence: "callbacks to browsers are not supported: omit <callback>".into(),
             });
             return Err(BAD_CALLBACK);
         }

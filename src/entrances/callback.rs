@@ -50,7 +50,7 @@ impl Dialer for Callbacks {
         let (state, seat, asker) = (visit.state, visit.seat, &visit.connection);
         let (port, events) = (seat.port, &state.events);
         if asker.outbox.stream().is_secured() {
-            let sentence = "callbacks are not available with TLS: omit --callback".to_owned();
+            let sentence = "callbacks are not supported with TLS: omit --callback".to_owned();
             return Err(refuse(visit, sentence));
         }
         let here = asker.outbox.stream().local_addr();
