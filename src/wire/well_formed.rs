@@ -66,7 +66,7 @@ fn fault_in_tag(tag: &str) -> Option<&'static str> {
         let (value, after) = value[quote.len_utf8()..].split_once(quote)?;
         let name = name.trim_end_matches(is_blank);
         if name == "xmlns" && std::mem::replace(&mut has_default, true) {
-            return Some("the attribute xmlns occurs twice in one tag");
+            return Some("the attribute xmlns appears twice in one tag");
         }
         if name == "xmlns:xmlns" {
             return Some("the prefix xmlns must not be declared");
