@@ -102,7 +102,7 @@ function showThreads() {
   const list = names.map((name) => {
     const { call, why } = blockedIn(name);
     const count = threads.get(name);
-    return { name, call, why: why + (count > 1 ? ' (' + count + ' of this name)' : ''), count };
+    return { name, call, why: why + (count > 1 ? ' (' + count + ' with this name)' : ''), count };
   });
   const text = JSON.stringify(list);
   if ($('threads').dataset.list === text) return;
