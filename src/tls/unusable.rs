@@ -81,10 +81,10 @@ impl fmt::Display for Unusable {
                 is_service: true,
             } => write!(
                 f,
-                "{0}: {reason}: the service runs as its own user, which may not read it. Let systemd \
-                 pass it: run `systemctl edit chatserver`, write [Service] and below it \
-                 LoadCredential=NAME:{0} (a line and a NAME for each of the two files), and use \
-                 --tls /run/credentials/chatserver.service/NAME",
+                "{0}: {reason}: the service runs as its own user, which may not read it. Let \
+                 systemd pass it: run `systemctl edit chatserver`, write [Service] and below it \
+                 LoadCredential=NAME:{0} (one line and one NAME for each of the two files), and \
+                 use --tls /run/credentials/chatserver.service/NAME",
                 path.display()
             ),
             Unusable::Unreadable { path, reason, .. } => write!(
@@ -124,24 +124,24 @@ impl fmt::Display for Unusable {
                 match found {
                     Found::Request => write!(
                         f,
-                        " but a signing request: use the certificate that the authority issued for \
-                         it"
+                        ", only a signing request: use the certificate that the authority issued \
+                         for it"
                     ),
                     Found::TrustedCertificate => write!(
                         f,
-                        " but one in OpenSSL's own format; convert it: \
-                         `openssl x509 -in {path} -out cert.pem`"
+                        ", only one in OpenSSL's own format; convert it: `openssl x509 -in {path} \
+                         -out cert.pem`"
                     ),
                     Found::Pkcs7 => write!(
                         f,
-                        " but a PKCS #7 bundle; convert it: \
-                         `openssl pkcs7 -in {path} -print_certs -out cert.pem`"
+                        ", only a PKCS #7 bundle; convert it: `openssl pkcs7 -in {path} \
+                         -print_certs -out cert.pem`"
                     ),
                     Found::Binary => write!(
                         f,
-                        " in PEM format, but binary data; convert it to PEM: \
-                         `openssl x509 -in {path} -out cert.pem` for DER, \
-                         `openssl pkcs12 -in {path} -nodes -out both.pem` for PKCS #12"
+                        " in PEM format, only binary data; convert it to PEM: `openssl x509 -in \
+                         {path} -out cert.pem` for DER, `openssl pkcs12 -in {path} -nodes -out \
+                         both.pem` for PKCS #12"
                     ),
                     other => instead(f, *other),
                 }
@@ -151,18 +151,18 @@ impl fmt::Display for Unusable {
                 write!(f, "there is no private key in {path}")?;
                 match found {
                     Found::PublicKey => f.write_str(
-                        " but a public key: use the file of the private key that belongs to it",
+                        ", only a public key: use the file of the private key that belongs to it",
                     ),
                     Found::OpenSshKey => write!(
                         f,
-                        " for TLS, but an OpenSSH key: create another key (`{NEW_KEY}`) and a \
+                        " for TLS, only an OpenSSH key: create another key (`{NEW_KEY}`) and a \
                          certificate for it"
                     ),
                     Found::Binary => write!(
                         f,
-                        " in PEM format, but binary data; convert it to PEM: \
-                         `openssl pkey -in {path} -out key.pem` for DER, \
-                         `openssl pkcs12 -in {path} -nodes -out both.pem` for PKCS #12"
+                        " in PEM format, only binary data; convert it to PEM: `openssl pkey -in \
+                         {path} -out key.pem` for DER, `openssl pkcs12 -in {path} -nodes -out \
+                         both.pem` for PKCS #12"
                     ),
                     other => instead(f, *other),
                 }
@@ -224,9 +224,9 @@ fn instead(f: &mut fmt::Formatter<'_>, found: Found) -> fmt::Result {
     f.write_str(match found {
         Found::Nothing => ": it is empty; choose the right file",
         Found::Certificate => {
-            " but a certificate: give the certificate's file first, then the key's"
+            ", only a certificate: give the certificate's file first, then the key's"
         }
-        Found::PrivateKey => " but a key: give the certificate's file first, then the key's",
+        Found::PrivateKey => ", only a key: give the certificate's file first, then the key's",
         Found::Damaged => ": the file is damaged; copy it again",
         _ => ": it must be in PEM format, which begins with -----BEGIN; choose the right file",
     })
@@ -596,20 +596,20 @@ mod tests {
             (
                 "good-cert.der",
                 "good-key.pem",
-                "but binary",
+                "only binary",
                 "openssl x509 -in ",
             ),
-            ("both.p12", "both.p12", "but binary", "openssl pkcs12 -in "),
+            ("both.p12", "both.p12", "only binary", "openssl pkcs12 -in "),
             (
                 "good-cert.pem",
                 "good-key.der",
-                "but binary",
+                "only binary",
                 "openssl pkey -in ",
             ),
             (
                 "good-cert.pem",
                 "public-key.pem",
-                "but a public key",
+                "only a public key",
                 "belongs to it",
             ),
             (
@@ -621,13 +621,13 @@ mod tests {
             (
                 "good-cert.pem",
                 "good-cert.pem",
-                "but a certificate",
+                "only a certificate",
                 "then the key's",
             ),
             (
                 "good-key.pem",
                 "good-key.pem",
-                "but a key",
+                "only a key",
                 "give the certificate's file first",
             ),
             (
