@@ -19,9 +19,9 @@ const MORE: &str = "More than one server";
 /// The cluster options.
 #[derive(clap::Args, Debug)]
 pub(super) struct ClusterArguments {
-    /// Share one chat with other servers: all servers that use the same Redis 7 share names, public
-    /// and direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB are
-    /// optional, or `rediss://…` with TLS
+    /// Share one chat with other servers: all servers that use the same Redis 7 server share names,
+    /// public and direct messages, rooms and accounts; URL is `redis://HOST:PORT/DB`, where PORT
+    /// and DB are optional, or `rediss://…` for TLS
     #[arg(long, value_name = "URL", conflicts_with = "compat", help_heading = MORE)]
     cluster: Option<EngineAddress>,
     /// Name of this server in the cluster [default: the machine's name and the portal's port]

@@ -133,7 +133,7 @@ impl TlsFiles {
                     .map_err(|error| explained(IdentityError::File(folder.clone(), error)))?;
                 let made = Identity::read_or_make(&certificate, &key, &names, &addresses);
                 let (identity, is_new) = made.map_err(explained)?;
-                let made = if is_new { "created now, " } else { "" };
+                let made = if is_new { "newly created, " } else { "" };
                 (identity, format!("{made}in {}", certificate.display()))
             }
         };

@@ -19,11 +19,11 @@ use portal_sessions::journal::Conversation;
 /// The options of the journal.
 #[derive(clap::Args, Debug)]
 pub(super) struct JournalArguments {
-    /// Keep messages and topics in FILE, an SQLite database, so that they survive a restart; people
-    /// read them with HISTORY or `/history`
+    /// Keep messages and topics in FILE, an SQLite database, so that they survive a restart;
+    /// clients read them with HISTORY or `/history`
     #[arg(long, value_name = "FILE", conflicts_with = "compat", help_heading = KEPT)]
     journal: Option<PathBuf>,
-    /// Number of days for which messages are kept
+    /// Number of days to keep messages
     #[arg(long, value_name = "DAYS", requires = "journal", default_value_t = limits::KEEP_DAYS, value_parser = value_parser!(u32).range(1..=MOST_DAYS), help_heading = KEPT)]
     journal_keep: u32,
     /// Delete the oldest messages when the file reaches SIZE bytes (such as 500K, 20M or 1G)
