@@ -90,10 +90,12 @@ pub(super) fn cant_use(shared: &SharedState, error: &RedisError) -> ClusterError
     let reason = reason(error);
     let cure = match error.code() {
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
-            "write its password, or USER:PASSWORD, to a file and pass that with --cluster-secret FILE"
+            "write its password, or USER:PASSWORD, to a file and pass the file with \
+             --cluster-secret FILE"
         }
         Some("NOAUTH" | "WRONGPASS") => {
-            "write its password, or USER:PASSWORD, to a file and pass that with --cluster-secret FILE"
+            "write its password, or USER:PASSWORD, to a file and pass the file with \
+             --cluster-secret FILE"
         }
         Some("NOPERM") => ALLOW,
         Some("CROSSSLOT" | "MOVED" | "CLUSTERDOWN") => {
