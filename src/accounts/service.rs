@@ -195,7 +195,7 @@ impl SharedAccounts {
             self.report_damage(damage);
             let accounts = if count == 1 { "account" } else { "accounts" };
             self.events.emit_failure(
-                "find the accounts file unchanged",
+                "check the accounts file",
                 format!(
                     "it was replaced, and the server added {count} {accounts} that were missing \
                      from it; edit it only while the server is stopped"

@@ -272,7 +272,8 @@ impl<'s, R: Role> Session<'s, R> {
         let outbox = &self.connection().outbox;
         if outbox.stream().has_hung_up() {
             // The client may have closed only its sending side and still be reading.
-            let notice = "you disconnected before the server had handled all of your input; the rest is dropped";
+            let notice = "you disconnected before the server had handled all of your input; the \
+                          rest was dropped";
             self.outgoing.answer(&ServerDoc::Notice(notice.into()));
             self.outgoing.send_answers();
             return Err(CloseReason::PeerClosed);
