@@ -103,7 +103,7 @@ fn a_kicked_browser_can_not_return_with_one_click() {
     let mut again = WebClient::connect(door);
     assert_eq!(
         again.text(),
-        "<SERVER><error code='banned'>you were removed; you can come back in 60 seconds</error></SERVER>"
+        "<SERVER><error code='banned'>you were removed; you can reconnect in 60 seconds</error></SERVER>"
     );
     server.tick(60);
     WebClient::connect(door).take_seat();

@@ -125,8 +125,8 @@ impl fmt::Display for AccountError {
             AccountError::File(path, error) if error.kind() == io::ErrorKind::PermissionDenied => write!(
                 f,
                 "the accounts file {} can't be used ({error}): give the user who runs this server \
-                 permission to read and write it and its folder, or choose another file with --accounts FILE, or \
-                 start with --no-passwords",
+                 read and write permission for it and its folder, or choose another file with \
+                 --accounts FILE, or start with --no-passwords",
                 path.display()
             ),
             AccountError::File(path, error) => write!(
@@ -613,7 +613,7 @@ pub(crate) mod tests {
     fn an_unreadable_file_is_reported_with_the_missing_permission() {
         let error = io::ErrorKind::PermissionDenied.into();
         let sentence = AccountError::File("accounts.txt".into(), error).to_string();
-        let advice = "give the user who runs this server permission to read and write it";
+        let advice = "give the user who runs this server read and write permission for it";
         assert!(sentence.contains(advice), "{sentence}");
     }
 

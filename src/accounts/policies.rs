@@ -70,7 +70,7 @@ impl fmt::Display for PolicyError {
             PolicyError::File(path, error) => write!(
                 f,
                 "the policies file {} can't be used ({error}): give the user who runs this server \
-                 permission to read and write it and its folder, or choose another file with \
+                 read and write permission for it and its folder, or choose another file with \
                  --policies FILE",
                 path.display()
             ),
@@ -802,7 +802,7 @@ impl Policies for SharedPolicies {
             Entry::Removed(until) => (
                 ErrorCode::NotAllowed,
                 format!(
-                    "you were removed from {room}; you can come back in {}",
+                    "you were removed from {room}; you can rejoin in {}",
                     ticks_in_words(until, now, self.tick)
                 ),
             ),
@@ -1008,7 +1008,7 @@ impl SharedPolicies {
         let there = there
             .find(|removed| removed.host == host && removed.name == name && removed.until > now)?;
         Some(banned(format!(
-            "you were removed; you can come back in {}",
+            "you were removed; you can reconnect in {}",
             ticks_in_words(there.until, now, self.tick)
         )))
     }

@@ -49,8 +49,9 @@ impl fmt::Display for TokenError {
         match self {
             TokenError::File(path, error) => write!(
                 f,
-                "the tokens file {} can't be used ({error}): give the user who runs this server permission to read \
-                 and write it and its folder, or choose another folder with --accounts FILE",
+                "the tokens file {} can't be used ({error}): give the user who runs this server \
+                 read and write permission for it and its folder, or choose another folder with \
+                 --accounts FILE",
                 path.display()
             ),
             TokenError::InUse(path) => write!(
@@ -210,7 +211,7 @@ impl SessionTokens for SharedTokens {
         let (Some((_, password)), Ok(())) = (owner, random) else {
             return Err(Refusal {
                 code: ErrorCode::NotSaved,
-                sentence: "the server can't make a session token at the moment".to_owned(),
+                sentence: "the server can't create a session token at the moment".to_owned(),
             });
         };
         let token = hex(&bytes);
