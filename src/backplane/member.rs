@@ -151,7 +151,7 @@ impl RedisBackplane {
             done: Box::new(|_, _| {}),
         });
         if self.asks.try_send(ask).is_err() {
-            let reason = "the queue of requests is full";
+            let reason = "the request queue is full";
             self.shared.give_up(Side::Out, reason);
         }
     }

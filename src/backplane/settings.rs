@@ -97,7 +97,7 @@ impl fmt::Display for ClusterError {
                 } else {
                     (
                         "does not use passwords",
-                        "start this one with --no-passwords, too",
+                        "also start this one with --no-passwords",
                     )
                 };
                 write!(

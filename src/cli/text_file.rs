@@ -86,8 +86,8 @@ impl fmt::Display for Fault {
                              regular file")
             }
             Fault::NoWriter => {
-                f.write_str("it is a pipe that no process writes to; start the writer first, or \
-                             choose a regular file")
+                f.write_str("it is a pipe that no process is writing to; start the writer first, \
+                             or choose a regular file")
             }
             Fault::Silent => write!(
                 f,

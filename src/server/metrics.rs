@@ -312,7 +312,7 @@ impl ServerStatus {
         );
         page.counts(
             "portal_chat_sessions_closed_total",
-            "Sessions that have ended, by reason.",
+            "Sessions closed, by reason.",
             "reason",
             &counters.closed.read(&[]),
         );

@@ -240,7 +240,7 @@ impl NoPolicies {
     fn refusal() -> Refusal {
         Refusal {
             code: portal_wire::ErrorCode::NotSaved,
-            sentence: "this server keeps no policies".to_owned(),
+            sentence: "this server does not store policies".to_owned(),
         }
     }
 }

@@ -210,8 +210,8 @@ fn unknown(key: &str, command: &clap::Command) -> String {
     match similar(&plain, command).filter(|similar| is_setting(similar)) {
         Some(similar) => format!("there is no setting {key}; did you mean `{similar}`?"),
         None => format!(
-            "there is no setting {key}; the settings are port and the options that `chatserver --help` \
-             lists, without their dashes"
+            "there is no setting {key}; the settings are port and the options that `chatserver \
+             --help` lists, without the leading dashes"
         ),
     }
 }
