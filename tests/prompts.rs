@@ -164,7 +164,7 @@ const PROMPTS: [(&str, &str, &str); 11] = [
     ("DM", "DM", "recipient>"),
     ("DM to carol", "DM carol", "message for carol>"),
     ("confirm", "/pm carol hi", "send to everyone? (yes/no)>"),
-    ("passwd", "/passwd", "current password of alice>"),
+    ("passwd", "/passwd", "current password for alice>"),
     ("login", "", "password for alice>"),
 ];
 
@@ -421,7 +421,7 @@ fn line_typed_while_disconnected_is_not_sent() {
     let _main = server.welcome("main again", "mallory");
     alice.wait_for_prompt("alice to mallory>");
     alice.type_text("ret\r");
-    alice.wait_for_text("when you typed it, there was no recipient");
+    alice.wait_for_text("when you typed it, you had no recipient");
     alice.wait_for_prompt("alice to mallory>");
     // The arrow key recalls it, and then it goes to the recipient in the prompt.
     alice.type_text("\x1b[A");

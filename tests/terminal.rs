@@ -119,7 +119,7 @@ fn input_before_a_question_does_not_answer_it() {
     server.wait_for_event("registered", None);
     // Both lines at once: the second was typed before its question.
     alice.type_text("/passwd\rpw\rnew\rnew\r");
-    alice.wait_for_prompt("current password of alice>");
+    alice.wait_for_prompt("current password for alice>");
     alice.type_line("pw");
     alice.wait_for_prompt("new password for alice>");
     alice.type_line("new");
@@ -200,7 +200,7 @@ fn rest_of_paste_is_dropped_after_refusal() {
     alice.type_line("pw");
     alice.wait_for_text(sentences::YOU_ARE_LOGGED_IN_AS_ALICE);
     alice.type_text("\x1b[200~/passwd\nsecret six\x1b[201~\r");
-    alice.wait_for_prompt("current password of alice>");
+    alice.wait_for_prompt("current password for alice>");
     alice.wait_for_text("not sent");
     alice.type_line("/cancel");
     // Accepted commands delay the lines after them.
@@ -324,7 +324,7 @@ fn any_key_resets_the_idle_timeout() {
     server.tick(4);
     alice.type_text("\x15");
     alice.type_line("/help quit");
-    alice.wait_for_text(sentences::LEAVE_SO_DO_EX_ALONE);
+    alice.wait_for_text(sentences::LEAVE_ALSO_EX_ALONE);
     assert!(!alice.contents().contains(sentences::FOR_TOO_LONG));
 }
 
@@ -559,7 +559,7 @@ fn the_prompt_returns_after_every_refusal_of_a_room() {
     bob.type_line("/clear");
     refused(&mut bob);
     alice.type_line("/invite bob");
-    bob.wait_for_text("alice invites you to the room den");
+    bob.wait_for_text("alice invited you to the room den");
     bob.type_line("/join den");
     bob.wait_for_prompt("bob in den>");
 }
@@ -759,7 +759,7 @@ fn nothing_of_a_hidden_line_comes_back() {
     alice.type_line("/names");
     alice.wait_for_text("online (1)");
     alice.type_line("/passwd");
-    alice.wait_for_prompt("current password of alice>");
+    alice.wait_for_prompt("current password for alice>");
     alice.type_text("\x1b[A\r");
     alice.wait_for_text(sentences::NOTHING_WAS_SENT);
 }

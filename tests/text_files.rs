@@ -289,10 +289,7 @@ fn invalid_line_of_client_conf_is_named() {
             "line 3: port is already set on line 1; delete one of the two lines\n",
         ),
         ("# mine\nport = 99999\n", "line 2: invalid value '99999'"),
-        (
-            "reconnect = maybe\n",
-            "line 1: reconnect is either on or off",
-        ),
+        ("reconnect = maybe\n", "line 1: to turn reconnect on, write"),
         ("server = a b\n", "line 1: invalid value 'a b'"),
         (
             "compat 0\ntls\n",

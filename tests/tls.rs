@@ -286,7 +286,7 @@ fn impostors_receive_nothing() {
         (
             &theirs,
             &theirs,
-            "a different certificate from the one you named",
+            "does not have the certificate that you expect",
         ),
     ] {
         let (portal, received) = impostor_portal(certificate, key);

@@ -318,7 +318,7 @@ impl<'o> App<'o> {
                     }
                 }
                 recv(self.panicked) -> _ => {
-                    self.chat.screen.trouble("leaving: a thread of the client has failed");
+                    self.chat.screen.trouble("leaving: one of the client's threads has failed");
                     self.chat.mention(ClientCommand::Terminate);
                     return SessionEnd::Dismissed;
                 }
@@ -422,8 +422,8 @@ impl<'o> App<'o> {
             }
             Typed::TooMuch { bytes, lines } => {
                 self.chat.screen.not_sent(&format!(
-                    "paste not sent ({}, {bytes} bytes): a message has at most {} bytes; to send \
-                     a whole file, use `… < FILE`",
+                    "paste not sent ({}, {bytes} bytes): a message may have at most {} bytes; to \
+                     send a whole file, use `… < FILE`",
                     counted(lines, "line", "lines"),
                     self.chat.codec().max_frame
                 ));
@@ -570,7 +570,7 @@ impl<'o> App<'o> {
         }
         self.chat
             .screen
-            .notice("press Enter to reconnect; /quit leaves");
+            .notice("press Enter to reconnect, or type /quit to leave");
         self.not_connected(TypeAhead::KeepsTarget);
         loop {
             match self.typed_while_waiting(&never::<()>()) {
@@ -633,7 +633,7 @@ impl<'o> App<'o> {
             let wait = pause + jitter(pause);
             let seconds = wait.as_secs_f32();
             self.report_attempt(&format!(
-                "{last}reconnecting in {seconds:.1} s; /quit gives up"
+                "{last}reconnecting in {seconds:.1} s; type /quit to give up"
             ));
             self.wait(&after(wait))?;
             // In a thread, because the attempt may take a while and keys must not wait.

@@ -209,19 +209,19 @@ commands! {
         => |text| given(text).map(TypedLine::AmbiguousPublic);
     "me" "TEXT" "send what you do: /me waves appears as * alice waves"
         => |text| given(text).map(TypedLine::Act);
-    "to" "[ROOM|NAME|all|partner]" "send everything you type there; /to alone sends it to your partner again"
+    "to" "[ROOM|NAME|all|partner]" "choose where everything you type goes; /to alone switches back to your partner"
         => |whom| Some(TypedLine::To(given(whom).filter(|whom| !whom.eq_ignore_ascii_case("partner"))));
     "query q" "NAME" "send everything you type to NAME alone"
         => |name| given(name).map(TypedLine::Query);
     "unread" "" "list the conversations with unread messages"
         => |_| Some(TypedLine::Unread);
-    "history" "[N]" "show the last N messages (20, at most 100) of the room or user in the prompt, or of everyone"
+    "history" "[N]" "show the last N messages (default: 20, at most 100) of the room or user in the prompt; if there is none, the public ones"
         => |count| {
             let count = given(count).map_or(Some(20), |count| count.parse().ok())?;
             (1..=100).contains(&count).then_some(TypedLine::History(count))
         };
     group "Rooms":
-    "join j" "[-n] ROOM [PASSWORD]" "join a room, which is created if it does not exist, and go there; with -n, stay where you are"
+    "join j" "[-n] ROOM [PASSWORD]" "join a room (created if it does not exist) and switch to it; with -n, stay where you are"
         => |rest| {
             let stays = rest.strip_prefix("-n ").map(str::trim_start);
             let (room, password) = split_word(stays.unwrap_or(rest))?;
@@ -230,9 +230,9 @@ commands! {
         };
     "send" "ROOM TEXT" "send TEXT to a room that you are in"
         => |rest| two(rest).and_then(|(room, text)| Some(TypedLine::Send { room: in_room(room)?, text }));
-    "topic" "[ROOM] [TEXT]" "show the topic of a room, or of the one in the prompt; with TEXT, set it"
+    "topic" "[ROOM] [TEXT]" "show the topic of a room (default: the one in the prompt); with TEXT, set it"
         => |rest| Some(TypedLine::Topic(rest));
-    "leave part leave_chatroom" "[ROOM]" "leave a room, or the one in the prompt"
+    "leave part leave_chatroom" "[ROOM]" "leave a room (default: the one in the prompt)"
         => |room| Some(TypedLine::Leave(in_room(room)));
     "rooms list" "" "list the rooms and how many people are in each"
         => |_| Some(TypedLine::Ask(ClientCommand::Rooms));
@@ -250,15 +250,15 @@ commands! {
         => |name| given(name).map(TypedLine::Login);
     "passwd" "" "change your password; asks for the old one and the new one"
         => |_| Some(TypedLine::Passwd);
-    "invitation" "CODE" "use an invitation, which some servers need for a new name; /login comes after it"
+    "invitation" "CODE" "use an invitation code, which some servers require for a new name; then use /login"
         => |code| given(code).map(TypedLine::Invitation);
-    "quit exit disconnect" "" "leave (so do EX alone, and Ctrl-D or Ctrl-C on an empty line)"
+    "quit exit disconnect" "" "leave (also: EX alone, or Ctrl-D or Ctrl-C on an empty line)"
         => |_| Some(TypedLine::Quit);
     group "Your rooms":
     "room" "ROOM [open|invite|password WORD|moderated|unmoderated|moderator NAME [off]]" "show or change \
         who may join a room, who may write there, and who moderates it (its creator does)"
         => read_rule;
-    "invite" "NAME [ROOM]" "invite a user to a room, or to the one in the prompt"
+    "invite" "NAME [ROOM]" "invite a user to a room (default: the one in the prompt)"
         => |rest| split_word(rest).map(|(name, room)| TypedLine::Invite { name, room: in_room(room) });
     group "The screen":
     "timestamp" "off|time|datetime" "set the timestamp before each line"
@@ -268,13 +268,13 @@ commands! {
             "datetime" => Timestamp::DateTime,
             _ => return None,
         }));
-    "bell" "off|dm|mention|all" "when to ring the bell: never, for direct messages, also for your name, or for all messages"
+    "bell" "off|dm|mention|all" "when to ring the bell: never, for direct messages, for direct messages and mentions of your name, or for all messages"
         => |word| When::read(word).map(TypedLine::Bell);
     "notify" "off|dm|mention|all" "when to show a desktop notification, if the terminal supports it (OSC 9)"
         => |word| When::read(word).map(TypedLine::Notify);
     "quiet" "" "hide join and leave messages, or show them again"
         => |_| Some(TypedLine::Quiet);
-    "sent" "on|off" "show that each message was sent, or do not"
+    "sent" "on|off" "show or hide the confirmation of each message that you send"
         => |word| ["off", "on"].iter().position(|there| *there == word).map(|on| TypedLine::Confirmations(on == 1));
     "clear" "" "clear the screen"
         => |_| Some(TypedLine::Clear);
@@ -283,11 +283,11 @@ commands! {
     "help" "[COMMAND|all]" "list the commands, or explain one"
         => |name| Some(TypedLine::Help(given(name)));
     group "For moderators":
-    "kick" "NAME [in ROOM] [REASON]" "disconnect a user, or remove a user from a room; either can't come back for a minute"
+    "kick" "NAME [in ROOM] [REASON]" "disconnect a user, or remove one from a room; the user can't come back for a minute"
         => |rest| name_in_room(rest).map(|(name, room, reason)| TypedLine::Ask(ClientCommand::Kick {
             room: room.map(Into::into), username: name.into(), reason: reason.into(),
         }));
-    "mute" "NAME [in ROOM] [DURATION]" "reject a user's messages, everywhere or in a room, for 30s, 10m, 2h or 7d"
+    "mute" "NAME [in ROOM] [DURATION]" "reject a user's messages, everywhere or in a room; a DURATION is, for example, 30s, 10m, 2h or 7d"
         => |rest| name_in_room(rest).map(|(name, room, duration)| TypedLine::Ask(ClientCommand::Mute {
             room: room.map(Into::into), username: name.into(), duration: given(duration).map(Into::into),
         }));
@@ -297,7 +297,7 @@ commands! {
             let unmute = ClientCommand::Unmute { room: room.map(Into::into), username: name.into() };
             rest.is_empty().then_some(TypedLine::Ask(unmute))
         };
-    "ban" "NAME [DURATION] [REASON]" "disconnect a user and reject later logins, for 30s, 10m, 2h or 7d"
+    "ban" "NAME [DURATION] [REASON]" "disconnect a user and reject later logins; a DURATION is, for example, 30s, 10m, 2h or 7d"
         => |rest| {
             let (name, rest) = split_word(rest)?;
             // A first word that is not a duration belongs to the reason.
@@ -439,7 +439,7 @@ pub(super) fn read(line: &str, typist: Typist) -> TypedLine<'_> {
             .unwrap_or_else(|| TypedLine::Wrong(format!("usage: /{name} {}", known.arguments))),
         (None, Typist::Script { .. }) => TypedLine::Say(line),
         (None, Typist::Person) => TypedLine::Wrong(format!(
-            "there is no command /{name}; /help lists them, // sends a slash"
+            "there is no command /{name}; /help lists the commands; to send a leading slash, type //"
         )),
     }
 }

@@ -114,7 +114,7 @@ fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<Str
         (Some(0), "false" | "no" | "off") => return Ok(None),
         _ if is_flag => {
             return Err(format!(
-                "{key} is either on or off; write `{key} = true`, or delete this line"
+                "to turn {key} on, write `{key} = true`; to turn it off, delete this line"
             ));
         }
         _ => format!("--{key}={value}"),
@@ -146,7 +146,8 @@ fn unknown(key: &str, value: &str, command: &clap::Command) -> String {
         "username" | "user" | "nick" | "nickname" | "login" => Some("name".to_owned()),
         "host" | "hostname" | "address" => Some("server".to_owned()),
         "password" => {
-            return "a password has its own file: write `password-file FILE`".to_owned();
+            return "a password must be in a file of its own: write `password-file FILE`"
+                .to_owned();
         }
         plain if is_setting(plain) => Some(plain.to_owned()),
         _ => letter.map(|(key, _)| (*key).to_owned()),
@@ -244,7 +245,7 @@ mod tests {
         for (text, wanted) in [
             (
                 "# mine\nreconnect = maybe",
-                "line 2: reconnect is either on or off",
+                "line 2: to turn reconnect on, write",
             ),
             ("server", "line 1: server has no value"),
             ("port 1\n\nport 1", "line 3: port is already set on line 1"),
@@ -277,7 +278,7 @@ mod tests {
                 "reconect",
                 "line 1: there is no setting reconect; did you mean `reconnect`?",
             ),
-            ("password secret", "line 1: a password has its own file"),
+            ("password secret", "line 1: a password must be in a file"),
             (
                 "--",
                 "line 1: there is no setting --; the settings are server, port,",

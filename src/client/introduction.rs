@@ -81,7 +81,7 @@ mod with_tls {
     }
 
     impl Introduction {
-        /// Looks up what is known about the server. One that is known with TLS is never spoken to
+        /// Looks up what is known about the server. One that is known to use TLS is never spoken to
         /// without it, even if `--tls` was left out.
         ///
         /// # Errors
@@ -101,8 +101,8 @@ mod with_tls {
                 };
                 if options.compat.is_some() || options.callback.is_some() {
                     return Err(format!(
-                        "the server {} {} is known with TLS, which has no --compat and no --callback; leave \
-                         that option out, or delete the server's line from {}",
+                        "the server {} {} was saved as a TLS server, and --compat and --callback don't work \
+                         with TLS; leave that option out, or delete the server's line from {}",
                         options.server,
                         options.port,
                         servers
@@ -159,7 +159,7 @@ mod with_tls {
                          There is no terminal to ask you whether that is right. If the server's own terminal shows \
                          the same fingerprint, trust it with --tls-fingerprint {shown}"
                     )),
-                    Answer::No => FailureVerdict::Refused("nothing was sent to it".to_owned()),
+                    Answer::No => FailureVerdict::Refused(format!("nothing was sent to {there}")),
                     Answer::Yes => {
                         if let Some(servers) = &known.servers
                             && let Err(error) = servers.keep(&options.server, options.port, &shown)
@@ -184,10 +184,10 @@ mod with_tls {
                 }) if known.pinned_at.is_some() => {
                     let place = known.pinned_at.as_deref().unwrap_or_default();
                     FailureVerdict::Refused(format!(
-                        "the server {there} has a different certificate from the one you named. Nothing was sent to it.\n  \
-                         named:  {wanted}\n  shown:  {shown}\n\
-                         The first one is {place}. Ask the server's operator, through another channel, which one is \
-                         right. If it is the second one, correct that value. Otherwise someone may be \
+                        "the server {there} does not have the certificate that you expect. Nothing was sent to it.\n  \
+                         expected:  {wanted}\n  shown:     {shown}\n\
+                         The first one is from {place}. Ask the server's operator, through another channel, which one \
+                         is right. If it is the second one, correct that value. Otherwise someone may be \
                          intercepting the connection"
                     ))
                 }

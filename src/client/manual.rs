@@ -15,7 +15,7 @@ pub(crate) const MANUAL: Manual = Manual {
              write to everyone, to one person and to rooms. Type /help for the commands.",
         ),
         Text(
-            "Without SERVER, server, port, name and options come from the settings file. From a \
+            "Without SERVER, the server, port, name and options come from the settings file. From a \
              pipe, lines are sent in order, and the client waits for the replies before it exits.",
         ),
         Text("chatclient echo is the client of the first two lessons."),
@@ -31,7 +31,10 @@ pub(crate) const MANUAL: Manual = Manual {
                      something was refused or not sent.",
                 ),
                 Item("2", "An option, a file or the input is invalid."),
-                Item("3", "The server is full, and --retry has run out."),
+                Item(
+                    "3",
+                    "The server is full, and no retries are left (--retry).",
+                ),
                 Item(
                     "130",
                     "A second signal ended the program before it was done.",

@@ -36,9 +36,9 @@ use portal_wire::{Codec, Name, Revision};
     after_help = "\
 -h HOST, -p PORT and -n NAME are seed 004's options for the first three arguments.
 
-Type a message and press Enter to send it. /help lists the commands; /quit, Ctrl-D or
-Ctrl-C leave. From a pipe, lines are sent one after the other, and the client waits
-for the replies. Exit code 0: you left, 1: no connection, or the server ended it, or
+Type a message and press Enter to send it. /help lists the commands; to leave, type
+/quit or press Ctrl-D or Ctrl-C. From a pipe, lines are sent one after the other, and
+the client waits for the replies. Exit code 0: you left, 1: no connection, or the server ended it, or
 (from a pipe) something was refused or not sent, 2: an invalid option, or a file or a
 pipe that is not UTF-8 text, 3: the server is full."
 )]
@@ -49,7 +49,7 @@ struct ClientArguments {
     /// The portal's port [default: 50000]
     #[arg(value_parser = value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Log in with this name; asks for the password. Without a name, you can only talk with your
+    /// Log in with this name; asks for the password. Without a name, you can talk only to your
     /// partner
     #[arg(value_parser = username)]
     username: Option<String>,
@@ -66,8 +66,8 @@ struct ClientArguments {
     /// How to ask the portal for a worker's port
     #[arg(long, value_name = "WHICH", value_enum, default_value = "tcp")]
     portal: PortalProtocol,
-    /// Use TLS, for a server that was started with --tls. If no authority vouches for its
-    /// certificate, asks you once and remembers the certificate
+    /// Use TLS (the server must have been started with --tls). If no authority vouches for the
+    /// certificate, ask once and remember it
     #[arg(long, conflicts_with_all = ["compat", "callback"])]
     tls: bool,
     /// Use TLS, and accept only the certificate with this SHA-256 fingerprint
@@ -86,7 +86,7 @@ struct ClientArguments {
     /// Leave when the server has sent nothing for S seconds [default: 60]; 0 = never
     #[arg(long, value_name = "S")]
     server_timeout: Option<u32>,
-    /// Read the password from the first line of FILE (or set CHAT_PASSWORD): for scripts, and when
+    /// Read the password from the first line of FILE (or set CHAT_PASSWORD): for scripts, or if
     /// there is no terminal to ask on
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -97,8 +97,8 @@ struct ClientArguments {
     /// ~/.config/portal-chat/client.conf]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Save the server, port, name and options of this command line in that file; its other lines
-    /// are kept
+    /// Save the server, port, name and options of this command line in the --config file; its other
+    /// lines are kept
     #[arg(long)]
     save: bool,
     /// Print every socket call with its bytes, including passwords
@@ -298,7 +298,7 @@ fn with_settings(
         }
         let sentence = sentence_of(&error);
         bad_file(format!(
-            "{sentence} (together with the settings in {})",
+            "{sentence} (including the settings from {})",
             file.display()
         ))
     });
@@ -387,7 +387,7 @@ fn save(
     let refuse = |sentence: String| bad_file(format!("--save: {sentence}"));
     let Some(file) = file else {
         return Err(refuse(
-            "HOME is not set; name a file with --config".to_owned(),
+            "HOME is not set; choose a file with --config FILE".to_owned(),
         ));
     };
     let before = text_file::read_own(&file).map_err(|error| refuse(error.to_string()))?;
@@ -460,12 +460,12 @@ fn callback_port(text: &str) -> Result<u16, String> {
 
 fn server(text: &str) -> Result<String, String> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("a server's name or address has no spaces".to_owned());
+        return Err("a server's name or address must not contain spaces".to_owned());
     }
     if let Some((_, rest)) = text.split_once("://") {
         let host = rest.split(['/', ':']).next().unwrap_or_default();
         return Err(format!(
-            "that is the address of a page: open it in a browser, or write the server and its portal's port: {host} 50000"
+            "that is a web address: open it in a browser, or write the server and its portal's port: {host} 50000"
         ));
     }
     let with_port = text.rsplit_once(':').filter(|(host, port)| {
@@ -487,7 +487,7 @@ fn server(text: &str) -> Result<String, String> {
 fn username(text: &str) -> Result<String, &'static str> {
     Name::new(text)
         .map(|_| text.to_owned())
-        .ok_or("must be 1 to 32 letters, digits, _ . or -")
+        .ok_or("must be 1 to 32 characters: letters, digits, `_`, `.` or `-`")
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ impl fmt::Display for SeekError {
             SeekError::TurnedAway => {
                 f.write_str(
                     "the worker rejected us: the passcode had changed in the meantime, or we connected from a \
-                     different address than to the portal (a router with several addresses does that)",
+                     different address than when we asked the portal (a router with several addresses can cause that)",
                 )
             }
             SeekError::PortalHungUp { address, error } => {
@@ -115,8 +115,8 @@ impl fmt::Display for SeekError {
             {
                 write!(
                     f,
-                    "can't reach the portal at {address} ({error}): if the server runs there, start \
-                     it with --bind 0.0.0.0; otherwise it accepts only clients on its own machine"
+                    "can't reach the portal at {address} ({error}): if the server is running there, \
+                     restart it with --bind 0.0.0.0; by default it accepts only clients on its own machine"
                 )
             }
             SeekError::Unreachable {
@@ -281,7 +281,9 @@ fn follow(
                 dial: dial.clone(),
                 place: match options.callback {
                     None => format!("in seat {seat}"),
-                    Some(_) => format!("in seat {seat} (a server with one port has no callbacks)"),
+                    Some(_) => format!(
+                        "in seat {seat} (a server with a single port does not support callbacks)"
+                    ),
                 },
             })
         }

@@ -70,11 +70,11 @@ impl Target {
     /// The recipient when a rejected line was typed, as a clause for a sentence.
     pub(super) fn describe(&self) -> String {
         match self {
-            Target::Nobody => "there was no recipient".to_owned(),
+            Target::Nobody => "you had no recipient".to_owned(),
             Target::Partner { .. } => "you had another partner".to_owned(),
-            Target::Everyone => "the recipient was everyone".to_owned(),
-            Target::Person(name) => format!("the recipient was {name} alone"),
-            Target::Room(room) => format!("the recipient was the room {room}"),
+            Target::Everyone => "you were writing to everyone".to_owned(),
+            Target::Person(name) => format!("you were writing to {name} alone"),
+            Target::Room(room) => format!("you were writing to the room {room}"),
             Target::Question(_) | Target::Secret(_) => {
                 "it was the answer to an earlier question".to_owned()
             }

@@ -39,7 +39,7 @@ impl Chat {
                 PromptKind::Hidden,
             )),
             Dialog::Passwd { old: None, .. } => {
-                Some((format!("current password of {me}"), PromptKind::Hidden))
+                Some((format!("current password for {me}"), PromptKind::Hidden))
             }
             Dialog::Passwd { new: None, .. } => {
                 Some((format!("new password for {me}"), PromptKind::Hidden))
@@ -130,7 +130,7 @@ impl Chat {
                     "r" | "run" | "y" | "yes" => self.talk(&format!("/{}", said.trim_start())),
                     "s" | "send" | "n" | "no" => self.send(&said, false),
                     _ => {
-                        self.not_sent("answer run or send; nothing was sent yet");
+                        self.not_sent("type `run` or `send`; nothing has been sent yet");
                         self.ask(Dialog::ConfirmCommand { line: said });
                         Ok(())
                     }
@@ -143,7 +143,7 @@ impl Chat {
                     Ok(())
                 }
                 _ => {
-                    let sentence = "not sent: answer yes or no; the message was not sent \
+                    let sentence = "not sent: answer yes or no; the message has not been sent \
                                     either (press ↑ to get them back)";
                     self.not_sent(sentence);
                     self.ask(Dialog::ConfirmPublic { text });
@@ -292,8 +292,8 @@ impl Chat {
             return SessionEnd::Dismissed;
         }
         self.not_sent(
-            "a password is needed, but there is no terminal to ask for it: put it in a file and name \
-             the file with --password-file FILE, or set CHAT_PASSWORD",
+            "a password is needed, but there is no terminal to ask for it: put it in a file and use \
+             --password-file FILE, or set CHAT_PASSWORD",
         );
         SessionEnd::Dismissed
     }
@@ -314,7 +314,7 @@ impl Chat {
         if is_first {
             self.screen.notice(&format!(
                 "the server still holds the name {} for your old connection; trying again until the name \
-                 is free, which takes up to four minutes",
+                 is free, which may take up to four minutes",
                 known.username
             ));
         }

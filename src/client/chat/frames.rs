@@ -14,10 +14,10 @@ use portal_wire::{ClientCommand, ErrorCode, Relay, RoomAccess, Scope, ServerDoc}
 fn because(word: Option<&str>) -> &'static str {
     match word {
         Some("idle-timeout") => " (idle for too long)",
-        Some("total-time-timeout") => " (the time limit)",
-        Some("too-slow") => " (a connection that is too slow)",
+        Some("total-time-timeout") => " (time limit reached)",
+        Some("too-slow") => " (connection too slow)",
         Some("kicked" | "banned") => " (removed)",
-        Some("no-acknowledgement" | "asleep") => " (the connection was lost)",
+        Some("no-acknowledgement" | "asleep") => " (connection lost)",
         _ => "",
     }
 }
@@ -159,18 +159,22 @@ impl Chat {
                     RoomAccess::Invite => "only invited users may join",
                     RoomAccess::Password => "a password is needed to join",
                 };
-                let speakers = if moderated { "moderators" } else { "members" };
+                let speakers = if moderated {
+                    "only moderators"
+                } else {
+                    "all members"
+                };
                 let moderators = match moderators.is_empty() {
                     true => "none".to_owned(),
                     false => moderators.join(", "),
                 };
                 self.screen.notice(&format!(
-                    "{room}: {access}, all {speakers} may write; moderators: {moderators}"
+                    "{room}: {access}, {speakers} may write; moderators: {moderators}"
                 ));
             }
             ServerDoc::Invited { room, username } => {
                 self.screen.notice(&format!(
-                    "{username} invites you to the room {room}; /join {room} goes there"
+                    "{username} invited you to the room {room}; to join it, type /join {room}"
                 ));
                 self.screen.ring();
             }
@@ -378,7 +382,7 @@ impl Chat {
         };
         self.screen.notice(&format!(
             "{who} {are} online: write to {one} with /msg {one} TEXT, to everyone with /all TEXT; \
-             /to {one} or /to all sends everything you type there"
+             after /to {one} or /to all, everything you type goes there"
         ));
     }
 

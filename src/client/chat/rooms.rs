@@ -103,8 +103,8 @@ impl Chat {
                 self.screen.notice(&match is_there {
                     true => format!("you joined {name}; what you type goes there now"),
                     false => format!(
-                        "you joined {name}; /send {name} TEXT writes to it, /to {name} sends \
-                         everything you type there"
+                        "you joined {name}; /send {name} TEXT sends one message there, \
+                         /to {name} sends it everything you type from then on"
                     ),
                 });
                 self.rooms.wanted.insert(name.clone());

@@ -393,7 +393,7 @@ impl Chat {
         let (long, most) = (frame.len().saturating_sub(1), codec.max_frame);
         if long > most {
             self.not_sent(&format!(
-                "not sent: it is too long ({long} bytes, at most {most} are allowed); split it"
+                "not sent: this is too long ({long} bytes, at most {most} are allowed); split it"
             ));
             return None;
         }

@@ -156,8 +156,8 @@ impl Chat {
             TypedLine::Confirmations(shown) => self.alerts.confirmations = shown,
             TypedLine::Clear => self.screen.clear(),
             TypedLine::Unread => match self.unread() {
-                unread if unread.is_empty() => self.screen.notice("nothing is unread"),
-                unread => self.screen.notice(&format!("unread: {unread}; /to goes there")),
+                unread if unread.is_empty() => self.screen.notice("you have no unread messages"),
+                unread => self.screen.notice(&format!("unread: {unread}; to read them, use /to")),
             },
             TypedLine::Quiet => {
                 self.alerts.quiet = !self.alerts.quiet;
@@ -255,7 +255,9 @@ impl Chat {
                     (Some(room), _) => room.to_owned(),
                     (None, Focus::Room(room)) => room.clone(),
                     (None, _) => {
-                        self.not_sent("you are not in a room here; name one: /invite NAME ROOM");
+                        self.not_sent(
+                            "this conversation is not a room; say which one: /invite NAME ROOM",
+                        );
                         return Ok(());
                     }
                 };
@@ -267,7 +269,9 @@ impl Chat {
             TypedLine::Leave(Some(room)) => return self.leave_room(room),
             TypedLine::Leave(None) => match self.talk.focus.clone() {
                 Focus::Room(room) => return self.leave_room(&room),
-                _ => self.not_sent("you are not in a room here; name one: /leave ROOM"),
+                _ => self.not_sent(
+                    "this conversation is not a room; say which one to leave: /leave ROOM",
+                ),
             },
             TypedLine::Topic(rest) => return self.topic(rest),
             TypedLine::Names(room) => {
@@ -313,7 +317,7 @@ impl Chat {
             (Some(room), _) => (room.to_owned(), text),
             (None, Focus::Room(room)) => (room.clone(), rest),
             (None, _) => {
-                self.not_sent("you are not in a room here; name one: /topic ROOM [TEXT]");
+                self.not_sent("this conversation is not a room; say which one: /topic ROOM [TEXT]");
                 return Ok(());
             }
         };
@@ -410,8 +414,8 @@ impl Chat {
             self.turn_to(Focus::Person(whom.to_owned()));
         } else {
             let sentence = format!(
-                "there is no user {whom} online, and you are not in a room {whom}; to join the \
-                 room, use /join {whom}"
+                "no user named {whom} is online, and you are not in a room with that name; to \
+                 join the room, use /join {whom}"
             );
             self.lose_way(&format!("/to {whom}"));
             self.not_sent(&sentence);
@@ -422,7 +426,7 @@ impl Chat {
         let Some(name) = name else {
             let names: Vec<&str> = self.alerts.ignored.iter().map(String::as_str).collect();
             return self.screen.notice(&if names.is_empty() {
-                "nobody is ignored".to_owned()
+                "you are not ignoring anyone".to_owned()
             } else {
                 format!("ignored: {}", names.join(", "))
             });

@@ -59,7 +59,7 @@ pub(super) fn take_seat(
                 frames,
                 codec: codec.taking(max),
                 dial: dial.clone(),
-                place: format!("on port {port} (this server has no callbacks)"),
+                place: format!("on port {port} (this server does not support callbacks)"),
             });
         }
         Ok(ServerDoc::Error { sentence, .. }) => {
