@@ -34,7 +34,7 @@ const ANSWER: Duration = Duration::from_millis(500);
 /// The idea to show if the server does not start again.
 const PORT_IN_USE: &str = "See what your program printed. If the address is in use: the system \
                            remembers a port's old connections for a minute (TIME_WAIT). Which \
-                           option of a socket lets a server bind the port all the same?";
+                           socket option lets a server bind the port anyway?";
 
 const PASSWORD: &str = "the moon is 384400 km away";
 
@@ -78,7 +78,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "wrong-password",
-            what: "a wrong password is rejected, and the right one is accepted after it",
+            what: "a wrong password is rejected, and the right one is still accepted afterwards",
             idea: "Compare first, then log the client in. Which state is the client in after the \
                    error?",
             minutes: 10,
@@ -113,7 +113,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "whatever-its-case",
-            what: "ALICE and alice are one account, which keeps its name as it was registered",
+            what: "ALICE and alice are one account, which keeps the spelling of its registration",
             idea: "The key that you look up need not be the name that you show.",
             minutes: 10,
             needs: &["new-account", "register", "existing"],
@@ -244,7 +244,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "same-name-at-once",
-            what: "if twenty clients register one name at the same time, one of them gets it",
+            what: "if twenty clients register the same name at the same time, exactly one of them gets it",
             idea: "All twenty received PASSWORD for a new account. What must happen in one step, \
                    and which lock ensures that?",
             minutes: 20,
@@ -410,7 +410,7 @@ fn register_all(subject: &Subject<'_>, names: &[String]) -> Result<Vec<Talk>, Fa
             failure.hint(
                 Symptom::Closed,
                 "Many clients register at once. Did an exception end this visit? See what your \
-                 program printed: which data, or which file, do several threads change at a time?",
+                 program printed: which data, or which file, do several threads change at once?",
             )
         })
     })?;

@@ -141,7 +141,7 @@ pub(super) const CLIENT: Rung = Rung {
         },
         Check {
             name: "control-characters",
-            what: "no control character of a reply reaches the terminal",
+            what: "no control character in a reply reaches the terminal",
             idea: "The server writes to your screen. What could it write there besides text?",
             minutes: 15,
             needs: SHOWS,
@@ -173,7 +173,7 @@ pub(super) const CLIENT: Rung = Rung {
         Check {
             name: "server-has-gone",
             what: "if the server closes the connection instead of replying, the client reports that and exits with a code other than 0",
-            idea: "What does reading from the socket return at its end? Is that a reply?",
+            idea: "What does reading from the socket return at the end of the stream? Is that a reply?",
             minutes: 10,
             needs: SENDS,
             play: |subject| {
@@ -186,7 +186,7 @@ pub(super) const CLIENT: Rung = Rung {
         },
         Check {
             name: "nobody-listens",
-            what: "if nothing listens on the port, the client reports that and exits with a code other than 0",
+            what: "if nothing is listening on the port, the client reports that and exits with a code other than 0",
             idea: "A call that fails returns an error or throws. Which part of your program \
                    handles that?",
             minutes: 10,
@@ -327,7 +327,7 @@ impl Subject<'_> {
             false => Err(
                 Failure::expected(format!("{text:?} in the client's output"))
                     .sent(format!("the server sent {text:?}"))
-                    .received("something else, see below"),
+                    .received("something else (see below)"),
             ),
         }
     }

@@ -63,7 +63,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "exit-in-small-letters",
-            what: "`exit` ends it, too",
+            what: "`exit` ends the visit, too",
             idea: "Read the condition of your loop aloud: for each of the two words, when does \
                    the loop continue?",
             minutes: 5,
@@ -87,7 +87,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "last-line",
             what: "a last line counts even without a line feed",
-            idea: "When a read reports the end of the stream, is there anything left without a \
+            idea: "When a read reports the end of the stream, is any input left that has had no \
                    reply?",
             minutes: 10,
             needs: &["one-line"],
@@ -132,7 +132,7 @@ pub(super) const RUNG: Rung = Rung {
                     .echo("still there?")?;
                 after_a_reset(subject).map_err(|failure| {
                     failure.idea(
-                        "A connection can also break: a read or a write fails then. Whose visit \
+                        "A connection can also break: then a read or a write fails. Whose visit \
                          is over, and which loop must continue?",
                     )
                 })
@@ -140,7 +140,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "the-second-waits",
-            what: "a second client may connect and send while the first is served, and gets its reply afterwards",
+            what: "a second client may connect and send while the first is being served, and gets its reply afterwards",
             idea: "The operating system accepts connections before your program does, and keeps \
                    them in the backlog. You need no code for that, but you can lose a connection.",
             minutes: 10,
@@ -202,7 +202,7 @@ pub(super) fn one_line(subject: &Subject<'_>) -> Result<(), Failure> {
         failure.hint(
             Symptom::NotListening,
             "A server binds a port, listens on it, and accepts; then it reads and writes on the \
-             socket that accept returns. Are the address and the port those of the task and of the \
+             socket that accept returns. Are the address and the port the ones from the task and the \
              command line?",
         )
     })?;

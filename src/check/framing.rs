@@ -45,8 +45,8 @@ pub(super) const RUNG: Rung = Rung {
             name: "glued",
             what: "three lines in one write are three lines",
             idea: "One read may return more than one line. What happens to the rest? (A file object \
-                   reads ahead, too; if it is one for both directions, does a write keep what it \
-                   has read?)",
+                   reads ahead, too; if you use one for both directions, does a write keep what \
+                   it has already read?)",
             minutes: 15,
             needs: &["one-line"],
             play: |subject| {
@@ -59,7 +59,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "cut-anywhere",
-            what: "two lines that are cut at any byte are still the same two lines",
+            what: "two lines that are split at any byte are still the same two lines",
             idea: "One read may return the end of one line and the beginning of the next. What \
                    must you keep until the next read?",
             minutes: 15,
@@ -174,7 +174,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "too-long",
             what: "a line of 8,193 bytes closes the connection, without a reply",
-            idea: "When do you check the length of a line: before you reply?",
+            idea: "Do you check the length of a line before you reply?",
             minutes: 10,
             needs: &["one-line"],
             play: |subject| {
@@ -184,13 +184,13 @@ pub(super) const RUNG: Rung = Rung {
                 let mut client = subject.connect("another client")?;
                 client.try_send("ü".repeat(LONGEST / 2 + 1) + "\n");
                 client.end().map_err(|failure| {
-                    failure.idea("Does your limit count letters or bytes? This letter has two.")
+                    failure.idea("Does your limit count letters or bytes? This letter takes two.")
                 })
             },
         },
         Check {
             name: "endless",
-            what: "a line that never ends does not fill the memory: the server closes the connection",
+            what: "a line that never ends does not use up the memory: the server closes the connection",
             idea: "If you wait for a line feed that never arrives, how much do you keep?",
             minutes: 10,
             needs: &["one-line"],

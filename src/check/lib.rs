@@ -101,7 +101,7 @@ fn run(options: &CheckOptions) -> Result<bool, String> {
     let watched = watch::Watched::of(command)?;
     loop {
         run_once(options, rung, &checks, &launch)?;
-        print(&format!("\nWatching {watched}; Ctrl-C ends.\n\n"))?;
+        print(&format!("\nWatching {watched}; press Ctrl-C to stop.\n\n"))?;
         watched.wait_for_change();
     }
 }

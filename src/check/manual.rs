@@ -12,9 +12,9 @@ pub(crate) const MANUAL: Manual = Manual {
              chatcheck prints the task.",
         ),
         Text(
-            "For each check, sh starts COMMAND again, with a free port of 127.0.0.1 in place of \
+            "For each check, sh starts COMMAND again, with a free port on 127.0.0.1 in place of \
              {port} and an empty folder in place of {folder}. chatcheck talks to the server over \
-             real sockets, reports what fails and an idea that may help, and ends the server and \
+             real sockets, reports what fails, with an idea that may help, and stops the server and \
              every process that it has started.",
         ),
     ],
@@ -36,7 +36,7 @@ pub(crate) const MANUAL: Manual = Manual {
             "SIGNALS",
             &[Item(
                 "SIGINT, SIGTERM, SIGHUP",
-                "End the checked program, then chatcheck.",
+                "Stop the checked program, then chatcheck.",
             )],
         ),
         (

@@ -175,7 +175,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "percent",
             what: "everything after the second % is the text",
-            idea: "How often may your function split?",
+            idea: "How many times may your function split?",
             minutes: 5,
             needs: &["greeting", "login", "to-one"],
             play: |subject| {
@@ -188,8 +188,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "markup",
             what: "text that looks like XML arrives as text",
-            idea: "In a document, text is escaped (&lt; for <). Which part of your program undoes \
-                   that for its input, and which one does it for its output?",
+            idea: "In a document, text is escaped (&lt; for <). Which part of your program unescapes \
+                   its input, and which one escapes its output?",
             minutes: 10,
             needs: &["greeting", "login", "to-one"],
             play: |subject| {
@@ -202,7 +202,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "any-xml",
-            what: "the same document in a different XML notation means the same",
+            what: "a document has the same meaning, no matter how it is written in XML",
             idea: "White space in tags, the order of elements, character references, CDATA and \
                    comments: a parser handles them all, a regular expression does not.",
             minutes: 15,
@@ -211,8 +211,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "cut-and-glued",
-            what: "documents may be split and joined, as lines may",
-            idea: "A document is a line. Which rung has solved this?",
+            what: "documents may be split and joined, just like lines",
+            idea: "A document is a line. Which rung solved this?",
             minutes: 10,
             needs: &["greeting", "login", "to-one"],
             play: |subject| {

@@ -29,8 +29,8 @@ chatcheck 1 --list                           list the checks of rung 1
 chatcheck 1 --client                         print the client's task
 chatcheck 1 --client 'python3 client.py {port}'
 
-For each check, sh starts COMMAND, with a free port of 127.0.0.1 in place of {port} and an
-empty folder in place of {folder}; afterwards chatcheck ends it and everything that it has
+For each check, sh starts COMMAND, with a free port on 127.0.0.1 in place of {port} and an
+empty folder in place of {folder}; afterwards chatcheck stops it and everything that it has
 started. Exit code 0: all checks passed, 1: a check failed, 2: nothing was checked."
 )]
 struct CheckArguments {
@@ -66,10 +66,10 @@ struct CheckArguments {
     /// table of submissions and checks to FOLDER, as CSV and HTML
     #[arg(long, value_name = "FOLDER", requires = "command", conflicts_with_all = ["watch", "list", "json", "junit"])]
     class: Option<PathBuf>,
-    /// The time limit for a reply. Without it: 5, and more on a busy machine
+    /// Time limit for a reply, in seconds [default: 5, longer on a busy machine]
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u16).range(1..))]
     patience: Option<u16>,
-    /// The time limit for the server to start listening
+    /// Time limit for the server to start listening, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = value_parser!(u16).range(1..))]
     start_within: u16,
     #[command(flatten)]
@@ -128,8 +128,8 @@ pub(super) fn read(
             let places: Vec<_> = places_needed.iter().map(|(place, _)| *place).collect();
             let places = places.join(" ");
             let sentence = format!(
-                "COMMAND must contain a place for the {missing}, as in 'python3 server.py {places}'; this one does \
-                 not: {command}"
+                "COMMAND must contain a placeholder for the {missing}, as in 'python3 server.py {places}'; this one \
+                 does not: {command}"
             );
             return Err(refuse::<CheckArguments>(&bad_value::<CheckArguments>(
                 sentence,
@@ -137,7 +137,7 @@ pub(super) fn read(
         }
     }
     if given.client && rung > RUNGS_OF_THE_CLIENT {
-        let sentence = "the only client task is for rungs 1 to 3: chatcheck 1 --client".to_owned();
+        let sentence = "only rungs 1 to 3 have a client task: chatcheck 1 --client".to_owned();
         return Err(refuse::<CheckArguments>(&bad_value::<CheckArguments>(
             sentence,
         )));

@@ -66,7 +66,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "wrong-passcode",
-            what: "a wrong passcode is rejected, and the right one is still valid after it",
+            what: "a wrong passcode is rejected, and the right one is still valid afterwards",
             idea: "Which client may lose something because of a stranger's mistake?",
             minutes: 10,
             needs: ENTER,

@@ -191,12 +191,12 @@ impl Talk {
             }
             if was_reached {
                 return Err(refused()
-                    .received("connection refused: nothing listens on that port any longer"));
+                    .received("connection refused: nothing is listening on that port any more"));
             }
             if Instant::now() > until {
                 let waited = subject.start_within.as_secs();
                 return Err(refused().received(format!(
-                    "connection refused: after {waited} s, nothing listens on that port of 127.0.0.1"
+                    "connection refused: after {waited} s, nothing is listening on that port on 127.0.0.1 yet"
                 )));
             }
             thread::sleep(RETRY_INTERVAL);

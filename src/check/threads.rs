@@ -149,8 +149,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "reset",
-            what: "a client's broken connection ends no other visit",
-            idea: "Reads and writes can fail, besides reaching the end. Whose visit is over then?",
+            what: "a client's broken connection does not end any other visit",
+            idea: "Reads and writes can fail, too. When one does, whose visit is over?",
             minutes: 15,
             needs: &["one-line", "two-at-once", "own-answers"],
             play: |subject| {

@@ -106,8 +106,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "pairs",
             what: "a client's message reaches the client of the partner's worker, and no other",
-            idea: "Given a worker's number, which number is its partner's? (Two of the bit \
-                   operators compute it in one step.)",
+            idea: "Given a worker's number, what is its partner's? (A single bit operator can \
+                   compute it.)",
             minutes: 20,
             needs: SEAT,
             play: pairs,
@@ -139,9 +139,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "wrong-passcode",
-            what: "a wrong passcode is rejected, and the right one is invalid after it",
-            idea: "With unlimited attempts, a client finds any passcode. What changes after the \
-                   only attempt?",
+            what: "a wrong passcode is rejected, and the right one is invalid afterwards",
+            idea: "With unlimited attempts, a client will eventually find any passcode. What \
+                   changes after the only attempt that is allowed?",
             minutes: 15,
             needs: BACK,
             play: |subject| {
@@ -181,7 +181,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "stray",
             what: "a client without a reservation is rejected, and no port is lost",
-            idea: "The worker's port was on the stack all the time. Did this visit pop it?",
+            idea: "The worker's port was on the stack the whole time. Did this visit pop it?",
             minutes: 15,
             needs: &["ticket", "greeting", "full", "no-show"],
             play: |subject| {
@@ -222,7 +222,7 @@ pub(super) const RUNG: Rung = Rung {
                                 ))
                                 .idea(
                                     "The operating system accepts only as many connections as \
-                                     your program has asked for. Where do you give that number?",
+                                     your program has asked for. Where do you set that number?",
                                 ));
                         }
                         if (number + round) % 2 == 0 {
@@ -287,7 +287,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "total",
             what: "a client receives TOTAL TIME TIMEOUT after six seconds, no matter how much it sends",
-            idea: "Nothing resets this timeout. Does it belong to a read, or to the clock?",
+            idea: "Nothing resets this timeout. Does it limit a single read, or the whole visit?",
             minutes: 15,
             needs: BACK,
             play: total,
