@@ -312,7 +312,7 @@ fn parse(head: &[u8]) -> Result<Head<'_>, Refusal> {
     };
     let field = |line: &[u8]| {
         let colon = memchr::memchr(b':', line);
-        let no_field = Refusal::BadRequest("a line of the header is not NAME: VALUE");
+        let no_field = Refusal::BadRequest("a header line is not NAME: VALUE");
         let (name, value) = line.split_at(colon.ok_or_else(|| no_field.clone())?);
         let is_text = |byte: &u8| !byte.is_ascii_control() || *byte == b'\t';
         if !is_token(name) || !value.iter().all(is_text) {
@@ -344,9 +344,11 @@ fn asked(
         (None, _) if !head.is_1_1 => {
             SocketAddr::new(here.ip().to_canonical(), here.port()).to_string()
         }
-        (None, _) => return Err(Refusal::BadRequest("the request has no Host")),
+        (None, _) => return Err(Refusal::BadRequest("the request has no Host header")),
         (Some(_), Some(_)) => {
-            return Err(Refusal::BadRequest("the request has more than one Host"));
+            return Err(Refusal::BadRequest(
+                "the request has more than one Host header",
+            ));
         }
     };
     drop(lines);

@@ -36,7 +36,7 @@ class Alerts {
     }
     if (!('Notification' in window)) {
       this.calls.note(
-        'This browser has no notifications for this page. On an iPhone, add the page to the home screen first.',
+        'This browser does not support notifications here. On an iPhone, add the page to the home screen first.',
       );
       return;
     }
@@ -45,7 +45,7 @@ class Alerts {
     if (answer === 'granted') toast('You will be notified of private messages and mentions');
     else
       this.calls.note(
-        'The browser does not allow this page to notify you. Its settings for this page can change that.',
+        'The browser blocks notifications from this page. You can change that in its settings.',
       );
   }
 

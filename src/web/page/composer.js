@@ -36,7 +36,7 @@ class Composer {
         const { files } = event.clipboardData ?? event.dataTransfer ?? {};
         if (!files?.length) return;
         event.preventDefault();
-        this.calls.note('Images and files can’t be sent here. Put the file somewhere else, and send its address.');
+        this.calls.note('Images and files can’t be sent here. Upload the file elsewhere, and send a link.');
       });
     }
   }

@@ -73,7 +73,7 @@ function messageMenu(item) {
 /** Asks for what a moderator's command needs, or a report. */
 function askOrder(command, name) {
   const reason = { name: 'reason', label: 'Reason', max: 200, isRequired: command === 'REPORT' };
-  const duration = { name: 'duration', label: 'For how long? (30s, 10m, 2h or 7d; nothing means until it is ended)' };
+  const duration = { name: 'duration', label: 'For how long? (such as 30s, 10m, 2h or 7d; empty: no limit)' };
   const of = {
     REPORT: {
       title: `Report ${name}`,
@@ -83,21 +83,21 @@ function askOrder(command, name) {
     },
     KICK: {
       title: `Kick ${name}`,
-      text: `${name} is disconnected, and can’t come back for a minute.`,
+      text: `${name} will be disconnected and can’t come back for a minute.`,
       fields: [reason],
       submit: 'Kick',
       isDanger: true,
     },
     MUTE: {
       title: `Mute ${name}`,
-      text: `${name} can’t send messages.`,
+      text: `${name} will not be able to send messages.`,
       fields: [duration],
       submit: 'Mute',
       isDanger: true,
     },
     BAN: {
       title: `Ban ${name}`,
-      text: `${name} is disconnected, and can’t log in again.`,
+      text: `${name} will be disconnected and can’t log in again.`,
       fields: [duration, reason],
       submit: 'Ban',
       isDanger: true,
@@ -145,7 +145,7 @@ function roomMenu() {
       { label: 'Close the conversation', action: () => closeConversation(key) },
     ];
   const close = kind === 'requests' ? [{ label: 'Close the conversation', action: () => closeConversation(key) }] : [];
-  return [{ label: 'Clear on this screen', action: () => clearChosen() }, ...close];
+  return [{ label: 'Clear this screen only', action: () => clearChosen() }, ...close];
 }
 
 function clearChosen() {
@@ -198,7 +198,7 @@ function askNewPassword() {
   const dialog = ask({
     content: username,
     title: 'Change your password',
-    text: 'Every other browser that stays signed in with your name is logged out.',
+    text: 'This logs you out of all other browsers.',
     fields: [
       {
         name: 'old',
@@ -261,7 +261,7 @@ function askChoice({ title, label, submit, choices, empty, done }) {
     content: list,
     submit,
     done: ({ name }) =>
-      /^[A-Za-z0-9_.-]{1,32}$/.test(name) ? done(name) : 'A name has 1 to 32 letters from a to z, digits, _ . or -',
+      /^[A-Za-z0-9_.-]{1,32}$/.test(name) ? done(name) : 'A name has 1 to 32 characters: a to z, digits, _ . or -',
   });
   const input = dialog.querySelector('input');
   let all = [];
@@ -295,7 +295,7 @@ function askRoom() {
     title: 'Rooms',
     label: 'Join a room, or create a new one',
     submit: 'Join',
-    empty: 'No such room yet: joining it creates it.',
+    empty: 'No such room yet; join it to create it.',
     choices: (use) =>
       session.listRooms((rooms) =>
         use(rooms.map(({ name, members }) => ({ name, more: members === 1 ? '1 person' : `${members} people` }))),
@@ -316,7 +316,7 @@ function askPerson() {
     title: 'People',
     label: 'Write to one person',
     submit: 'Write',
-    empty: 'Nobody else with such a name is logged in.',
+    empty: 'Nobody else with that name is logged in.',
     choices: (use) => session.who(null, (users) => use(users.filter((user) => !isMe(user)).map((name) => ({ name })))),
     done: (name) => talkTo(name),
   });

@@ -171,7 +171,7 @@ class Log {
     text.append(formatted(shown(item.text)));
     line.append(text);
     const more = buttonOf('⋯', 'more', () => this.calls.menu(item, more));
-    more.setAttribute('aria-label', `Actions for the message of ${shown(item.from)}`);
+    more.setAttribute('aria-label', `Actions for the message from ${shown(item.from)}`);
     more.setAttribute('aria-haspopup', 'menu');
     more.tabIndex = -1;
     line.append(more);

@@ -81,7 +81,7 @@ function obey(line) {
       return true;
     case 'ignore':
       if (first) ignore(first, !isIgnored(first));
-      else addNote(chosen, ignored.size ? `You ignore ${[...ignored].join(', ')}.` : 'You ignore nobody.');
+      else addNote(chosen, ignored.size ? `Ignored: ${[...ignored].join(', ')}.` : 'You are not ignoring anyone.');
       return true;
     case 'room': {
       const parts = first && roomRule(more);

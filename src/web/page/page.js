@@ -35,7 +35,7 @@ const session = new Session({
       if (partner?.items.length)
         addNote(
           partner,
-          `${words} Messages of that time are missing here, because the server does not keep those between partners.`,
+          `${words} Messages from that time are missing here: the server does not keep those between partners.`,
         );
       if (chosen && chosen !== partner) addNote(chosen, words);
     }
@@ -157,7 +157,7 @@ const log = new Log($('log'), {
     if (kind === 'partner')
       return 'Your partner is the client in the seat next to yours. You can talk with each other without names.';
     if (kind === 'person') return `Only you and ${name} can read what you write here.`;
-    if (kind === 'requests') return 'The first messages of people whom you have not answered are collected here.';
+    if (kind === 'requests') return 'The first messages from people you have not answered are collected here.';
     return 'No messages yet.';
   },
 });

@@ -68,7 +68,7 @@ class People {
       item.append(button);
       return item;
     });
-    if (!rows.length) rows.push(element('li', 'empty', all.length ? 'Nobody has that name.' : 'Nobody is here.'));
+    if (!rows.length) rows.push(element('li', 'empty', all.length ? 'No matching names.' : 'Nobody is here.'));
     $('names').replaceChildren(...rows);
     if (focused)
       [...$('names').querySelectorAll('button')]

@@ -252,7 +252,7 @@ class Session {
         this.listener.notice(rulesOf(said));
         break;
       case 'INVITED':
-        this.listener.notice(`${said.username} invites you to the room ${said.room}: /join ${said.room} goes there.`);
+        this.listener.notice(`${said.username} invited you to the room ${said.room}. To join, type /join ${said.room}.`);
         break;
       case 'HISTORY':
         this.beginPage(said);
@@ -276,7 +276,7 @@ class Session {
       case 'IDLE SOON':
         this.idleSoon = true;
         this.listener.notice(
-          `You have been idle. The server disconnects you in ${said.seconds} s; touch the page or press a key to stay.`,
+          `You have been idle. The server will disconnect you in ${said.seconds} s; touch the page or press a key to stay.`,
         );
         break;
       case 'said':
@@ -403,7 +403,7 @@ class Session {
       this.nameTries += 1;
       if (this.nameTries === 1)
         this.listener.notice(
-          `The name ${name} is still in use by your old connection. The page tries again until it is free: up to 4 minutes.`,
+          `The name ${name} is still in use by your old connection. The page retries until it is free, which may take 4 minutes.`,
         );
       this.loginLater(() => this.login(name, this.identity.password));
       return;

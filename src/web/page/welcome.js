@@ -60,7 +60,7 @@ class Welcome {
     this.draw(
       'invitation',
       isWrong
-        ? 'That invitation is not valid; each can be used once.'
+        ? 'That invitation is not valid; each works only once.'
         : `The name ${name} is new, and this server needs an invitation for it.`,
     );
   }
@@ -72,7 +72,7 @@ class Welcome {
       this.session.comeBack();
     } else if (this.step === 'name') {
       if (/^[A-Za-z0-9_.-]{1,32}$/.test(name)) this.session.login(name);
-      else this.askName(name ? 'A name has only letters from a to z, digits, _ . or -' : 'Enter a name.');
+      else this.askName(name ? 'A name may contain only a to z, digits, _ . or -' : 'Enter a name.');
     } else if (this.step === 'password') {
       if (password) this.session.prove(password);
       else this.draw('password', 'Enter a password.');
