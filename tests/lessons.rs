@@ -151,7 +151,7 @@ fn each_error_has_its_message_and_exit_code() {
     let closed_port = address.port().to_string();
     let (output, code) = echo_client(&["127.0.0.1", &closed_port], b"");
     assert!(
-        output.contains(sentences::NO_PROGRAM_LISTENS_ON_THAT_PORT) && code == 1,
+        output.contains(sentences::NO_PROGRAM_IS_LISTENING) && code == 1,
         "{output}"
     );
     let (output, code) = echo_client(&["no address", &closed_port], b"");

@@ -51,7 +51,7 @@ impl fmt::Display for EchoError {
                     ErrorKind::AddrNotAvailable => {
                         "this machine does not have that address; `ip address` lists its addresses, and 127.0.0.1 is always one of them"
                     }
-                    ErrorKind::PermissionDenied => "choose a PORT from 1024 on",
+                    ErrorKind::PermissionDenied => "choose a PORT of 1024 or higher",
                     _ => "choose another address or PORT",
                 })
             }
@@ -60,11 +60,11 @@ impl fmt::Display for EchoError {
                 match error.kind() {
                     ErrorKind::ConnectionRefused => write!(
                         f,
-                        "the machine responds, but no program listens on that port; `chatserver echo {}` starts a server",
+                        "the machine responds, but no program is listening on that port; `chatserver echo {}` starts a server",
                         address.port()
                     ),
                     ErrorKind::TimedOut => f.write_str(
-                        "there is no response; is the machine on, and is a firewall in between?",
+                        "there is no response; is the machine on, and is there a firewall in between?",
                     ),
                     _ => f.write_str("check the address"),
                 }

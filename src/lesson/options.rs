@@ -26,10 +26,10 @@ pub struct EchoServer {
     /// The port to listen on
     #[arg(default_value = "8080")]
     port: u16,
-    /// One thread: the second client waits in the backlog
+    /// Use a single thread: a second client waits in the backlog
     #[arg(long)]
     one_at_a_time: bool,
-    /// The address to listen on [default: every interface; with --one-at-a-time it asks]
+    /// The address to listen on [default: every interface; with --one-at-a-time, asks for it]
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<String>,
     #[command(flatten)]
@@ -39,9 +39,9 @@ pub struct EchoServer {
 /// `chatclient echo`.
 #[derive(Args, Debug)]
 pub struct EchoClient {
-    /// The server's address or name [default: it asks; blank is 127.0.0.1]
+    /// The server's address or name [default: asks for it; blank means 127.0.0.1]
     server: Option<String>,
-    /// Its port
+    /// The server's port
     #[arg(default_value = "8080")]
     port: u16,
     #[command(flatten)]
@@ -53,7 +53,7 @@ struct TraceOptions {
     /// Print every socket call with its bytes
     #[arg(long)]
     trace: bool,
-    /// Write N bytes at a time, to see that one write is not one read
+    /// Write N bytes at a time, to show that one write is not one read
     #[arg(long, value_name = "N")]
     chop: Option<NonZeroU16>,
 }
@@ -117,12 +117,12 @@ impl EchoServer {
         let listener = Listener::bind(address, &self.tracing.tap())
             .map_err(|error| EchoError::Listen(address, error))?;
         print(&format!(
-            "Listening on {}. Ctrl-C ends it.",
+            "Listening on {}. Press Ctrl-C to stop.",
             listener.address()
         ));
         if bind.ip().is_unspecified() {
             print(&format!(
-                "That means on every interface:\n{}",
+                "The address stands for every interface:\n{}",
                 table(&interfaces(), true).trim_end()
             ));
         }
@@ -144,7 +144,10 @@ impl EchoClient {
             None => ask("Enter the server's IP address or leave blank for 127.0.0.1:"),
         };
         let stream = self.connect(&addresses(&server, self.port, &print))?;
-        print(&format!("Connected to {}. Exit ends it.", stream.peer()));
+        print(&format!(
+            "Connected to {}. Type Exit to disconnect.",
+            stream.peer()
+        ));
         client::talk(&stream, io::stdin().lock(), &print)
     }
 
@@ -204,7 +207,7 @@ fn addresses(text: &str, port: u16, print: &dyn Fn(&str)) -> Vec<SocketAddr> {
         Ok(found) => found.collect(),
         Err(error) => {
             print(&format!(
-                "{} is not an IP address, and no machine of that name is known ({error}); using 127.0.0.1.",
+                "{} is not an IP address, and no machine with that name is known ({error}); using 127.0.0.1.",
                 printable(text)
             ));
             vec![default]

@@ -136,7 +136,7 @@ fn answer(line: &str, client: &Client, name: &mut Option<String>, names: &Names)
         ("LOGIN", _, None) => login(&word("username"), client, name, names),
         ("", Some(message), Some(from)) => direct(&from, &message, names),
         ("", Some(_), None) => refusal("login-first", "log in before you write"),
-        _ => refusal("unknown-command", "this server does not know that"),
+        _ => refusal("unknown-command", "this server does not know that request"),
     }
 }
 
@@ -188,7 +188,7 @@ fn direct(from: &str, message: &str, names: &Names) -> String {
     let receiver = lock(names).get(to).cloned();
     match receiver {
         Some(receiver) if tell(&receiver, &document) => SENT.to_owned(),
-        _ => refusal("no-such-user", "no client with this name: write %NAME%TEXT"),
+        _ => refusal("no-such-user", "no client has this name (write %NAME%TEXT)"),
     }
 }
 

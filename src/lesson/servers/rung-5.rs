@@ -196,7 +196,7 @@ fn answer(line: &str, visit: &mut Visit, chat: &Chat) -> Option<String> {
         }
         // The clients of seed 002 leave with EX, the others with TERMINATE.
         ("EX" | "TERMINATE", ..) => return None,
-        _ => refusal("unknown-command", "this server does not know that"),
+        _ => refusal("unknown-command", "this server does not know that request"),
     };
     Some(answer)
 }
@@ -247,7 +247,7 @@ fn authenticate(name: &str, password: &str, visit: &mut Visit, chat: &Chat) -> S
             refusal("wrong-password", "the password is wrong")
         }
         Err(error) => {
-            eprintln!("cannot use the file with the accounts: {error}");
+            eprintln!("cannot use the accounts file: {error}");
             refusal("not-saved", "the server cannot use its accounts")
         }
     }

@@ -193,8 +193,8 @@ fn answer(line: &str, visit: &mut Visit, shared: &Shared) -> String {
         ("JOIN", Some(name)) => join(name, &word("room"), visit, shared),
         ("LEAVE", Some(_)) => leave(&word("room"), visit, shared),
         ("ROOMS", Some(_)) => list_rooms(shared),
-        ("JOIN" | "LEAVE" | "ROOMS", None) => refusal("login-first", "log in before that"),
-        _ => refusal("unknown-command", "this server does not know that"),
+        ("JOIN" | "LEAVE" | "ROOMS", None) => refusal("login-first", "log in before you do that"),
+        _ => refusal("unknown-command", "this server does not know that request"),
     }
 }
 
@@ -283,7 +283,7 @@ fn open_room(chat: &mut Chat, shared: &Shared) -> Option<u16> {
     });
     if let Err(error) = started {
         // Another program may have the port. At the bottom of the stack, it is tried last.
-        eprintln!("cannot open a room at port {port}: {error}");
+        eprintln!("cannot open a room on port {port}: {error}");
         chat.free_ports.insert(0, port);
         return None;
     }
@@ -367,7 +367,7 @@ fn say(line: &str, passcode: &str, port: u16, shared: &Shared) -> Option<String>
         return Some("<SERVER><command>PONG</command></SERVER>".to_owned());
     }
     let Some(text) = child_text(line, "message") else {
-        return Some(refusal("unknown-command", "a room knows messages only"));
+        return Some(refusal("unknown-command", "a room accepts only messages"));
     };
     let text = escape(&text);
     let chat = lock(shared);

@@ -135,7 +135,7 @@ fn main() -> Result<(), String> {
             Ok(socket) => {
                 threads.spawn(move || answer_datagrams(server, &socket));
             }
-            Err(error) => eprintln!("no portal over UDP on port {port}: {error}"),
+            Err(error) => eprintln!("cannot open a UDP portal on port {port}: {error}"),
         }
         answer_connections(server, &portal);
     });
@@ -298,7 +298,7 @@ fn visit(
 /// locked at a time: with both locked, two partners could wait for each other for ever.
 fn answer(line: &str, worker: &Worker, partner: &Worker) {
     let Some(text) = child_text(line, "message") else {
-        let refusal = refusal("unknown-command", "this server does not know that");
+        let refusal = refusal("unknown-command", "this server does not know that request");
         tell(&worker.seat.lock(), &refusal);
         return;
     };
