@@ -60,7 +60,7 @@ run-server: cargo-is-there ## Chat: start the chat server
 	@$(CARGO) build $(PROFILE) $(SERVER_BUILD)
 	@$(CARGO) run --quiet $(PROFILE) $(SERVER_BUILD) -- $${PORT:+"$$PORT"} $(ARGS)
 
-run-web: cargo-is-there ## Chat: start it with a page for browsers, open to your network
+run-web: cargo-is-there ## Chat: start the server with a web page, open to your network
 	@$(MAKE) --no-print-directory run-server ARGS='--web 0.0.0.0:8080 --workers 30 $(ARGS)'
 
 run-client: cargo-is-there ## Chat: start a chat client
@@ -76,7 +76,7 @@ run-client: cargo-is-there ## Chat: start a chat client
 # What to type in other terminals while the small server of a rung runs.
 TALK_TO_RUNG = to=$${PORT:+" PORT=$$PORT"}; echo "In a second terminal:"; case "$$RUNG" in \
 	  1|2|3) echo "  make run-client ARGS='echo 127.0.0.1 $${PORT:-50000}'"; \
-	    echo "Each line that you type there comes back. \`Exit\` leaves.";; \
+	    echo "Each line that you type there comes back. Type \`Exit\` to disconnect.";; \
 	  4) echo "  make run-client NAME=alice$$to"; \
 	    echo "and in a third one the same with NAME=bob. Then type \`%bob%hello\`.";; \
 	  5) echo "  make run-client NAME=alice$$to"; \
@@ -201,7 +201,7 @@ grade: cargo-is-there ## Build your own: check your own server: RUNG=1 CMD='pyth
 	if [ -z "$$RUNG$$CLIENT" ]; then \
 	  echo "Which rung? \`make grade RUNG=1\` prints the first task (there are 7)."; \
 	  echo "  make grade RUNG=1 CMD='python3 server.py {port}'"; \
-	  echo "checks your server. CLIENT=1 instead of RUNG=1 is the task for a client."; exit 2; fi; \
+	  echo "checks your server. CLIENT=1 instead of RUNG=1 selects the task for a client."; exit 2; fi; \
 	$(CARGO) build --quiet $(PROFILE) --bin chatcheck && \
 	$(CARGO) run --quiet $(PROFILE) --bin chatcheck -- "$${RUNG:-1}" $${CLIENT:+--client} $${CMD:+"$$CMD"} $(ARGS)
 
@@ -212,7 +212,7 @@ check: ## Work on it: the same as `make test`, unless RUNG is set
 	  $(MAKE) --no-print-directory grade; \
 	else $(MAKE) --no-print-directory test; fi
 
-handouts: cargo-is-there ## Build your own: write the tasks as pages to print
+handouts: cargo-is-there ## Build your own: write the tasks as printable pages
 	@$(CARGO) build --quiet --bin chatcheck
 	@$(CARGO) run --quiet --example handouts -- handouts
 
@@ -246,7 +246,7 @@ FIND_UNITDIR = \
 	unitdir="$(or $(UNITDIR),$$unitdir)"
 
 # Elsewhere than under /usr, `man` does not find the page by its name, and systemd would complain of that.
-install: ## Install: install them and a systemd unit under PREFIX=/usr/local
+install: ## Install: install programs and systemd unit under PREFIX=/usr/local
 	@# root often has no cargo (`sudo make install`), and what root builds nobody else can build again.
 	@if [ -z "$$SUDO_USER" ] && command -v $(CARGO) >/dev/null 2>&1; then $(MAKE) --no-print-directory build; fi
 	@built="$(BUILT)"; built="$${built:-target}"; \
@@ -254,7 +254,7 @@ install: ## Install: install them and a systemd unit under PREFIX=/usr/local
 	  echo "make: nothing is built yet: run \`make build\` as yourself, then \`sudo make install\`."; exit 1; fi; \
 	there="$(DESTDIR)$(PREFIX)"; until [ -e "$$there" ]; do there="$$(dirname "$$there")"; done; \
 	if [ ! -w "$$there" ]; then \
-	  echo "make: no permission to write to $(DESTDIR)$(PREFIX): use \`sudo make install\`, or another folder:"; \
+	  echo "make: no permission to write to $(DESTDIR)$(PREFIX): use \`sudo make install\`, or choose another folder:"; \
 	  echo "  make install PREFIX=$$HOME/.local"; exit 1; fi; \
 	for program in $(PROGRAMS); do \
 	  install -D -m 755 "$$built/release/package/$$program" "$(DESTDIR)$(BINDIR)/$$program" && \
@@ -273,11 +273,11 @@ install: ## Install: install them and a systemd unit under PREFIX=/usr/local
 	echo "Installed under $(DESTDIR)$(PREFIX). Run \`chatserver\` (\`chatserver --help\`, \`man chatserver\`)."; \
 	case $$manager:"$(PREFIX)" in \
 	  user:*) echo "For a server that starts when you log in: systemctl --user daemon-reload && systemctl --user enable --now $$unit"; \
-	    echo "(with the machine: loginctl enable-linger). Its options are in ~/.config/portal-chat/chatserver, as OPTIONS=...";; \
+	    echo "(To start it with the machine: loginctl enable-linger.) Its options are in ~/.config/portal-chat/chatserver, as OPTIONS=...";; \
 	  *:/usr|*:/usr/local) echo "For a server that starts with the machine: systemctl daemon-reload && systemctl enable --now chatserver";; \
 	  *) echo "For a server that starts with the machine: systemctl daemon-reload && systemctl enable --now $$unit";; esac; \
-	case $$manager in system) echo "(its options are in $(OPTIONS); $(PREFIX)/share/doc/portal-chat has a file to begin with).";; esac; \
-	case ":$$PATH:" in *":$(BINDIR):"*) ;; *) [ -n "$(DESTDIR)" ] || echo "$(BINDIR) is not on your PATH: add it, or call $(BINDIR)/chatserver.";; esac
+	case $$manager in system) echo "(its options are in $(OPTIONS); $(PREFIX)/share/doc/portal-chat has an example).";; esac; \
+	case ":$$PATH:" in *":$(BINDIR):"*) ;; *) [ -n "$(DESTDIR)" ] || echo "$(BINDIR) is not on your PATH: add it, or run $(BINDIR)/chatserver.";; esac
 
 uninstall: ## Install: remove what `make install` installed (same PREFIX)
 	@for program in $(PROGRAMS); do \
@@ -312,7 +312,7 @@ dist: cargo-is-there ## Install: build an archive of the programs, with a checks
 	echo "$$built/dist/$$name.tar.gz (and .sha256)." && \
 	echo "To install it, unpack it and copy its folders bin, lib and share into /usr/local."
 
-pages: cargo-is-there ## Work on it: regenerate what is generated in the pages
+pages: cargo-is-there ## Work on it: regenerate the generated parts of the pages
 	WRITE_PAGES=1 $(CARGO) test --workspace --lib -- options_stand_on_the_page options_page the_page_has_the_terminals_table
 	WRITE_PAGES=1 $(CARGO) test --test rungs each_page_shows_its_server
 
@@ -332,13 +332,13 @@ bugs: cargo-is-there ## Work on it: check that each lesson's exercise finds its 
 websocket-suite: cargo-is-there ## Work on it: run the Autobahn WebSocket suite (needs Python 2.7)
 	$(CARGO) test --release --test websocket -- --ignored --nocapture
 
-bench: cargo-is-there ## Work on it: measure against bare sockets (ARGS=fan-out: that alone)
+bench: cargo-is-there ## Work on it: benchmark against bare sockets (ARGS=fan-out: only that)
 	@$(CARGO) bench --quiet --bench chat -- $(ARGS)
 
-bench-quick: cargo-is-there ## Work on it: the same in under a minute
+bench-quick: cargo-is-there ## Work on it: run a shorter benchmark, in under a minute
 	@$(CARGO) bench --quiet --bench chat -- --quick $(ARGS)
 
-bench-compare: cargo-is-there ## Work on it: compare two results: BEFORE=file AFTER=file
+bench-compare: cargo-is-there ## Work on it: compare two benchmark results: BEFORE=file AFTER=file
 	@$(CARGO) bench --quiet --bench chat -- compare $(BEFORE) $(AFTER)
 
 # The version that Cargo.toml asks for; without this check an old cargo fails in words that help nobody.

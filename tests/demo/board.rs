@@ -45,7 +45,7 @@ fn main() {
         (Some(option), Some(file), None) if option == "--events" => Some(PathBuf::from(file)),
         _ => {
             eprintln!(
-                "demo-board: the only option is --events FILE, which records the run to FILE"
+                "demo-board: the only option is --events FILE, which records the run in FILE"
             );
             std::process::exit(2);
         }
@@ -60,7 +60,7 @@ fn main() {
     let shown = |portal, board| {
         println!("portal   {portal}");
         println!(
-            "board    http://{board}/  open this in a browser to start the demo; Ctrl-C ends it"
+            "board    http://{board}/  open this in a browser to start the demo; press Ctrl-C to stop it"
         );
     };
     let pace = Duration::from_secs_f64(pace);
@@ -211,7 +211,7 @@ impl Demo {
         self.wait_for("seat-free");
         self.pause(1.0);
         self.rule(
-            "Rule 6, too: dora is active, but her total time ends",
+            "Rule 6, too: dora is active, but her total time runs out",
             "ticker",
         );
         let mut dora = self.seat_called("dora");
@@ -248,7 +248,7 @@ impl Demo {
         self.pause(0.6);
         let port = ticket.0.port();
         self.caption(
-            "Rule 3: it connects to the worker on that port",
+            "Rule 3: the client connects to the worker on that port",
             &port.to_string(),
         );
         let mut alice = self.take_seat(&ticket);
@@ -296,7 +296,7 @@ impl Demo {
 
     fn rules_4_and_5(&self) {
         self.rule(
-            "Rule 4: a client does not come. Its port returns to the stack",
+            "Rule 4: a client does not connect. Its port returns to the stack",
             "stack",
         );
         self.request_port().expect("a port");
@@ -312,7 +312,7 @@ impl Demo {
         stray.receive("Wrong handshake passcode");
         self.pause(1.0);
         self.rule(
-            "Rules 5a and 5b: the portal gives the passcode. It is sent once",
+            "Rules 5a and 5b: the portal issues the passcode. It is sent once",
             "portal",
         );
         let ticket = self.request_port().expect("a port");
@@ -358,7 +358,7 @@ impl Demo {
             visitor.message("I am staying");
         }
         self.caption(
-            "Rule 7: the client sleeps and tries again. Meanwhile, a client has left",
+            "Rule 7: the client sleeps and tries again. Meanwhile, another client has left",
             "stack portal",
         );
         erin.leave();

@@ -123,7 +123,7 @@ impl Stage {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| {
-                panic!("{program} does not start ({error}); `make demo` builds it first")
+                panic!("can't start {program} ({error}); `make demo` builds it first")
             });
         let keyboard = child.stdin.take();
         let out = BufReader::new(child.stdout.take().unwrap());

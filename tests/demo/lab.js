@@ -3,7 +3,7 @@
 'use strict';
 
 const BUTTONS = [
-  ['A new client', [['enter', 'right passcode'], ['wrong', 'wrong passcode'], ['silent', 'no passcode'], ['no-show', 'does not come'], ['knock', 'no ticket'], ['never-read', 'never reads']]],
+  ['A new client', [['enter', 'right passcode'], ['wrong', 'wrong passcode'], ['silent', 'no passcode'], ['no-show', 'does not connect'], ['knock', 'no ticket'], ['never-read', 'never reads']]],
   ['A seated client', [['say', 'to partner'], ['everyone', 'to everyone'], ['room', 'to a room'], ['flood', 'floods'], ['stop', 'stops'], ['continue', 'continues'], ['terminate', 'TERMINATE'], ['vanish', 'closes']]],
 ];
 
@@ -17,7 +17,7 @@ async function press(action) {
   const seat = state.chosen && state.chosen.seat;
   write(result, '…');
   const answer = await fetch('lab/' + action + (seat ? '?seat=' + seat : ''), { method: 'POST' }).catch(() => null);
-  write(result, answer ? await answer.text() : 'the laboratory does not answer');
+  write(result, answer ? await answer.text() : 'the laboratory does not respond');
   result.classList.toggle('bad', !answer || !answer.ok);
 }
 

@@ -54,7 +54,7 @@ fn main() {
     let recording = match (words.next(), words.next(), words.next()) {
         (None, ..) => None,
         (Some(option), Some(file), None) if option == "--events" => Some(PathBuf::from(file)),
-        _ => refuse("the only option is --events FILE, which records the events to FILE"),
+        _ => refuse("the only option is --events FILE, which records the events in FILE"),
     };
     // The board shows every thread of the server.
     Roster::of_this_thread();
@@ -78,7 +78,7 @@ fn main() {
     let _ticker = Ticker::start(clock, Duration::from_secs(1), beaten).expect("a thread");
     println!("portal   {}", lab.server.portal());
     println!(
-        "lab      http://{}/  open this in a browser and press its buttons; Ctrl-C ends it",
+        "lab      http://{}/  open this in a browser and press its buttons; press Ctrl-C to stop it",
         lab.address
     );
     // Until Ctrl-C.
@@ -241,7 +241,7 @@ fn serve(
         _ => answer(
             &stream,
             "405 Method Not Allowed",
-            "the laboratory has only GET and its buttons",
+            "the laboratory accepts only GET and the requests of its buttons",
         ),
     }
 }

@@ -17,7 +17,7 @@ pub const ACTIONS: &[(&str, &str)] = &[
     ("enter", "right passcode"),
     ("wrong", "wrong passcode"),
     ("silent", "no passcode"),
-    ("no-show", "takes a port, does not come"),
+    ("no-show", "takes a port, does not connect"),
     ("knock", "knocks without a ticket"),
     ("say", "message to the partner"),
     ("everyone", "to everyone"),
@@ -27,7 +27,7 @@ pub const ACTIONS: &[(&str, &str)] = &[
     ("stop", "stops"),
     ("continue", "continues"),
     ("terminate", "TERMINATE"),
-    ("vanish", "closes without a word"),
+    ("vanish", "closes without TERMINATE"),
 ];
 
 const NAMES: [&str; 12] = [
@@ -91,7 +91,7 @@ impl Class {
                 Ok(format!("connected to {}, and silent", worker.port()))
             }
             "no-show" => {
-                let (worker, _) = self.ticket("a client takes a port, and does not come")?;
+                let (worker, _) = self.ticket("a client takes a port, and does not connect")?;
                 Ok(format!("it has the ticket for {}", worker.port()))
             }
             "knock" => self.knock(),
@@ -200,7 +200,7 @@ impl Class {
             None => clients.last(),
         };
         let reason = match seat {
-            Some(seat) => format!("{seat} has no client of the laboratory"),
+            Some(seat) => format!("the laboratory has no client on port {seat}"),
             None => "there is no client: press \"right passcode\" first".to_owned(),
         };
         found.map(Arc::clone).ok_or(reason)
@@ -233,7 +233,7 @@ impl Class {
                 show("floods the partner");
                 let flooding = Arc::clone(client);
                 thread::spawn(move || flooding.flood());
-                done("sends as fast as the server reads, for four seconds")
+                done("is sending as fast as the server reads, for four seconds")
             }
             "stop" => {
                 show("is stopped: it reads nothing");
@@ -241,7 +241,7 @@ impl Class {
                 done("reads nothing")
             }
             "continue" => {
-                show("continues, and reads what has arrived meanwhile");
+                show("continues, and reads what arrived in the meantime");
                 client.stop(false);
                 done("reads again")
             }
@@ -249,10 +249,10 @@ impl Class {
                 show("sends TERMINATE");
                 client.command("TERMINATE", "");
                 client.stop(false);
-                done("has said TERMINATE")
+                done("has sent TERMINATE")
             }
             "vanish" => {
-                show("closes the connection without a word");
+                show("closes the connection without TERMINATE");
                 let _ = client.stream.shutdown(Shutdown::Both);
                 client.stop(false);
                 done("is gone")
