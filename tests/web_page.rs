@@ -270,8 +270,9 @@ fn page_retries_if_full_and_shows_the_reason() {
     let (alice, _) = server.seat();
     let (bob, port) = server.seat();
     browser.open(entrance(&server));
-    browser
-        .wait_until("document.getElementById('card-state').textContent.includes('full (try 2)')");
+    browser.wait_until(
+        "document.getElementById('card-state').textContent.includes('full (attempt 2)')",
+    );
     drop(bob);
     server.wait_for_event("seat-free", Some(port));
     browser.wait_until("session.isIn");

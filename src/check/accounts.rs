@@ -273,7 +273,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "twenty-at-once",
             what: "twenty accounts that are registered at the same time all survive kill -9",
-            idea: "Twenty threads write one file. What does the second write do to the first?",
+            idea: "Twenty threads write to one file. What does the second write do to the first?",
             minutes: 20,
             needs: &["new-account", "register", "existing", "kept"],
             play: |subject| {

@@ -209,7 +209,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "main-connection-ends",
             what: "a client whose main connection ends leaves every room",
-            idea: "The thread that ends the first connection has to find the others. Where are \
+            idea: "The thread that ends the main connection must find the others. Where are \
                    they kept?",
             minutes: 15,
             needs: TALK,

@@ -323,8 +323,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "load",
             what: "the server serves 200 visits, four at a time",
-            idea: "In the reference server, a freed port waits for no tick. What does it wait for \
-                   in yours?",
+            idea: "In the reference server, a freed port does not wait for a tick. What does it wait \
+                   for in yours?",
             minutes: 10,
             needs: &["ticket", "greeting", "full", "terminate"],
             play: |subject| {

@@ -478,7 +478,7 @@ impl<'o> App<'o> {
             IdleCheck::Late => {
                 self.chat
                     .screen
-                    .not_sent("the server did not answer everything in time; leaving");
+                    .not_sent("the server did not answer all requests in time; leaving");
                 self.chat.mention(ClientCommand::Terminate);
                 return Err(SessionEnd::Lost);
             }

@@ -108,7 +108,7 @@ impl fmt::Display for Refusal {
                      forward the Host with its port (nginx: proxy_set_header Host $http_host)"
                 )
             }
-            Refusal::MethodNotAllowed => f.write_str("this server answers only GET and HEAD"),
+            Refusal::MethodNotAllowed => f.write_str("this server accepts only GET and HEAD requests"),
             Refusal::MisdirectedRequest { host } => write!(
                 f,
                 "{host} is not a name of this server; use the machine's address instead, or start the \

@@ -223,7 +223,9 @@ impl Chat {
             | ServerDoc::CalledBack { .. }
             | ServerDoc::Ticket { .. }
             | ServerDoc::Full
-            | ServerDoc::WrongPasscode { .. } => self.screen.notice("unexpected server document"),
+            | ServerDoc::WrongPasscode { .. } => self
+                .screen
+                .notice("ignored an unexpected document from the server"),
             ServerDoc::IdleTimeout => {
                 return self.ended("you were idle for too long", SessionEnd::Idle);
             }

@@ -109,7 +109,7 @@ class Session {
       this.tries += 1;
       const more = this.elsewhere ? ' Another server of this chat has free seats:' : '';
       this.listener.state({
-        text: `The server is full (try ${this.tries}). Retrying in 2 s.${more}`,
+        text: `The server is full (attempt ${this.tries}). Retrying in 2 s.${more}`,
         isLost: true,
         elsewhere: this.elsewhere,
       });
