@@ -113,7 +113,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "whatever-its-case",
-            what: "ALICE and alice are one account, which keeps the spelling of its registration",
+            what: "ALICE and alice are one account, which keeps the spelling with which it was registered",
             idea: "The key that you look up need not be the name that you show.",
             minutes: 10,
             needs: &["new-account", "register", "existing"],

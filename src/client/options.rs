@@ -38,9 +38,9 @@ use portal_wire::{Codec, Name, Revision};
 
 Type a message and press Enter to send it. /help lists the commands; to leave, type
 /quit or press Ctrl-D or Ctrl-C. From a pipe, lines are sent one after the other, and
-the client waits for the replies. Exit code 0: you left, 1: no connection, or the server ended it, or
-(from a pipe) something was refused or not sent, 2: an invalid option, or a file or a
-pipe that is not UTF-8 text, 3: the server is full."
+the client waits for the replies. Exit code 0: you left, 1: no connection, or the server
+ended it, or (from a pipe) something was refused or not sent, 2: an invalid option, or a
+file or a pipe that is not UTF-8 text, 3: the server is full."
 )]
 struct ClientArguments {
     /// The server's name or address [default: 127.0.0.1]
