@@ -8,8 +8,8 @@
 //!
 //! # The map
 //!
-//! The project is a workspace of crates in `src`. A crate can use only those that its `Cargo.toml`
-//! names; they are below it in this table.
+//! The project is a workspace of crates in `src`. A crate can use only the crates that its
+//! `Cargo.toml` lists, all of which are below it in this table.
 //!
 //! | crate | contains | does not know |
 //! |---|---|---|
@@ -22,7 +22,7 @@
 //! | `portal-backplane` ([`cluster`], with the feature `cluster`) | several servers as one chat, over Redis | sockets and sessions |
 //! | `portal-journal` ([`journal`], with the feature `journal`) | messages and topics that survive a restart, in an SQLite database | who may read them |
 //! | `portal-board` ([`board`]) | a web page that shows the inside of a running server, or of a recorded run | anything but events |
-//! | `portal-entrances` | browsers, the single port, callbacks, the TLS portal, and the protocols that clients speak there | the rules of a session |
+//! | `portal-entrances` | browsers, the single port, callbacks, the TLS portal, and the protocols that clients use there | the rules of a session |
 //! | `portal-web` | HTTP, as far as the chat page and the board need it, the chat page, and the paths of `--metrics` | the chat protocol |
 //! | `portal-accounts` ([`accounts`]) | names and passwords in a file; bans, mutes, moderators and invitations in another | who is connected |
 //! | `portal-tls` (with the feature `tls`) | certificates, fingerprints, and the servers that a client trusts | sockets |
@@ -56,7 +56,7 @@
 //! | [`sessions::journal`] | ids of messages, the interface to the journal that keeps them, and the journal in memory |
 //!
 //! [`protocol`] specifies the protocol, byte for byte. `tests/transcripts` plays each rule.
-//! [`limits`] has every limit with its reason.
+//! [`limits`] lists every limit and the reason for it.
 //!
 //! # The threads
 //!
@@ -65,7 +65,7 @@
 //!
 //! | thread | how many | blocks on | does |
 //! |---|---|---|---|
-//! | `main` | 1 | the channels of signals and typed lines | starts the others, runs the operator's commands, joins them all |
+//! | `main` | 1 | the channels of signals and typed lines | starts the other threads, runs the operator's commands, joins all threads |
 //! | `ticker` | 1 | its stop channel, one tick at a time | advances the clock, broadcasts the tick |
 //! | `liveness` | 1 | its channel of ticks | checks whether the clients' kernels still acknowledge data, and ends the sessions of vanished clients |
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, replies |
@@ -89,12 +89,12 @@
 //! | `journal` | 1, with `--journal` | its queue of messages | writes them into the database, and deletes what is too old |
 //! | `viewer-1` … | at most 100 that watch the board, and 64 that have not sent a request yet | its queue of updates | writes them into the browser's socket |
 //! | `keys` | 1, at a terminal | the terminal | sends the keys to `main`, which edits the line and draws it |
-//! | `signals` | 1 | a signal | the first one shuts the server down in an orderly way, the second one at once |
+//! | `signals` | 1 | a signal | the first one shuts the server down in an orderly way, the second one immediately |
 //!
 //! # Words
 //!
-//! The words that this project uses in its own sense. The [glossary](guide::glossary) lists them
-//! too, along with the terms commonly used in the field.
+//! The terms to which this project gives its own meaning. The [glossary](guide::glossary) lists
+//! them too, along with the terms commonly used in the field.
 //!
 //! | word | meaning |
 //! |---|---|
@@ -127,13 +127,13 @@
 //! off the stack; after the passcode it runs a session like any other, over another transport
 //! (`src/entrances/web_socket.rs`).
 //!
-//! With `--cluster`, public messages and those for rooms go to Redis instead
-//! ([`sessions::backplane::Backplane::publish`]), and all recipients get them when the thread
+//! With `--cluster`, public messages and room messages are sent to Redis instead
+//! ([`sessions::backplane::Backplane::publish`]), and all recipients receive them when the thread
 //! `cluster-in` reads them back (`src/sessions/local_delivery.rs`).
 //!
 //! # A new command
 //!
-//! TOPIC is an example; `git grep -il topic src` lists the files that name it. A command that
+//! TOPIC is an example; `git grep -il topic src` lists the files that mention it. A command that
 //! involves only one server needs changes in only a few of them: [`guide::contributing`] lists
 //! those.
 //!
@@ -156,7 +156,7 @@
 //!
 //! Only `Outbox`, `Tls` and `ReserveFd` may be held while a socket is read or written, and that
 //! call can't block; debug builds check this, too. No lock is held during a bind, a spawn, a join
-//! or a callback, except those of [`core::event::EventObserver`] and
+//! or a callback. The exceptions are the callbacks to [`core::event::EventObserver`] and
 //! [`net::threads::ThreadObserver`], which take no lock.
 //!
 //! # Where to start reading

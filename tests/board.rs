@@ -442,7 +442,7 @@ fn replay_ends_in_the_picture_of_the_run() {
         bob.send_line(&format!("<CLIENT><message>{round}</message></CLIENT>"));
         alice.expect_line(&format!("<message>{round}<"));
     }
-    // One after another, because events of two threads may be written in either order.
+    // One after another, because events from two threads may be written in either order.
     let mut freed = 0;
     for guest in [carol, bob, alice] {
         drop(guest);
@@ -481,7 +481,7 @@ fn replay_ends_in_the_picture_of_the_run() {
     assert_eq!(changes(&again), changes(&live));
     assert!(changes(&again).len() >= 12);
 
-    // From the middle, one step at a time, the replay reaches the same end.
+    // From the middle, one step at a time, the replay reaches the same final state.
     let count: usize = again.events.len();
     let mut last = Value::Null;
     for from in count - 3..count {
@@ -612,7 +612,8 @@ fn viewers_that_do_not_read_delay_no_others() {
     }
 }
 
-/// Another client of the same address, too, such as a student's script on the teacher's machine.
+/// This includes another client at the same address, such as a student's script on the teacher's
+/// machine.
 #[test]
 fn hundred_streams_of_another_client_leave_a_viewer_unharmed() {
     let board_server = TestBoard::new(&Settings::default(), NOTHING);
@@ -630,7 +631,7 @@ fn hundred_streams_of_another_client_leave_a_viewer_unharmed() {
     let mut first = Viewer::of(board, "");
     // They read nothing.
     let flood: Vec<TcpStream> = (0..100).map(|_| stream()).collect();
-    // A second viewer comes when all places are taken.
+    // A second viewer connects when all places are taken.
     let mut second = Viewer::of(board, "");
     let guest = board_server.seat();
     for viewer in [&mut first, &mut second] {

@@ -277,7 +277,7 @@ fn browser_sees_each_of_the_nine_rules() {
         "TERMINATE",
         "new passcode; port back on the stack",
     ] {
-        // A long label is cut if its lane is narrow.
+        // A long label is truncated if its lane is narrow.
         let is_label = |text: &&&str| {
             text.trim_end_matches('…').len() > 3 && label.starts_with(text.trim_end_matches('…'))
         };
@@ -494,8 +494,9 @@ fn cut_off(browser: &Browser) -> Value {
     )
 }
 
-/// A window of a projector is filled, however many seats there are, and readable from the back row. On
-/// a phone, the cards are below each other. With BOARD_PICTURES=folder, screenshots are saved there.
+/// On a projector, the board fills the window, however many seats there are, and is readable from
+/// the back row. On a phone, the cards are stacked in one column. With BOARD_PICTURES=folder,
+/// screenshots are saved there.
 #[test]
 fn class_fits_into_the_window() {
     for seats in [4, 12, 32] {
@@ -700,7 +701,7 @@ fn running_board_can_be_paused_and_stepped() {
     shows("three", "live");
     caption("four");
     shows("four", "live");
-    // Stepping back pauses as well.
+    // Stepping back also pauses.
     key("ArrowLeft");
     shows("three", "paused; 1 step behind");
     drop(events);
@@ -860,8 +861,8 @@ fn unknown_words_do_not_stop_the_page() {
     std::fs::remove_file(&file).unwrap();
 }
 
-/// A recorded run has the controls of a running server. It is longer than what the page fetches at
-/// once.
+/// A recorded run has the controls of a running server. It is longer than the part that the page
+/// fetches in one request.
 #[test]
 fn recorded_run_can_be_paused_stepped_and_played_act_by_act() {
     let Some(browser) = Browser::start("recorded") else {

@@ -211,7 +211,7 @@ fn unanswered_callback_times_out() {
     caller.expect_calling_back();
     server.wait_for_event("calling", Some(caller.port));
     server.tick(2);
-    // Meanwhile other clients are served.
+    // Meanwhile, other clients are served.
     let (mut bob, _) = server.seat();
     bob.line_with("NO PARTNER");
     assert_eq!(server.server.free_ports().len(), 2);

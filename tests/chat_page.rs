@@ -1,6 +1,6 @@
-//! The chat page in a real browser, on a phone and on a laptop: what it must never do again, and
-//! what its users find on it. Needs `chromium` and `chromedriver`; without them, the tests report
-//! that they did not run, unless REQUIRE_BROWSER is set.
+//! The chat page in a real browser, on a phone and on a laptop: faults that it must never have
+//! again, and features that its users find on it. Needs `chromium` and `chromedriver`; without
+//! them, the tests report that they did not run, unless REQUIRE_BROWSER is set.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/browser.rs"]
@@ -25,7 +25,7 @@ const UP: &str = "\u{e013}";
 const SHIFT: &str = "\u{e008}";
 const ESCAPE: &str = "\u{e00c}";
 
-/// A browser with the page of a server, and the server.
+/// A server, and a browser that shows its page.
 struct Page {
     browser: Browser,
     server: TestServer,
@@ -92,7 +92,7 @@ impl Page {
         ));
     }
 
-    /// Clicks the button with this text in what `selector` finds.
+    /// Clicks the button with this text in the element that `selector` finds.
     fn press(&self, selector: &str, text: &str) {
         let find = format!(
             "[...document.querySelectorAll({})].find((button) => button.textContent.startsWith({}))",
@@ -125,7 +125,7 @@ impl Page {
     }
 
     /// The processor time that the page's main thread has used, in seconds. It does not depend on
-    /// what else the machine does.
+    /// the machine's other load.
     fn processor_time(&self) -> f64 {
         let threads = json!({ "timeDomain": "threadTicks" });
         self.browser.devtools("Performance.enable", &threads);
@@ -145,7 +145,8 @@ impl Page {
         client
     }
 
-    /// The elements of a selector that are not wholly inside the window, or are too small to touch.
+    /// Returns the elements that `selector` finds and that are not wholly inside the window, or are
+    /// too small to touch.
     fn outside(&self, selector: &str) -> Value {
         self.run(&format!(
             "return [...document.querySelectorAll({})].filter((part) => part.checkVisibility({{ visibilityProperty: true, opacityProperty: true }})).filter((part) => {{
@@ -379,7 +380,7 @@ fn state_changes_with_the_answer_only() {
     let sent = sent.as_str().unwrap();
     assert!(!sent.contains("alices password"), "{sent}");
     assert!(!sent.contains("PASSWORD"), "{sent}");
-    // Without a token, the password serves, but for its own name alone.
+    // Without a token, the page uses the password, but only for the password's own name.
     page.run("window.out = []; session.identity = { name: 'alice', token: null, password: 'alices password' }; session.login('mallory'); session.socket.close()");
     page.wait("session.link === 3 && session.name === 'alice' && session.identity.token");
     let sent = page.get("window.out.join()");
@@ -387,7 +388,7 @@ fn state_changes_with_the_answer_only() {
     let after = &sent.as_str().unwrap()[login_of_mallory..];
     let (before_alice, _) = after.split_once("alice").unwrap();
     assert!(!before_alice.contains("PASSWORD"), "{sent}");
-    // JOIN twice on a slow connection: she is in the room, and is so again after a break.
+    // JOIN twice on a slow connection: alice is in the room, and is in it again after a reconnect.
     page.run("session.join('cats'); session.join('cats')");
     page.wait("conversations.get('room:cats')?.isMember && session.requests.length === 0");
     page.run("session.socket.close()");
@@ -460,13 +461,13 @@ fn a_log_at_its_end_stays_there() {
     page.wait("document.getElementById('newest').textContent === '↓ 1 new'");
     assert_eq!(page.get("document.getElementById('log').scrollTop"), top);
     assert!(page.holds("document.title.startsWith('(1) ')"));
-    // In another conversation and back, the place is the same.
+    // After a switch to another conversation and back, the scroll position is the same.
     page.run("choose('everyone'); choose('room:lobby')");
     let moved = page.get(&format!(
         "Math.abs(document.getElementById('log').scrollTop - {top})"
     ));
     assert!(moved.as_f64().unwrap() < 60.0, "{moved}");
-    // One's own message is scrolled to.
+    // The page scrolls to the user's own message.
     page.send("mine");
     page.wait(is_at_end);
     page.wait("!document.title.startsWith('(1)')");
@@ -513,7 +514,7 @@ fn links_end_where_the_url_ends() {
         assert_eq!(all, json!(text), "nothing is lost");
     }
     for (host, shown) in [
-        // A Latin name with one Cyrillic letter, and one of Cyrillic letters alone.
+        // A Latin name with one Cyrillic letter, and a name with only Cyrillic letters.
         ("аpple.com", "xn--pple-43d.com"),
         ("аррӏе.com", "xn--80ak6aa92e.com"),
         ("exαmple.org", "xn--exmple-qxe.org"),
@@ -555,7 +556,7 @@ fn strangers_do_not_stop_the_page() {
             return;
         };
         page.log_in("alice");
-        // 1,500 names come, write and leave.
+        // 1,500 users join, write and leave.
         let before = page.processor_time();
         page.run(
             "for (let n = 0; n < 1500; n += 1) {
@@ -568,7 +569,7 @@ fn strangers_do_not_stop_the_page() {
         let took = page.processor_time() - before;
         assert!(took < 5.0, "{took} s");
         assert!(page.get("conversations.all.size").as_u64().unwrap() <= 20);
-        // The others are in one place, in which each can be answered.
+        // The other messages are in one place, where each can be answered.
         page.run("choose('requests')");
         page.wait("chosen.items.length > 100 && document.querySelector('.message')");
         assert_eq!(page.get("document.getElementById('composer').hidden"), true);
@@ -604,7 +605,8 @@ fn a_window_without_the_focus_notifies() {
     say(&mut bob, "hello, ALICE!");
     page.wait("window.notified.length === 2");
     assert_eq!(page.get("window.notified"), json!(["bob", "bob in #lobby"]));
-    // A browser on Android: the service worker shows it, or the page says once that it can't.
+    // A browser on Android: the service worker shows the notification, or the page reports once
+    // that this is not possible.
     page.run("window.throws = true; window.byWorker = []; alerts.worker = { showNotification: async (title) => { window.byWorker.push(title); } };");
     direct(&mut bob, "alice", "psst again");
     page.wait("window.byWorker.length === 1");
@@ -615,7 +617,7 @@ fn a_window_without_the_focus_notifies() {
     page.wait(&format!(
         "{said}.length === 1 && conversations.get('person:bob').items.length === 4"
     ));
-    // With the focus, there is no notification.
+    // While the window has the focus, there is no notification.
     page.run("window.throws = false; window.notified = []; document.hasFocus = () => true;");
     direct(&mut bob, "alice", "three");
     page.wait("conversations.get('person:bob').items.length === 5");
@@ -662,10 +664,10 @@ fn small_things_are_right() {
             page.run("composer.set('')");
         }
         assert!(bob.has_received_nothing());
-        // What a terminal does not show, the page does not show.
+        // The page does not show characters that a terminal does not show.
         say(&mut bob, "a\u{202e}b\u{200b}c\u{e0001}d\u{2066}e");
         page.wait_for_text("a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e");
-        // An old browser, which runs none of the scripts but the first, is told.
+        // An old browser, which runs only the first script, gets a message.
         let told = page.run(
             "delete window.chatHasStarted; window.dispatchEvent(new Event('load')); return document.getElementById('too-old').checkVisibility()",
         );
@@ -725,7 +727,7 @@ fn the_first_visit_is_one_card() {
             "Welcome to https://example.org/ & be kind."
         );
         assert!(page.holds("document.querySelector('#greeting a')"));
-        // The rules are there before the error.
+        // The rules are shown before the error.
         assert!(
             page.get("document.getElementById('name-rule').textContent")
                 .as_str()
@@ -797,7 +799,7 @@ fn the_log_groups_separates_and_marks() {
         let mut others: Vec<Client> = names.iter().map(|name| page.member(name)).collect();
         for text in ["one", "two"] {
             say(&mut others[0], text);
-            // Before another user speaks.
+            // Wait for the reply before another user sends a message.
             others[0].line_with("SENT");
         }
         say(&mut others[1], "three");
@@ -903,13 +905,14 @@ fn a_reload_comes_back_signed_in() {
         assert_eq!(page.get("session.identity.password"), Value::Null);
         page.reload();
         page.wait("session.name === 'alice' && chosen.key === 'room:cats' && conversations.get('room:lobby').isMember");
-        // (alone in cats, her room ended with her, and without a journal so did its messages.)
+        // (She was alone in cats, so the room closed when she left, and without a journal its
+        // messages were lost.)
         assert_eq!(
             page.get("document.getElementById('text').value"),
             "half a thought"
         );
         assert_eq!(page.get("document.getElementById('welcome').hidden"), true);
-        // The operator ends her tokens: the card asks again, and says why.
+        // The operator revokes her tokens: the card asks again, and states the reason.
         use portal_chat::sessions::tokens::SessionTokens as _;
         let alice = portal_chat::wire::Name::new("alice").unwrap();
         assert_eq!(page.server.server.tokens().end_all(&alice).unwrap(), 1);
@@ -1037,13 +1040,13 @@ fn writing_is_comfortable() {
         );
         assert_eq!(page.get(text), "にほ");
         page.run("document.getElementById('text').dispatchEvent(new CompositionEvent('compositionend')); composer.set('')");
-        // A picture can't be pasted, and the page says so.
+        // A picture can't be pasted, and the page reports that.
         page.run(
             "const data = new DataTransfer(); data.items.add(new File(['x'], 'a.png', { type: 'image/png' }));
              document.getElementById('text').dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }));",
         );
         page.wait("chosen.items.at(-1).text.includes('files')");
-        // The text of one message can be copied, with the keyboard as well.
+        // The text of one message can be copied, including with the keyboard.
         page.run("window.copied = null; copyText = (text) => { window.copied = text; }; document.querySelector('.message').focus()");
         page.run("document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true, cancelable: true }))");
         page.press(".menu", "Copy text");
@@ -1118,7 +1121,7 @@ fn rooms_have_rules() {
         let mut bob = page.member("bob");
         page.log_in("alice");
         bob.line_with("ROOM JOINED");
-        // bob made the room, so he decides.
+        // bob created the room, so he sets its rules.
         page.send("/room lobby invite");
         page.wait_for_text("moderators of lobby");
         let rule = "<room>lobby</room><moderator>alice</moderator>";
@@ -1225,8 +1228,8 @@ fn the_page_is_installable_small_and_known() {
     assert_eq!(others, 0);
     let size = page.get("performance.getEntriesByType('navigation')[0].transferSize");
     assert!(size.as_u64().unwrap() <= 40 * 1024, "{size} bytes");
-    // A browser that has the page receives only 304. (A navigation through a service worker has no
-    // such number.)
+    // A browser that has the page receives only 304. (A navigation through a service worker reports
+    // no transfer size.)
     page.run("window.again = null; fetch('?again').then((answer) => answer.text()).then(() => fetch('?again')).then((answer) => answer.text()).then(() => { window.again = performance.getEntriesByType('resource').filter((entry) => entry.name.endsWith('?again')).at(-1).transferSize; });");
     page.wait("window.again");
     let size = page.get("window.again");
@@ -1248,7 +1251,7 @@ fn ten_thousand_messages_scroll() {
     page.wait("document.getElementById('log').textContent.includes('message 9999')");
     let took = page.processor_time() - before;
     assert!(took < 20.0, "{took} s for 10,000 messages");
-    // Through all of them, a frame at a time.
+    // Scroll through all of them, one frame at a time.
     let before = page.processor_time();
     page.run(
         "const log = document.getElementById('log'); let step = 0;
@@ -1293,7 +1296,7 @@ fn older_messages_are_fetched_when_they_are_scrolled_to() {
 }
 
 /// Every control has a name and can be reached; the log is a log. With AXE=FILE, the script of
-/// axe-core checks the views as well.
+/// axe-core also checks the views.
 #[test]
 fn the_page_is_accessible() {
     for size in BOTH {
@@ -1331,7 +1334,7 @@ fn the_page_is_accessible() {
         if size == PHONE {
             page.click("#open-sidebar");
             check("drawer");
-            // What is behind the drawer can't be reached, and Escape closes it.
+            // Elements behind the drawer can't be reached, and Escape closes it.
             assert_eq!(page.get("document.getElementById('main').inert"), true);
             page.type_text("#close-sidebar", ESCAPE);
             page.wait("!document.getElementById('sidebar').classList.contains('is-open')");

@@ -1,4 +1,4 @@
-//! Tests the checker: a correct server of each rung passes every check, and each faulty server
+//! Tests the checker: a correct server for each rung passes every check, and each faulty server
 //! fails its check and no others, except those that depend on it. (Those may pass or fail, so they
 //! do not run.) The servers are in `tests/check`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
@@ -26,7 +26,7 @@ const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 const TASKS: [&str; 8] = ["1", "2", "3", "4", "5", "6", "7", CLIENT];
 const CLIENT: &str = "1 --client";
 
-/// The number of checkers that run at once. They wait most of the time.
+/// The number of checkers that run at the same time. They wait most of the time.
 const AT_ONCE: usize = 20;
 
 /// The time limits of a checker and its server.
@@ -50,8 +50,8 @@ const SLOW: Time = Time {
     slower: "20",
 };
 
-/// Held for writing by a test that must run alone, except for the small tests, and for reading by
-/// one that may run alongside others.
+/// A test holds this for writing if only small tests may run alongside it, and for reading if any
+/// tests may. Small tests do not take it.
 static ALONE: RwLock<()> = RwLock::new(());
 
 /// Runs the checker, and parses its JSON lines.

@@ -1,4 +1,4 @@
-//! The client program, controlled through pipes like a script's, with a real server.
+//! The client program, driven through pipes as a script would, against a real server.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -371,7 +371,7 @@ fn script_receives_all_replies() {
     server.assert_all_ports_freed_except(1);
 }
 
-/// `/history` shows the conversation to which lines go, with the user's own messages.
+/// `/history` shows the conversation to which typed lines are sent, with the user's own messages.
 #[test]
 fn history_shows_the_conversation_in_the_prompt() {
     let server = TestServer::start(&Settings {
@@ -472,7 +472,7 @@ fn last_line_without_line_feed_is_sent() {
     assert_eq!(code, 0);
     bob.line_with("whole");
     bob.line_with("half");
-    // The same for a plain socket that sends an unterminated message.
+    // A plain socket that sends an unterminated message gets the same result.
     let (port, passcode) = support::ticket(&server.request_port());
     let mut nc = server.connect(port);
     nc.send_line(&support::handshake(&passcode));
@@ -655,7 +655,7 @@ fn script_leaves_a_room_once() {
 }
 
 /// The client receives the list of users only after it has logged in, and a script's first line
-/// arrives at once.
+/// arrives immediately.
 #[test]
 fn first_line_of_a_script_ignores_timing() {
     let server = with_workers(4);
@@ -666,7 +666,7 @@ fn first_line_of_a_script_ignores_timing() {
         let (code, out, err) = script(&server, &["alice"], b"/to bob\nfor bob alone\n");
         assert_eq!((code, err.as_str()), (0, ""), "round {round}: {out}");
         assert!(bob.line_with("direct").contains("for bob alone"));
-        // This could be meant for bob alone, and the client can't ask.
+        // This could be meant only for bob, and the client can't ask.
         let (code, _, err) = script(&server, &["alice"], b"/pm bob secret\n");
         assert_eq!(code, 1, "round {round}");
         assert!(

@@ -1,5 +1,5 @@
 //! Several servers as one chat, over a real Redis: what they share, and what clients receive when
-//! something fails. Each test is a row of the list of faults.
+//! something fails. Each test corresponds to a row in the list of faults.
 #![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -166,9 +166,9 @@ fn names_messages_and_rooms_are_shared() {
     }
 }
 
-/// The reading thread blocks on the streams that it knows. If it were woken before it can know
-/// about the room, it would block for up to another second, and the new member would receive
-/// nothing in the meantime.
+/// The reading thread blocks on the streams that it knows. If it were woken before it knew about
+/// the room, it would block for up to another second, and the new member would receive nothing in
+/// the meantime.
 #[test]
 fn reader_wakes_after_a_room_is_known() {
     let Some(redis) = Redis::start() else {
@@ -178,7 +178,7 @@ fn reader_wakes_after_a_room_is_known() {
     let mut alice = log_in(&one, "alice");
     let commands = redis.monitor(|| {
         join(&mut alice, "lobby");
-        // Its reply comes after the replies to everything before it.
+        // The reply to this arrives after the replies to all earlier requests.
         alice.send_line(&command("WHO", ""));
         alice.line_with("WHO</command>");
     });
@@ -303,7 +303,7 @@ fn restarted_server_has_no_stale_users() {
     bob.line_with("SENT</command><count>0<");
 }
 
-/// A chat's keys in Redis expire after its end, but not while the next chat runs.
+/// A chat's keys in Redis expire after the chat has ended, but not while the next chat runs.
 #[test]
 fn keys_expire_only_after_the_chat() {
     let Some(redis) = Redis::start() else {
@@ -493,7 +493,7 @@ fn long_outage_reports_missing_messages() {
     redis.command("XTRIM portal-chat:room:lobby MAXLEN 2");
     proxy.drop_replies(false);
     let notice = bob.line_with(sentences::FROM_OTHER_SERVERS);
-    // The missing entries are messages and events of members, except the two that are left.
+    // The missing entries are messages and membership events, except the two that are left.
     assert!(notice.contains("in lobby"), "{notice}");
     let count: usize = notice
         .split(|c: char| !c.is_ascii_digit())
@@ -539,7 +539,7 @@ fn long_messages_fill_no_more_of_redis_than_a_stream_may_have() {
             "{stream}: {memory}"
         );
     }
-    // A room that has ended keeps none of it.
+    // A room that has closed keeps none of it.
     for client in [&mut alice, &mut bob] {
         client.send_line(&command("LEAVE", "<room>lobby</room>"));
         client.line_with("<command>LEFT</command>");
@@ -763,7 +763,8 @@ fn account_is_shared_and_stored_in_each_file() {
     }
 }
 
-/// A token of one server is valid on the others, and ends on all of them. So do members' lists.
+/// A token from one server is valid on the others, and is revoked on all of them. The lists of
+/// members also cover all servers.
 #[test]
 fn session_tokens_and_members_are_shared() {
     let Some(redis) = Redis::start() else {
@@ -788,7 +789,7 @@ fn session_tokens_and_members_are_shared() {
     };
     let (mut alice, ..) = log_in_with_password(&one, "alice", "first password");
     let first = token_of(&mut alice);
-    // Redis has the hash alone.
+    // Redis stores only the hash.
     let stored = redis.command("HGETALL portal-chat:tokens:alice");
     assert!(!stored.is_empty() && !stored.contains(&first), "{stored}");
     let (mut second, line) = resume(&two, &first);
@@ -804,7 +805,7 @@ fn session_tokens_and_members_are_shared() {
         members.contains("<user>alice</user><user>bob</user>"),
         "{members}"
     );
-    // A new password ends the token on every server.
+    // A new password revokes the token on every server.
     second.send_line(&support::command(
         "PASSWD",
         "<old>first password</old><new>second password</new>",
@@ -1114,7 +1115,7 @@ fn resumed_server_hides_own_departures() {
     for client in [&mut bob, &mut alice, &mut carol] {
         join(client, "lobby");
     }
-    // JOINED may come before Redis knows of the member.
+    // JOINED may arrive before Redis knows about the member.
     for name in ["alice", "carol"] {
         bob.line_with(&format!("ROOM JOINED</command><username>{name}<"));
     }
@@ -1330,7 +1331,7 @@ fn lease_of_another_server_is_not_renewed() {
         "EVAL \"{lost}\" 2 portal-chat:srv:one portal-chat:names"
     ));
     let _second = log_in(&two, "alice");
-    // The server sees that it was declared dead, and recovers once the other server has left.
+    // The server detects that it was declared dead, and recovers once the other server has left.
     one.wait_for_event("cluster-lost", None);
     redis.command("DEL portal-chat:srv:one");
     alice.line_with("TAKEN OVER");
@@ -1370,7 +1371,7 @@ fn stamp(message: &str) -> &str {
     &message[begin..message.find('>').unwrap()]
 }
 
-/// All servers give a message the same id, also for its sender, whose server gets it from the
+/// A message has the same id on every server, including the sender's, which learns the id from the
 /// receipt.
 #[cfg(feature = "journal")]
 #[test]
@@ -1486,7 +1487,7 @@ fn servers_agree_on_the_ids_of_messages() {
 }
 
 /// Suspends a server for longer than its lease while alice logs in on another one, and resumes it,
-/// with or without an unsent message of hers.
+/// with or without an unsent message from her.
 fn resume_after_lease_expired(part: Option<&str>) {
     let Some(redis) = Redis::start() else {
         return;

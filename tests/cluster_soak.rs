@@ -1,7 +1,7 @@
 //! Three servers, a Redis that is killed, suspended and restarted at random, and users that count
 //! every message.
 //!
-//! `make soak CLUSTER=1 SECONDS=120 SEED=7` runs it for a long time; `cargo test` for a few
+//! `make soak CLUSTER=1 SECONDS=120 SEED=7` runs it for a long time; `cargo test` runs it for a few
 //! seconds. Nine users chat in one room, three on each server. Guests with a few names join and
 //! leave on all three, and on a fourth server that is killed repeatedly. A message with the reply
 //! `SENT` to all must reach all members, once, and after all earlier messages of its sender,
@@ -283,8 +283,8 @@ fn visit_as_guest(mut client: Client, dice: &mut Dice) {
     thread::sleep(Duration::from_millis(20 + dice.roll(50)));
 }
 
-/// Runs a server in its own process, with guests for a while, and kills it together with some of
-/// them. Returns `false` if the server did not start because Redis was unreachable.
+/// Runs a server in its own process for a while, with guests, and kills it together with some of
+/// the guests. Returns `false` if the server did not start because Redis was unreachable.
 fn run_and_kill_server(url: &str, lives: usize, dice: &mut Dice) -> bool {
     // Sometimes the same ID again, which must wait until the dead server's lease has expired.
     let id = format!("mortal-{}", lives % 2);

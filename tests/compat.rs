@@ -1,4 +1,4 @@
-//! The original programs of seed 000 with our server, and our client with an original server, for
+//! The original programs from seed 000 with our server, and our client with an original server, for
 //! each of the three revisions: the wire format is that of .NET's `BinaryWriter` and
 //! `BinaryReader`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]

@@ -1,4 +1,4 @@
-//! The configuration file: what it says, and what changes when it is read again.
+//! The configuration file: its contents, and the changes when it is read again.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -52,7 +52,8 @@ impl Configured {
         }
     }
 
-    /// Lets it read the file again; returns the first line of its report that contains `part`.
+    /// Makes the server read the file again; returns the first line of its report that contains
+    /// `part`.
     fn reload(&self, part: &str) -> String {
         self.running.signal("-HUP");
         loop {
@@ -114,7 +115,7 @@ fn sighup_applies_what_can_change_and_reports_what_needs_a_restart() {
     );
     assert!(server.greeting("bob").contains("other"));
 
-    // One line that is wrong, and nothing changes.
+    // If one line is wrong, nothing changes.
     std::fs::write(&motd, "third").unwrap();
     write("worker = 8\n");
     let line = server.reload("the old settings stay in use");
@@ -154,7 +155,7 @@ fn the_rules_for_registrations_change_without_a_restart() {
             "PASSWORD",
             &format!("<password>{password}</password>"),
         ));
-        // News of other clients may come before the answer.
+        // News about other clients may arrive before the answer.
         loop {
             let line = client.line();
             if line.contains(">WELCOME<") || line.contains("error") {

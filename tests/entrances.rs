@@ -55,7 +55,7 @@ fn idle_callers_of_a_room_block_no_member() {
     server.assert_all_rooms_end();
 }
 
-/// Takes a seat at a single port.
+/// Takes a seat on a single port.
 fn take_seat(server: &TestServer) -> Client {
     let mut client = Client::connect(server.server.portal());
     client.line_with("Connection successful");
@@ -124,7 +124,8 @@ fn full_address_evicts_only_its_own_clients() {
     partner.line_with("PARTNER JOINED");
     drop(partner);
     other.line_with("PARTNER LEFT");
-    // The oldest client has no partner and no traffic, but is from another address than the caller.
+    // The oldest client has no partner and no traffic, but its address is different from the
+    // caller's.
     let mut speaker = take_seat(&server);
     speaker.send_line(&command("PING", ""));
     speaker.line_with("PONG");
@@ -369,8 +370,9 @@ fn long_replies_wait_for_ticks() {
     );
 }
 
-/// A client that requests replays repeatedly and reads nothing is disconnected. It receives no more
-/// of them than fit into its fixed share of the server's memory and into the sockets' buffers.
+/// A client that requests replays repeatedly and reads nothing is disconnected. The client receives
+/// no more replays than fit into its fixed share of the server's memory and into the sockets'
+/// buffers.
 #[test]
 fn unread_replays_are_bounded() {
     let server = with_history();
@@ -444,7 +446,7 @@ fn history_does_not_disconnect_a_new_member() {
             alice.line_with(">SENT<");
         }
     }
-    // Bob requests all of it at once, and reads nothing until then.
+    // Bob requests the history of all rooms before he reads any of it.
     for room in rooms {
         bob.send_line(&command("JOIN", &format!("<room>{room}</room><here/>")));
     }

@@ -29,7 +29,7 @@ fn flood(entrance: SocketAddr) -> Vec<TcpStream> {
 fn threads(names: &[&'static str]) -> BTreeMap<&'static str, usize> {
     let mut counts: BTreeMap<&'static str, usize> = names.iter().map(|name| (*name, 0)).collect();
     for task in std::fs::read_dir("/proc/self/task").unwrap() {
-        // The thread may have ended already.
+        // The thread may have exited already.
         let comm = std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default();
         if let Some(name) = names.iter().find(|name| comm.starts_with(**name)) {
             *counts.entry(*name).or_default() += 1;
@@ -57,7 +57,7 @@ fn web() -> Option<WebEntrance> {
     Some(WebEntrance::at("127.0.0.1:0".parse().unwrap()))
 }
 
-/// One test, because the threads of all tests of a file are in one process.
+/// One test, because all tests in a file share one process, and so its threads.
 #[test]
 fn every_entrance_limits_its_threads() {
     check_portal_and_workers();

@@ -248,7 +248,7 @@ fn udp_client_gets_only_one_port() {
 fn portal_ignores_replies_of_portals() {
     let server = TestServer::with_workers(4);
     let portal = server.server.portal();
-    // Replies of another portal, from its own port, and those of the original programs.
+    // Replies from another portal, sent from its own port, and those from the original programs.
     let other = UdpSocket::bind("127.0.0.1:0").unwrap();
     let udp_client = UdpClient::new(portal);
     for reply in [&udp_client.request_port(), "SERVER>>> FULL", "  <SERVER>"] {

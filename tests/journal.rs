@@ -20,7 +20,7 @@ use portal_chat::server::Settings;
 use support::running::{Running, program};
 use support::{Client, TestServer, command, login, temporary_file};
 
-/// A database that is deleted at the end.
+/// A database that is deleted on drop.
 struct Journal(PathBuf);
 
 impl Journal {
@@ -37,7 +37,7 @@ impl Journal {
         }
     }
 
-    /// The lines of the export, in text or in JSON.
+    /// The lines of the export, as text or as JSON.
     fn lines(&self, form: Form) -> Vec<String> {
         let mut lines = Vec::new();
         let keep = |line: &str| {
@@ -49,7 +49,7 @@ impl Journal {
         lines
     }
 
-    /// No id occurs twice, and the database is whole.
+    /// No id occurs twice, and the database is intact.
     fn assert_sound(&self) {
         let ids: Vec<u64> = self
             .lines(Form::Json)
@@ -141,7 +141,7 @@ fn restart_brings_history_and_topics_back() {
     bob.send_line(&command("HISTORY", &after));
     bob.line_with("<count>1</count>");
     assert!(id(&bob.line_with("four")) > id(&before));
-    // A topic that was removed stays removed, and a room that ends keeps its history.
+    // A topic that was removed stays removed, and a room that closes keeps its history.
     bob.send_line(&command("TOPIC", "<room>lobby</room><topic></topic>"));
     bob.line_with("<command>TOPIC");
     bob.send_line(&command("LEAVE", "<room>lobby</room>"));
@@ -172,8 +172,8 @@ fn server(file: &Path) -> (Running, SocketAddr) {
     (server, SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
-/// A server is killed while a client sends. What another program has seen in the file is still
-/// there, once and in order, and the next server continues.
+/// A server is killed while a client sends. All data that another program has seen in the file is
+/// still there, once and in order, and the next server continues.
 #[test]
 fn nothing_that_was_committed_is_lost_when_the_server_is_killed() {
     let journal = Journal::new("journal-killed");
@@ -272,7 +272,7 @@ fn check_does_not_touch_the_file() {
     assert!(text.contains("--journal-keep       7 days"), "{text}");
     assert!(text.contains("The first start creates"), "{text}");
     assert!(!journal.0.exists());
-    // A damaged file is named, and stays where it is.
+    // A damaged file is reported, and stays where it is.
     std::fs::write(&journal.0, "x".repeat(5_000)).unwrap();
     journal.set_mode(0o600);
     let text = check();
@@ -300,7 +300,8 @@ fn a_journal_that_others_can_read_is_refused_with_the_fix() {
     }
 }
 
-/// Takes minutes, and a disk that needs less than a second: `cargo test --test journal -- --ignored`.
+/// Takes minutes, and requires a disk that writes in less than a second:
+/// `cargo test --test journal -- --ignored`.
 #[test]
 #[ignore = "kills a hundred servers"]
 fn a_hundred_kills_lose_nothing_older_than_a_second() {

@@ -1,5 +1,5 @@
-//! Any keys, at a real client on a real terminal, while messages arrive: no message is lost, and the
-//! line that is sent is the one on the screen.
+//! Any keys, at a real client on a real terminal, while messages arrive: no message is lost, and
+//! the line that is sent is the one on the screen.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -9,8 +9,8 @@ use proptest::test_runner::{Config, TestRunner};
 use support::TestServer;
 use support::terminal::Terminal;
 
-/// The keys of a keyboard, and what a terminal sends by itself. Those that leave the client on an
-/// empty line (Ctrl-C, Ctrl-D) and commands are not among them.
+/// The keys of a keyboard, and what a terminal sends on its own. Keys that leave the client on an
+/// empty line (Ctrl-C, Ctrl-D) and commands are excluded.
 const KEYS: [&str; 38] = [
     "a",
     "b",
@@ -72,7 +72,7 @@ fn shown(screen: &str) -> (String, Vec<String>) {
         {
             lines += &solid(line);
         } else if !rest.starts_with("* ") && !rest.starts_with("you") {
-            // The next row of a line of several rows.
+            // The next row of a line that spans several rows.
             lines += &solid(row);
         }
     }
@@ -95,7 +95,7 @@ fn check(steps: &[Step]) -> Result<(), TestCaseError> {
             }
         }
     }
-    // Enter also ends a search in the history, and the last line is known.
+    // Enter also ends a search in the history. The next line marks the end of the messages.
     alice.type_text("\r\x15");
     alice.type_line("theend");
     let mut received = String::new();

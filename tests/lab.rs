@@ -1,5 +1,5 @@
-//! The laboratory (`make lab`): each button makes a real client do on real sockets what it says, only
-//! for the laboratory's own page, and no board of a server has such a button.
+//! The laboratory (`make lab`): each button makes a real client do what the button says, on real
+//! sockets, and only for the laboratory's own page. No server's board has such a button.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/browser.rs"]
@@ -133,7 +133,7 @@ fn each_button_does_on_real_sockets_what_it_says() {
     lab.done("room");
     assert_eq!(lab.wait_for("room-said").text("room"), Some("lobby"));
 
-    // A client that is stopped reads nothing, however much arrives; then it goes on.
+    // A client that is stopped reads nothing, however much arrives; then it continues.
     lab.done(&format!("stop?seat={first}"));
     lab.done("say");
     lab.wait_for("relayed");
@@ -166,7 +166,7 @@ fn each_button_does_on_real_sockets_what_it_says() {
     // While it is still flooding, its messages have no recipient.
     lab.wait_for("no-partner");
 
-    // All seats taken: the next client is told so.
+    // All seats taken: the next client gets a message that says so.
     while lab.press("enter").0 == "200" {}
     let (status, sentence) = lab.press("enter");
     assert_eq!(status, "409", "{sentence}");
@@ -208,7 +208,7 @@ fn buttons_obey_only_the_laboratorys_own_page() {
     for kind in ["ticket", "caption", "seated"] {
         assert!(!kinds.iter().any(|there| there == kind), "{kinds:?}");
     }
-    // Elsewhere than on loopback, it does not start.
+    // It starts only on a loopback address.
     let clock = Clock::new();
     let events = Events::new(clock.clone());
     let open = Lab::open("0.0.0.0:0".parse().unwrap(), 0, &clock, events);

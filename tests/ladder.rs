@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 const LADDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lesson/ladder");
 
-/// The files of the ladder with this ending, each with its text.
+/// The files in the ladder with this ending, each with its text.
 fn files(ending: &str) -> Vec<(String, String)> {
     let mut files: Vec<(String, String)> = fs::read_dir(LADDER)
         .unwrap()

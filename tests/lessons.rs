@@ -29,7 +29,7 @@ fn with_server(
     thread::scope(|threads| {
         threads.spawn(|| {
             let print = |text: &str| sender.lock().unwrap().send(text.to_owned()).unwrap();
-            // Ends with an error when the listener is shut down.
+            // Returns an error when the listener is shut down.
             assert!(serve(&listener, &print).is_err());
         });
         visit(address, &output);

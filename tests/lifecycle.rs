@@ -81,8 +81,8 @@ fn partner_left_precedes_no_partner() {
         let (bob, _) = server.seat();
         alice.line_with("PARTNER JOINED");
         bob.reset();
-        // Bob is being dropped meanwhile: the first message finds a broken connection, the others a
-        // closed one.
+        // Bob is being dropped in the meantime: the first message finds a broken connection, the
+        // others a closed one.
         for _ in 0..20 {
             alice.send_line(&support::message("are you there?"));
         }
@@ -117,7 +117,7 @@ fn server_stops_while_clients_connect() {
     }
 }
 
-/// One wake-up of a timer may stand both for a due tick and for the shutdown that follows
+/// A single wake-up of a timer may announce both a due tick and the shutdown that follows
 /// immediately.
 #[test]
 fn tick_before_the_shutdown_does_not_block_timers() {
@@ -135,8 +135,9 @@ fn tick_before_the_shutdown_does_not_block_timers() {
 
 #[test]
 fn port_in_use_is_named_and_nothing_stays_open() {
-    // Linux has many loopback addresses. At a separate one, no outgoing connection of another test
-    // uses the ports next to the taken one; otherwise a server would wait up to a minute for them.
+    // Linux has many loopback addresses. At a separate one, no outgoing connection from another
+    // test uses the ports next to the taken one; otherwise a server would wait up to a minute for
+    // them.
     let [.., high, low] = std::process::id().to_be_bytes();
     let bind = match cfg!(target_os = "linux") {
         true => Ipv4Addr::new(127, 77, high, low),
@@ -155,8 +156,8 @@ fn port_in_use_is_named_and_nothing_stays_open() {
         let error = Server::start(&settings, clock.clone(), Events::new(clock)).err();
         (taken, port, error.unwrap())
     };
-    // Another process may have one of the other ports, which is then named instead, but not every
-    // time.
+    // Another process may have one of the other ports, which is then reported instead, but not
+    // every time.
     let mut tries = (0..20).map(|_| start());
     let found = tries.find(|(_, port, error)| {
         matches!(error, StartError::PortTaken { address, .. } if address.port() == *port)

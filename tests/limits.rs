@@ -145,14 +145,14 @@ fn wrong_passwords_delay_only_their_address() {
     alice.send_line(&password("right"));
     alice.line_with("WELCOME");
     disconnect(alice, port);
-    // From another address, it must wait. If its client leaves meanwhile, the seat is freed.
+    // From another address, it must wait. If its client leaves in the meantime, the seat is freed.
     let (mut waiting, port) = log_in_from(ELSEWHERE, "alice");
     waiting.send_line(&password("right"));
     drop(waiting);
     server.with_running_clock(|| server.wait_for_event("seat-free", Some(port)));
     let (mut again, _) = log_in_from(ELSEWHERE, "alice");
     again.send_line(&password("right"));
-    // Another client is not delayed meanwhile.
+    // This does not delay another client.
     let (mut bob, _) = log_in_from(here, "bob");
     bob.send_line(&password("secret"));
     bob.line_with("WELCOME");
@@ -306,7 +306,7 @@ fn run_out_of_descriptors(limit: u32) -> String {
     let mut rooms = 0;
     let refused = loop {
         let room = format!("<room>r{rooms}</room>");
-        // The limit of rooms per user.
+        // The limit on rooms per user.
         let joiner = match rooms < portal_chat::limits::MAX_ROOMS_PER_USER {
             true => &mut alice,
             false => &mut bob,

@@ -420,8 +420,8 @@ fn large_turns_drop_no_reading_client() {
         "'".repeat(8000)
     )
     .repeat(FRAMES);
-    // The sender waits until the others have read each turn, so no client is behind by more than
-    // one turn, and none may be dropped for that.
+    // The sender waits until the others have read each turn, so no client falls more than one turn
+    // behind, and none should be dropped for falling behind.
     let (carol_done, carol_read) = std::sync::mpsc::channel();
     let (bob_done, bob_read) = std::sync::mpsc::channel();
     std::thread::scope(|threads| {

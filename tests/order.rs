@@ -38,7 +38,7 @@ fn settings(workers: usize) -> Settings {
     }
 }
 
-/// A client that has logged in, where names need no password.
+/// A client that has logged in, on a server where names need no password.
 fn user(server: &TestServer, name: &str) -> Client {
     let (mut client, _) = server.seat();
     client.send_line(&login(name));
@@ -166,7 +166,7 @@ fn a_callback_does_not_get_around_a_ban() {
     called.assert_closed();
 }
 
-/// Every action of every kind of client on every kind of user, with its answer.
+/// Every action by every kind of client on every kind of user, with the answer to it.
 #[test]
 fn only_moderators_act_on_users_and_only_the_operator_acts_on_moderators() {
     let server = TestServer::start(&settings(2));
@@ -193,7 +193,8 @@ fn only_moderators_act_on_users_and_only_the_operator_acts_on_moderators() {
                     Some(actor) if actor.as_str() == "user" => false,
                     Some(_) => !(begins && is_moderator),
                 };
-                // A rule that ends must exist, so the operator begins each of them before.
+                // A rule must exist before it can be lifted, so the operator creates each of them
+                // first.
                 match &rule {
                     Rule::Unban(whom) => {
                         let begin = Rule::Ban(whom.clone(), None, String::new());
@@ -413,8 +414,8 @@ fn the_next_owner_of_a_deleted_account_gets_none_of_its_direct_messages() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// A user joins at the moment at which a moderator removes it from the room: whichever is first,
-/// the user is not a member afterwards.
+/// A user joins at the moment at which a moderator removes the user from the room: whichever
+/// happens first, the user is not a member afterwards.
 #[test]
 fn a_user_who_joins_while_being_removed_does_not_stay() {
     let server = TestServer::start(&settings(2));
@@ -434,7 +435,8 @@ fn a_user_who_joins_while_being_removed_does_not_stay() {
         assert!(!members.contains("bob"), "{members}");
         alice.send_line(&command("LEAVE", &room));
         alice.line_with(">LEFT<");
-        // Its port is free again. And the changes of one client are limited.
+        // The room's port becomes free again. The tick is needed because one client's changes are
+        // limited.
         server.wait_for_event("room-ended", None);
         server.tick(1);
     }

@@ -168,14 +168,15 @@ fn server(folder: &Folder, more: &[&str], stdout: Stdio, stderr: Stdio) -> Runni
     server
 }
 
-/// Uses TLS, because SIGHUP then does not end a server whose controlling terminal is another one.
+/// Uses TLS, because SIGHUP then does not terminate a server whose controlling terminal is a
+/// different one.
 #[cfg(feature = "tls")]
 #[test]
 fn server_continues_without_output() {
     for (name, output) in [("full", full_disk as fn() -> Stdio), ("gone", closed_pipe)] {
         let folder = Folder::new(name);
         let mut server = server(&folder, &["--tls"], output(), output());
-        // The server reports the reload on standard error, and reloads before it ends.
+        // The server reports the reload on standard error, and reloads before it exits.
         server.signal("-HUP");
         server.signal("-TERM");
         assert_eq!(server.wait().unwrap().code(), Some(0), "{name}");
@@ -230,7 +231,7 @@ fn server_continues_at_the_file_size_limit() {
         sentence.contains("the event file events can't be written (File too large"),
         "{sentence}"
     );
-    // After that report, a signal still ends the server in an orderly way.
+    // After that report, a signal still shuts the server down in an orderly way.
     let mut screen = BufReader::new(server.stdout.take().unwrap()).lines();
     assert!(screen.any(|line| line.unwrap().contains(sentences::CTRL_C_TO_STOP_THE_SERVER)));
     server.signal("-TERM");

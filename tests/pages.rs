@@ -1,5 +1,5 @@
 //! Every command in the parts *Run* and *Look* of the lessons is played against the real programs,
-//! with free ports instead of those of the page.
+//! with free ports instead of those on the page.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -17,7 +17,7 @@ const LADDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lesson/ladder");
 const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
 
-/// The commands of the two parts of each page, in order, and which of the pages it is.
+/// The name of each page, and the commands in its two parts, in order.
 fn commands() -> Vec<(String, Vec<String>)> {
     let mut pages: Vec<_> = fs::read_dir(LADDER)
         .unwrap()
@@ -52,7 +52,7 @@ fn variable(command: &str, name: &str) -> Option<String> {
     })
 }
 
-/// A running server of a page, on a port that the system chooses.
+/// A running server for a page, on a port that the system chooses.
 struct Server {
     process: Running,
     port: String,
@@ -136,7 +136,7 @@ impl Server {
         }
     }
 
-    /// Runs a command of the page that looks at the server.
+    /// Runs a command from the page that inspects the server.
     fn look(&self, command: &str) -> Output {
         let command = command
             .replace(
@@ -154,7 +154,7 @@ impl Server {
     }
 }
 
-/// Plays a client of the page, which types `lines`.
+/// Plays a client from the page, which types `lines`.
 fn play_client(server: &Server, command: &str, lines: &str) -> String {
     let mut words: Vec<String> = match variable(command, "ARGS") {
         Some(arguments) => arguments.split_whitespace().map(str::to_owned).collect(),

@@ -29,7 +29,7 @@ struct ScriptedServer {
     kept: Vec<(String, String)>,
 }
 
-/// One connection of the client.
+/// One connection from the client.
 struct Link {
     stream: TcpStream,
     name: String,
@@ -128,7 +128,7 @@ impl ScriptedServer {
         main
     }
 
-    /// Accepts her in the room.
+    /// Admits her to the room.
     fn welcome_into_room(&mut self, main: &mut Link, name: &str) -> Link {
         self.expect(&main.name, "JOIN");
         self.joined(main, name)
@@ -398,7 +398,7 @@ fn client_waits_for_its_old_name() {
         "<SERVER><error code='name-in-use'>the name alice is already in use</error></SERVER>",
     );
     alice.wait_for_text(sentences::HOLDS_THE_NAME_ALICE);
-    // Meanwhile the client has a prompt, and may log in as another user.
+    // Meanwhile, the client has a prompt, and may log in as another user.
     alice.wait_for_prompt("you, alone>");
     alice.type_line("/login alicia");
     server.expect("main again", "alicia");
@@ -458,7 +458,7 @@ fn room_prompt_returns_after_reconnect() {
     assert_eq!(server.received_with("a secret"), Vec::<String>::new());
 }
 
-/// The rest of a paste waits for the reply to JOIN, and meanwhile alice gets another partner.
+/// The rest of a paste waits for the reply to JOIN. In the meantime, alice gets another partner.
 #[test]
 fn rest_of_a_paste_keeps_its_recipient() {
     let mut server = ScriptedServer::new();
@@ -503,7 +503,7 @@ fn messages_are_sent_before_leaving() {
     // Close like a server. Otherwise the client would wait for the last reply on this link, too.
     room.close();
     alice.wait_for_text(sentences::YOU_LEFT_LOBBY);
-    // The same when the client exits.
+    // The same happens when the client exits.
     alice.type_line("/join -n lobby");
     let mut room = server.welcome_into_room(&mut main, "room again");
     alice.wait_for("the room again", |alice| {
@@ -553,7 +553,7 @@ fn prompt_of_a_hostile_server_is_filtered() {
     );
 }
 
-/// Both links end at once, in either order, and the room is the recipient again.
+/// Both links are closed at the same time, in either order, and the room is the recipient again.
 #[test]
 fn room_is_the_recipient_again_whichever_link_ends_first() {
     for room_first in [true, false] {

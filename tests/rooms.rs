@@ -179,7 +179,7 @@ impl User {
         };
         if let Some(mut room) = self.rooms.remove(name) {
             assert!(reply.contains("<command>LEFT"), "{reply}");
-            // Pending messages still arrive, and then the connection ends.
+            // Pending messages still arrive, and then the connection is closed.
             assert!(!room.read_until("never said", &mut self.counts));
         }
     }

@@ -17,12 +17,12 @@ const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 const RUNGS: std::ops::RangeInclusive<usize> = 1..=7;
 
 /// The rung from which each server continues, from rung 2 on. The tasks of rungs 6 and 7 begin with
-/// rung 4: accounts are a matter of rung 5 alone.
+/// rung 4: only rung 5 adds accounts.
 const BASES: [(usize, usize); 6] = [(2, 1), (3, 2), (4, 3), (5, 4), (6, 4), (7, 4)];
 
-/// A diff with more lines is shown item by item, without long bodies of new items.
+/// Number of lines above which a diff is shown item by item, without the long bodies of new items.
 const LONG_DIFF: usize = 100;
-/// Bodies with so many lines at most are shown nevertheless.
+/// Maximum number of lines in a body that is shown anyway.
 const SHORT_BODY: usize = 5;
 
 fn source(rung: usize) -> String {
@@ -50,8 +50,8 @@ fn page(rung: usize) -> PathBuf {
 }
 
 /// The lines of both texts in one order, each with a sign: ' ' in both, '-' in the first, '+' in
-/// the second. As many lines as possible are in both; a line that says little, such as `}`, counts
-/// little.
+/// the second. As many lines as possible are marked as in both; a line with little content, such as
+/// `}`, counts little.
 fn compare(old: &[String], new: &[String]) -> Vec<(char, String)> {
     let weight = |line: &str| if line.trim().len() > 4 { 10 } else { 1 };
     let mut best = vec![vec![0; new.len() + 1]; old.len() + 1];
@@ -82,7 +82,7 @@ fn compare(old: &[String], new: &[String]) -> Vec<(char, String)> {
     lines
 }
 
-/// Leaves out what is in both texts, except one line before and after each change.
+/// Leaves out the lines that are in both texts, except one line before and after each change.
 fn hunks(lines: &[(char, String)]) -> Vec<(char, String)> {
     let is_change = |at: usize| lines.get(at).is_some_and(|(sign, _)| *sign != ' ');
     let is_near = |at: usize| is_change(at) || is_change(at + 1) || at > 0 && is_change(at - 1);
@@ -100,7 +100,7 @@ fn hunks(lines: &[(char, String)]) -> Vec<(char, String)> {
     shown
 }
 
-/// The items of a server, in order: for each a name, such as `fn main`, and its lines.
+/// The items in a server, in order: each has a name, such as `fn main`, and its lines.
 fn items(code: &[String]) -> Vec<(String, Vec<String>)> {
     let mut items: Vec<(String, Vec<String>)> = Vec::new();
     let mut lines: Vec<String> = Vec::new();
@@ -150,8 +150,8 @@ fn shortened(lines: &[String], longest: usize) -> Vec<String> {
     shown
 }
 
-/// The diff, item by item: what is new or gone is shown without long bodies, and so is what has
-/// little in common with the item that had its name before.
+/// The diff, item by item. Added and removed items are shown without long bodies, as are items that
+/// have little in common with the earlier item of the same name.
 fn by_items(old: &[String], new: &[String]) -> Vec<(char, String)> {
     let (old, new) = (items(old), items(new));
     let mut shown = Vec::new();
@@ -180,7 +180,8 @@ fn by_items(old: &[String], new: &[String]) -> Vec<(char, String)> {
             shown.extend(signed('+', shortened(lines, SHORT_BODY)));
         } else {
             let hunks = hunks(&compared);
-            // As git does it: the name of what the lines are in, unless it is shown.
+            // Like git, show the name of the item that contains the lines, unless it is shown
+            // already.
             if hunks[0].1 != compared[0].1 {
                 shown.push(('@', format!("@ {name}")));
             }
@@ -195,7 +196,7 @@ fn by_items(old: &[String], new: &[String]) -> Vec<(char, String)> {
     shown
 }
 
-/// What the page says between its marks.
+/// The generated text between a page's marks.
 fn generated(rung: usize) -> String {
     let count = code(rung).len();
     let mut text = format!(
@@ -245,8 +246,8 @@ fn list_of_seeds() -> String {
     seeds.map(row).concat()
 }
 
-/// Compares what stands between the marks of a page with `wanted`. `make pages` sets
-/// `WRITE_PAGES=1`, which writes it.
+/// Compares the text between a page's marks with `wanted`. `make pages` sets `WRITE_PAGES=1`, which
+/// writes `wanted` there instead.
 fn stands_on(path: &Path, wanted: &str) {
     let text = fs::read_to_string(path).unwrap();
     let begin = "<!-- written by `make pages` -->\n\n";
@@ -274,7 +275,7 @@ fn each_page_shows_its_server() {
     stands_on(&seeds, &list_of_seeds());
 }
 
-/// The tables of the section about what a server leaves out: each row names an item and its file.
+/// The tables in the section about what a server leaves out: each row names an item and its file.
 #[test]
 fn what_a_server_leaves_out_is_in_the_file_that_its_page_names() {
     for rung in RUNGS {
@@ -324,11 +325,11 @@ fn the_last_server_uses_the_packages_of_the_design_card() {
     assert_eq!(packages(7), card);
 }
 
-/// Builds the servers, and returns the paths of their programs. (Cargo builds the examples of
-/// another package for no test.)
+/// Builds the servers, and returns the paths of their programs. (Cargo does not build another
+/// package's examples for a test.)
 fn programs() -> BTreeMap<String, PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
-    // What cargo tells this test of its package: some crates would be built again with it.
+    // Cargo's variables about this test's package would cause some crates to be rebuilt.
     for (name, _) in std::env::vars_os() {
         let word = name.to_string_lossy();
         if word.starts_with("CARGO_PKG_") || word.starts_with("CARGO_MANIFEST_") {
@@ -357,8 +358,9 @@ fn programs() -> BTreeMap<String, PathBuf> {
     programs
 }
 
-/// The checks that a server fails, of these `only`, or of all if that is empty: each with the
-/// checker's line about it. `slower` is the factor of the checker's and the server's limits.
+/// Returns the checks that a server fails among `only`, or among all checks if `only` is empty,
+/// each with the checker's line about it. `slower` is the factor for the checker's and the server's
+/// limits.
 fn failures(
     rung: usize,
     program: &Path,
@@ -409,7 +411,7 @@ fn each_server_passes_its_rung() {
     });
     // On a busy machine, a first verdict may be wrong because of timeouts. This one is final.
     for (rung, names) in failed.into_iter().filter(|(_, names)| !names.is_empty()) {
-        // Past the test harness, which shows it only if the test fails.
+        // Written directly, because the test harness shows captured output only if the test fails.
         let _ = writeln!(
             std::io::stderr(),
             "once more, slowly: rung {rung}, {names:?}"

@@ -1,11 +1,11 @@
 //! A real server, a crowd of hostile visitors, and honest clients that count every message.
 //!
 //! `make soak SECONDS=600 SEED=7` runs it for a long time (SOAK_EVENTS=FILE writes all events to
-//! FILE, SOAK_TLS=1 uses TLS everywhere); `cargo test` for a few seconds. The seed determines the
-//! visitors' actions. Meanwhile pairs, public messages, direct messages and a room carry numbered
-//! messages: one that is lost, duplicated, out of order or delivered to the wrong client fails the
-//! test. Afterwards the server must be as before: every port on the stack once, no thread,
-//! descriptor or room left over, no memory growth, no panic.
+//! FILE, SOAK_TLS=1 uses TLS everywhere); `cargo test` runs it for a few seconds. The seed
+//! determines the visitors' actions. Meanwhile, pairs, public messages, direct messages and a room
+//! carry numbered messages: one that is lost, duplicated, out of order or delivered to the wrong
+//! client fails the test. Afterwards, the server must be in the same state as before: every port on
+//! the stack once, no thread, descriptor or room left over, no memory growth, no panic.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -158,9 +158,9 @@ impl Server {
             .arg(&accounts)
             .arg("--policies")
             .arg(&policies)
-            // One arena, and free memory is returned. The resident size is then what the server
-            // holds; otherwise it would depend on which thread frees memory in which arena, and
-            // could grow for an hour without a leak.
+            // Use one arena, and return free memory. The resident size is then the memory that the
+            // server holds; otherwise it would depend on which thread frees memory in which arena,
+            // and could grow for an hour without a leak.
             .envs([
                 ("MALLOC_ARENA_MAX", "1"),
                 ("MALLOC_TRIM_THRESHOLD_", "131072"),
@@ -169,7 +169,7 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = Running::start(&mut command);
-        // Errors are printed at once, even if this test does not survive.
+        // Print errors immediately, in case this test does not survive.
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let errors = Arc::new(Mutex::new(String::new()));
         let errors_writer = Arc::clone(&errors);
@@ -442,7 +442,8 @@ struct Honest {
 }
 
 impl Honest {
-    /// Sends until the ledger says that the run is over, and then waits for all expected messages.
+    /// Sends until the ledger records that the run is over, and then waits for all expected
+    /// messages.
     fn run(self, ledger: &Ledger, sent: &AtomicU64, pause: Duration) -> Vec<(String, u64)> {
         let Honest {
             name,
@@ -463,7 +464,7 @@ impl Honest {
                 sent.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(pause);
             }
-            // The end mark follows all messages of this client.
+            // The end mark follows all messages from this client.
             let last = format!("{}\n", frame(u64::MAX));
             stream
                 .write_all(last.as_bytes())
@@ -493,7 +494,7 @@ fn receive_all(
             "{name} was disconnected: {count:?}, next {next:?}, after {last:?}"
         );
         last.clone_from(&line);
-        // Only messages of honest clients contain this word.
+        // Only messages from honest clients contain this word.
         let Some((_, text)) = line.split_once("<message>honest ") else {
             continue;
         };
@@ -514,7 +515,7 @@ fn receive_all(
     expected.iter().cloned().zip(next).collect()
 }
 
-/// Returns `true` if the message has the scope that its text names.
+/// Returns `true` if the message has the scope that its text specifies.
 fn has_scope(line: &str, mark: &str) -> bool {
     let way = mark.split(' ').next().unwrap();
     match way {
@@ -1172,7 +1173,7 @@ impl Visitor<'_> {
         }
     }
 
-    /// The name of a visitor, perhaps this one.
+    /// The name of a visitor, perhaps this visitor's own.
     fn any_name(&mut self) -> String {
         let number = self.dice.roll(VISITORS as u64);
         format!("visitor-{number}-{}", self.dice.roll(4))
@@ -1281,7 +1282,7 @@ fn honest_clients_survive_a_hostile_crowd() {
     let (members, mains) = room_members(portal);
     honest.extend(members);
     let taken = 12 + mains.len();
-    // These connections receive joins and departures, so a thread has to read them.
+    // These connections receive joins and departures, so a thread must read them.
     let mains: Vec<_> = mains
         .into_iter()
         .map(|Line { stream, reader }| {
@@ -1301,8 +1302,8 @@ fn honest_clients_survive_a_hostile_crowd() {
         })
         .collect();
 
-    // The server first grows to its working size: which buffers stay in which of the allocator's
-    // arenas is random, and it takes a while until all of them have reached their maximum.
+    // The server first grows to its working size: buffers stay in the allocator's arenas at random,
+    // and it takes a while until all arenas have reached their maximum.
     let slice = Duration::from_secs((seconds / 20).clamp(3, 30));
     let (mut slices, mut size, mut still) = (0, 0, 0);
     // A short run has no time for that, and uses a looser limit.
@@ -1370,7 +1371,7 @@ fn honest_clients_survive_a_hostile_crowd() {
     // The portal keeps the last caller's connection until the next caller.
     assert_eq!(after.threads, before.threads);
     // In a short run, the journal's four readers with three files each, and the policies file, may
-    // open only now.
+    // be opened only now.
     let files = if seconds < 60 { 13 } else { 0 };
     assert!(
         after.descriptors <= before.descriptors + files,
@@ -1383,7 +1384,7 @@ fn honest_clients_survive_a_hostile_crowd() {
         after.resident_kib * 10 <= (before.resident_kib + slack) * 11,
         "memory grew: {before:?}, {after:?}"
     );
-    // All recipients of a sender received the same number of messages.
+    // All recipients received the same number of messages from a sender.
     let mut by_speaker: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     for (speaker, count) in received.into_iter().flatten() {
         assert!(count > 0, "no client received {speaker}");

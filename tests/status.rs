@@ -17,7 +17,7 @@ use support::{Client, PATIENCE, handshake, ticket};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 
-/// The answer to a request, to the end of the connection.
+/// The response to a request, until the connection is closed.
 fn answer(to: SocketAddr, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -169,7 +169,7 @@ fn the_paths_are_on_the_metrics_listener_and_on_the_boards() {
         let (missing, _) = get(address, "/nothing");
         assert_eq!(missing, "HTTP/1.1 404 Not Found");
     }
-    // A page of another site can't read them through its reader's browser.
+    // A page on another site can't read them through the reader's browser.
     let mut stream = TcpStream::connect(addresses[0]).unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n";
     stream.write_all(request).unwrap();
@@ -223,7 +223,7 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut checking) = checking else {
-        // Past the test harness, which would hide it.
+        // Written directly, because the test harness would hide it.
         let _ = std::io::Write::write_all(
             &mut std::io::stderr(),
             b"NOT TESTED: the metrics with promtool, which is not installed (Debian: prometheus)\n",
@@ -239,7 +239,7 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
     assert!(said.status.success() && text.is_empty(), "{text}\n{page}");
 }
 
-/// The rules of Prometheus' text format that promtool checks, and its conventions for names.
+/// The rules for Prometheus's text format that promtool checks, and its naming conventions.
 #[test]
 fn every_sample_belongs_to_a_family_with_a_conventional_name() {
     let (server, status, _clock) = observed(2);

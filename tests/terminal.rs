@@ -515,7 +515,7 @@ fn history_keeps_lines_but_no_passwords() {
 
 #[test]
 fn registered_name_needs_its_password() {
-    // The plain sockets of these tests speak the same protocol.
+    // The plain sockets in these tests speak the same protocol.
     let server = with_accounts("wire");
     let (mut bob, _) = server.seat();
     bob.send_line(&login("alice"));
@@ -682,12 +682,12 @@ fn unfinished_input_does_not_disable_the_keys() {
     let (mut bob, _) = server.seat();
     let mut alice = client(&server, &[]);
     alice.wait_for_prompt("you to");
-    // A paste without its end, and then Ctrl-C, which clears the line.
+    // A paste without its end marker, and then Ctrl-C, which clears the line.
     alice.type_text("\x1b[200~never ends");
     alice.type_text("\x03");
     alice.wait_for("an empty line", |alice| alice.line().ends_with('>'));
     alice.type_text("the rest\x1b[201~");
-    // A pause ends it, too.
+    // A pause also ends it.
     alice.type_text("\x1b[200~ends late");
     alice.wait_for("the paste", |alice| alice.line().ends_with("ends late"));
     alice.type_text("!\r");

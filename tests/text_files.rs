@@ -1,6 +1,6 @@
 //! Every file that users edit, in every form in which editors and shells save text. Either the form
-//! makes no difference, or the program exits with code 2 and a message that names the file and the
-//! line.
+//! makes no difference, or the program exits with code 2 and a message that mentions the file and
+//! the line.
 #![cfg(all(unix, feature = "tls", feature = "cluster"))]
 #![allow(
     clippy::unwrap_used,
@@ -60,7 +60,7 @@ struct Kind<'k> {
 
 enum Outcome {
     Same,
-    /// No difference, or an error that names this line.
+    /// No difference, or an error that mentions this line.
     SameOrLine(usize),
     Refused,
 }
@@ -491,7 +491,7 @@ fn every_recording_form_is_read_or_refused() {
         is_refused(&run, &file, None) && run.0.contains(sentences::START_THE_WRITER_FIRST),
         "{run:?}"
     );
-    // While it waits for a writer, a signal ends it.
+    // While it waits for a writer, a signal terminates it.
     let writer = std::fs::OpenOptions::new()
         .read(true)
         .write(true)

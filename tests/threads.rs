@@ -1,5 +1,5 @@
-//! The board tells the truth about threads: a real browser's list is compared with the kernel's, name
-//! by name and call by call. Needs Linux, `chromium` and `chromedriver`; without them, the test
+//! The board shows the actual threads: a real browser's list is compared with the kernel's, name by
+//! name and call by call. Needs Linux, `chromium` and `chromedriver`; without them, the test
 //! reports that it did not run, unless REQUIRE_BROWSER is set.
 #![cfg(target_os = "linux")]
 #![allow(
@@ -29,7 +29,8 @@ use support::running::{Running, program};
 use support::web::WebClient;
 use support::{Client, PATIENCE, command, handshake, login, ticket};
 
-/// The threads of a process, by name, with the calls in which those of that name are blocked, sorted.
+/// The threads of a process, by name, with the calls in which the threads of that name are blocked,
+/// sorted.
 type Threads = BTreeMap<String, Vec<String>>;
 
 /// A running server with its addresses, by the first word of the line that announces them.
@@ -69,7 +70,7 @@ impl TestProgram {
         admit(client, &handshake(&passcode))
     }
 
-    /// Connects to the worker that the portal names.
+    /// Connects to the worker that the portal assigns.
     fn greet(&self) -> (Client, String) {
         let portal = self.addresses["portal"];
         let (port, passcode) = ticket(&Client::connect(portal).rest());
@@ -90,12 +91,12 @@ impl TestProgram {
         let pid = self.running.id();
         for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
             let task = task.unwrap().path();
-            // The thread may have ended since.
+            // The thread may have exited since.
             let read = |file: &str| fs::read_to_string(task.join(file)).unwrap_or_default();
             let is_main = task.ends_with(pid.to_string());
             let name = match read("comm").trim_end() {
                 "" => continue,
-                // Its name is the program's, which the board says.
+                // The kernel uses the program's name; the board shows `main`.
                 _ if is_main => "main".to_owned(),
                 name => name.to_owned(),
             };
@@ -151,7 +152,8 @@ fn compare(browser: &Browser, server: &TestProgram, scenario: &str) -> Threads {
     let until = Instant::now() + PATIENCE;
     loop {
         let (mut shown, mut real) = (on_the_board(browser), server.threads());
-        // A browser may open a connection before it needs one, and its thread waits for the request.
+        // A browser may open a connection before it needs one, and its thread waits for the
+        // request.
         for threads in [&mut shown, &mut real] {
             for (name, calls) in threads.iter_mut() {
                 if name.starts_with("viewer-") {
@@ -185,8 +187,8 @@ fn on_the_card(browser: &Browser, seat: u16) -> Vec<String> {
         .collect()
 }
 
-/// Starts a server, connects clients, and compares its threads with the board's. Returns the threads
-/// that are blocked in `call`.
+/// Starts a server, connects clients, and compares its threads with the board's. Returns the
+/// threads that are blocked in `call`.
 fn check(
     browser: &Browser,
     scenario: &str,
@@ -207,7 +209,7 @@ fn check(
     see(&server, &threads);
     browser.run("document.getElementById('show-threads').click()");
     drop(clients);
-    // The board also forgets the threads that have ended.
+    // The board also forgets the threads that have exited.
     compare(browser, &server, &format!("{scenario}, without clients"));
 }
 

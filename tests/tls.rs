@@ -165,7 +165,7 @@ fn unfinished_handshakes_delay_no_others() {
     let (mut bob, _) = server.seat();
     alice.send_line(&message("in secret"));
     assert!(bob.line_with("<message>").contains("in secret"));
-    // At a worker's port, the timer ends the handshake, and the port is freed.
+    // At a worker's port, the timer aborts the handshake, and the port is freed.
     let (port, _) = support::ticket(&server.request_port());
     use_tls(None);
     let stuck = TcpStream::connect(SocketAddr::new(portal.ip(), port.get())).unwrap();
@@ -207,7 +207,7 @@ impl ResolvesServerCert for FixedCertificate {
     }
 }
 
-/// Starts a portal that sends the certificate of `certificate` and signs with the key of `key`.
+/// Starts a portal that sends the certificate in `certificate` and signs with the key in `key`.
 /// Returns the application data that it receives.
 fn impostor_portal(
     certificate: &support::tls::Identity,
@@ -297,7 +297,7 @@ fn impostors_receive_nothing() {
         );
         assert_eq!(received.join().unwrap(), b"", "not a byte of the client's");
     }
-    // The message names both fingerprints, and where the wrong one was set.
+    // The message contains both fingerprints, and the place where the wrong one was set.
     let config = format!("{home}/client.conf");
     let both = |text: &str| text.contains(&pin) && text.contains(&fingerprint(&theirs));
     for (options, place) in [
@@ -394,7 +394,7 @@ fn certificate_is_confirmed_once_and_pinned() {
         text.contains("--callback") && code == Some(2),
         "{code:?} {text}"
     );
-    // It makes no difference whether --tls is named.
+    // It makes no difference whether --tls is given.
     let (text, code) = client(portal, &home, &[]);
     assert!(
         text.contains(sentences::CERTIFICATE_HAS_CHANGED)
@@ -488,7 +488,7 @@ fn openssl_updates_keys_during_a_visit() {
     let mut typed = openssl.stdin.take().unwrap();
     let mut output = openssl.stdout.take().unwrap();
     let mut event = openssl.stderr.take().unwrap();
-    // Each line must be read separately: openssl takes a letter at the beginning of a read for a
+    // Each line must be read separately: openssl treats a letter at the beginning of a read as a
     // command.
     let mut type_line = |line: &str| typed.write_all(line.as_bytes()).unwrap();
     type_line(&format!("{}\n", handshake(&passcode)));

@@ -1,5 +1,5 @@
 //! A transport and an entrance in one file, which show that the core depends on neither: documents
-//! are JSON lines, a list is sent as one frame per entry, and replies name their client.
+//! are JSON lines, a list is sent as one frame per entry, and replies identify their client.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -35,7 +35,7 @@ impl Transport for JsonLines {
     }
 }
 
-/// The ID of requests whose replies name the command.
+/// The ID of requests whose replies repeat the command.
 const WHO: RequestId = RequestId(1);
 
 struct JsonDecoder(FrameReader);
@@ -237,7 +237,7 @@ fn toy_and_xml_clients_chat_in_one_room() {
         let joined = json!({ "to": name, "joined": "lobby" });
         assert_eq!(toy.request(&json!({ "join": "lobby" })), joined);
     }
-    // A list is sent as several frames, whose last one names the request.
+    // A list is sent as several frames, the last of which identifies the request.
     carol.send(&json!({ "who": true }));
     for user in ["alice", "bob", "carol", "dave"] {
         assert_eq!(carol.receive(), json!({ "to": "carol", "user": user }));

@@ -247,7 +247,7 @@ fn each_close_code_follows_its_document() {
         "8192",
         1009,
     );
-    // The same before the passcode.
+    // The same happens before the passcode.
     let mut early = WebClient::connect(entrance(&server));
     early.text();
     early.send(0x82, b"x");
@@ -523,7 +523,8 @@ fn requests_are_read_as_in_rfc_9112() {
 fn other_protocols_are_named_in_an_event() {
     let server = TestServer::start(&settings(2));
     let address = entrance(&server);
-    // The beginning of a TLS ClientHello: the server closes at once, without a response.
+    // The beginning of a TLS ClientHello: the server closes the connection immediately, without a
+    // response.
     assert_eq!(
         response_to(address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
         ""
@@ -710,7 +711,7 @@ fn thousand_failed_browsers_free_every_seat() {
                     }
                 });
             }
-            // Meanwhile other clients are served as usual.
+            // Meanwhile, other clients are served as usual.
             for number in 0..200 {
                 alice.send_line(&message(&format!("number {number}")));
                 bob.line_with(&format!("number {number}<"));

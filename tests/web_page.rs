@@ -86,7 +86,7 @@ fn pages_and_a_terminal_chat() {
     enter_name(&browser, "alice");
     enter_password(&browser, "a long password");
     wait_for_lobby(&browser, "alice");
-    // The other person has another browser, so nothing of alice is stored there.
+    // The other person has another browser, so nothing of alice's is stored there.
     let other = Browser::start("chat-other").unwrap();
     other.open(page);
     enter_name(&other, "bob");
@@ -146,7 +146,7 @@ fn pages_and_a_terminal_chat() {
     assert_eq!(old, 1, "a line of the history is not shown twice");
 }
 
-/// Starts a reverse proxy that serves `entrance` below `/chat/`, until the tests end.
+/// Starts a reverse proxy that serves `entrance` below `/chat/`, until the tests finish.
 fn proxy_with_path(entrance: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -187,7 +187,7 @@ fn page_works_below_a_proxy_path() {
     assert!(seated.line().contains("via web"), "{}", seated.line());
     enter_name(&browser, "alice");
     wait_for_lobby(&browser, "alice");
-    // So do the icon, the manifest and the service worker.
+    // The icon, the manifest and the service worker also work below the path.
     browser.wait_until("alerts.worker?.scope.endsWith('/chat/')");
     browser.run("window.found = null; Promise.all([...document.querySelectorAll('link')].map((link) => fetch(link.href))).then((all) => { window.found = all.map((answer) => answer.status); })");
     browser.wait_until("window.found");
@@ -276,7 +276,7 @@ fn page_retries_if_full_and_shows_the_reason() {
     drop(bob);
     server.wait_for_event("seat-free", Some(port));
     browser.wait_until("session.isIn");
-    // The operator's reason is shown at the end, and the page does not reconnect by itself.
+    // The operator's reason is shown at the end, and the page does not reconnect on its own.
     assert!(server.server.kick(&port.to_string(), "too loud"));
     browser.wait_until(
         "document.getElementById('card-state').textContent.includes('operator removed you. Reason: too loud')",
@@ -322,8 +322,8 @@ fn page_chats_over_tls() {
     support::tls::use_tls(None);
 }
 
-/// `make pictures`: the pictures of the README (the ladder diagram) and the guide, from the real pages. With
-/// `PICTURES=folder`, it saves the chat page there as a laptop and as a phone show it.
+/// `make pictures`: the pictures of the README (the ladder diagram) and the guide, from the real
+/// pages. With `PICTURES=folder`, it saves the chat page there as a laptop and as a phone show it.
 #[test]
 #[ignore = "it asserts nothing; `make pictures` runs it"]
 fn pictures() {
@@ -439,7 +439,7 @@ fn pictures() {
     board_server.stop();
 }
 
-/// A page of another site, on its own port: every request gets this document.
+/// A page on another site, on its own port: every request gets this document.
 fn start_other_site(page: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -464,7 +464,7 @@ fn page_of_another_site_takes_no_seat() {
     let Some(browser) = Browser::start("other-site") else {
         return;
     };
-    // The clock is stopped, so the reservation of a ticket that a browser holds never expires.
+    // The clock is stopped, so the reservation for a browser's ticket never expires.
     let server = TestServer::with_workers(4);
     browser.open(start_other_site("<title>another site</title>"));
     let portal = server.server.portal();

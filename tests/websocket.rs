@@ -22,7 +22,7 @@ use sha1::{Digest as _, Sha1};
 /// The maximum message size, for Autobahn's largest messages.
 const MAX_MESSAGE_BYTES: usize = 17 * 1024 * 1024;
 
-/// Starts a server that sends every message back, until its process ends.
+/// Starts a server that sends every message back, until its process exits.
 fn start_echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -169,8 +169,8 @@ there.on('close', (code) => { if (next === texts.length && code === 1000) consol
     );
 }
 
-/// `make websocket-suite` runs it. It takes half a minute and requires Python 2.7 with `pip install
-/// autobahntestsuite==25.10.1`, whose `wstest` is on the PATH or named in WSTEST.
+/// `make websocket-suite` runs it. It takes half a minute and requires Python 2.7 with
+/// `pip install autobahntestsuite==25.10.1`, whose `wstest` must be on the PATH or given in WSTEST.
 #[test]
 #[ignore = "it needs Python 2.7; make websocket-suite runs it"]
 fn autobahn_suite_passes() {

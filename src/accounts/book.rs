@@ -39,7 +39,7 @@ pub(super) struct Book {
 pub struct Rescued {
     /// The number of accounts added to the new file.
     pub count: usize,
-    /// The damaged lines of the new file.
+    /// The damaged lines in the new file.
     pub damage: Vec<Damage>,
 }
 
@@ -58,13 +58,13 @@ struct Batch {
     outcome: Arc<OnceLock<Result<(), WriteFailure>>>,
 }
 
-/// A new account, or a new password of an existing one.
+/// A new account, or a new password for an existing one.
 pub(super) struct PendingEntry {
     pub(super) name: Name,
     pub(super) hash: String,
     /// True if the entry replaces the password of an existing account.
     pub(super) is_change: bool,
-    /// Number of password versions that the entry stands for. It is more than one if the entry
+    /// Number of password versions that the entry represents. It is more than one if the entry
     /// comes from another server that also had earlier versions.
     pub(super) count: u64,
 }
@@ -82,7 +82,7 @@ fn lines_of(name: &Name, hash: &str, is_change: bool, count: u64) -> String {
     (0..count).map(line).collect()
 }
 
-/// An error that all writers of a batch receive.
+/// An error that all writers in a batch receive.
 #[derive(Clone)]
 struct WriteFailure(io::ErrorKind, String);
 

@@ -1,4 +1,4 @@
-//! A file that this server alone appends lines to.
+//! A file to which only this server appends lines.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -22,8 +22,8 @@ pub(super) type Sync = Box<dyn Fn(&File) -> io::Result<()> + Send + std::marker:
 
 impl DiskFile {
     /// Opens the file, or creates it with mode 0600, and locks it against other servers. Returns
-    /// it with its bytes, and whether other users had access to it, which this has removed.
-    /// `Ok(None)` if another server has locked it.
+    /// the file with its bytes, and whether other users had access to the file. Any such access has
+    /// been removed. `Ok(None)` if another server has locked it.
     ///
     /// # Errors
     /// The system's errors, and `InvalidInput` for a symbolic link: a user with write access to the
@@ -56,7 +56,7 @@ impl DiskFile {
         Ok(Some((disk, bytes, was_open_to_others)))
     }
 
-    /// Returns whether the file at the path is another one now.
+    /// Returns whether the file at the path is now a different one.
     ///
     /// # Errors
     /// The system's error if the answer is unknown.
@@ -64,10 +64,10 @@ impl DiskFile {
         is_elsewhere(&self.file, &self.path)
     }
 
-    /// Opens the file that is at the path now, and returns it with its bytes.
+    /// Opens the file that is now at the path, and returns the file with its bytes.
     ///
     /// # Errors
-    /// Those of [`DiskFile::open`], and an error if another server uses the file.
+    /// The same errors as [`DiskFile::open`], and an error if another server uses the file.
     pub(super) fn reopen(&self) -> io::Result<(DiskFile, Vec<u8>)> {
         let opened = DiskFile::open(&self.path)?;
         let (disk, bytes, _) =
@@ -98,7 +98,7 @@ impl DiskFile {
                 Ok(())
             }
             Err(error) => {
-                // If this fails as well, the next append starts on a new line.
+                // If this fails, too, the next append starts on a new line.
                 let _ = self.file.set_len(length);
                 Err(error)
             }
@@ -112,7 +112,7 @@ impl DiskFile {
     }
 }
 
-/// Syncs the folder of a new file: the file survives a power cut only if its folder entry is on the
+/// Syncs the folder of a new file: the file survives a power cut only if its folder entry is on
 /// disk.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path

@@ -9,12 +9,12 @@
 //!
 //! A crash or an editor may damage a line. The name at its beginning stays reserved, because it may
 //! have an owner: no client can register it until the operator corrects the line. In a cluster, the
-//! name is reserved on this server only: a shared reservation would have to end when the line is
-//! corrected or when this server goes away. On the other servers, the account in Redis or in their
-//! own file protects the name.
+//! name is reserved on this server only: a shared reservation would have to be released when the
+//! line is corrected or when this server stops. On the other servers, the account in Redis or in
+//! their own file protects the name.
 //!
-//! Passwords are hashed in the form that `prepared` returns. Older hashes may be of the password as
-//! typed. If only that form matches, the hash is replaced.
+//! Passwords are hashed in the form that `prepared` returns. Older hashes may have been made from
+//! the password as typed. If only that form matches, the hash is replaced.
 //!
 //! If the file is deleted or replaced while the server is running, the next registration detects
 //! this and adds every account that is missing from the new file. An account can therefore be
@@ -197,7 +197,7 @@ pub enum Decided {
 pub struct OpenAccounts {
     /// The accounts.
     pub accounts: Accounts,
-    /// The damaged lines of the file; all other lines are valid.
+    /// The damaged lines in the file; all other lines are valid.
     pub damage: Vec<Damage>,
     /// True if other users had access to the file before it was opened. Opening it revoked their
     /// access.
@@ -278,7 +278,7 @@ impl Accounts {
         self.book.path()
     }
 
-    /// Returns whether the name is reserved because it is on a damaged line of the file.
+    /// Returns whether the name is reserved because it is on a damaged line in the file.
     pub fn is_reserved(&self, name: &Name) -> bool {
         self.book.is_reserved(name)
     }
@@ -316,7 +316,8 @@ impl Accounts {
     /// servers before an account is registered.
     ///
     /// # Errors
-    /// Those of [`Accounts::check`], [`AccountError::Undecided`], and [`AccountError::Differs`].
+    /// The same errors as [`Accounts::check`], and also [`AccountError::Undecided`] and
+    /// [`AccountError::Differs`].
     pub fn check_among(
         &self,
         name: &Name,
@@ -340,8 +341,8 @@ impl Accounts {
             if self.is_reserved(name) {
                 return Err(AccountError::Reserved(name.clone()));
             }
-            // Another client may be registering the same name; if it succeeds, that account is
-            // checked.
+            // Another client may be registering the same name; if that client succeeds, that
+            // account is checked.
             match self.begin(name) {
                 Some(busy) if !self.knows(name) => break busy,
                 _ => {}
@@ -395,7 +396,8 @@ impl Accounts {
     /// servers before anything changes.
     ///
     /// # Errors
-    /// Those of [`Accounts::change`], [`AccountError::Undecided`], and [`AccountError::Differs`].
+    /// The same errors as [`Accounts::change`], and also [`AccountError::Undecided`] and
+    /// [`AccountError::Differs`].
     pub fn change_among(
         &self,
         name: &Name,
@@ -450,7 +452,7 @@ impl Accounts {
     /// registered.
     ///
     /// # Errors
-    /// [`AccountError::Unknown`], and those of [`Accounts::change_among`].
+    /// [`AccountError::Unknown`], and the same errors as [`Accounts::change_among`].
     pub fn reset_among(
         &self,
         name: &Name,
@@ -540,7 +542,7 @@ impl Accounts {
     }
 
     /// Begins a registration or a password change for the name. If one is already in progress,
-    /// waits until it ends and returns `None`.
+    /// waits for it to finish and returns `None`.
     fn begin(&self, name: &Name) -> Option<Busy<'_>> {
         let mut busy = self.busy.lock();
         if busy.insert(name.key()) {
@@ -597,7 +599,7 @@ fn verdict(proof: Proof, name: Name) -> PasswordCheck {
     }
 }
 
-/// Returns the numbers of accounts and of damaged lines in `bytes`.
+/// Returns the number of accounts and the number of damaged lines in `bytes`.
 #[cfg(fuzzing)]
 #[allow(missing_docs)]
 pub fn read_accounts(bytes: &[u8]) -> (usize, usize) {

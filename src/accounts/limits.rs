@@ -10,14 +10,14 @@ pub const HASHERS: usize = 1;
 /// login.
 pub const HASH_WORK: u64 = 8 * 2 * 19 * 1024;
 
-/// Maximum number of lanes of a hash, for the same reason.
+/// Maximum number of lanes in a hash, for the same reason.
 pub const HASH_LANES: u32 = 4;
 
 /// Maximum number of bans, mutes and open invitations together. Each new connection is compared
 /// with every banned network, which takes a few nanoseconds each.
 pub const RULES: usize = 10_000;
 
-/// Maximum number of moderators, invited users and mutes of one room.
+/// Maximum number of moderators, invited users and mutes in one room.
 pub const RULES_OF_A_ROOM: usize = 500;
 
 /// Maximum number of rooms with rules that have the same first moderator. Otherwise one user could
@@ -34,7 +34,7 @@ pub const REMOVED: usize = 1000;
 /// Time for which a session token is valid: a browser that is opened once a month stays signed in.
 pub const TOKEN_VALID: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Maximum number of session tokens of one name: a few devices with a few browsers each.
+/// Maximum number of session tokens for one name: a few devices with a few browsers each.
 pub const TOKENS_PER_NAME: usize = 10;
 
 /// Maximum number of names with session tokens. Without passwords, a client could log in with one

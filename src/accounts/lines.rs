@@ -29,14 +29,14 @@ pub(super) fn is_hash(hash: &str) -> bool {
     line.is_ok_and(|line| line.is_some_and(|(_, hash, _)| !hash.is_empty()))
 }
 
-/// A line of the file that is not a valid entry. It is left unchanged.
+/// A line in the file that is not a valid entry. It is left unchanged.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The line number, counted from 1.
     pub line: usize,
     /// The reason why the line is invalid.
     pub reason: &'static str,
-    /// The advice to the operator.
+    /// Advice for the operator.
     pub fix: &'static str,
     /// The name at the beginning of the line, if there is one. It may have an owner, so no client
     /// can register it.

@@ -1,11 +1,12 @@
 //! Bans, mutes, moderators and invitations, in a file alongside the accounts.
 //!
-//! The file has one line for each change of a rule; `policy_lines.rs` has the format. The server
-//! only appends lines, each in one write that is on the disk before the change is confirmed. The
-//! file is created with the first rule. Without a file, the rules end with the server.
+//! The file has one line for each change to a rule; `policy_lines.rs` describes the format. The
+//! server only appends lines, each in a single write that reaches the disk before the change is
+//! confirmed. The file is created with the first rule. Without a file, the rules last only as long
+//! as the server runs.
 //!
-//! A rule ends when the system clock or the tick count reaches its end, whichever happens first:
-//! ticks stop while the server is suspended, and the clock may be set back.
+//! A rule expires when either the system clock or the tick count reaches its expiry time: ticks
+//! stop while the server is suspended, and the clock may be set back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -36,7 +37,7 @@ use crate::room_rules::{Author, Entry, RoomBook, RoomRefusal, Silence};
 portal_core::event_kinds! {
     /// An event about the policies file.
     pub enum PolicyEvent {
-        /// A line of the policies file is not a valid rule. It is kept.
+        /// A line in the policies file is not a valid rule. It is kept.
         DamagedPolicy = "damaged-policy" {
             line: usize, reason: &'static str, fix: &'static str, file: String
         },
@@ -100,7 +101,7 @@ impl fmt::Display for PolicyError {
 
 impl std::error::Error for PolicyError {}
 
-/// The rules of one server.
+/// The rules on one server.
 pub struct SharedPolicies {
     /// Locked by the thread that changes a rule.
     disk: Mutex<Disk>,
@@ -115,9 +116,9 @@ pub struct SharedPolicies {
     clock: Clock,
     /// True if moderators may use their commands.
     moderators: bool,
-    /// If all rooms stay open, the reason.
+    /// The reason why all rooms stay open, if they do.
     open_rooms: Option<&'static str>,
-    /// Hashes the passwords of rooms, one at a time. A leaf lock.
+    /// Hashes room passwords, one at a time. A leaf lock.
     hasher: Mutex<Hasher>,
     events: Events,
 }
@@ -153,7 +154,7 @@ struct PolicyRules {
     rooms: RoomBook,
 }
 
-/// A rule's term, and its end in ticks.
+/// A rule's term, and its expiry time in ticks.
 #[derive(Clone)]
 pub(super) struct Active {
     pub(super) term: Term,
@@ -280,7 +281,8 @@ impl PolicyRules {
 
 impl SharedPolicies {
     /// Reads the rules in the file at `path`, and locks it against other servers. A file that does
-    /// not exist is created with the first rule; without a path, rules end with the server.
+    /// not exist is created with the first rule; without a path, the rules last only as long as the
+    /// server runs.
     ///
     /// # Errors
     /// [`PolicyError::File`] and [`PolicyError::InUse`].
@@ -400,7 +402,7 @@ impl SharedPolicies {
         )
     }
 
-    /// Updates the flags with which most callers avoid the lock.
+    /// Updates the flags that let most callers avoid the lock.
     fn note(&self, state: &PolicyState) {
         let rules = &state.rules;
         let may_refuse_messages = !rules.mutes.is_empty() || rules.rooms.has_silences();
@@ -411,8 +413,8 @@ impl SharedPolicies {
         self.has_addresses.store(has_addresses, Ordering::Release);
     }
 
-    /// Stores a line, and applies it once it is on the disk. Calls `check` before that, under the
-    /// lock that excludes other changes.
+    /// Stores a line, and applies it once it is on disk. Calls `check` before that, under the lock
+    /// that excludes other changes.
     fn store(
         &self,
         line: PolicyLine,
@@ -433,8 +435,8 @@ impl SharedPolicies {
         })
     }
 
-    /// Calls `plan` under the lock that excludes other changes. It returns the lines to store, and
-    /// the line to apply once they are on the disk.
+    /// Calls `plan` under the lock that excludes other changes. `plan` returns the lines to store,
+    /// and the line to apply once the stored lines are on disk.
     fn store_lines(
         &self,
         duration: Option<Duration>,
@@ -442,7 +444,8 @@ impl SharedPolicies {
         plan: impl FnOnce(&PolicyRules) -> Result<(Vec<PolicyLine>, PolicyLine), PolicyError>,
     ) -> Result<(), PolicyError> {
         let mut disk = self.disk.lock();
-        // Read again first if it was replaced: the plan must know the rules in it.
+        // Read the file again first if it was replaced: `plan` must take the rules in it into
+        // account.
         if let Some(path) = disk.path.clone() {
             let is_elsewhere = match &disk.file {
                 Some(file) => file.is_elsewhere(),
@@ -568,7 +571,7 @@ impl SharedPolicies {
         self.state.lock().rules.invites.contains(code)
     }
 
-    /// Uses an invitation. Of several clients that use it at once, one succeeds.
+    /// Uses an invitation. If several clients use it at the same time, only one succeeds.
     ///
     /// # Errors
     /// [`PolicyError::NoSuchRule`] if the invitation has been used; [`PolicyError::File`].
@@ -645,7 +648,7 @@ impl SharedPolicies {
 pub(crate) fn random_code() -> Result<String, String> {
     let mut bytes = [0; CODE_LENGTH];
     getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
-    // 256 is a multiple of the 32 letters, so each letter is equally likely.
+    // 256 is a multiple of 32, the number of letters, so each letter is equally likely.
     let letter = |byte: u8| char::from(CODE_LETTERS[usize::from(byte) % CODE_LETTERS.len()]);
     let code = bytes.iter().enumerate().map(|(at, &byte)| match at {
         4 | 9 => '-',
@@ -937,11 +940,11 @@ impl SharedPolicies {
     }
 
     /// Admits a user who knew the password with that hash, and remembers the user, so that a
-    /// reconnect does not need it again.
+    /// reconnect does not need the password again.
     ///
     /// # Errors
-    /// [`Refusal`] if the password has changed since it was compared. Any other failure only costs
-    /// the memory.
+    /// [`Refusal`] if the password has changed since it was compared. After any other failure, the
+    /// user is admitted but not remembered.
     fn admit_guest(&self, room: &Name, name: &Name, hash: &str, now: Tick) -> Result<(), Refusal> {
         let line = RoomLine::Invited(name.clone(), true);
         let stored = self.store_lines(None, now, |rules| {
@@ -995,7 +998,7 @@ impl SharedPolicies {
         ))
     }
 
-    /// Returns the refusal of a client that was removed less than a minute ago.
+    /// Returns the refusal for a client that was removed less than a minute ago.
     fn still_removed(
         &self,
         state: &PolicyState,
@@ -1078,7 +1081,7 @@ mod tests {
         assert!(policies.may_refuse_messages());
         assert!(policies.refuse_message(&name("carol"), Tick(0)).is_some());
         drop(policies);
-        // An end in the past, as after a long downtime.
+        // An expiry time in the past, as after a long downtime.
         std::fs::write(&file.0, "ban alice 2020-01-01T00:00:00Z (operator)\n").unwrap();
         assert_eq!(open(Some(&file.0)).unwrap().list(), []);
     }

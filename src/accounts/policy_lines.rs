@@ -34,19 +34,19 @@ use portal_wire::{Name, printable};
 
 /// The author of the operator's rules. It is not a valid name.
 const OPERATOR: &str = "(operator)";
-/// The word for the end of a permanent rule.
+/// The word for the expiry time of a permanent rule.
 const FOREVER: &str = "forever";
 const ON: &str = "on";
 const OFF: &str = "off";
 
-/// A change to the rules, as one line of the file.
+/// A change to the rules, as one line in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PolicyLine {
     Ban(Banned, Term),
-    /// A moderator ended a ban; `None` is the operator.
+    /// A moderator lifted a ban; `None` is the operator.
     Unban(Banned, Option<Name>),
     Mute(Name, Term),
-    /// A moderator ended a mute; `None` is the operator.
+    /// A moderator lifted a mute; `None` is the operator.
     Unmute(Name, Option<Name>),
     /// The user becomes a moderator (true), or stops being one (false).
     Moderator(Name, bool),
@@ -125,7 +125,7 @@ impl fmt::Display for RoomLine {
     }
 }
 
-/// The end, the author and the reason of a rule.
+/// The expiry time of a rule, its author and the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Term {
     /// `None` if the rule is permanent.
@@ -179,9 +179,9 @@ impl fmt::Display for PolicyLine {
     }
 }
 
-/// Reads the subject of a ban: an address, a network or a name. An address takes precedence, because
-/// a name may look like one. An IPv6 address stands for its /64, because a single host may own all
-/// of it.
+/// Reads the subject of a ban: an address, a network or a name. An address takes precedence,
+/// because a name may look like one. An IPv6 address represents its whole /64, because a single
+/// host may own all of it.
 pub fn read_subject(text: &str) -> Option<Banned> {
     if let Ok(network) = text.parse::<Network>() {
         let is_one_v6 =
@@ -243,7 +243,7 @@ fn read_author(by: &str) -> Result<Option<Name>, &'static str> {
     }
 }
 
-/// The characters of an invitation's code: no two of them look alike.
+/// The characters in an invitation's code: no two of them look alike.
 pub(super) const CODE_LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
 /// The length of an invitation's code: three groups of four letters with a hyphen between them. It
 /// has 60 bits, too many to guess.

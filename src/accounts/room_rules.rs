@@ -2,8 +2,8 @@
 //! rules.
 //!
 //! The user who creates a room is its first moderator. As long as a room is open and no user is
-//! muted in it, its rules end with it, as in seed 004. A room with any other rule keeps its rules
-//! when it is empty and, if there is a policies file, when the server restarts.
+//! muted in it, its rules are deleted along with it, as in seed 004. A room with any other rule
+//! keeps its rules when it is empty and, if there is a policies file, when the server restarts.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -73,7 +73,7 @@ pub(super) enum RoomRefusal {
     NotAModerator,
     /// The rule is about a moderator, and the author was not appointed before that user.
     AboutAModerator,
-    /// The rule to be ended does not exist.
+    /// The rule to be lifted does not exist.
     NoSuchRule,
     /// The room already has the maximum number of rules.
     TooMany,
@@ -197,7 +197,7 @@ impl RoomBook {
         }
     }
 
-    /// Records that a room has ended.
+    /// Records that a room has closed.
     pub(super) fn ended(&mut self, room: &Name) {
         if let Some(entry) = self.rooms.get_mut(&room.key()) {
             entry.exists = false;
@@ -242,7 +242,7 @@ impl RoomBook {
         }
     }
 
-    /// Returns the reason for refusing a message of a member.
+    /// Returns the reason for refusing a message from a member.
     pub(super) fn silence(&self, room: &Name, author: Author<'_>, now: Tick) -> Option<Silence> {
         let (entry, name) = (self.rooms.get(&room.key())?, author.name()?);
         if let Some((_, mute)) = entry.mutes.get(&name.key())
@@ -304,7 +304,7 @@ impl RoomBook {
                 Some(entry.rank(name).ok_or(RoomRefusal::NotAModerator)?)
             }
         };
-        // Other rules of an empty room would not outlive this call.
+        // Other rules for an empty room would not outlive this call.
         let is_kept = matches!(
             rule,
             RoomRule::InviteOnly
@@ -363,7 +363,7 @@ impl RoomBook {
         Ok(())
     }
 
-    /// The lines to store for a change; none if the rules end with the room anyway.
+    /// The lines to store for a change; none if the rules are deleted along with the room anyway.
     pub(super) fn lines_for(&self, room: &Name, line: &RoomLine) -> Vec<PolicyLine> {
         let before = self.rooms.get(&room.key());
         let mut after = before.map_or_else(|| RoomEntry::new(room), RoomEntry::clone);
@@ -394,7 +394,7 @@ impl RoomBook {
         entry.is_some_and(|entry| entry.len() >= limits::RULES_OF_A_ROOM)
     }
 
-    /// Adds the rooms of another book, which replace rooms of the same name.
+    /// Adds the rooms from another book, which replace rooms with the same name.
     pub(super) fn overlay(&mut self, other: &RoomBook) {
         for (key, entry) in &other.rooms {
             self.rooms.insert(key.clone(), entry.clone());

@@ -1,4 +1,4 @@
-//! The server's accounts, stored in a file and shared with the other servers of a cluster.
+//! The server's accounts, stored in a file and shared with the other servers in a cluster.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::{
 portal_core::event_kinds! {
     /// An event concerning the accounts file.
     pub enum AccountEvent {
-        /// A line of the accounts file is invalid. It is kept, and the name on it is reserved.
+        /// A line in the accounts file is invalid. It is kept, and the name on it is reserved.
         DamagedAccount = "damaged-account" {
             line: usize, reason: &'static str, fix: &'static str, name: Option<String>, file: String
         },
@@ -29,7 +29,7 @@ pub trait AccountDirectory: Send + Sync {
     /// Returns the shared account, if it exists and the lookup succeeds.
     fn find(&self, name: &Name) -> Option<Account>;
 
-    /// Decides on a change to an account, for all servers.
+    /// Decides about a change to an account on behalf of all servers.
     fn decide(&self, wish: AccountRequest<'_>) -> Decided;
 }
 
@@ -53,7 +53,7 @@ pub struct Registration {
     pub min_password: usize,
 }
 
-/// The accounts in a file, shared with the other servers of the cluster, if there is one.
+/// The accounts in a file, shared with the other servers in the cluster, if there is one.
 pub struct SharedAccounts {
     file: Accounts,
     directory: Option<Arc<dyn AccountDirectory>>,
@@ -68,7 +68,7 @@ impl SharedAccounts {
     /// Opens the file; see [`Accounts::open`]. Emits an event for each damaged line.
     ///
     /// # Errors
-    /// Those of [`Accounts::open`].
+    /// The same errors as [`Accounts::open`].
     pub fn open(
         path: &Path,
         directory: Option<Arc<dyn AccountDirectory>>,
@@ -143,7 +143,7 @@ impl SharedAccounts {
         self.file.delete(name)
     }
 
-    /// Returns the refusal of a new password that is too short.
+    /// Returns the refusal for a new password that is too short.
     fn refuse_short(&self, password: &str) -> Option<Refusal> {
         let least = self.registration().min_password;
         (password.chars().count() < least).then(|| Refusal {
@@ -154,7 +154,7 @@ impl SharedAccounts {
         })
     }
 
-    /// Returns the refusal of a new account, if registrations are not allowed.
+    /// Returns the refusal for a new account, if registrations are not allowed.
     fn refuse_registration(&self, register: Register, invitation: Option<&str>) -> Option<Refusal> {
         let policies = &self.policies;
         let (code, sentence) = match register {

@@ -1,14 +1,14 @@
-//! Session tokens, in a file beside the accounts or, in a cluster, in Redis.
+//! Session tokens, in a file alongside the accounts or, in a cluster, in Redis.
 //!
-//! A token is 256 random bits. The server keeps only its hash, together with the name's and with
-//! that of the password: so the file is of no use to a thief, and a token ends at once when the
-//! password changes or the account is deleted, on every server, without another write.
+//! A token is 256 random bits. The server keeps only its hash, together with the hashes of the name
+//! and the password. The file is therefore of no use to a thief, and a changed password or a
+//! deleted account revokes the token immediately, on every server, without another write.
 //!
 //! The file has one line for each change: `alice HASH SECONDS` for a token that is valid until that
-//! time (Unix), `alice HASH ended` and `alice ended`. The server only appends lines, each in one
-//! write that is on the disk before the change is confirmed. At its start, it rewrites the file
-//! if most lines are of no use any more. Deleting the file ends every token, also while the server
-//! runs. Without a path, the tokens end with the server.
+//! time (Unix), `alice HASH ended` and `alice ended`. The server only appends lines, each in a
+//! single write that reaches the disk before the change is confirmed. At startup, it rewrites the
+//! file if most lines are no longer needed. Deleting the file revokes every token, even while the
+//! server runs. Without a path, the tokens last only as long as the server runs.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,12 +30,12 @@ use crate::SharedAccounts;
 use crate::disk_file::DiskFile;
 use crate::limits;
 
-/// Number of bits of a token, divided by eight.
+/// Number of bits in a token, divided by eight.
 const TOKEN_BYTES: usize = 32;
 
 const ENDED: &str = "ended";
 
-/// An error of the tokens file.
+/// An error with the tokens file.
 #[derive(Debug)]
 pub enum TokenError {
     /// The file can't be opened, read or written.
@@ -69,30 +69,31 @@ impl std::error::Error for TokenError {}
 /// Tokens that several servers share. `None` means that they can't be reached, and nothing has
 /// changed.
 pub trait TokenDirectory: Send + Sync {
-    /// Adds a token that is valid until `until`, and removes the expired and the oldest ones so that
-    /// there are at most `most`.
+    /// Adds a token that is valid until `until`, and removes the expired and the oldest ones so
+    /// that there are at most `most`.
     fn add(&self, name: &Name, token: &StoredToken, most: usize) -> Option<()>;
 
     /// Returns whether there is a token with that hash that is valid now.
     fn has(&self, name: &Name, hash: &str) -> Option<bool>;
 
-    /// Removes the token with that hash, or all of the name. Returns their number.
+    /// Removes the token with that hash, or all tokens for the name. Returns the number of removed
+    /// tokens.
     fn remove(&self, name: &Name, hash: Option<&str>) -> Option<usize>;
 }
 
-/// The stored part of a token: its hash and its end.
+/// The stored part of a token: its hash and its expiry time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredToken {
     /// In hexadecimal digits.
     pub hash: String,
-    /// The end of its validity, in seconds since 1970.
+    /// The expiry time, in seconds since the Unix epoch.
     pub until: u64,
 }
 
-/// The time, which tests hand out.
+/// The source of the time, which tests replace.
 type Now = Box<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// The tokens of one server, or those that it shares with others.
+/// The tokens issued by one server, or shared by several.
 pub struct SharedTokens {
     accounts: Option<Arc<SharedAccounts>>,
     directory: Option<Arc<dyn TokenDirectory>>,
@@ -113,8 +114,8 @@ struct Local {
 struct Tokens(HashMap<String, Vec<StoredToken>>);
 
 impl SharedTokens {
-    /// Reads the file at `path`, and locks it against other servers. It is created with the first
-    /// token. With a `directory`, there is no file.
+    /// Reads the file at `path`, and locks it against other servers. The file is created with the
+    /// first token. With a `directory`, there is no file.
     ///
     /// # Errors
     /// [`TokenError`] if the file can't be opened, locked or read.
@@ -159,7 +160,7 @@ impl SharedTokens {
     }
 
     /// Returns the name as it was registered, and the hash of its password; `None` if it has no
-    /// account. Without accounts, every name is its own.
+    /// account. Without accounts, every name counts as registered.
     fn owner(&self, name: &Name) -> Result<Option<(Name, String)>, Refusal> {
         let Some(accounts) = &self.accounts else {
             return Ok(Some((name.clone(), String::new())));
@@ -282,7 +283,7 @@ fn unreachable() -> Refusal {
 fn hash(name: &Name, token: &str, password: &str) -> String {
     let mut hash = Sha256::new();
     for part in [name.key().as_str(), token, password] {
-        // With their lengths, so that different parts are never the same bytes.
+        // Include the lengths, so that different parts never produce the same bytes.
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
@@ -301,7 +302,8 @@ fn seconds(time: SystemTime) -> u64 {
 impl Tokens {
     fn has(&self, name: &Name, hash: &str, now: u64) -> bool {
         let theirs = self.0.get(&name.key());
-        // A comparison of hashes reveals nothing about the token to one who measures its time.
+        // A comparison of hashes reveals nothing about the token to an attacker who measures its
+        // timing.
         theirs.is_some_and(|theirs| {
             theirs
                 .iter()
@@ -352,7 +354,7 @@ impl Tokens {
         }
     }
 
-    /// The lines of a file with these tokens.
+    /// The lines in a file with these tokens.
     fn lines(&self) -> Vec<Line> {
         let theirs = |(key, theirs): (&String, &Vec<StoredToken>)| {
             let key = key.clone();
@@ -363,17 +365,17 @@ impl Tokens {
     }
 }
 
-/// A line of the file. The first part is a name's key.
+/// A line in the file. The first part is a name's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Line {
     Issued(String, StoredToken),
-    /// Without a hash, all tokens of the name have ended.
+    /// Without a hash, all tokens for the name have been revoked.
     Ended(String, Option<String>),
 }
 
 impl Line {
-    /// Reads a line. Returns `None` for one that is empty or not complete, such as the last one
-    /// before a power cut.
+    /// Reads a line. Returns `None` for an empty or incomplete line, such as the last one before a
+    /// power cut.
     fn read(line: &str) -> Option<Line> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let key = || Name::new(words.first()?).map(|name| name.key());
@@ -436,8 +438,8 @@ impl Local {
         Ok(())
     }
 
-    /// Replaces the file by one with only these lines. After a crash, there is the old or the new
-    /// one.
+    /// Replaces the file with one that contains only these lines. A crash leaves either the old
+    /// file or the new one.
     fn write_anew(&mut self, path: &Path, lines: &[Line]) -> io::Result<()> {
         let beside = path.with_extension("new");
         match std::fs::remove_file(&beside) {
@@ -449,14 +451,14 @@ impl Local {
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         file.append(&text)?;
         drop(file);
-        // The lock on the old file excludes other servers meanwhile.
+        // Until then, the lock on the old file excludes other servers.
         std::fs::rename(&beside, path)?;
         let (file, _, _) = DiskFile::open(path)?.ok_or_else(in_use)?;
         self.file = Some(file);
         Ok(())
     }
 
-    /// If the file has been deleted or replaced, the one that is there now counts.
+    /// If the file has been deleted or replaced, switches to the current one.
     fn follow(&mut self, now: u64, events: &Events) -> Result<(), TokenError> {
         let (Some(path), Some(file)) = (self.path.clone(), &self.file) else {
             return Ok(());

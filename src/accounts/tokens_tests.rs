@@ -1,4 +1,4 @@
-//! Tokens that are stolen, expired, ended, replayed or guessed.
+//! Tokens that are stolen, expired, revoked, replayed or guessed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -149,7 +149,7 @@ fn a_token_is_valid_for_its_name_alone() {
     server.register("bob");
     let token = server.tokens.issue(&name("alice")).unwrap();
     assert!(!server.is_valid("bob", &token) && !server.is_valid("carol", &token));
-    // Ending it as bob ends nothing of alice's.
+    // Revoking it as bob revokes none of alice's tokens.
     server.tokens.end(&name("bob"), &token).unwrap();
     assert!(server.is_valid("alice", &token));
 }

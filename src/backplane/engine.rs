@@ -22,7 +22,7 @@ pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// is waiting for the reply.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
-/// Maximum time that Redis blocks a read of the streams.
+/// Maximum time that Redis blocks a read from the streams.
 pub(super) const READ_WAIT: Duration = Duration::from_secs(1);
 
 /// Extra time for the reply to a blocking read. After that, the connection is considered broken.
@@ -81,8 +81,8 @@ const SCRIPTS: [&str; 21] = [
 
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
 
-/// The start of every script that modifies state. It ends the script if the calling server has lost
-/// its lease, for example because it was suspended and resumed.
+/// The start of every script that modifies state. It aborts the script if the calling server has
+/// lost its lease, for example because it was suspended and resumed.
 const FENCE: &str =
     "if redis.call('GET', p .. 'srv:' .. id) ~= incarnation then return { 'fenced' } end\n";
 
@@ -108,7 +108,7 @@ pub(super) struct ScriptCall {
     pub(super) args: Vec<String>,
 }
 
-/// An entry of a stream: its number and its fields.
+/// An entry in a stream: its number and its fields.
 pub(super) struct StreamEntry {
     pub(super) number: u64,
     fields: Vec<(String, String)>,
@@ -238,7 +238,7 @@ impl Asking {
         self.connection.set_read_timeout(Some(within))
     }
 
-    /// Sends all the scripts at once; Redis runs them in order. Each reply is a list of words. An
+    /// Sends all the scripts together; Redis runs them in order. Each reply is a list of words. An
     /// error in one script, for example because Redis is out of memory, affects only its own reply.
     ///
     /// If Redis has lost the scripts (`SCRIPT FLUSH`), they are loaded again, and the calls that
@@ -361,7 +361,7 @@ impl Reading {
         Ok((epoch, ends))
     }
 
-    /// Reads the entries of a stream up to the number `last`.
+    /// Reads the entries in a stream up to the number `last`.
     ///
     /// # Errors
     /// The connection is unusable.
@@ -498,14 +498,14 @@ impl StreamEnd {
     }
 }
 
-/// Parses the reply to `XREAD`: the entries of each stream.
+/// Parses the reply to `XREAD`: the entries in each stream.
 fn streams(value: Value) -> Vec<(String, Vec<StreamEntry>)> {
     match value {
         Value::Array(streams) => streams
             .into_iter()
             .filter_map(|value| stream(two(value)?))
             .collect(),
-        // The RESP3 form, which the address can request.
+        // The RESP3 form, which can be selected in the address.
         Value::Map(streams) => streams.into_iter().filter_map(stream).collect(),
         _ => Vec::new(),
     }

@@ -12,7 +12,7 @@ portal_core::event_kinds! {
         ClusterServer = "cluster-server" {
             server: String, lives: bool, taken: usize, seats: usize, lag: u64
         },
-        /// Messages from other servers were lost: those of `room`, or public ones if it is `None`.
+        /// Messages from other servers were lost: those in `room`, or public ones if it is `None`.
         ClusterMissed = "cluster-missed" { room: Option<String>, count: Option<u64> },
     }
 }

@@ -47,7 +47,7 @@ impl BackplaneHost {
         });
     }
 
-    /// Reports lost messages: those of `room`, or public ones if it is `None`. `count` is `None` if
+    /// Reports lost messages: those in `room`, or public ones if it is `None`. `count` is `None` if
     /// the number is unknown.
     pub(super) fn missed(&self, room: Option<&str>, count: Option<u64>) {
         self.clients

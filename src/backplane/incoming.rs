@@ -75,7 +75,7 @@ pub(super) fn places(shared: &SharedState) -> Vec<(String, u64)> {
 
 /// Compares each stream's position with its end, and reports the streams that have lost entries.
 /// Returns `false` if Redis has lost all its data and no server has acquired a lease since. Entries
-/// of the next epoch must not be read as entries of this one.
+/// from the next epoch must not be read as entries from this one.
 pub(super) fn check_places(
     shared: &SharedState,
     asks: &Sender<Task>,

@@ -7,10 +7,10 @@
 //! lease first; this check is the *fence*.
 //!
 //! There are two threads. `cluster-out` (`out.rs`) takes requests from a queue and sends them in
-//! batches. `cluster-in` (`incoming.rs`) blocks in a read of the streams and delivers their entries
-//! through [`portal_sessions::backplane::BackplaneEvents`]. All recipients, including those on the
-//! sender's own server, receive a message when it is read back, so all servers deliver messages in
-//! the same order.
+//! batches. `cluster-in` (`incoming.rs`) blocks in a read from the streams and delivers their
+//! entries through [`portal_sessions::backplane::BackplaneEvents`]. All recipients, including those on
+//! the sender's own server, receive a message when it is read back, so all servers deliver messages
+//! in the same order.
 //!
 //! Each request has a callback, which `cluster-out` calls with the outcome; senders do not wait. If
 //! the connection breaks while requests are in flight, their outcome is

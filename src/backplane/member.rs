@@ -180,9 +180,9 @@ impl RedisBackplane {
     /// unreachable, this takes up to 2 s.
     pub fn stop(&self) {
         self.shared.stop();
-        // Wake `cluster-out`, which wakes `cluster-in` before it ends.
+        // Wake `cluster-out`, which wakes `cluster-in` before it exits.
         let _ = self.asks.try_send(Task::Wake);
-        // Release the lock before joining, because joining can take long.
+        // Release the lock before joining, because joining can take a long time.
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             let _ = thread.join();
@@ -220,7 +220,7 @@ impl RedisBackplane {
         self.append(Op::Publish, args, sender, room, done);
     }
 
-    /// Runs a script that appends an entry by the sender to a stream.
+    /// Runs a script that appends an entry from the sender to a stream.
     fn append(
         &self,
         op: Op,

@@ -3,8 +3,7 @@
 //! resumed.
 //!
 //! The model reimplements the scripts in `scripts`. [`ClusterWorld::check`] states the invariants.
-//! Each variant of [`Bug`] omits one line of the protocol, and the search finds every one of these
-//! bugs.
+//! Each variant of [`Bug`] omits one line of the protocol, and the search finds all of these bugs.
 #![cfg(test)]
 
 use std::collections::hash_map::Entry;

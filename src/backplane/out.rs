@@ -40,7 +40,7 @@ pub(super) struct ScriptRequest {
 }
 
 impl ScriptRequest {
-    /// Returns whether the caller no longer waits for the reply.
+    /// Returns whether the caller is no longer waiting for the reply.
     fn is_late(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now >= until)
     }
@@ -53,8 +53,8 @@ struct RequestSender<'s> {
     renewed: Instant,
     /// The duration of the last request.
     lag: Duration,
-    /// No other server is considered dead before this time, because after an outage the others may
-    /// take as long to reconnect as this one.
+    /// No other server is considered dead before this time, because after an outage, the other
+    /// servers may take as long to reconnect as this one.
     judges_from: Instant,
 }
 
@@ -144,7 +144,7 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
     loop {
         match register(shared, &mut link).map_err(failed)? {
             Registered::Yes { epoch, all, inbox } => {
-                // Remove the clients of a previous run. If this server was killed and restarted
+                // Remove the clients from a previous run. If this server was killed and restarted
                 // before its lease expired, no other server removed them.
                 let sweep = ScriptCall {
                     op: Op::Sweep,
@@ -260,7 +260,7 @@ pub(super) fn stamp(id: &str, at: &str) -> Option<Stamp> {
     id.or_else(at).map(Stamp::of)
 }
 
-/// Parses the reply of `attach.lua`, and registers the room's stream for reading. `cluster-in`
+/// Parses the reply from `attach.lua`, and registers the room's stream for reading. `cluster-in`
 /// reads it after the next wake-up.
 pub(super) fn attached(shared: &SharedState, room: &Name, words: &[String]) -> Option<Attached> {
     let [ok, name, place, topic, history @ ..] = words else {
@@ -387,7 +387,7 @@ impl RequestSender<'_> {
                     Task::Wake => None,
                 }),
         );
-        // Requests whose callers no longer wait must not be executed.
+        // Requests whose callers are no longer waiting must not be executed.
         let now = Instant::now();
         let (asks, late): (Vec<ScriptRequest>, Vec<ScriptRequest>) =
             asks.into_iter().partition(|ask| !ask.is_late(now));

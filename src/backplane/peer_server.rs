@@ -1,4 +1,4 @@
-//! The servers of a cluster, and the information that they publish about themselves.
+//! The servers in a cluster, and the information that they publish about themselves.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub struct Load {
     pub tls: bool,
 }
 
-/// A server of the cluster, as Redis knows it.
+/// A server in the cluster, as Redis knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerServer {
     pub id: String,

@@ -70,7 +70,7 @@ struct Noticed {
 
 impl Noticed {
     /// Returns whether to notify clients now that the connection is lost (`is_lost`) or restored.
-    /// The first loss and the first recovery cause a notice at once; later notices are at least
+    /// The first loss and the first recovery cause a notice immediately; later notices are at least
     /// [`limits::CLUSTER_NOTICE_EVERY`] apart.
     fn is_due(&mut self, is_lost: bool, now: Instant) -> bool {
         if self.is_lost == is_lost {
@@ -286,7 +286,7 @@ impl SharedState {
     pub(super) fn give_up(&self, side: Side, reason: &str) {
         let mut state = self.state.lock();
         state.out = false;
-        // The reading thread notices a break by itself. The writing thread would notice it only
+        // The reading thread notices a break on its own. The writing thread would notice it only
         // when it sends, so its connection is always marked.
         if side == Side::In {
             state.incoming = false;
@@ -858,7 +858,7 @@ mod tests {
             }
         }
         assert_eq!(sent, [0, 0, 10, 20, 30, 40, 50, 60, 70, 80]);
-        // A single break later on causes a notice at once, and so does the recovery.
+        // A single break later on causes a notice immediately, as does the recovery.
         let later = start + std::time::Duration::from_secs(200);
         let is_lost = !notices.is_lost;
         assert!(notices.is_due(is_lost, later) && notices.is_due(!is_lost, later));

@@ -1,10 +1,10 @@
 //! Distributes events to the viewers: one thread processes them and appends updates to each
 //! viewer's bounded queue.
 //!
-//! No thread waits for a viewer. If a viewer's queue is full, the viewer is removed. Once it has
-//! read its queue, it starts again with the complete snapshot. Events that occur close together
-//! form one update, and [`TrafficGate`] limits the traffic events, so a busy server costs the board
-//! no more than a quiet one.
+//! No thread waits for a viewer. If a viewer's queue is full, the viewer is removed. Once the
+//! viewer has read its queue, it starts again with the complete snapshot. Events that occur close
+//! together form one update, and [`TrafficGate`] limits the traffic events, so a busy server costs
+//! the board no more than a quiet one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Feed {
     }
 
     /// Adds a viewer. Returns the complete current state and the queue of updates, or `None` if the
-    /// feed has ended.
+    /// feed has stopped.
     pub(super) fn watch(&self) -> Option<(String, Receiver<Arc<str>>)> {
         let mut shared = self.shared.lock();
         let (sender, receiver) = bounded(WAITING);
@@ -84,7 +84,7 @@ impl Feed {
             let lost = queue.take_dropped();
             let unseen = self.gate.take_missed();
             let is_watched = self.take_in(std::iter::once(first).chain(more), lost, unseen);
-            // Stopping the board ends this wait.
+            // Stopping the board interrupts this wait.
             let _ = stopped.recv_timeout(TOGETHER);
             self.gate.open_for(if is_watched { TRAFFIC } else { 0 });
         }

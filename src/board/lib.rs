@@ -7,9 +7,9 @@
 //!
 //! The page is built into the program. The thread `board-8050` accepts connections. Each connection
 //! has its own thread, which answers one `GET`; if the request is for events, the thread keeps
-//! writing updates. `board-feed` builds a snapshot from events alone, so the same code shows a
-//! recorded run (`chatserver replay`). Each event is sent with its changes of the snapshot, so the
-//! page can go forward and back one event at a time.
+//! writing updates. `board-feed` builds a snapshot only from events, so the same code shows a
+//! recorded run (`chatserver replay`). Each event is sent with its changes to the snapshot, so the
+//! page can step forward and back one event at a time.
 //!
 //! The page has no framework and no build step. Its scripts, in the order in which they are loaded:
 //!
@@ -105,7 +105,7 @@ struct BoardState {
     /// Connections that have not requested events yet.
     callers: Arc<PendingConnections>,
     viewers: Arc<Viewers>,
-    /// The state of the server, which the board answers besides its own paths. Set at most once.
+    /// The server's status, which the board serves in addition to its own paths. Set at most once.
     status: OnceLock<Arc<dyn Status>>,
     port: Port,
     rules: Rules,
@@ -123,7 +123,7 @@ enum Source {
 impl Board {
     /// Serves a page at `address` that shows future `events`. Browsers may request the page by
     /// address, as `localhost`, or by one of `names`. Like every event reader, the board must be
-    /// created before the server. Readers created before the board receive events about the
+    /// created before the server. Only readers created before the board receive events about the
     /// requests that it refuses.
     ///
     /// # Errors
@@ -136,7 +136,8 @@ impl Board {
         names: &[String],
     ) -> io::Result<Board> {
         let listener = Listener::bind(address, &Tap::default())?.secured(tls);
-        // This clone does not include the board's own queue, which must end with the server.
+        // This clone does not include the board's own queue, which must be closed when the server
+        // stops.
         let told = events.clone();
         let (queue, gate) = events.add_gated_reader(limits::BOARD_QUEUE);
         let source = Source::Live(Box::new(Feed::new(gate, redactor)));
@@ -146,7 +147,7 @@ impl Board {
     /// Serves a page that shows a recorded run. Each viewer has its own replay.
     ///
     /// # Errors
-    /// Those of [`Board::live`].
+    /// The same errors as [`Board::live`].
     pub fn replay(
         address: SocketAddr,
         recording: Vec<Event>,
@@ -358,7 +359,7 @@ fn play(
     let from = request.number("from").unwrap_or(0).min(events.len());
     let count = request.number("count").unwrap_or(events.len());
     let until = from.saturating_add(count).min(events.len());
-    // The page may fetch faster than it shows; it begins with the given speed.
+    // The page may fetch events faster than it shows them; it begins at the given speed.
     let at = |at: usize| json!({ "at": at, "count": events.len(), "speed": given });
 
     let mut log = EventLog::new(shared.redactor);
@@ -397,10 +398,10 @@ fn play(
     http::send_event(stream, "end", "{}")
 }
 
-/// Maximum pause between two events of a replay, in seconds.
+/// Maximum pause between two events in a replay, in seconds.
 const LONGEST_PAUSE: f64 = 60.0;
 
-/// Waits, and sends keepalive comments to the viewer meanwhile. Returns `false` if the board is
+/// Waits, sending keepalive comments to the viewer in the meantime. Returns `false` if the board is
 /// shutting down or the viewer was evicted.
 fn wait(
     shared: &BoardState,

@@ -9,5 +9,5 @@ pub const BOARD_QUEUE: usize = 64 * 1024;
 /// Maximum number of browsers that can watch the board at the same time.
 pub const VIEWERS: usize = 100;
 
-/// Time that the viewers' threads have to end when the board shuts down.
+/// Time that the viewers' threads have to finish when the board shuts down.
 pub(crate) const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);

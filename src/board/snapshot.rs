@@ -30,7 +30,7 @@ pub(super) struct Snapshot {
     /// Number of running threads, by name. A room has several writers of the same name.
     threads: BTreeMap<String, u64>,
     /// The seat that each thread serves. The workers' own threads are not listed. On a single port,
-    /// only this tells the seat of an event.
+    /// only this identifies the seat of an event.
     serving: HashMap<String, SeatKey>,
     caption: Option<Caption>,
     visits: u64,
@@ -89,7 +89,7 @@ struct Card {
     passcode: Option<String>,
     /// Number of times that the passcode changed.
     changes: u64,
-    /// The reason why the last visit ended.
+    /// The reason for the end of the last visit.
     end: Option<String>,
     is_web: bool,
 }
@@ -105,7 +105,7 @@ struct RoomCard {
 struct Member {
     /// The member's seat at a worker, if it is known.
     seat: Option<SeatKey>,
-    /// The thread that reads what the member sends to the room.
+    /// The thread that reads the member's input to the room.
     thread: String,
 }
 
@@ -303,7 +303,7 @@ impl Snapshot {
         let fires_if = |ticks: u64| (ticks > 0).then(|| fires(ticks));
         let rules = &self.rules;
         let text = |name: &str| event.text(name).map(str::to_owned);
-        // The thread that serves the client, as far as this event tells.
+        // The thread that serves the client, as far as this event shows.
         let mut server = None;
         match &*event.kind {
             "ticket" => {
@@ -597,8 +597,8 @@ impl Snapshot {
         snapshot
     }
 
-    /// Returns what has changed since the previous call. A card that is no longer shown, and a
-    /// thread that has ended, is `null`. If the result contains `rules`, it is the complete
+    /// Returns what has changed since the previous call. A card that is no longer shown, or a
+    /// thread that has exited, is `null`. If the result contains `rules`, it is the complete
     /// snapshot.
     pub(super) fn take_changes(&mut self) -> Value {
         let changed = std::mem::take(&mut self.changed);

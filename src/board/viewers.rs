@@ -1,9 +1,9 @@
 //! Limits the number of browsers that watch the board, so that one client can't block the others.
 //!
-//! Beyond the limit, the address with the most viewers loses its *newest* one, other than the viewer
-//! that has just arrived. So a client that opens one stream after the other only replaces its own:
-//! a viewer that was there before keeps its stream, even one at the same address, and a viewer that
-//! comes later gets one.
+//! Beyond the limit, the address with the most viewers loses its *newest* one, other than the
+//! viewer that has just arrived. So a client that opens one stream after the other only replaces
+//! its own: a viewer that was there before keeps its stream, even one at the same address, and a
+//! viewer that connects later gets one.
 
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct Viewers {
 struct ViewerState {
     /// The viewers, oldest first.
     watching: Vec<Viewer>,
-    /// Number of evicted viewers whose threads have not ended yet.
+    /// Number of evicted viewers whose threads have not exited yet.
     leaving: usize,
     joined: u64,
 }
@@ -71,9 +71,9 @@ impl Viewers {
         }
     }
 
-    /// Adds the viewer at `stream`. If there are too many viewers, evicts the newest other one from
-    /// the address that has the most, and waits until that viewer's thread has removed it, or until
-    /// this viewer is evicted in turn.
+    /// Adds the viewer at `stream`. If there are too many viewers, evicts the newest viewer, other
+    /// than this one, from the address that has the most, and waits until that viewer's thread has
+    /// removed it, or until this viewer is evicted in turn.
     pub(super) fn add(self: &Arc<Self>, stream: &Stream) -> Watching {
         let (stays, evicted) = bounded(0);
         let mut state = self.state.lock();
@@ -100,7 +100,7 @@ impl Viewers {
             self.left.notify_all();
         }
         let mut state = self.state.lock();
-        // If this viewer is evicted in turn while it waits, it must leave too.
+        // If this viewer is evicted in turn while it waits, it must leave, too.
         while state.watching.len() + state.leaving > self.most
             && state.watching.iter().any(|viewer| viewer.number == number)
         {
@@ -225,7 +225,7 @@ mod tests {
                 first.evicted.try_recv(),
                 Err(crossbeam_channel::TryRecvError::Empty)
             );
-            // A viewer that comes later gets a place, too.
+            // A viewer that connects later also gets a place.
             let (late, _keep) = viewer(&listener, 1);
             let late = viewers.add(&late);
             assert_eq!(
@@ -233,7 +233,7 @@ mod tests {
                 Err(crossbeam_channel::TryRecvError::Empty)
             );
             drop((first, late));
-            // The rest of the flood ends when its entries are removed.
+            // The rest of the flood is evicted when its entries are removed.
             let rest = std::mem::take(&mut viewers.state.lock().watching);
             viewers.state.lock().leaving += rest.len();
         });

@@ -339,13 +339,13 @@ fn direct<'a>(to: &'a str, text: &'a str) -> ClientDoc<'a> {
     })
 }
 
-/// The request for the password of a new account, or of an existing one.
+/// The request for the password for a new account, or for an existing one.
 fn request_for(new: bool) -> String {
     let kind = if new { "new" } else { "existing" };
     format!("<SERVER><command>PASSWORD</command><account>{kind}</account></SERVER>")
 }
 
-/// Sends LOGIN and expects the request for the password of a new account, or of an existing one.
+/// Sends LOGIN and expects the request for the password for a new account, or for an existing one.
 fn expect_password_request(client: &mut Talk, name: &str, new: bool) -> Result<(), Failure> {
     client.send_doc(&login(name))?;
     let expected = request_for(new);

@@ -32,8 +32,8 @@ pub(super) fn handshake(passcode: &str) -> ClientDoc<'_> {
     }
 }
 
-/// Expects that the passcode is rejected at a port of this `kind` ("room" or "worker"), and that
-/// the connection is closed.
+/// Expects the passcode to be rejected at a port of this `kind` ("room" or "worker"), and the
+/// connection to be closed.
 ///
 /// # Errors
 /// Anything else happened.
@@ -121,7 +121,7 @@ pub(super) fn connect_as(subject: &Subject<'_>, name: &str) -> Result<Talk, Fail
     Ok(client)
 }
 
-/// Expects that `client` is logged in as `name`.
+/// Expects `client` to be logged in as `name`.
 ///
 /// # Errors
 /// The server sent something else.
@@ -181,7 +181,7 @@ pub(super) fn error(code: ErrorCode) -> String {
     format!("<SERVER><error code='{}'>…</error></SERVER>", code.word())
 }
 
-/// Expects this message as the next one that `client` receives.
+/// Expects this to be the next message that `client` receives.
 ///
 /// # Errors
 /// The server sent something else.

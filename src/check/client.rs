@@ -298,7 +298,7 @@ impl Subject<'_> {
         }
     }
 
-    /// Expects the program to exit, with code 0 if `success`, otherwise with another one.
+    /// Expects the program to exit, with code 0 if `success`, otherwise with another code.
     fn expect_exit(&self, success: bool) -> Result<(), Failure> {
         let status = self.wait_for_exit()?;
         let expected = if success {

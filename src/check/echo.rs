@@ -175,7 +175,7 @@ pub(super) const RUNG: Rung = Rung {
     ],
 };
 
-/// Resets a connection, and expects that the next client is served.
+/// Resets a connection, and expects the next client to be served.
 fn after_a_reset(subject: &Subject<'_>) -> Result<(), Failure> {
     let mut client = subject.connect("a client that resets its connection")?;
     client.echo("hello")?;

@@ -10,12 +10,12 @@ pub(super) const ENDED: &str = "the program has ended";
 const SHOWN: usize = 160;
 
 thread_local! {
-    /// The last action of any client that this thread simulates. A missing reply to one client is
-    /// often caused by what another one has sent.
+    /// The last action of any client that this thread simulates. When a client gets no reply, the
+    /// cause is often something that another client sent.
     static LAST_ACTION: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Records what a client has just done.
+/// Records a client's last action.
 pub(super) fn record_action(action: &str) {
     LAST_ACTION.with_borrow_mut(|last| action.clone_into(last));
 }
@@ -28,7 +28,7 @@ pub(super) fn last_action() -> String {
 /// The kind of failure, regardless of the texts that were sent and received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Symptom {
-    /// The connection was refused, or the program has ended.
+    /// The connection was refused, or the program has exited.
     NotListening,
     /// Nothing arrived in time.
     Silence,
@@ -62,8 +62,8 @@ impl Failure {
         }
     }
 
-    /// Replaces the check's idea with `idea` if the failure has this symptom and no idea of its
-    /// own.
+    /// Replaces the check's idea with `idea` if the failure has this symptom and does not have an
+    /// idea already.
     pub(super) fn hint(mut self, symptom: Symptom, idea: &'static str) -> Failure {
         if self.symptom == symptom && self.idea.is_none() {
             self.idea = Some(idea);

@@ -3,9 +3,9 @@
 //! check, it also prints an idea that may help.
 //!
 //! A rung is a task (`lesson/tasks`) and a list of checks. Each check starts a new process on a
-//! free port, so that one fault does not affect later checks, and then ends that process and
-//! everything that it has started. `tests/check` has a correct server for each rung and a faulty
-//! one for each check; `tests/check.rs` runs all of them.
+//! free port, so that one fault does not affect later checks. It then stops that process and
+//! everything that the process has started. `tests/check` has a correct server for each rung and a
+//! faulty one for each check; `tests/check.rs` runs all of them.
 
 mod accounts;
 mod chat;

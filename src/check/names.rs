@@ -16,7 +16,7 @@ use super::talk::Talk;
 use portal_wire::{ClientDoc, ErrorCode, Scope, ServerDoc};
 
 /// The number and length in bytes of the messages to a client that does not read: together, they
-/// exceed what the socket buffers hold.
+/// exceed the capacity of the socket buffers.
 const UNREAD: usize = 2_000;
 const UNREAD_BYTES: usize = 7_900;
 
@@ -342,7 +342,7 @@ fn many_to_one(clients: &mut [Talk]) -> Result<(), Failure> {
     })
 }
 
-/// Sends the documents of `to-one` in different XML notations.
+/// Sends the documents from `to-one` in different XML notations.
 fn any_xml(subject: &Subject<'_>) -> Result<(), Failure> {
     let mut bob = connect_as(subject, "bob")?;
     let mut alice = connect_client(subject, "alice")?;
@@ -378,7 +378,7 @@ fn any_xml(subject: &Subject<'_>) -> Result<(), Failure> {
 const RACES: usize = 25;
 const RACERS: usize = 8;
 
-/// Lets several clients ask for one name at the same time: one of them must get it.
+/// Lets several clients ask for one name at the same time: exactly one of them must get it.
 fn race_for(subject: &Subject<'_>, name: &str) -> Result<(), Failure> {
     let racers = (0..RACERS).map(|_| connect_client(subject, "one of several clients"));
     let mut racers = racers.collect::<Result<Vec<Talk>, Failure>>()?;
@@ -414,8 +414,8 @@ fn race_for(subject: &Subject<'_>, name: &str) -> Result<(), Failure> {
     }
 }
 
-/// Expects that the name of bob, who has left, becomes free. (Nothing is sent to him meanwhile: the
-/// server must notice his departure when it reads, not when a write to the broken connection
+/// Expects the name of bob, who has left, to become free. (Nothing is sent to him in the meantime:
+/// the server must notice his departure when it reads, not when a write to the broken connection
 /// fails.)
 fn expect_bob_is_free(subject: &Subject<'_>) -> Result<(), Failure> {
     let expected =

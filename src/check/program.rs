@@ -1,4 +1,4 @@
-//! The program under test. It is started on a free port, and ended together with everything that it
+//! The program under test. It runs on a free port, and is stopped along with everything that it
 //! started.
 
 use std::collections::BTreeSet;
@@ -60,15 +60,16 @@ pub(super) struct Programs {
 #[derive(Debug, Default)]
 struct Remaining {
     /// The process groups that are running. Each program leads its own group, so that its children
-    /// end with it. Ctrl-C therefore reaches only the checker, which must end the groups.
+    /// are stopped along with it. Ctrl-C therefore reaches only the checker, which must stop the
+    /// groups.
     running: BTreeSet<i32>,
     /// The folders for the programs' files.
     folders: BTreeSet<PathBuf>,
 }
 
 impl Programs {
-    /// Creates an empty list of programs. From now on, a signal that ends the checker first ends
-    /// the programs in it.
+    /// Creates an empty list of programs. From then on, a signal that terminates the checker first
+    /// stops the programs in the list.
     ///
     /// # Errors
     /// The signal handlers could not be installed.
@@ -96,7 +97,7 @@ impl Programs {
     }
 }
 
-/// Makes this process the parent of processes whose own parents have ended, so that
+/// Makes this process the parent of processes whose own parents have exited, so that
 /// [`kill_orphans`] finds those that have left their process group (setsid, double fork).
 fn adopt_orphans() {
     // Without it, such processes outlive the check, as on other systems.
@@ -105,7 +106,7 @@ fn adopt_orphans() {
 }
 
 /// Kills the adopted processes, and then the processes that are orphaned by this. Skips the shells,
-/// which are in `running`, because they end with their groups.
+/// which are in `running`, because they are stopped along with their groups.
 fn kill_orphans(running: &BTreeSet<i32>) {
     #[cfg(target_os = "linux")]
     for _ in 0..MAX_GENERATIONS {
@@ -157,7 +158,7 @@ const MAX_GENERATIONS: usize = 100;
 pub(super) struct Launch<'p> {
     pub(super) command: &'p str,
     pub(super) kind: Kind,
-    /// The number of ports after its own that a server of the rung uses.
+    /// The number of ports after its own that a server for the rung uses.
     pub(super) more_ports: u16,
     /// The time limit for a reply; `None` depends on the machine's load when the program starts.
     pub(super) patience: Option<Duration>,
@@ -225,7 +226,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_LOAD: f64 = 24.0;
 
 /// The time limit for a reply now. If each core has n threads that want to run, a server gets about
-/// one n-th of the time that it would have alone.
+/// 1/n of the time that it would get on its own.
 fn default_patience() -> Duration {
     // On systems without this file, the machine counts as idle.
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -277,7 +278,7 @@ fn free_ports(more: u16) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
 }
 
 /// Binds the port and releases it, without SO_REUSEADDR, as a beginner's program does. The bind
-/// fails while old connections of the port are in TIME_WAIT.
+/// fails while old connections on the port are in TIME_WAIT.
 fn bind_without_reuse(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.bind(&address.into())
@@ -322,7 +323,7 @@ pub(super) struct Subject<'p> {
     /// The command line that started it.
     line: String,
     kind: Kind,
-    /// Declared before `folder`, so that the process ends first.
+    /// Declared before `folder`, so that the process is stopped first.
     process: Mutex<Process<'p>>,
     /// True once a connection has been accepted. After that, a refused connection is the program's
     /// fault.
@@ -494,7 +495,8 @@ fn id_of(child: &Child) -> i32 {
     i32::try_from(child.id()).unwrap_or(i32::MAX)
 }
 
-/// Reads a program's output, so that it never blocks on a full pipe, and keeps the end of it.
+/// Reads a program's output, so that the program never blocks on a full pipe, and keeps the last
+/// part of the output.
 fn keep_the_end(
     output: Option<impl Read + Send + 'static>,
     kept: &Arc<Mutex<Vec<u8>>>,

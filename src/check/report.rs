@@ -12,7 +12,7 @@ use super::rung::{Check, Rung};
 use portal_cli::output;
 use portal_wire::{printable, xml_text};
 
-/// The maximum number of lines of the program's output in a report.
+/// The maximum number of lines from the program's output in a report.
 const LINES: usize = 8;
 
 /// The result of one check.
@@ -21,12 +21,12 @@ pub(super) struct CheckResult {
     check: &'static Check,
     pub(super) failure: Option<Failure>,
     took: Duration,
-    /// The last lines of the program's output, if the check failed.
+    /// The last lines from the program's output, if the check failed.
     printed: Vec<String>,
 }
 
 impl CheckResult {
-    /// Starts the program, runs `check`, and ends the program.
+    /// Starts the program, runs `check`, and stops the program.
     pub(super) fn of(check: &'static Check, launch: &Launch<'_>) -> CheckResult {
         let start = Instant::now();
         let mut printed = Vec::new();

@@ -26,7 +26,7 @@ const MEMBERS: usize = 20;
 /// The time for which a room waits for a client that does not connect, as in the task.
 const RESERVATION: Duration = Duration::from_secs(2);
 
-/// The interval for repeating a request that the server may not be able to satisfy at once.
+/// The interval for repeating a request that the server may not be able to satisfy immediately.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 const JOIN: &[&str] = &["join"];
@@ -320,7 +320,7 @@ fn log_in(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
     Ok(client)
 }
 
-/// Sends JOIN and returns the ticket of the reply.
+/// Sends JOIN and returns the ticket in the reply.
 fn ticket(client: &mut Talk, name: &str) -> Result<PortalTicket, Failure> {
     client.send_doc(&join(name))?;
     let expected = format!(
@@ -396,7 +396,7 @@ fn expect_room_left(client: &mut Talk, user: &str, name: &str) -> Result<(), Fai
     )
 }
 
-/// Expects that the room ends, and that no other room exists then.
+/// Expects the room to be gone, and no other room to exist.
 fn expect_room_gone(client: &mut Talk, name: &str) -> Result<(), Failure> {
     let expected = format!("<SERVER><command>ROOMS</command></SERVER>, without the {name}");
     let until = Instant::now() + slowed(RESERVATION) + client.patience();

@@ -30,7 +30,7 @@ const FULL: Duration = Duration::from_secs(1);
 /// The result of waiting for a line.
 enum Reply {
     Line(Vec<u8>),
-    /// The end of the connection, and the bytes before it that had no line feed.
+    /// The connection was closed. Contains the bytes received before that without a line feed.
     End(Vec<u8>),
     /// A timeout, and the bytes received so far, which had no line feed.
     Nothing(Vec<u8>),
@@ -53,7 +53,7 @@ impl Subject<'_> {
         Talk::connect(self, SocketAddr::new(self.address.ip(), port), name)
     }
 
-    /// Expects that the port is closed, or will be soon.
+    /// Expects the port to be closed now or soon.
     ///
     /// # Errors
     /// The program still listens on it after `patience`.
@@ -148,7 +148,7 @@ impl Talk {
         name: &str,
         sent: String,
     ) -> io::Result<Talk> {
-        // Send each part at once.
+        // Send each part immediately.
         stream.set_nodelay(true)?;
         Ok(Talk {
             name: name.to_owned(),
@@ -169,8 +169,8 @@ impl Talk {
         };
         let until = Instant::now() + subject.start_within;
         loop {
-            // Read before connecting: several clients may connect at once, and another one may be
-            // accepted right after this one was refused.
+            // Read before connecting: several clients may connect at the same time, and another one
+            // may be accepted right after this one was refused.
             let was_reached = subject.has_been_reached();
             match TcpStream::connect_timeout(&to, subject.patience) {
                 Ok(stream) => {
@@ -306,7 +306,7 @@ impl Talk {
     /// More data arrived.
     pub(super) fn nothing_more(&mut self) -> Result<(), Failure> {
         match self.next(slowed(MOMENT)) {
-            // A connection that ends too early is the subject of other checks.
+            // A connection that is closed too early is the subject of other checks.
             Reply::Nothing(rest) | Reply::End(rest) if rest.is_empty() => Ok(()),
             Reply::Line(line) if line == b"\n" => Err(self
                 .mismatch("nothing more", Reply::Line(line))
@@ -321,7 +321,7 @@ impl Talk {
         self.line(&format!("From server -> {line}"))
     }
 
-    /// Expects the connection's end, with nothing before it.
+    /// Expects the connection to be closed, with nothing sent before that.
     pub(super) fn end(&mut self) -> Result<(), Failure> {
         match self.next(self.patience) {
             Reply::End(rest) if rest.is_empty() => Ok(()),
@@ -388,8 +388,8 @@ impl Talk {
         }
     }
 
-    /// Expects the connection's end, possibly after unsolicited documents. If the end does not
-    /// arrive, `expected` describes what is missing.
+    /// Expects the connection to be closed, possibly after unsolicited documents. If it is not
+    /// closed, `expected` describes what is missing.
     pub(super) fn end_after_news(&mut self, expected: &str) -> Result<(), Failure> {
         match self.document::<()>(expected, |_| None) {
             Err(failure) if !self.has_ended => Err(failure),

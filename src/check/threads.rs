@@ -218,7 +218,7 @@ pub(super) const RUNG: Rung = Rung {
     ],
 };
 
-/// Connects `count` clients at once, and expects a reply for each, the last one first.
+/// Connects `count` clients at the same time, and expects a reply for each, the last one first.
 fn crowd(subject: &Subject<'_>, count: usize) -> Result<(), Failure> {
     let clients = (1..=count).map(|number| subject.connect(&format!("client {number} of {count}")));
     let mut clients = clients.collect::<Result<Vec<Talk>, Failure>>()?;

@@ -1,4 +1,4 @@
-//! `--watch`: runs the checks again when a file named in the command changes.
+//! `--watch`: runs the checks again when a file mentioned in the command changes.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 /// The interval at which the files are compared.
 const INTERVAL: Duration = Duration::from_millis(300);
 
-/// The files that a command names, with their modification times.
+/// The files that a command mentions, with their modification times.
 pub(super) struct Watched(Vec<PathBuf>);
 
 impl Watched {
     /// Finds the files among the words of `command`.
     ///
     /// # Errors
-    /// The command names no file.
+    /// The command contains no file name.
     pub(super) fn of(command: &str) -> Result<Watched, String> {
         let separators =
             |character: char| character.is_whitespace() || "\"';&|".contains(character);

@@ -1,4 +1,4 @@
-//! Rung 7: the portal, its workers, passcodes and timeouts (the nine rules of seed 000).
+//! Rung 7: the portal, its workers, passcodes and timeouts (the nine rules in seed 000).
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -41,7 +41,7 @@ fn total_time() -> Duration {
     slowed(TOTAL)
 }
 
-/// The interval between requests to a full portal, and between the messages of a client that must
+/// The interval between requests to a full portal, and between the messages from a client that must
 /// not become idle.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 const SEND_INTERVAL: Duration = Duration::from_millis(300);
@@ -378,7 +378,7 @@ fn request_port(subject: &Subject<'_>) -> Result<Option<PortalTicket>, Failure> 
 
 /// Requests a port until the portal assigns one.
 fn wait_for_port(subject: &Subject<'_>) -> Result<PortalTicket, Failure> {
-    // By then, the total timeout has ended every visit.
+    // By then, every visit has reached the total timeout.
     let until = Instant::now() + total_time() + subject.patience;
     loop {
         if let Some(ticket) = request_port(subject)? {
@@ -424,7 +424,7 @@ fn expect_idle_timeout(client: &mut Talk) -> Result<(), Failure> {
     client.end()
 }
 
-/// Expects that `what` happened no earlier than `least` after `start`, when `after` happened.
+/// Expects `what` to have happened no earlier than `least` after `start`, when `after` happened.
 fn expect_not_before(
     start: Instant,
     least: Duration,
@@ -479,8 +479,8 @@ fn expect_port_again(
     }
 }
 
-/// Expects, once all visits have ended, that each port is assigned once, and that the portal is
-/// full then.
+/// Once all visits have ended, expects each port to be assigned once, and the portal to be full
+/// then.
 fn expect_each_port_once(subject: &Subject<'_>) -> Result<(), Failure> {
     let until = Instant::now() + total_time() + subject.patience;
     let sent = "clients connected to the portal, one after another";
@@ -491,7 +491,7 @@ fn expect_each_port_once(subject: &Subject<'_>) -> Result<(), Failure> {
         while let Some(ticket) = request_port(subject)? {
             let now = Instant::now();
             // The measured interval begins before the first request and ends after the second
-            // reply, so it is not shorter than the actual one. `until` ends the loop even if a
+            // reply, so it is not shorter than the actual one. `until` stops the loop even if a
             // reply takes longer than the reservation.
             let before = given.insert(ticket.port, requested_at);
             requested_at = now;
@@ -605,9 +605,9 @@ const WAYS: usize = 8;
 const SETTLE: Duration = Duration::from_millis(100);
 
 fn hostile_crowd(subject: &Subject<'_>) -> Result<(), Failure> {
-    // First, try each way separately, with one client at each port, because in a crowd, a port that
-    // was pushed twice may go unnoticed. Try each way more than once, because each is a race
-    // between the worker and its timer.
+    // First, try each way separately, with one client per port: in a crowd, a port that was pushed
+    // twice could go unnoticed. Try each way more than once, because each is a race between the
+    // worker and its timer.
     let ways: Vec<usize> = (0..WAYS).cycle().take(2 * WAYS).collect();
     for ways in ways.chunks(usize::from(WORKERS)) {
         let tickets: Result<Vec<PortalTicket>, Failure> =
@@ -625,7 +625,7 @@ fn hostile_crowd(subject: &Subject<'_>) -> Result<(), Failure> {
     expect_each_port_once(subject)
 }
 
-/// Connects with `ticket` and ends the visit in one of the `WAYS`.
+/// Connects with `ticket`, and ends the visit in one of the [`WAYS`] ways.
 fn misbehave(subject: &Subject<'_>, ticket: &PortalTicket, way: usize) -> Result<(), Failure> {
     let mut caller = subject.connect_to(ticket.port, "one of a hostile crowd")?;
     match way {

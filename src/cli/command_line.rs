@@ -32,7 +32,7 @@ pub struct About {
 }
 
 /// Parses a command line; the first word is the program's name. `Err` means that the program must
-/// exit: it has printed the requested text (code 0), or an error that names the invalid word and
+/// exit: it has printed the requested text (code 0), or an error that states the invalid word and
 /// the fix (code 2).
 pub fn read<C: Parser>(
     words: impl IntoIterator<Item = OsString>,
@@ -82,8 +82,8 @@ pub fn bad_value<C: CommandFactory>(sentence: impl std::fmt::Display) -> clap::E
     C::command().error(ErrorKind::ValueValidation, sentence)
 }
 
-/// Creates an error about options with conflicting values. The sentence names the fix, so the error
-/// omits the usage.
+/// Creates an error about options with conflicting values. The sentence states the fix, so the
+/// error omits the usage.
 pub fn bad_options(sentence: impl std::fmt::Display) -> clap::Error {
     clap::Error::raw(ErrorKind::ArgumentConflict, format!("{sentence}\n"))
 }

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 /// The project's folder name inside the user's configuration and state folders.
 const FOLDER: &str = "portal-chat";
 
-/// Returns the path of a settings file, or `None` without a home directory.
+/// Returns the path of a settings file, or `None` if there is no home directory.
 pub fn settings_file(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name);
     let folder = in_home(&variable, "XDG_CONFIG_HOME", ".config")?;
     Some(folder.join(name))
 }
 
-/// Returns the path of a file that a program keeps between runs, or `None` without a home
+/// Returns the path of a file that a program keeps between runs, or `None` if there is no home
 /// directory.
 pub fn state_file(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name);
@@ -44,8 +44,8 @@ fn server_folder_elsewhere(variable: &dyn Fn(&str) -> Option<OsString>) -> Optio
     given.or_else(|| in_home(variable, "XDG_STATE_HOME", ".local/state"))
 }
 
-/// Creates the folder that contains a server's file, if it is the default folder. A folder named by
-/// the user should already exist; if it does not, its name may be misspelled.
+/// Creates the folder that contains a server's file, if it is the default folder. A folder that the
+/// user specified should already exist; if it does not, its name may be misspelled.
 ///
 /// # Errors
 ///
@@ -117,7 +117,7 @@ pub(crate) fn make_folder_of(file: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-/// Returns whether `path` no longer names `file`, because the file was deleted, renamed (as log
+/// Returns whether `path` no longer refers to `file`, because the file was deleted, renamed (as log
 /// rotation does) or replaced (as most editors do when they save).
 ///
 /// # Errors

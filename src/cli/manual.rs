@@ -24,7 +24,7 @@ pub enum Block {
     Example(&'static str),
 }
 
-/// Writes the manual page of `command`.
+/// Writes the manual page for `command`.
 pub(crate) fn render(command: Command, manual: &Manual) -> Vec<u8> {
     let page = clap_mangen::Man::new(command).manual("portal-chat");
     let mut head = Vec::new();

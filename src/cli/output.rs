@@ -1,5 +1,5 @@
 //! Standard output and standard error. Either can be full, closed or not ready, and a failed write
-//! must not end a thread. `print!` and `eprint!` panic in that case, so clippy.toml forbids them.
+//! must not stop a thread. `print!` and `eprint!` panic in that case, so clippy.toml forbids them.
 
 use std::io::{self, Write};
 
@@ -105,7 +105,7 @@ impl Output {
     }
 }
 
-/// On other systems, output goes through std's own streams and is flushed at once.
+/// On other systems, output goes through std's own streams and is flushed immediately.
 #[cfg(not(unix))]
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

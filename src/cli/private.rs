@@ -122,7 +122,7 @@ impl NotPrivate {
         }
     }
 
-    /// Returns the reason if it is the cause of an error from [`open`].
+    /// Returns the reason for the refusal, if a refusal caused this error from [`open`].
     pub fn cause(error: &io::Error) -> Option<&NotPrivate> {
         error.get_ref()?.downcast_ref()
     }
@@ -133,7 +133,7 @@ impl NotPrivate {
 /// `/dev/fd/63` of `<(pass show chat)` or `/dev/stdout`, is not checked.
 ///
 /// # Errors
-/// The system's error; [`NotPrivate`] as its cause if the file is exposed to other users.
+/// The system's error, with [`NotPrivate`] as its cause if the file is exposed to other users.
 #[cfg(unix)]
 pub fn open(options: &OpenOptions, path: &Path, privacy: Privacy) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;

@@ -1,4 +1,4 @@
-//! The signals that end a program, delivered over a channel.
+//! The signals that terminate a program, delivered over a channel.
 //!
 //! A signal that was ignored when the program started stays ignored: this is how `nohup` and a
 //! shell script's `&` let a program outlive them.
@@ -38,7 +38,7 @@ pub enum Signal {
     End(&'static str),
     /// The program was stopped and has resumed, possibly in the foreground.
     GoesOn,
-    /// The terminal has another size.
+    /// The terminal's size has changed.
     Resized,
     /// Reload the files (SIGHUP, if [`Listening::reads_anew`] is set).
     ReadAnew,
@@ -47,25 +47,25 @@ pub enum Signal {
 /// The signals received by the thread `signals`, and the controls of that thread.
 pub struct Listening {
     pub receiver: Receiver<Signal>,
-    /// Set while the program is shutting down: the next signal then ends it at once. The first
-    /// signal sets it, and so does a program that shuts down without a signal.
+    /// Set while the program is shutting down: the next signal then terminates it immediately. The
+    /// first signal sets it, as does a program that shuts down without a signal.
     pub ending: Arc<AtomicBool>,
-    /// Set if SIGHUP makes the program reload its files instead of ending it, as is usual for
+    /// Set if SIGHUP makes the program reload its files instead of terminating it, as is usual for
     /// programs without a terminal.
     pub reads_anew: Arc<AtomicBool>,
     /// Stops the thread.
     pub handle: Handle,
 }
 
-/// Starts the thread `signals`. It sends the first signal to the receiver. A second signal ends the
-/// process at once, because the user does not want to wait any longer, for example for a paused
-/// terminal.
+/// Starts the thread `signals`. It sends the first signal to the receiver. A second signal
+/// terminates the process immediately, because the user does not want to wait any longer, for
+/// example for a paused terminal.
 ///
 /// # Errors
 ///
 /// An I/O error if the system can't start a thread.
 pub fn listen() -> io::Result<Listening> {
-    // Without a handler, a write beyond `ulimit -f` would end the process. With one, it fails like
+    // Without a handler, a write beyond `ulimit -f` would kill the process. With one, it fails like
     // a write to a full disk.
     #[cfg(unix)]
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
@@ -111,7 +111,7 @@ pub fn listen() -> io::Result<Listening> {
     })
 }
 
-/// The signals that end a program, except those ignored at startup, and those that
+/// The signals that terminate a program, except those ignored at startup, and the signals that
 /// concern the terminal.
 #[cfg(unix)]
 fn signals() -> io::Result<Signals> {

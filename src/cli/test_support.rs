@@ -1,4 +1,4 @@
-//! Helpers for the tests of several crates.
+//! Helpers for tests in several crates.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
@@ -22,7 +22,7 @@ pub fn same_texts(text: &str) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Checks that the completions and the manual page name each option of a program.
+/// Checks that the completions and the manual page list each option of a program.
 pub fn know_every_option(mut command: clap::Command) {
     command.build();
     let mut texts = Vec::new();

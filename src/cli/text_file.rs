@@ -3,8 +3,9 @@
 //!
 //! Editors and shells write the same text in different ways, and all of these are equivalent here:
 //! with or without a byte order mark, with CRLF or LF, with or without a line feed at the end. Any
-//! other text that is not UTF-8 is a [`TextError`], which names the file, the line and the fix. The
-//! reader never silently replaces or skips a damaged line, because its intended content is unknown.
+//! other text that is not UTF-8 is a [`TextError`], which states the file, the line and the fix.
+//! The reader never silently replaces or skips a damaged line, because its intended content is
+//! unknown.
 //!
 //! A file that is only read may be a pipe, such as `/dev/fd/63` of `--password-file <(pass show
 //! chat)`. It is read to its end. No file blocks a program forever: a FIFO without a writer is an
@@ -225,7 +226,7 @@ pub fn read_own(path: &Path) -> Result<Option<String>, TextError> {
     }
 }
 
-/// Reads a password from the first line of a file.
+/// Reads a password from the first line in a file.
 ///
 /// # Errors
 ///
@@ -238,7 +239,7 @@ pub fn read_password(path: &Path) -> Result<String, TextError> {
 ///
 /// # Errors
 ///
-/// Those of [`read_password`], and [`Fault::NotPrivate`].
+/// The same errors as [`read_password`], and also [`Fault::NotPrivate`].
 pub fn read_secret_line(path: &Path) -> Result<String, TextError> {
     let text = text_of(&read_secret(path)?).map_err(|(line, fault)| fault.at(path, line))?;
     first_line(path, &text)
@@ -293,7 +294,8 @@ fn read_to_end(mut file: File, most: usize) -> Result<Vec<u8>, Fault> {
 }
 
 /// Appends a line to one of the program's own files. Creates the file with mode 0600 if it does not
-/// exist. Ends the file's last line first if it has no line feed. Uses the file's own line ending.
+/// exist. First completes the file's last line if it has no line feed. Uses the file's own line
+/// ending.
 ///
 /// # Errors
 /// See [`Fault`].

@@ -90,13 +90,13 @@ struct App<'o> {
     traced: Receiver<String>,
     chat: Chat,
     typist: Typist,
-    /// The events of all links.
+    /// The events from all links.
     incoming: Receiver<(LinkId, LinkEvent)>,
     event: Sender<(LinkId, LinkEvent)>,
     links: u64,
     /// The current prompt.
     asked: Option<Prompt<Target>>,
-    /// Set if a line of the script was not UTF-8; the script ended there.
+    /// Set if a line in the script was not UTF-8; the script stopped there.
     input_is_bad: bool,
     /// The tick at which a key was last pressed.
     touched_at: Tick,
@@ -118,7 +118,7 @@ const AWAY: u64 = 60;
 
 const INPUT_FAILED: &str = "leaving: the thread that reads your input has failed";
 
-/// How to treat input.
+/// The treatment of input.
 enum InputMode {
     /// All input is accepted.
     Open,
@@ -128,7 +128,7 @@ enum InputMode {
         /// The room links that have not replied yet.
         rooms: Vec<LinkId>,
     },
-    /// `TERMINATE` has been sent, and the server is expected to end the connection.
+    /// `TERMINATE` has been sent, and the server is expected to close the connection.
     Leaving,
 }
 
@@ -350,7 +350,7 @@ impl<'o> App<'o> {
         self.input.draw();
     }
 
-    /// Handles a signal. Returns whether it ends the program.
+    /// Handles a signal. Returns whether it terminates the program.
     fn signalled(&mut self, signal: Result<Signal, RecvError>) -> bool {
         match signal {
             Ok(Signal::GoesOn) => self.input.resume(),
@@ -361,7 +361,7 @@ impl<'o> App<'o> {
         false
     }
 
-    /// Handles an event of one of the links.
+    /// Handles an event from one of the links.
     fn on_event(
         &mut self,
         id: LinkId,
@@ -589,7 +589,7 @@ impl<'o> App<'o> {
         self.asked = Some(prompt);
     }
 
-    /// Waits without a connection, until `over` or for a line.
+    /// Waits without a connection, until `over` receives a value or the user types a line.
     fn typed_while_waiting<R>(&mut self, over: &Receiver<R>) -> Waited<R> {
         loop {
             // A script's lines are kept for the next session.
@@ -636,7 +636,7 @@ impl<'o> App<'o> {
                 "{last}reconnecting in {seconds:.1} s; type /quit to give up"
             ));
             self.wait(&after(wait))?;
-            // In a thread, because the attempt may take a while and keys must not wait.
+            // Use a thread, because the attempt may take a while and keys must not wait.
             let (sender, found) = bounded(1);
             let options = self.options.clone();
             let seeking = threads::start("seek", move || {

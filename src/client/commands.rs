@@ -1,5 +1,5 @@
-//! The commands that a user can type. Their table is the only place that lists them: the parser, the
-//! help and the completions come from it, and a test compares the browser page with it.
+//! The commands that a user can type. Their table is the only place that lists them: the parser,
+//! the help and the completions come from it, and a test compares the browser page with it.
 
 use portal_wire::{ClientCommand, Name, Secret, time};
 
@@ -43,13 +43,13 @@ pub(super) enum TypedLine<'l> {
         room: &'l str,
         text: &'l str,
     },
-    /// `/topic [ROOM] [TEXT]`; without ROOM, the room in the prompt.
+    /// `/topic [ROOM] [TEXT]`; without ROOM, the room named in the prompt.
     Topic(&'l str),
-    /// `/names`: the members of the room in the prompt, or everyone who is logged in.
+    /// `/names`: the members of the room named in the prompt, or everyone who is logged in.
     Names(Option<&'l str>),
     /// A request that the server answers.
     Ask(ClientCommand<'l>),
-    /// `/history N`: the last N messages of the conversation in the prompt.
+    /// `/history N`: the last N messages of the conversation named in the prompt.
     History(usize),
     /// `/to WHOM` makes WHOM the recipient of typed lines; `/to` alone returns to the partner.
     To(Option<&'l str>),
@@ -66,7 +66,7 @@ pub(super) enum TypedLine<'l> {
     Bell(When),
     Notify(When),
     Quiet,
-    /// Show the server's confirmations of sent messages, or do not.
+    /// Show or hide the server's confirmations of sent messages.
     Confirmations(bool),
     Clear,
     /// `/cancel`, which cancels a question.
@@ -120,7 +120,7 @@ pub(super) enum Typist {
     Person,
     /// A pipe, where a line that is not a command is text.
     Script {
-        /// Set if the operations of the seeds, typed as they print them, are commands here, too
+        /// Set if the seeds' operations, typed as the seeds print them, are also commands here
         /// (`--commands`).
         seed_words: bool,
     },
@@ -321,7 +321,7 @@ pub(super) fn in_room(text: &str) -> Option<&str> {
     given(text.strip_prefix('#').unwrap_or(text))
 }
 
-/// Splits a text after its first word; `None` if there is none.
+/// Splits a text after its first word; `None` if there is no word.
 pub(super) fn split_word(text: &str) -> Option<(&str, &str)> {
     let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     given(first).map(|first| (first, rest.trim_start()))
@@ -400,8 +400,8 @@ fn is_of_seed_004(line: &str) -> bool {
     }
 }
 
-/// Returns whether the first line of a pipe is an operation of seed 002, so that the others are
-/// operations, too.
+/// Returns whether the first line in a pipe is an operation from seed 002, so that the other lines
+/// are operations, too.
 pub(super) fn begins_dialogue(line: &str) -> bool {
     matches!(line.trim(), "PM" | "BM" | "DM" | "EX")
 }
@@ -505,15 +505,15 @@ pub(super) fn takes(name: &str) -> Takes {
     find(name).map_or(Takes::Nothing, Command::takes)
 }
 
-/// One line of the help.
+/// One line in the help.
 pub(super) struct HelpLine {
     /// The syntax of the command, or the title of a group.
     pub(super) usage: String,
     pub(super) explanation: String,
 }
 
-/// Returns the help: for the most important commands, for all of them, or for one. Empty if there is
-/// no such command.
+/// Returns the help: for the most important commands, for all of them, or for one. Empty if there
+/// is no such command.
 pub(super) fn help(of: Option<&str>) -> Vec<HelpLine> {
     let line = |command: &Command, explanation: String| HelpLine {
         usage: format!("/{} {}", command.name(), command.arguments),
@@ -817,7 +817,7 @@ mod tests {
     ];
 
     /// The page is written in another language, so its commands can't come from this table. They
-    /// are the rows of a table of its own.
+    /// are in the page's own table.
     #[test]
     fn the_page_for_browsers_has_the_same_commands() {
         let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/page");

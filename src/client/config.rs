@@ -1,7 +1,7 @@
 //! The files that keep a user's settings and command history between runs.
 //!
 //! The settings are a text file: `server`, `port` and `name`, and the options of the command line
-//! without their dashes, one per line. They apply only if the command line names no server, so
+//! without their dashes, one per line. They apply only if the command line specifies no server, so
 //! `chatclient HOST PORT` works the same for every user.
 
 use std::collections::HashMap;
@@ -11,17 +11,17 @@ use std::path::PathBuf;
 use portal_cli::command_line::similar;
 use portal_cli::files;
 
-/// The default path of the settings file (see `--config`). `None` without a home directory.
+/// The default path of the settings file (see `--config`). `None` if there is no home directory.
 pub(super) fn settings_file() -> Option<PathBuf> {
     files::settings_file("client.conf")
 }
 
-/// The history file. `None` without a home directory.
+/// The history file. `None` if there is no home directory.
 pub(super) fn history_file() -> Option<PathBuf> {
     files::state_file("history")
 }
 
-/// The file of known servers. `None` without a home directory.
+/// The file of known servers. `None` if there is no home directory.
 pub(super) fn known_servers_file() -> Option<PathBuf> {
     files::state_file("known_servers")
 }
@@ -122,7 +122,7 @@ fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<Str
     Ok(Some(word))
 }
 
-/// Explains why there is no setting of that name, and names the fix.
+/// Explains why there is no setting with that name, and states the fix.
 fn unknown(key: &str, value: &str, command: &clap::Command) -> String {
     let setting = |key: &str| format!("{key} {value}").trim_end().to_owned();
     let is_setting = |key: &str| {
@@ -164,8 +164,8 @@ fn unknown(key: &str, value: &str, command: &clap::Command) -> String {
     }
 }
 
-/// Returns `text` with these settings replaced or added. Comments, other settings and the order are
-/// kept.
+/// Returns `text` with these settings replaced or added. Comments, other settings and the order of
+/// the lines are preserved.
 pub(super) fn with_settings(text: &str, settings: &[(String, String)]) -> String {
     let mut merged = String::new();
     let mut missing: Vec<&(String, String)> = settings.iter().collect();

@@ -76,13 +76,13 @@ mod with_tls {
     pub(super) struct Known {
         servers: Option<KnownServers>,
         trust: Trust,
-        /// Where the user specified the fingerprint.
+        /// The place where the user specified the fingerprint.
         pinned_at: Option<String>,
     }
 
     impl Introduction {
-        /// Looks up what is known about the server. One that is known to use TLS is never spoken to
-        /// without it, even if `--tls` was left out.
+        /// Looks up what is known about the server. A server that is known to use TLS is never
+        /// contacted without it, even if `--tls` was left out.
         ///
         /// # Errors
         ///
@@ -204,8 +204,8 @@ mod with_tls {
         }
     }
 
-    /// Makes later connections check the certificate against `pin`, or against the system's
-    /// authorities.
+    /// Makes later connections check the certificate against `pin`, or against the authorities that
+    /// the system trusts.
     fn use_trust(options: &mut Options, pin: Option<Fingerprint>) -> Result<Trust, String> {
         let host = options.server.parse::<Host>();
         let trust = Trust::new(pin, host.is_err()).map_err(|error| format!("--tls: {error}"))?;

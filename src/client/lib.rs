@@ -2,8 +2,8 @@
 //!
 //! The main thread alone decides what to send and what to show, and owns the line being typed. It
 //! blocks on channels that other threads feed: `keys` (the terminal, or piped standard input),
-//! `listener` (the socket), `ticker` (the clock, for the client's own timeout) and `signals`. While it
-//! looks for a server again, a thread `seek` connects, because keys must not wait.
+//! `listener` (the socket), `ticker` (the clock, for the client's own timeout) and `signals`. While
+//! it looks for a server again, a thread `seek` connects, because keys must not wait.
 //!
 //! The recipient of a line is a `Target`. Each prompt has one, and a line keeps the target of the
 //! prompt under which it was begun.
@@ -33,9 +33,9 @@ use options::{ClientAction, parse};
 enum ExitStatus {
     /// The user left.
     Left,
-    /// There was no connection, the connection was lost, or the server ended it.
+    /// There was no connection, the connection was lost, or the server closed it.
     Lost,
-    /// A script ended normally, but something in it was refused or not sent.
+    /// A script finished normally, but something in it was refused or not sent.
     Refused,
     /// An option, a file or the piped input is invalid.
     BadInput,

@@ -15,8 +15,8 @@ use portal_net::limits::THREAD_STACK;
 use portal_net::{Connector, Host, Stream};
 use portal_wire::{Codec, FrameReader};
 
-/// Identifies a link. Numbers are not reused, so late events of an abandoned link are not mistaken
-/// for events of the next one.
+/// Identifies a link. Numbers are not reused, so late events from an abandoned link are not
+/// mistaken for events from the next one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum LinkId {
     /// A link to a worker.
@@ -147,7 +147,7 @@ impl LinkReader {
 
     /// Sends an event to the main thread. If that thread is slow, the data waits in the socket, and
     /// then at the sender. Returns whether to continue. All links share the channel, so a full
-    /// channel must not block forever: the main thread may be waiting for this thread to end.
+    /// channel must not block forever: the main thread may be waiting for this thread to exit.
     fn emit(&self, mut events: LinkEvent) -> bool {
         const PATIENCE: Duration = Duration::from_millis(100);
         loop {

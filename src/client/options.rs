@@ -144,11 +144,11 @@ pub(super) struct TlsWanted {
     pub(super) fingerprint: Option<Given>,
 }
 
-/// A value, and where the user set it.
+/// A value, and the place where the user set it.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
     pub(super) value: String,
-    /// The place as named in messages, such as `--tls-fingerprint on the command line`.
+    /// The place as it appears in messages, such as `--tls-fingerprint on the command line`.
     pub(super) place: String,
 }
 
@@ -157,10 +157,10 @@ pub(super) struct Given {
 pub(super) struct Options {
     pub(super) server: String,
     pub(super) port: u16,
-    /// The name to log in with at once.
+    /// The name to log in with immediately.
     pub(super) username: Option<String>,
     pub(super) portal: PortalProtocol,
-    /// The revision of the original programs (seed 000) that the server speaks.
+    /// The revision of the original programs (seed 000) that the server uses.
     pub(super) compat: Option<Revision>,
     /// The port on which the worker connects to us; 0 lets the system choose.
     pub(super) callback: Option<u16>,
@@ -218,7 +218,7 @@ fn words(settings: &[OsString], arguments: &[OsString]) -> Vec<OsString> {
     // A server is never just a number.
     let is_number = |word: &str| word.parse::<u64>().is_ok();
     let mut words = join_value(all.cloned(), "--callback", is_number);
-    // In seed 004, -h names the host; alone, it asks for help.
+    // In seed 004, -h specifies the host; alone, it requests help.
     for index in 0..words.len() {
         let next = words.get(index + 1);
         let is_alone = next.is_none_or(|next| next.to_string_lossy().starts_with('-'));
@@ -469,7 +469,7 @@ fn server(text: &str) -> Result<String, String> {
         ));
     }
     let with_port = text.rsplit_once(':').filter(|(host, port)| {
-        // A bare IPv6 address has colons of its own.
+        // A bare IPv6 address contains colons itself.
         port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']'))
     });
     if let Some((host, port)) = with_port {

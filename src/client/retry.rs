@@ -87,9 +87,10 @@ impl Tries {
 }
 
 /// Returns a random extra delay of up to a quarter of `pause`, so that a class that has lost its
-/// server does not reconnect all at once.
+/// server does not reconnect all at the same time.
 pub(super) fn jitter(pause: Duration) -> Duration {
-    // Without random numbers, all clients retry at once, which is no worse than having no jitter.
+    // Without random numbers, all clients retry at the same time, which is no worse than having no
+    // jitter.
     let part = getrandom::u32().unwrap_or(0) % 256;
     pause * part / 1024
 }

@@ -286,7 +286,7 @@ impl Screen {
         self.has_prompts() || io::stdout().is_terminal()
     }
 
-    /// Shows `text` after `before`, which is `width` columns wide, in as many lines as needed.
+    /// Shows `text` after `before`, which is `width` columns wide, on as many lines as needed.
     fn line(&self, before: &str, width: usize, text: &str, paint: impl Fn(&str) -> String) {
         let now = Zoned::now();
         let stamp = match self.timestamp.get() {

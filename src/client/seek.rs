@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// same time would retry at the same time.
 const DATAGRAM_PATIENCE: [u64; 2] = [500, 1500];
 const DATAGRAM_TRIES: u32 = 6;
-/// Maximum number of servers to ask in a row, if each one is full and names the next.
+/// Maximum number of servers to ask in a row, if each one is full and refers to the next.
 const MAX_SERVERS: usize = 16;
 
 /// A seat: the connection to the worker, with the welcome already read.
@@ -36,12 +36,12 @@ pub(super) struct ClientSeat {
     pub(super) dial: Connector,
 }
 
-/// Why there is no seat.
+/// The reason why there is no seat.
 #[derive(Debug)]
 pub(super) enum SeekError {
     /// Every worker is occupied; retry in 2 s.
     Full,
-    /// Like [`SeekError::Full`], but another server of the chat, at this address, has free seats.
+    /// Like [`SeekError::Full`], but another server in the chat, at this address, has free seats.
     FullHere { from: SocketAddr, there: SocketAddr },
     /// The worker did not accept the passcode: it arrived too late, or another connection had
     /// already used it. Asking the portal again helps.
@@ -193,8 +193,9 @@ pub(super) fn find_seat(options: &Options) -> Result<ClientSeat, SeekError> {
     found
 }
 
-/// Returns whether a client may connect to `there` because the server at `from` said so. A server on
-/// another machine must not make this one connect to itself, nor any server to a system service.
+/// Returns whether a client may connect to `there` when the server at `from` directs it there. A
+/// server on another machine must not make this one connect to itself, and no server may make it
+/// connect to a system service.
 fn may_follow(from: SocketAddr, there: SocketAddr) -> bool {
     let is_this_machine = |address: SocketAddr| {
         let ip = address.ip().to_canonical();
@@ -204,7 +205,7 @@ fn may_follow(from: SocketAddr, there: SocketAddr) -> bool {
         && (is_this_machine(from) || !is_this_machine(there))
 }
 
-/// Asks the server that the options name.
+/// Asks the server that the options specify.
 fn ask(options: &Options) -> Result<ClientSeat, SeekError> {
     let unknown = |error| SeekError::UnknownName {
         server: options.server.clone(),
@@ -301,8 +302,8 @@ fn ask_by_tcp(address: SocketAddr, codec: Codec, dial: &Connector) -> io::Result
     })
 }
 
-/// Asks over UDP. If no reply arrives, asks again from the same socket, and the portal repeats the
-/// same ticket.
+/// Asks over UDP. If no reply arrives, asks again from the same socket, so that the portal sends
+/// the same ticket again.
 fn ask_by_udp(address: SocketAddr, tap: &Tap) -> io::Result<FirstFrame> {
     let any: SocketAddr = if address.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
@@ -500,7 +501,7 @@ mod tests {
         let Err(error) = find_seat(&options(port, PortalProtocol::Tcp)) else {
             panic!("a program answered")
         };
-        // `make run-server` under cargo; the program's own name if the test runs by itself.
+        // `make run-server` under cargo; the program's own name if the test runs on its own.
         let cure = Invocation::of_this_process().server();
         assert!(error.to_string().contains(&cure), "{error}");
     }
@@ -562,7 +563,7 @@ mod tests {
         });
         let answer = find_seat(&options(port, PortalProtocol::Tcp));
         assert!(matches!(answer, Err(SeekError::Full)));
-        // A connection from another address ends the thread.
+        // A connection from another address stops the thread.
         let end = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         end.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), 0)).into())
             .unwrap();

@@ -44,8 +44,8 @@ impl AcceptLoop {
         }
     }
 
-    /// The document for a client when no seat is free. It names another server with a free seat, if
-    /// one is known.
+    /// The document for a client when no seat is free. It points to another server with a free
+    /// seat, if one is known.
     pub fn full(&self) -> ServerDoc<'static> {
         match self.admission.full_redirect() {
             Some(there) => ServerDoc::FullHere { there },

@@ -1,12 +1,12 @@
 //! The ticker: one thread that advances the clock and notifies the subscribers whose deadline may
 //! be due.
 //!
-//! It emulates the real-time clock interrupt of the seed (rule 8), once every one or two seconds.
+//! It emulates the real-time clock interrupt in the seed (rule 8), once every one or two seconds.
 //! Time in the server is a count of ticks, so a test can advance it ([`Clock::beat`]) and never
 //! needs to sleep.
 //!
 //! A tick is broadcast over one bounded channel per subscriber, because the receivers of a single
-//! channel would compete for it. Each subscriber names the first tick that it needs. The ticker
+//! channel would compete for it. Each subscriber specifies the first tick that it needs. The ticker
 //! skips the subscriber until then, so thousands of idle seats cost nothing.
 //!
 //! A timer thread blocks on a single channel, which carries ticks, notifications of queued output,
@@ -268,7 +268,7 @@ impl Ticker {
     /// calls `beaten` with the time and the number of notified subscribers.
     ///
     /// Each tick is a whole period after the previous one, and missed ticks are not made up for:
-    /// after a laptop has slept there is one tick, not an hour of them at once.
+    /// after a laptop has slept, there is one tick, not an hour's worth at once.
     ///
     /// # Errors
     /// The system's error if the thread can't be started.
@@ -292,7 +292,7 @@ impl Ticker {
         })
     }
 
-    /// Stops the thread, waits until it has ended, and stops the clock, so that every subscription
+    /// Stops the thread, waits for it to exit, and stops the clock, so that every subscription
     /// disconnects.
     pub fn stop(self) {
         drop(self);
@@ -303,7 +303,7 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A ticker that panicked no longer ticks, so it has stopped as well.
+            // A ticker that panicked no longer ticks, so it has stopped, too.
             let _ = thread.join();
         }
         self.clock.stop();

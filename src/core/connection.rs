@@ -121,13 +121,13 @@ impl Connection {
         self.identity.lock().name.clone()
     }
 
-    /// The number of its session. All connections of one user share it.
+    /// The number of its session. All connections of one user share this number.
     pub fn session(&self) -> u64 {
         self.identity.lock().session
     }
 
-    /// Gives a room connection the name and the session of its main connection. It is not logged in
-    /// itself.
+    /// Gives a room connection the name and the session of its main connection. The room connection
+    /// itself is not logged in.
     pub fn rename(&self, name: &Name, main: &Connection) {
         let session = main.session();
         let mut identity = self.identity.lock();
@@ -231,7 +231,7 @@ impl Connection {
         self.sent.add(1, bytes);
     }
 
-    /// Records activity of the client at `now`.
+    /// Records activity by the client at `now`.
     pub fn touch(&self, now: Tick) {
         self.last_activity.store(now.0, Ordering::Relaxed);
     }
@@ -242,12 +242,12 @@ impl Connection {
         (tick != NEVER).then_some(Tick(tick))
     }
 
-    /// The numbers of messages that it has sent, and of bytes in their text.
+    /// The number of messages that it has sent, and the number of bytes in their text.
     pub fn sent(&self) -> (u64, u64) {
         self.sent.read()
     }
 
-    /// The numbers of messages that were queued for it, and of bytes in their frames.
+    /// The number of messages that were queued for it, and the number of bytes in their frames.
     pub fn got(&self) -> (u64, u64) {
         self.got.read()
     }

@@ -24,7 +24,7 @@ pub use traffic_gate::TrafficGate;
 /// The reason in [`ChatEvent::LinesMissing`] if a reader's queue was full.
 pub const TOO_FAST: &str = "events arrived faster than they could be written";
 
-/// A named value of an event.
+/// A named value in an event.
 pub type Field = (Cow<'static, str>, FieldValue);
 
 /// One event.
@@ -42,7 +42,7 @@ pub struct Event {
     pub fields: Vec<Field>,
 }
 
-/// A value of an event.
+/// The value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldValue {
     /// Text, an address or a list.
@@ -105,7 +105,7 @@ pub fn field(name: &'static str, value: impl IntoField) -> Option<Field> {
 }
 
 impl Event {
-    /// An event of the current thread at the current time of day.
+    /// An event from the current thread at the current time of day.
     pub fn new(tick: Tick, kind: impl EventKind) -> Event {
         let (kind, fields) = kind.into_parts();
         Event::of_parts(tick, kind, fields)
@@ -153,7 +153,7 @@ impl Event {
             .collect()
     }
 
-    /// One aligned, human-readable line without control characters and line feed: tick, thread,
+    /// One aligned, human-readable line without control characters or a line feed: tick, thread,
     /// kind, fields.
     pub fn line(&self) -> String {
         format!(

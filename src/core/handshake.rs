@@ -8,7 +8,8 @@ use portal_wire::{ClientDoc, CloseReason, ErrorCode, FrameError, Handshake, Serv
 /// Waits for the first frame and returns the passcode in it. Returns `Ok(None)` for any other
 /// frame; if the mistake is obvious, the client gets an error that explains it.
 ///
-/// A caller without a seat is `pending`: if it takes long, it yields its thread to other callers.
+/// A caller without a seat is `pending`: if it takes too long, it yields its thread to other
+/// callers.
 pub fn first_frame(
     connection: &Connection,
     pending: Option<&Pending>,
@@ -58,7 +59,7 @@ pub fn first_frame(
             Ok(0) if decoder.end_of_stream() => {}
             Ok(0) => return Err(CloseReason::PeerClosed),
             Ok(_) if outbox.has_ended() => return Err(CloseReason::ConnectionReset),
-            // Lets the timer thread send an error that names the missing line feed.
+            // Lets the timer thread send an error that mentions the missing line feed.
             Ok(_) if decoder.unfinished().ends_with(b"</CLIENT>") => connection.lacks_a_line_feed(),
             Ok(_) => {}
             Err(error) if pending.is_some() && is_timeout(&error) => {

@@ -1,5 +1,5 @@
-//! The limits of the core, with their units and reasons. Those of frames and documents are in
-//! [`portal_wire::limits`], those of sockets in [`portal_net::limits`].
+//! The limits of the core, with their units and reasons. The limits for frames and documents are in
+//! [`portal_wire::limits`], those for sockets in [`portal_net::limits`].
 
 pub(crate) use portal_net::limits::{ACCEPT_BACKOFF, WORKER_BACKLOG};
 

@@ -1,9 +1,10 @@
-//! Ends the connections of vanished clients, whose machine lost power or whose network is down.
+//! Closes the connections of vanished clients, whose machine lost power or whose network is down.
 //!
 //! While data is unacknowledged, Linux sends no keepalive probes, and it gives up only after about
-//! 16 minutes. `TCP_USER_TIMEOUT` would end the connection sooner, but also that of a client that
-//! is alive and does not read. Therefore one thread checks the kernel's state of each connection
-//! every few seconds. No other thread wakes for this, and a seat without a client costs nothing.
+//! 16 minutes. `TCP_USER_TIMEOUT` would close the connection sooner, but would also close that of a
+//! client that is alive but does not read. Therefore one thread checks the kernel's state of each
+//! connection every few seconds. No other thread wakes for this, and a seat without a client costs
+//! nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -232,7 +232,7 @@ mod tests {
                     thread::yield_now();
                 }
                 if missed > 0 {
-                    // Lets the other thread end, regardless of the flag.
+                    // Lets the other thread exit, regardless of the flag.
                     let _ = notifier.sender.try_send(Notification::Work);
                 }
             }

@@ -8,8 +8,8 @@
 //!    queue, later frames queue up behind it, and the client's timer thread writes them.
 //! 3. The queue is bounded. A client that lets it overflow is too slow: it is disconnected, and no
 //!    other client notices.
-//! 4. The lock is held only over writes that cannot block. `Outbox::append_doc` writes nothing, so
-//!    it may be called under a registry's lock; methods that write may not.
+//! 4. The lock is held only during writes that cannot block. `Outbox::append_doc` writes nothing,
+//!    so it may be called under a registry's lock; methods that write may not.
 //! 5. The connection ends once, for one reason: the first one counts.
 //!
 //! In the ordinary case, the thread that read a message does one `send` per recipient and turn. It
@@ -44,7 +44,7 @@ pub struct Outbox {
     stream: Stream,
     /// Wakes the timer thread to write spilled output.
     timer: Notifier,
-    /// Limit on the time that one of that thread's writes may take.
+    /// Time limit for a single write by the timer thread.
     patience: Duration,
     queue: Mutex<OutputQueue>,
     /// Notified when a write outside the lock has finished.
@@ -146,7 +146,7 @@ impl Outbox {
         frames.push(|out| encoder.encode(doc, request, out));
     }
 
-    /// Sends whole frames: writes what the socket accepts now, and queues the rest.
+    /// Sends whole frames: writes what the socket accepts right now, and queues the rest.
     pub fn send(&self, frames: &Frames) -> Queued {
         self.send_encoded(|_| frames)
     }
@@ -175,7 +175,7 @@ impl Outbox {
     }
 
     /// Queues whole frames for the timer thread, which writes them together with everything else
-    /// queued by then. This is for a crowd that talks at once: otherwise, each sender would do a
+    /// queued by then. This is for a crowd that talks at once: otherwise, each sender would make a
     /// small write for each recipient.
     pub(crate) fn enqueue_encoded<'f>(
         &self,
@@ -267,7 +267,7 @@ impl Outbox {
         self.queue.lock().waiting.pending()
     }
 
-    /// Writes as much of the queue as the socket accepts now.
+    /// Writes as much of the queue as the socket accepts right now.
     pub fn flush(&self) -> Queued {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
@@ -277,9 +277,9 @@ impl Outbox {
         self.settle(queue)
     }
 
-    /// Ends the connection for the reason `end`, with the farewell for it as the last frame. If the
-    /// socket does not accept the farewell now, the timer thread has one tick to write it. Returns
-    /// false if the connection had already ended.
+    /// Ends the connection for the reason `end`, sending the matching farewell as the last frame.
+    /// If the socket does not accept the farewell right now, the timer thread has one tick to write
+    /// it. Returns false if the connection had already ended.
     pub fn end(&self, end: CloseReason) -> bool {
         self.end_saying(end, end.farewell().as_ref())
     }
@@ -300,8 +300,8 @@ impl Outbox {
     }
 
     /// Ends the connection if the peer's kernel has answered nothing for `limit`, which means that
-    /// the peer has vanished. The kernel of a peer that does not read still answers; only the limit
-    /// of the queue applies to it.
+    /// the peer has vanished. The kernel of a peer that does not read still answers; only the
+    /// queue's limit applies to that peer.
     pub(crate) fn check_peer(&self, limit: Duration) {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
@@ -482,8 +482,8 @@ impl Outbox {
         }
     }
 
-    /// Writes as much of `waiting` as the socket accepts now. Must not be called while another
-    /// thread is writing.
+    /// Writes as much of `waiting` as the socket accepts right now. Must not be called while
+    /// another thread is writing.
     fn offer(&self, queue: &mut OutputQueue) {
         while !queue.waiting.is_empty() {
             let piece = queue.waiting.take();
@@ -553,8 +553,8 @@ impl Outbox {
         self.timer.notify();
     }
 
-    /// Wakes the thread that is blocked in a read or a write of this socket. Bytes already written
-    /// are still delivered.
+    /// Wakes the thread that is blocked in a read from this socket or a write to it. Bytes already
+    /// written are still delivered.
     fn shut_socket(&self) {
         self.over.store(true, Ordering::Release);
         // A socket that is still connecting must be shut down again later.
@@ -666,7 +666,8 @@ mod tests {
             let (outbox, _wakes, client) = outbox();
             let mut sent = 0;
             let is_under_way = || outbox.queue.lock().waiting.is_in_flight();
-            // A write that ends before the test sees it is repeated: the client does not read yet.
+            // A write that finishes before the test sees it is repeated: the client does not read
+            // yet.
             let writing = loop {
                 // The kernel may make room again after the socket was full.
                 if outbox.queue.lock().state == QueueState::Open {

@@ -2,8 +2,8 @@
 //! 5a and 7), over TCP or UDP.
 //!
 //! It never waits for a caller. Over TCP it sends its answer and closes the connection, unless a
-//! request of another protocol has already arrived; over UDP it answers each datagram with one. If
-//! an answer is lost, the caller's reservation expires.
+//! request in another protocol has already arrived; over UDP it answers each datagram with a single
+//! datagram. If an answer is lost, the caller's reservation expires.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -57,8 +57,8 @@ impl Portal {
         self.accept_loop
             .accept_each(listener, is_over, |stream, peer| {
                 self.panics.caught(|| {
-                    // Do this before serving the caller, so that it can get the seat of a revoked
-                    // ticket.
+                    // Do this before serving the caller, so that the caller can get the seat of a
+                    // revoked ticket.
                     for ticket in answered.screened(&*self.accept_loop.transport, port) {
                         self.seats.revoke(&ticket);
                     }
@@ -177,7 +177,7 @@ impl Portal {
         Some(answer)
     }
 
-    /// Reserves a seat for `asker`, or emits an event with the reason why not.
+    /// Reserves a seat for `asker`, or emits an event that states why it can't.
     pub fn answer(&self, asker: Asker, peer: SocketAddr) -> PortalReply {
         let events = &self.accept_loop.events;
         let now = self.clock.now();
@@ -221,7 +221,8 @@ impl Portal {
     }
 }
 
-/// Returns whether a datagram begins like a server's answer; its sender is not asking for a seat.
+/// Returns whether a datagram begins like a server's answer, in which case its sender is not asking
+/// for a seat.
 fn is_an_answer(datagram: &[u8]) -> bool {
     let words = datagram.trim_ascii_start();
     words.starts_with(b"<SERVER") || words.starts_with(b"SERVER")
@@ -257,7 +258,7 @@ fn as_ticket(Ticket { port, passcode }: &Ticket) -> ServerDoc<'_> {
     }
 }
 
-/// Callers that have received a ticket and may turn out to speak another protocol. The portal sends
+/// Callers that have received a ticket and may turn out to use another protocol. The portal sends
 /// first, so such a request may arrive after its ticket was sent. The portal does not wait for it,
 /// but checks when the next caller connects. Most clients have closed their connection before that.
 /// The oldest callers are forgotten, and their reservations expire.
@@ -278,7 +279,7 @@ impl RecentTickets {
     }
 
     /// Removes callers that have sent data or closed the connection. Returns the tickets of those
-    /// that speak another protocol.
+    /// that use another protocol.
     fn screened(&mut self, transport: &dyn Transport, port: Port) -> Vec<Ticket> {
         let mut foreign = Vec::new();
         for (ticket, stream) in std::mem::take(&mut self.callers) {

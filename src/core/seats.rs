@@ -197,8 +197,7 @@ impl Drop for HeldSeat<'_> {
 }
 
 impl Seats {
-    /// Creates the seats, all free. `most_per_address` limits the seats of one address, if it is
-    /// set.
+    /// Creates the seats, all free. `most_per_address`, if it is set, limits the seats per address.
     pub fn new(
         seats: Vec<SharedSeat>,
         passcodes: PasscodeKind,
@@ -217,7 +216,7 @@ impl Seats {
         }
     }
 
-    /// Changes the limit on the seats of one address. Seats that are taken stay taken.
+    /// Changes the limit on the seats per address. Seats that are taken stay taken.
     pub fn limit_per_address(&self, most: Option<usize>) {
         let most = most.unwrap_or(usize::MAX);
         self.per_address.most.store(most, Ordering::Relaxed);
@@ -449,7 +448,7 @@ mod tests {
         let deadline = || seat.with_seat(|occupied| occupied.seat.deadline());
         let at_first = deadline();
         clock.beat();
-        // The previous client's session may still be ending, and may receive output.
+        // The previous client's session may not be over yet, and may still receive output.
         assert!(!seat.touch(&before, clock.now()));
         assert_eq!(deadline(), at_first);
         assert!(seat.touch(&alice, clock.now()));

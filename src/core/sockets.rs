@@ -15,7 +15,7 @@ use portal_net::{Port, Stream};
 pub struct ConnectionFactory {
     /// The transport of the connections.
     pub transport: Arc<dyn Transport>,
-    /// The length of a tick. It is also the limit on one write of a timer thread.
+    /// The length of a tick. It is also the time limit for a single write by a timer thread.
     pub tick: Duration,
     /// Supplies the tick at which a connection begins.
     pub clock: Clock,

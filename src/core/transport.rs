@@ -28,7 +28,7 @@ pub trait Transport: Send + Sync {
 
     /// Completes a handshake that must precede the first document, then calls `established`. A
     /// caller without a seat is `pending`: it yields its thread to others if its handshake takes
-    /// long.
+    /// too long.
     ///
     /// # Errors
     /// The reason for closing the connection; the event for it is emitted.
@@ -43,8 +43,8 @@ pub trait Transport: Send + Sync {
         Ok(())
     }
 
-    /// Returns a last document, and the bytes that close the connection after it, for a rejected
-    /// client.
+    /// Returns a final document for a rejected client, followed by the bytes that close the
+    /// connection.
     fn last_word(&self, doc: &ServerDoc<'_>) -> Vec<u8>;
 }
 
@@ -56,7 +56,7 @@ pub enum Input<'d> {
         frame: &'d [u8],
         /// The document, or the reason why the frame is not one.
         read: Result<ClientDoc<'d>, DocError>,
-        /// True if the message is relayed unchanged: `%name%` in it does not name its recipient
+        /// True if the message is relayed unchanged: `%name%` in it does not specify its recipient
         /// (seed 003).
         is_verbatim: bool,
         /// Identifies the request to the encoder of its reply.
@@ -79,7 +79,7 @@ pub trait Decoder: Send {
     /// Calls `read` once and keeps the bytes. Returns their number; 0 at the end of the stream.
     ///
     /// # Errors
-    /// The error of `read`, except `Interrupted`, after which it reads again.
+    /// Any error from `read` except `Interrupted`, after which the read is retried.
     fn read_from(&mut self, source: &mut dyn Read) -> io::Result<usize>;
 
     /// Returns the next input in the bytes read so far, or `None` if more must be read.

@@ -3,7 +3,7 @@
 //! The order of the cleanup matters. The client leaves all registries before its connection is
 //! closed. Every connection that arrived while the seat was taken is rejected before the passcode
 //! changes and the port is returned to the stack, so none of them can be mistaken for the next
-//! client. A panic affects this client alone: the cleanup is the same, and a step that has already
+//! client. A panic affects only this client: the cleanup is the same, and a step that has already
 //! been done does nothing.
 
 use std::net::SocketAddr;
@@ -64,7 +64,7 @@ pub struct Visit<'v> {
 }
 
 impl<'v> Visit<'v> {
-    /// Creates the visit of a connection that is in its seat.
+    /// Creates the visit of a connection that has taken its seat.
     pub fn new(
         state: &'v ServerState,
         seat: &'v SharedSeat,

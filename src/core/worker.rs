@@ -1,7 +1,7 @@
 //! A worker: one thread, one port, one client at a time (seed 000, rules 3 to 6 and 9).
 //!
-//! A client connects and has one chance to send the passcode. With the right one, it chats until
-//! its visit ends; see [`crate::visit`]. The timer thread enforces the timeouts: it shuts the
+//! A client connects and has one chance to send the passcode. With the right passcode, it can chat
+//! until its visit ends; see [`crate::visit`]. The timer thread enforces the timeouts: it shuts the
 //! socket down, and the read in the session returns.
 
 use std::net::SocketAddr;

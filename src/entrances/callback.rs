@@ -89,7 +89,8 @@ impl Dialer for Callbacks {
                 return Err(NO_ANSWER);
             }
         };
-        // From now on, a timeout ends the callback, not the client's first connection.
+        // From now on, a timeout cancels the callback rather than closing the client's first
+        // connection.
         let is_wanted = seat.with_seat(|occupied| {
             let is_wanted = occupied.seat.phase() == Phase::Calling;
             if is_wanted {

@@ -1,4 +1,4 @@
-//! Detects callers that use other protocols by looking at their first bytes.
+//! Detects, by their first bytes, callers that use other protocols.
 //!
 //! Any web page can make its visitor's browser connect to any port, so a browser's request must not
 //! occupy a seat. No chat document begins like an HTTP request.
@@ -39,7 +39,7 @@ impl Foreign {
         }
     }
 
-    /// Returns the event for a caller at `port` that speaks this protocol.
+    /// Returns the event for a caller at `port` that uses this protocol.
     pub(crate) fn event(self, port: Port, peer: SocketAddr) -> EntranceEvent {
         match self {
             Foreign::Other(opening @ Opening::Tls) => EntranceEvent::TlsFailed {

@@ -53,8 +53,8 @@ impl Drop for OwnCaller<'_> {
 }
 
 impl<T: Transport> Screened<T> {
-    /// Screens the clients of `transport`. If the port needs no passcode, also rejects HTTP
-    /// requests that arrive late, because any web page can make its visitor's browser send one.
+    /// Screens clients for `transport`. If the port needs no passcode, also rejects HTTP requests
+    /// that arrive late, because any web page can make its visitor's browser send one.
     pub fn new(
         transport: T,
         events: Events,
@@ -122,8 +122,8 @@ impl<T: Transport> Transport for Screened<T> {
             None => outbox.stream().shake_hands(None),
         };
         done.map_err(|error| {
-            // If the server itself ended the connection during the handshake, its reason takes
-            // precedence.
+            // If the server itself closed the connection during the handshake, the server's reason
+            // takes precedence.
             if !outbox.has_ended() {
                 let error = error.to_string();
                 let events = &self.events;

@@ -36,7 +36,7 @@ pub struct SinglePort {
 
 impl SinglePort {
     /// Runs the thread `single-50000`, which accepts connections until the clock stops, then joins
-    /// their threads.
+    /// the connections' threads.
     pub fn run(&self, listener: &Listener) {
         let (state, mut connections) = (&self.state, Vec::new());
         let is_over = || state.clock.is_stopped();
@@ -58,12 +58,12 @@ impl SinglePort {
                 });
             });
         for connection in connections {
-            // Each thread catches its own panics. If one panicked anyway, it has ended.
+            // Each thread catches its own panics. If one panicked anyway, it has exited.
             let _ = connection.join();
         }
     }
 
-    /// Sends a last document to a caller. Over TLS this needs a handshake, and therefore a thread.
+    /// Sends a final document to a caller. Over TLS this needs a handshake, and therefore a thread.
     fn send_last(&self, stream: Stream, peer: SocketAddr, last_word: LastWord) {
         if !stream.is_secured() {
             return last_word.send(&self.accept_loop, stream, peer);

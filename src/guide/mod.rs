@@ -3,14 +3,14 @@
 //! - [`chatting`]: What to type in the client, at a terminal or through a pipe.
 //! - [`on_a_network`]: How to open the server to a network: addresses, browsers, TLS, running it as
 //!   a service, and using more than one machine.
-//! - [`keeping_order`]: How to ban and mute users, name moderators, and control registrations.
+//! - [`keeping_order`]: How to ban and mute users, appoint moderators, and control registrations.
 //! - [`behind_a_proxy`]: How to serve the chat page behind nginx, Caddy or HAProxy.
 //! - [`chatserver`]: The server's options.
 //! - [`chatclient`]: The client's options.
 //! - [`chatcheck`]: The checker's options.
 //! - [`security`]: What the server guarantees, and what it does not.
-//! - [`seeds`]: The five documents that this project grew out of, and for each one the command that
-//!   runs the server it describes.
+//! - [`seeds`]: The five documents from which this project grew, each with the command that runs
+//!   the server that it describes.
 //! - [`board`]: The page that shows what happens inside the server.
 //! - [`build_it_yourself`]: How to write such a server in any language and test it with the
 //!   checker.
@@ -19,8 +19,8 @@
 //! - [`contributing`]: How to change this project.
 //! - [`changelog`]: What changed, and for whom.
 //!
-//! Pages refer to each other as `[security]`. In these docs, this links to the page; in the file
-//! itself, it links to the other file, through a link definition at the end. Here, an earlier
+//! Pages refer to each other as `[security]`. In the rendered docs, this links to the page; in the
+//! file itself, to the other file, through a link definition at the end. Here, an earlier
 //! definition overrides that one.
 
 #[doc = include_str!("links.md")]

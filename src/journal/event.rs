@@ -11,9 +11,9 @@ portal_core::event_kinds! {
         JournalWorks = "journal-works" { file: String },
         /// The file is damaged. It was renamed to `kept`, and a new file begins.
         JournalDamaged = "journal-damaged" { file: String, kept: String, reason: String },
-        /// The file is not used until the next start; `fix` is the advice to the operator.
+        /// The file is not used until the next start; `fix` is advice for the operator.
         JournalOff = "journal-off" { file: String, reason: String, fix: String },
-        /// That many messages were delivered but are not in the file.
+        /// `count` messages were delivered but are not in the file.
         JournalMissed = "journal-missed" { count: u64 },
     }
 }

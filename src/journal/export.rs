@@ -13,7 +13,7 @@ use crate::store::{JournalReader, StoreError, entry, integer, name_of};
 /// The messages to export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Only messages of this conversation.
+    /// Only messages in this conversation.
     pub conversation: Option<Conversation>,
     /// Only messages that were sent at this time or later.
     pub since: Option<SystemTime>,

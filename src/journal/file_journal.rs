@@ -121,7 +121,7 @@ impl Readers {
     }
 }
 
-/// Keeps messages and topics in a file. Also keeps the last messages of each conversation in
+/// Keeps messages and topics in a file. Also keeps the last messages in each conversation in
 /// memory, in case the file can't be used.
 pub struct FileJournal {
     shared: Arc<JournalState>,
@@ -167,7 +167,7 @@ impl FileJournal {
         }
     }
 
-    /// Starts the thread `journal`. [`FileJournal::stop`] ends it.
+    /// Starts the thread `journal`. [`FileJournal::stop`] stops it.
     ///
     /// # Errors
     /// The system can't create a thread.
@@ -177,7 +177,7 @@ impl FileJournal {
         thread.transpose()
     }
 
-    /// Makes the thread write what is left, and then end. Does not wait for that.
+    /// Makes the thread write the rest of the queue, and then exit. Does not wait for that.
     pub fn stop(&self) {
         self.shared.queue.stop();
     }
@@ -313,7 +313,7 @@ mod tests {
         journal.append(conversation, vec![message(id, "hello")]);
     }
 
-    /// Waits until the thread has written everything in the queue and has ended.
+    /// Waits until the thread has written everything in the queue and has exited.
     fn finish(journal: &FileJournal) {
         let thread = journal.start().unwrap();
         journal.stop();
@@ -322,7 +322,7 @@ mod tests {
         }
     }
 
-    /// Keeps messages of any age, because the ids in these tests are times in 1970.
+    /// Keeps messages of any age, because the ids in these tests are times close to the Unix epoch.
     fn settings(file: PathBuf) -> JournalSettings {
         JournalSettings {
             keep: Duration::MAX,
@@ -405,7 +405,7 @@ mod tests {
         assert_eq!(begun.topic, Some(("alice".to_owned(), "cats".to_owned())));
         let begun = begun.history.iter().map(|entry| entry.stamp.id);
         assert_eq!(begun.collect::<Vec<_>>(), [498, 499, 500]);
-        // The messages on the disk, in the queue and in memory form one history.
+        // The messages on disk, in the queue and in memory form one history.
         append(&journal, &room, 501);
         journal.end_room(&lobby());
         append(&journal, &room, 502);
@@ -581,7 +581,7 @@ mod tests {
         assert_eq!(ids(&journal, &Conversation::Public, Range::last(9)), [1]);
     }
 
-    /// SQLite is told to refuse to grow the file beyond a number of pages, as on a full disk.
+    /// SQLite is configured to refuse to grow the file beyond a number of pages, as on a full disk.
     #[test]
     fn a_full_disk_is_reported_and_committed_messages_survive() {
         let folder = JournalFolder::new("disk");

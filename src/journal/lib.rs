@@ -11,7 +11,7 @@
 //! of our own would need an index, a versioned format, and tools for both.
 //!
 //! The file is never trusted. If other users can read or replace it, the server does not start. If
-//! it has any other fault, the server continues with the last messages of each conversation in
+//! it has any other fault, the server continues with the last messages in each conversation in
 //! memory, and an event has the reason. A damaged file is renamed and reported, and a new one
 //! begins.
 

@@ -24,7 +24,7 @@ pub(crate) enum Item {
     DeleteDirect(String, u64),
 }
 
-/// The messages of a conversation that are in the queue.
+/// The messages in a conversation that are in the queue.
 pub(crate) struct Pending {
     pub(crate) entries: Vec<HistoryEntry>,
     /// True if the messages in the file will be deleted before these are written.
@@ -72,8 +72,8 @@ impl Missed {
     }
 }
 
-/// A bounded queue. An item stays in it until it is on the disk, so readers find it either here or
-/// there.
+/// A bounded queue. Each item stays in the queue until it is on disk, so readers find it in one
+/// place or the other.
 pub(crate) struct Queue {
     state: Mutex<State>,
     /// Notified when the writer has something to do.
@@ -147,7 +147,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until everything that was appended so far is on the disk. Returns false if that takes
+    /// Waits until everything that was appended so far is on disk. Returns false if that takes
     /// longer than `patience`.
     pub(crate) fn flush(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
@@ -187,7 +187,7 @@ impl Queue {
         Next::Write(items.cloned().collect())
     }
 
-    /// Removes the first `count` items, which are on the disk.
+    /// Removes the first `count` items, which are now on disk.
     pub(crate) fn written(&self, count: usize) {
         let mut state = self.state.lock();
         let items: Vec<Item> = state.items.drain(..count).collect();
@@ -201,8 +201,8 @@ impl Queue {
         std::mem::take(&mut self.state.lock().missed)
     }
 
-    /// Drops all items, including those appended later. Returns the number of items that are not on
-    /// the disk.
+    /// Drops all items, including those appended later. Returns the number of items that are not
+    /// yet on disk.
     pub(crate) fn close(&self) -> u64 {
         let mut state = self.state.lock();
         state.is_closed = true;
@@ -212,7 +212,7 @@ impl Queue {
         items.len() as u64 + std::mem::take(&mut state.missed).count
     }
 
-    /// Makes the writer write what is left, and then end.
+    /// Makes the writer write the rest of the queue, and then exit.
     pub(crate) fn stop(&self) {
         self.state.lock().is_stopped = true;
         self.changed.notify_all();
@@ -243,7 +243,7 @@ impl Queue {
         self.state.lock().damage.take()
     }
 
-    /// The messages of a conversation that are not on the disk yet.
+    /// The messages in a conversation that are not on disk yet.
     pub(crate) fn pending(&self, conversation: &Conversation, range: &Range) -> Pending {
         let mut pending = Pending {
             entries: Vec::new(),
@@ -266,7 +266,7 @@ impl Queue {
         pending
     }
 
-    /// The last topic of a room that is not on the disk yet, and the user who set it.
+    /// A room's last topic that is not on disk yet, and the user who set it.
     pub(crate) fn pending_topic(&self, wanted: &str) -> Option<(String, String)> {
         let state = self.state.lock();
         state.items.iter().rev().find_map(|item| match item {
@@ -337,7 +337,7 @@ pub(crate) mod tests {
     fn a_full_batch_does_not_wait() {
         let queue = Queue::new(limits::QUEUE_ROWS);
         queue.push((1..=limits::BATCH_ROWS as u64 + 1).map(item));
-        // A full batch must not wait for this time.
+        // A full batch is returned without waiting this long.
         let Next::Write(items) = queue.next(NOW, Duration::from_secs(600)) else {
             panic!("there is something to write");
         };

@@ -146,11 +146,12 @@ pub(crate) fn entry(row: &Row<'_>) -> rusqlite::Result<HistoryEntry> {
     })
 }
 
-/// Checks that only the file's owner and root can have put it there, and that other users have no
+/// Checks that only the file's owner or root could have put it there, and that no other user has
 /// access to it. A file that does not exist passes.
 ///
 /// # Errors
-/// The system's error; [`portal_cli::private::NotPrivate`] as its cause if the file is exposed.
+/// The system's error, with [`portal_cli::private::NotPrivate`] as its cause if the file is
+/// exposed.
 pub fn check_privacy(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     match private::open(options.read(true), path, Privacy::Log) {
@@ -159,7 +160,7 @@ pub fn check_privacy(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates the file, readable by its owner alone, unless it exists. Returns its path with all links
+/// Creates the file, readable only by its owner, unless it exists. Returns its path with all links
 /// resolved, because SQLite is opened without following any.
 fn create(path: &Path) -> io::Result<PathBuf> {
     check_privacy(path)?;
@@ -225,7 +226,7 @@ impl Store {
             let reason = format!("SQLite can't use a write-ahead log there (its mode is {mode})");
             return Err(StoreError::Failed(reason));
         }
-        // A committed transaction must be on the disk.
+        // A committed transaction must be on disk.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
@@ -237,7 +238,7 @@ impl Store {
             transaction.pragma_update(None, "user_version", VERSION)?;
             transaction.commit()?;
         }
-        // Detect a read-only file now, not at the first message.
+        // Detect a read-only file now rather than on the first message.
         if self.connection.is_readonly("main")? {
             let reason = "the file is read-only".to_owned();
             return Err(StoreError::Failed(reason));
@@ -312,7 +313,8 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the conversations without messages, and their topics if these are too old as well.
+    /// Deletes the conversations that have no messages, along with their topics if those are also
+    /// too old.
     fn forget_the_silent(&mut self, until: i64) -> Result<()> {
         let transaction = self.connection.transaction()?;
         let deleted = transaction.execute(
@@ -491,7 +493,7 @@ impl JournalReader {
         Ok(self.connection)
     }
 
-    /// Returns the messages of a range in order, and one more if there are more.
+    /// Returns the messages in a range in order, and one more if there are more.
     pub(crate) fn page(
         &self,
         conversation: &Conversation,
@@ -679,7 +681,7 @@ mod tests {
             kept.len()
         );
         assert!(kept.windows(2).all(|ids| ids[1] == ids[0] + 1));
-        // The free pages are returned to the file system, a few in each step.
+        // The free pages are returned to the file system, a few at a time.
         for _ in 0..20 {
             store.retain(now, keep, most).unwrap();
         }

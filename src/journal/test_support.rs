@@ -23,7 +23,7 @@ impl JournalFolder {
         self.path("journal.db")
     }
 
-    /// Writes other content to the journal's file, readable by its owner alone.
+    /// Writes other content to the journal's file, readable only by its owner.
     pub(crate) fn write(&self, content: &[u8]) {
         std::fs::write(self.file(), content).unwrap();
         #[cfg(unix)]

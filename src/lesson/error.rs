@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 
 use portal_net::Stream;
 
-/// The error that ended an echo program. An invalid address (the slides' `FormatException`) is not
-/// here: the program reports it and continues with 127.0.0.1, as the slides' second client does.
+/// The error that stopped an echo program. An invalid address (the slides' `FormatException`) is
+/// not here: the program reports it and continues with 127.0.0.1, as the slides' second client
+/// does.
 #[derive(Debug)]
 pub enum EchoError {
     /// The server can't listen on the address (the server's `SocketException`).
@@ -17,8 +18,8 @@ pub enum EchoError {
     Connect(SocketAddr, io::Error),
     /// The server can't accept more connections, or start a thread for a client.
     Serve(io::Error),
-    /// The connection was interrupted (the slides' `IOException`), or the server closed it; then
-    /// there is no system error.
+    /// The connection was interrupted (the slides' `IOException`), or the server closed it, in
+    /// which case there is no system error.
     Interrupted(SocketAddr, Option<io::Error>),
     /// Standard input can't be read.
     Keyboard(io::Error),
@@ -33,7 +34,7 @@ impl EchoError {
         }
     }
 
-    /// The error of a connection over `stream` that failed with `error`.
+    /// Returns the error for a connection over `stream` that failed with `error`.
     pub fn interrupted(stream: &Stream, error: io::Error) -> EchoError {
         EchoError::Interrupted(stream.peer(), Some(error))
     }

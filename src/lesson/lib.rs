@@ -2,11 +2,11 @@
 //!
 //! - [`one_at_a_time`]: a socket, and one client after another. The second one waits in the
 //!   backlog: the operating system has accepted its connection, but the program has not.
-//! - [`thread_per_client`]: the same with a thread for each client, so no client waits.
+//! - [`thread_per_client`]: a server with a thread for each client, so no client waits.
 //! - [`client`]: the other end of both.
 //!
 //! The ladder (`lesson/ladder`) leads from these to the complete server, in nine rungs. The first
-//! seven are also tasks (`lesson/tasks`), and so is a client: `make grade` checks a student's
+//! seven are also tasks (`lesson/tasks`), as is writing a client: `make grade` checks a student's
 //! program for one of them.
 //!
 //! `chatserver echo [PORT] [--one-at-a-time]` and `chatclient echo [SERVER] [PORT]` run them.
@@ -32,8 +32,8 @@ pub type Print<'s> = &'s (dyn Fn(&str) + Sync);
 fn welcome_and_echo(stream: &Stream, print: Print<'_>) {
     let peer = stream.peer();
     match stream.local_addr() {
-        // A server that listens on every interface learns only here to which of its addresses the
-        // client connected.
+        // A server that listens on every interface learns only here which of its addresses the
+        // client connected to.
         Ok(local) => print(&format!("Client connected: {peer} to {local}")),
         Err(_) => print(&format!("Client connected: {peer}")),
     }

@@ -9,10 +9,10 @@ use portal_net::Listener;
 ///
 /// While one client is served, no thread calls `accept`. A second client can still connect and even
 /// send: the operating system completes the connection and keeps it in the listener's queue, the
-/// *backlog*. Only the reply must wait until the first client has left.
+/// *backlog*. Only the reply has to wait until the first client has left.
 ///
 /// # Errors
-/// The error of `accept`.
+/// The error from `accept`.
 pub fn serve(listener: &Listener, print: Print<'_>) -> io::Result<()> {
     loop {
         print("Waiting for a client…");

@@ -176,8 +176,8 @@ fn ask(question: &str) -> String {
     String::from_utf8_lossy(&line).into_owned()
 }
 
-/// Parses an address of this machine. Blank means 127.0.0.1, and so does, after a warning, an
-/// invalid address.
+/// Parses an address of this machine. Blank means 127.0.0.1, as does an invalid address (after a
+/// warning).
 fn own_address(text: &str, print: &dyn Fn(&str)) -> Host {
     let text = text.trim();
     if text.is_empty() {
@@ -193,7 +193,7 @@ fn own_address(text: &str, print: &dyn Fn(&str)) -> Host {
 }
 
 /// Resolves the server's address or name (the slides' `TcpClient` accepts both). Blank means
-/// 127.0.0.1, and so does, after a warning, an unknown name.
+/// 127.0.0.1, as does an unknown name (after a warning).
 fn addresses(text: &str, port: u16, print: &dyn Fn(&str)) -> Vec<SocketAddr> {
     let text = text.trim();
     let default = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);

@@ -12,7 +12,7 @@ use portal_net::Listener;
 /// blocks in `read` nearly all the time and costs next to nothing there.
 ///
 /// # Errors
-/// The error of `accept`, or of starting a thread.
+/// The error from `accept`, or from starting a thread.
 pub fn serve(listener: &Listener, print: Print<'_>) -> io::Result<()> {
     thread::scope(|threads| {
         loop {

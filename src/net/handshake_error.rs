@@ -1,4 +1,4 @@
-//! Errors of TLS handshakes.
+//! TLS handshake errors.
 
 use std::fmt;
 use std::io;

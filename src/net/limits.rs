@@ -11,11 +11,11 @@ pub const WORKER_BACKLOG: usize = 128;
 pub const THREAD_STACK: usize = 256 * 1024;
 
 /// Maximum number of threads for callers that are not authenticated yet: TLS handshakes with the
-/// portal, browsers' requests, connections to rooms that have not sent a passcode yet, and callers
-/// that receive FULL over TLS.
+/// portal, browsers' requests, room connections that have not sent a passcode yet, and callers that
+/// receive FULL over TLS.
 pub const HANDSHAKES: usize = 64;
 /// Maximum number of these threads per address. A class behind one address has to wait briefly. If
-/// the callers at one address stall in their handshakes, three quarters of the threads are still
+/// the callers from one address stall in their handshakes, three quarters of the threads remain
 /// available to other addresses.
 pub const HANDSHAKES_PER_ADDRESS: usize = 16;
 /// Maximum number of unauthenticated callers waiting for a thread. Each uses a file descriptor.
@@ -23,8 +23,8 @@ pub const PARKED: usize = 256;
 /// Maximum time that a thread waits for a caller's next byte while other callers wait for a thread.
 /// Longer than a round trip, even on a mobile network.
 pub const NEXT_BYTE_WITHIN: Duration = Duration::from_secs(1);
-/// Like [`NEXT_BYTE_WITHIN`], but in total for all bytes of a caller. A TLS handshake and a request
-/// take two or three round trips.
+/// Like [`NEXT_BYTE_WITHIN`], but in total, for all bytes from a caller. A TLS handshake and a
+/// request take two or three round trips.
 pub const WAITING_WITHIN: Duration = Duration::from_secs(3);
 /// Timeout for a TLS handshake that no seat's timer covers.
 pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -55,8 +55,8 @@ pub const KEEPALIVE_TRIES: u32 = 4;
 /// not report acknowledgements (all except Linux) apply their own, longer timeout.
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(100);
 /// Maximum time between two retransmissions or window probes, on Linux 6.15 or newer. Older kernels
-/// use 120 s. If a client's window has shrunk to zero, the kernel ends the connection at twice this
-/// time after the client's last answer. That must not be earlier than [`UNACKNOWLEDGED`].
+/// use 120 s. If a client's window has shrunk to zero, the kernel closes the connection twice this
+/// long after the client's last answer. That must not be earlier than [`UNACKNOWLEDGED`].
 pub const RETRANSMIT_EVERY: Duration = Duration::from_secs(60);
 /// Size of the kernel's send buffer for a client, in bytes. (Linux doubles it to allow for its own
 /// bookkeeping.) By default, the buffer can grow to 4 MB: 20 clients in 16 rooms that did not read

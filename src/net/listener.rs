@@ -141,8 +141,8 @@ impl Listener {
         mut serve: impl FnMut(Stream, SocketAddr),
         failed: impl Fn(&io::Error),
     ) {
-        // Check before the accept as well. The connection meant to wake this thread may already
-        // have been accepted while a backlog was cleared or a caller was rejected for lack of a
+        // Also check before the accept. The connection meant to wake this thread may already have
+        // been accepted while a backlog was cleared or a caller was rejected for lack of a
         // descriptor, and no other connection follows.
         while !is_over() {
             let accepted = self.accept();
@@ -189,7 +189,7 @@ impl Listener {
 
     /// Wakes a thread that is blocked in `accept`. Shuts down the listener, which is enough on
     /// Linux and needs no new descriptor. On other systems, makes a connection, which is the only
-    /// other way. The thread must check why it woke.
+    /// other way. The thread must check why it was woken.
     pub fn wake(&self) {
         let done = SockRef::from(&self.socket).shutdown(Shutdown::Both);
         self.tap.called("shutdown", Some(self.address), &done);

@@ -2,12 +2,12 @@
 //!
 //! Two threads that take the same two locks in different orders can deadlock. Therefore the
 //! server's locks have ranks, and a thread may take a lock only if its rank is higher than that of
-//! every lock that the thread holds. In debug builds, and so in every test, a violation ends the
+//! every lock that the thread holds. In debug builds, and so in every test, a violation aborts the
 //! process with a message. (A panic would not be enough, because the server catches panics that
-//! occur in one client's visit.) In release builds, these types only wrap those of `parking_lot`,
+//! occur in one client's visit.) In release builds, these types only wrap those from `parking_lot`,
 //! at no extra cost.
 //!
-//! The map in `lib.rs` lists the locks of each rank.
+//! The map in `lib.rs` lists the locks with each rank.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;

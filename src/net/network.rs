@@ -35,7 +35,7 @@ impl Network {
         self.bits == bits_of(self.address)
     }
 
-    /// Returns the number of addresses in words: `256`, or `2^64` if that is shorter.
+    /// Returns the number of addresses as text: `256`, or `2^64` if that is shorter.
     pub fn size(self) -> String {
         let free = bits_of(self.address) - self.bits;
         match free {

@@ -34,7 +34,7 @@ impl Opening {
     }
 }
 
-/// Formats a sentence that names the protocol and the fix.
+/// Formats a sentence that states the protocol and the fix.
 impl fmt::Display for Opening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,8 +8,8 @@
 //!
 //! 1. A free thread prefers a parked caller whose opening (a TLS record, a line) has arrived in
 //!    full, then one that has sent part of it, then a silent one. Among equals, it chooses the
-//!    address with the fewest threads, and of that address's callers the oldest. An address never
-//!    has more than its [share](Share) of the threads.
+//!    address with the fewest threads and, among that address's callers, the oldest. An address
+//!    never has more than its [share](Share) of the threads.
 //! 2. While others are parked, a caller that keeps its thread waiting for
 //!    [`limits::NEXT_BYTE_WITHIN`] yields, and so does one that has kept it waiting for
 //!    [`limits::WAITING_WITHIN`] in total. If no caller is parked at that moment, it yields to the
@@ -47,11 +47,11 @@ pub struct PendingLimits {
     pub parked: usize,
     /// Maximum time that a thread waits for its caller's next byte while others are parked.
     pub next_byte: Duration,
-    /// Like `next_byte`, but in total for all bytes of the caller.
+    /// Like `next_byte`, but in total, for all bytes from the caller.
     pub waiting: Duration,
 }
 
-/// The maximum number of threads for callers of one address.
+/// The maximum number of threads for callers from one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share(pub usize);
 
@@ -81,7 +81,7 @@ pub struct PendingConnections {
 }
 
 struct PendingState {
-    /// Each caller's thread has a clone, so the receiver disconnects when the last thread ends.
+    /// Each caller's thread has a clone, so the receiver disconnects when the last thread exits.
     /// `None` once no more callers are admitted.
     running: Option<Sender<()>>,
     /// Oldest first.
@@ -125,7 +125,7 @@ pub struct Pending {
     caller: Arc<Caller>,
     /// Set once a thread serves the caller.
     is_served: bool,
-    /// The time that remains of [`PendingLimits::waiting`].
+    /// The unused part of [`PendingLimits::waiting`].
     patience: Cell<Duration>,
     _running: Option<Sender<()>>,
 }
@@ -170,8 +170,8 @@ impl Pending {
         stream.set_read_timeout(None).map_err(HandshakeError::Io)
     }
 
-    /// Reads bytes from the caller, waiting until `until` at most. Unlike a read from a [`Stream`],
-    /// this yields to a parked caller.
+    /// Reads bytes from the caller, waiting until `until` at the latest. Unlike a read from a
+    /// [`Stream`], this yields to a parked caller.
     ///
     /// # Errors
     /// `TimedOut` if no byte arrived or the caller had to yield; otherwise any I/O error.
@@ -213,7 +213,7 @@ impl Pending {
             self.caller.is_late.store(false, Ordering::Release);
             read = late_read?;
         }
-        // An eviction ends this read or, if it comes just after this read, the next one.
+        // An eviction interrupts this read or, if it comes just after this read, the next one.
         if self.caller.is_evicted.load(Ordering::Acquire) {
             return Err(timed_out());
         }
@@ -221,7 +221,7 @@ impl Pending {
     }
 }
 
-/// Reads without a deadline, for callers whose connections are ended by a timer.
+/// Reads without a deadline, for callers whose connections are closed by a timer.
 impl Read for &Pending {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.read_until(Instant::now() + FAR, into)
@@ -478,8 +478,9 @@ impl PendingState {
         best.map(|(index, _)| index)
     }
 
-    /// Applies rule 2 to callers that were late before another one was parked. The shutdown ends
-    /// the read in the caller's thread, and the thread slot is free once that thread has ended.
+    /// Applies rule 2 to callers that were late before another one was parked. The shutdown
+    /// interrupts the read in the caller's thread, and the thread slot is free once that thread has
+    /// exited.
     fn evict_late(&mut self, limits: &PendingLimits, host: IpAddr) {
         let is_full = self.served.len() >= limits.threads;
         let late = self.served.iter().filter(|caller| {
@@ -783,7 +784,7 @@ mod tests {
         entrance.release();
     }
 
-    /// The shutdown of an eviction may come after the read that it was meant to end.
+    /// The shutdown for an eviction may come after the read that it was meant to interrupt.
     #[test]
     fn a_caller_that_is_evicted_between_two_reads_does_not_see_the_end_of_the_stream() {
         let entrance = TestEntrance::new(LIMITS);

@@ -43,7 +43,7 @@ pub enum PortProtocol {
     Udp,
 }
 
-/// A line of the kernel's socket table.
+/// A line in the kernel's socket table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Socket {
     what: PortUse,
@@ -98,8 +98,8 @@ impl SocketTable {
         SocketTable::parse(&texts.concat(), transport)
     }
 
-    /// Parses the kernel's table. Each line contains the local and the peer's address and port and
-    /// the state, all in hexadecimal, and further on the socket's inode.
+    /// Parses the kernel's table. Each line contains the local address and port, the peer's address
+    /// and port, and the state, all in hexadecimal, followed later by the socket's inode.
     fn parse(text: &str, transport: PortProtocol) -> SocketTable {
         const LISTEN: &str = "0A";
         // FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING; inode 0 means that no program has the

@@ -374,7 +374,7 @@ impl Stream {
     /// Bytes written earlier still arrive.
     ///
     /// # Errors
-    /// An I/O error if the connection has already ended.
+    /// An I/O error if the connection has already been closed.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         if let Some(tls) = &self.tls
             && how != Shutdown::Read
@@ -499,7 +499,7 @@ pub fn lacks_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// Returns whether a read ended because of its timeout.
+/// Returns whether a read failed because of its timeout.
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
@@ -513,7 +513,7 @@ fn is_still_connecting(error: &io::Error) -> bool {
 
 /// Connects from a port that the system chooses, and on which a server can still listen. The system
 /// chooses from a range that includes our servers' ports. Without address reuse, a connection would
-/// keep a server from starting on that port, even for a minute after the connection ended.
+/// keep a server from starting on that port, for up to a minute after the connection was closed.
 fn connect_from_a_shared_port(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     // On Windows, this option has a different meaning.
@@ -650,7 +650,7 @@ mod tests {
             .unwrap();
         std::thread::scope(|threads| {
             let calling = threads.spawn(|| ours.call(|| true));
-            // A shutdown that comes too early has no effect, so repeat it until the call ends.
+            // A shutdown that comes too early has no effect, so repeat it until the call returns.
             while !calling.is_finished() {
                 let _ = ours.shutdown(Shutdown::Both);
                 std::thread::yield_now();

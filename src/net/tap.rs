@@ -36,7 +36,7 @@ impl std::fmt::Debug for Tap {
 #[derive(Debug)]
 pub struct Call<'c> {
     /// The name of the system call: `bind`, `listen`, `accept`, `connect`, `read`, `write`,
-    /// `shutdown`, `close`, and for datagrams `recv_from` and `send_to`. `frame`
+    /// `shutdown`, `close` and, for datagrams, `recv_from` and `send_to`. `frame`
     /// ([`Tap::saw_frame`]), `records in` and `records out` are not system calls.
     pub name: &'static str,
     /// The peer's address; for a listener, its own address.
@@ -110,8 +110,8 @@ fn escaped(bytes: &[u8]) -> String {
 }
 
 impl Tap {
-    /// Traces the content of a frame from `peer`. The bytes of the traced calls do not show it,
-    /// because browsers mask them. This is not a system call.
+    /// Traces the content of a frame from `peer`. The traced calls do not show the content, because
+    /// browsers mask it. This is not a system call.
     pub fn saw_frame(&self, peer: SocketAddr, content: &[u8]) {
         if let Some(trace) = &self.trace {
             trace(&Call {

@@ -1,4 +1,4 @@
-//! Starts threads, keeps a roster of them, and explains why the system refuses one.
+//! Starts threads, keeps a roster of them, and explains why the system refuses to start one.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,31 +16,31 @@ thread_local! {
 
 /// The names of a server's running threads.
 ///
-/// A thread joins the roster of the thread that starts it, and leaves it when it ends. The roster
-/// is inherited rather than passed on, so that no thread can be forgotten: a thread that another
-/// crate starts, or that a later version adds, is on the roster too.
+/// A thread joins the roster of the thread that starts it, and leaves the roster on exit. The
+/// roster is inherited rather than passed on, so that no thread can be forgotten: a thread that
+/// another crate starts, or that a later version adds, is on the roster too.
 #[derive(Clone, Default)]
 pub struct Roster {
     state: Arc<Mutex<RosterState>>,
 }
 
-/// Guarded by a leaf lock. The observer is called under it, so that it learns of every thread once,
-/// and of its start before its end.
+/// Guarded by a leaf lock. The observer is called while the lock is held, so that it learns of
+/// every thread once, and of each start before the exit.
 #[derive(Default)]
 struct RosterState {
     names: Vec<String>,
     observer: Option<ThreadObserver>,
 }
 
-/// A function that is called with each change of a roster. It must not block or take a lock.
+/// A function that is called with each change to a roster. It must not block or take a lock.
 pub type ThreadObserver = Box<dyn Fn(ThreadChange<'_>) + Send + Sync>;
 
-/// A change of a roster.
+/// A change to a roster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadChange<'n> {
-    /// A thread of this name runs now.
+    /// A thread with this name has started.
     Started(&'n str),
-    /// A thread of this name is about to end.
+    /// A thread with this name is about to exit.
     Ended(&'n str),
 }
 
@@ -114,7 +114,7 @@ pub fn start(
 /// Like [`start`], with a stack of the system's usual size.
 ///
 /// # Errors
-/// Those of [`start`].
+/// The same errors as [`start`].
 pub fn start_large(
     name: impl Into<String>,
     run: impl FnOnce() + Send + 'static,
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_roster_has_the_threads_that_its_threads_start_until_they_end() {
-        // A thread of its own, because this test must not put other tests' threads on a roster.
+        // Use a separate thread, because this test must not put other tests' threads on a roster.
         let test = std::thread::Builder::new().name("first".to_owned());
         let test = test.spawn(|| {
             let roster = Roster::of_this_thread();

@@ -1,7 +1,7 @@
 //! TLS between a stream and its socket: encrypts what is written and decrypts what is read.
 //!
-//! Several threads use one connection at once and share its TLS state, so a lock guards the state.
-//! The rules are the same as for a plain socket:
+//! Several threads use one connection at the same time and share its TLS state, so a lock guards
+//! the state. The rules are the same as for a plain socket:
 //!
 //! 1. No thread holds the lock during a read. The reading thread waits for ciphertext without the
 //!    lock and takes it only to decrypt up to 4 KiB.
@@ -136,8 +136,8 @@ impl Tls {
     }
 
     fn over(mut connection: Connection) -> Tls {
-        // rustls buffers bytes that are written before the end of the handshake. The outbox has its
-        // own limit.
+        // rustls buffers bytes that are written before the handshake is complete. The outbox has
+        // its own limit.
         connection.set_buffer_limit(None);
         Tls {
             state: Mutex::ranked(
@@ -267,14 +267,14 @@ impl Tls {
     /// Sends as much of `close_notify` as the socket accepts right now.
     pub(super) fn send_close_notify(&self, socket: &TcpStream) {
         let mut state = self.state.lock();
-        // Before the end of the handshake, there is no session to close.
+        // Before the handshake is complete, there is no session to close.
         if !state.connection.is_handshaking() {
             state.connection.send_close_notify();
             let _ = state.offer(socket);
         }
     }
 
-    /// Returns the numbers of bytes received and sent since the last call.
+    /// Returns the number of bytes received and the number sent since the last call.
     pub(super) fn take_traffic(&self) -> (usize, usize) {
         // Encrypted bytes in the tail count as sent, because their plaintext does, too.
         let went = std::mem::take(&mut self.state.lock().encrypted);

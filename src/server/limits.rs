@@ -33,7 +33,7 @@ pub const CONSOLE_PATIENCE: Duration = Duration::from_secs(1);
 /// if that is shorter. This leaves enough time to notice the warning and press a key.
 pub const IDLE_SOON: Duration = Duration::from_secs(60);
 
-/// Maximum time that startup waits for the portal's port, or for the first worker's port. It is
+/// Maximum time that startup waits for the portal's port, or for the first worker's port. This is
 /// slightly longer than the system keeps the port of a closed connection (60 s on Linux).
 pub const TIME_WAIT: Duration = Duration::from_secs(65);
 /// Maximum time that startup waits for a port that an open outgoing connection is using. Many of

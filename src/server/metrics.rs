@@ -109,8 +109,7 @@ struct CountsByWord {
     other: AtomicU64,
 }
 
-/// Maximum number of words. There are fewer error codes, and fewer reasons for which a session
-/// ends.
+/// Maximum number of words. There are fewer error codes than this, and fewer close reasons.
 const WORDS: usize = 64;
 
 #[derive(Debug, Default)]
@@ -154,7 +153,7 @@ impl CountsByWord {
     }
 }
 
-/// The state of the server, from before its start until after its end.
+/// The state of the server, from before startup until after shutdown.
 pub struct ServerStatus {
     counters: Arc<Counters>,
     dropped: Arc<AtomicU64>,
@@ -175,8 +174,8 @@ struct ObservedServer {
 }
 
 impl ServerStatus {
-    /// Creates the status of a server that will start with these settings. From now on, counts the
-    /// events of this handle and of its later clones.
+    /// Creates the status of a server that will start with these settings. Starts counting the
+    /// events from this handle and from clones made later.
     pub fn new(settings: &Settings, events: &mut Events) -> (Arc<ServerStatus>, Arc<Counters>) {
         let counters = Arc::new(Counters::default());
         let begun = *counters.begun.get_or_init(Instant::now);
@@ -202,7 +201,7 @@ impl ServerStatus {
             #[cfg(feature = "cluster")]
             cluster: server.shared_cluster().map(Arc::downgrade),
         };
-        // Only this function sets it, and it is called once, so this can't fail.
+        // Only this function sets it, and the function is called once, so this can't fail.
         let _ = self.server.set(started);
     }
 

@@ -28,7 +28,7 @@ pub struct AtWorker<'s> {
     pub(crate) has_token: bool,
     /// The tick of the client's last report.
     pub(crate) reported_at: Option<Tick>,
-    /// Limits the changes of rooms' rules.
+    /// Limits the changes to rooms' rules.
     pub(crate) room_changes: TokenBucket,
     /// Set after the client has sent `PM` without a message: its next message is public.
     next_is_public: bool,
@@ -63,8 +63,8 @@ impl Role for AtWorker<'_> {
         self.seat.touch(connection, now).then_some(self.seat.port)
     }
 
-    /// Sends a message to the recipient that its text names (seed 003), otherwise to the partner.
-    /// After `PM` without a message, sends it to all users.
+    /// Sends a message to the recipient that its text specifies (seed 003), otherwise to the
+    /// partner. After `PM` without a message, sends it to all users.
     fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason> {
         let me = message.me;
         let partner = Audience::Partner(session.role.seat.number);
@@ -115,7 +115,7 @@ fn not_here() -> DocError {
 }
 
 impl Session<'_, AtWorker<'_>> {
-    /// Executes a command of a client that has logged in as `who`.
+    /// Executes a command from a client that has logged in as `who`.
     fn obey_somebody(&mut self, who: &Name, command: ClientCommand<'_>) -> Result<(), CloseReason> {
         match command {
             ClientCommand::Who => {
@@ -245,7 +245,8 @@ impl Session<'_, AtWorker<'_>> {
         everywhere.unwrap_or_else(|| self.state.users.names())
     }
 
-    /// Sends the names of a room's members, on all servers if they can be reached.
+    /// Sends the names of a room's members, including those on the other servers if these can be
+    /// reached.
     fn members(&mut self, room: &str) {
         let main = self.connection();
         let name = Name::new(room).ok_or(RoomError::NoSuchRoom);

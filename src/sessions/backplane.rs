@@ -71,7 +71,7 @@ pub enum Claim {
     Unreachable,
 }
 
-/// A room's state on the other servers when it begins here.
+/// A room's state on the other servers when the room begins here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Attached {
     /// Identifies this instance of the room when it is detached.
@@ -172,7 +172,7 @@ pub trait Backplane: Send + Sync {
         None
     }
 
-    /// The rooms on all servers with their numbers of members, or `None` if only those here are
+    /// The rooms on all servers, each with its number of members, or `None` if only those here are
     /// known.
     fn rooms(&self) -> Option<Vec<(String, usize)>> {
         None
@@ -272,7 +272,7 @@ pub enum BackplaneEvent<'e> {
     TakenOver(u64),
     /// A notice for all clients here.
     Notice(&'e str),
-    /// Messages of other servers were lost.
+    /// Messages from other servers were lost.
     Missed,
 }
 

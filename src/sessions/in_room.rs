@@ -1,4 +1,4 @@
-//! A session on a room connection: every message goes to the room, unless it names another
+//! A session on a room connection: every message goes to the room, unless it specifies another
 //! recipient (seed 004).
 
 use std::sync::Arc;

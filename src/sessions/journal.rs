@@ -2,7 +2,7 @@
 //! it.
 //!
 //! Every message except those between partners belongs to a [`Conversation`] and gets a [`Stamp`].
-//! A [`Journal`] keeps it. [`MemoryJournal`] keeps the last messages of each conversation in
+//! A [`Journal`] keeps it. [`MemoryJournal`] keeps the last messages in each conversation in
 //! memory; other journals also store them elsewhere.
 
 mod memory;
@@ -51,8 +51,9 @@ impl Conversation {
 
 /// A message's id, and the time at which it was sent.
 ///
-/// An id is the time in microseconds since 1970, increased if necessary: each id is greater than
-/// every id that this server has seen before. Ids therefore keep growing after a restart.
+/// An id is the time in microseconds since the Unix epoch, increased if necessary: each id is
+/// greater than every id that this server has seen before. Ids therefore keep growing after a
+/// restart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stamp {
     /// The message's id, unique in its conversation.
@@ -144,7 +145,7 @@ impl Range {
         self.before.is_none_or(|before| id < before) && self.after.is_none_or(|after| id > after)
     }
 
-    /// Makes a page of `entries`, which are in order and between the bounds.
+    /// Makes a page from `entries`, which are in order and between the bounds.
     pub fn page(&self, mut entries: Vec<HistoryEntry>) -> HistoryPage {
         let surplus = entries.len().saturating_sub(self.most);
         match self.after {
@@ -159,7 +160,7 @@ impl Range {
     }
 }
 
-/// Messages of a conversation.
+/// A page of a conversation's messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HistoryPage {
     /// The messages, oldest first.
@@ -234,14 +235,14 @@ impl std::error::Error for Unreadable {}
 /// [`Journal::append`], [`Journal::note_gap`], [`Journal::set_topic`] and [`Journal::end_room`] may
 /// be called under a registry's lock, so they never block. The others may wait for a disk.
 pub trait Journal: Send + Sync {
-    /// The highest id of a message in it; 0 if there is none.
+    /// The highest message id in the journal; 0 if the journal is empty.
     fn last_id(&self) -> u64;
 
-    /// Keeps messages of a conversation.
+    /// Keeps messages in a conversation.
     fn append(&self, conversation: &Conversation, entries: Vec<HistoryEntry>);
 
-    /// Notes that messages near this id may be missing: other servers sent them, but this one did
-    /// not receive them.
+    /// Notes that messages near this id may be missing: other servers sent these messages, but this
+    /// server did not receive them.
     fn note_gap(&self, id: u64) {
         let _ = id;
     }
@@ -257,7 +258,7 @@ pub trait Journal: Send + Sync {
         let _ = (room, topic, username);
     }
 
-    /// Returns what is kept of a room that begins, with at most `most` messages.
+    /// Returns the stored state of a room that begins, with at most `most` messages.
     fn begin_room(&self, room: &Name, most: usize) -> RoomRecord {
         let _ = (room, most);
         RoomRecord::default()
@@ -273,11 +274,11 @@ pub trait Journal: Send + Sync {
     /// dropped.
     ///
     /// # Errors
-    /// [`Unreadable`] if the messages are still on the disk after a few seconds.
+    /// [`Unreadable`] if the messages are still on disk after a few seconds.
     fn delete_direct(&self, username: &Name, last: u64) -> Result<(), Unreadable>;
 }
 
-/// Stamps the messages of a server, and passes them to its journal.
+/// Stamps the messages that a server handles, and passes them to its journal.
 pub struct History {
     journal: Arc<dyn Journal>,
     /// The highest id so far.
@@ -308,7 +309,7 @@ impl History {
         self.keeps_direct
     }
 
-    /// Notes that messages of other servers may be missing at this time.
+    /// Notes that messages from other servers may be missing at this time.
     pub fn note_gap(&self) {
         self.journal.note_gap(self.stamp(1).id);
     }
@@ -316,7 +317,7 @@ impl History {
     /// Deletes all direct messages that a user has sent or received so far.
     ///
     /// # Errors
-    /// [`Unreadable`] if the messages are still on the disk after a few seconds.
+    /// [`Unreadable`] if the messages are still on disk after a few seconds.
     pub fn delete_direct(&self, username: &Name) -> Result<(), Unreadable> {
         self.journal.delete_direct(username, self.stamp(1).id)
     }

@@ -10,14 +10,14 @@ pub(crate) use portal_wire::limits::MAX_NAME_BYTES;
 
 /// Members whose turns follow each other within this time form a crowd: the recipients' timer
 /// threads, not the senders, collect the messages and write them. (Measured with 50 senders: 1.5 to
-/// 2.4 million deliveries per second with this limit, and with ten times as much; 1.0 to 2.4
+/// 2.4 million deliveries per second with this limit, and with ten times this limit; 1.0 to 2.4
 /// million with 300 µs; 0.4 million without collecting.)
 pub const CROWD_WINDOW: Duration = Duration::from_micros(1000);
 
 /// Maximum number of messages in one reply to `HISTORY`. The reply has at most [`HISTORY`] bytes.
 pub const HISTORY_PAGE: usize = 100;
 
-/// Number of messages of one conversation that the journal keeps in memory: two replies to
+/// Number of messages in one conversation that the journal keeps in memory: two replies to
 /// `HISTORY`. Their text has at most [`HISTORY`] bytes.
 pub const MEMORY_LINES: usize = 2 * HISTORY_PAGE;
 
@@ -39,7 +39,8 @@ pub const REPLIES_PER_TICK: usize = HISTORY;
 /// and its replies never wait.
 pub const REPLY_FACTOR: usize = 4;
 
-/// The longest reason of a ban, a removal or a report, in bytes. A longer one is cut.
+/// The maximum length of the reason for a ban, a removal or a report, in bytes. A longer one is
+/// truncated.
 pub const MAX_REASON_BYTES: usize = 200;
 
 /// Minimum number of ticks between two reports from one client.
@@ -52,14 +53,14 @@ pub const ROOM_CHANGES: i64 = 60;
 /// Number of further changes per tick.
 pub const ROOM_CHANGES_PER_TICK: i64 = 1;
 
-/// The longest topic of a room, in bytes.
+/// The maximum length of a room's topic, in bytes.
 pub const MAX_TOPIC_BYTES: usize = 500;
 
 /// Number of rejected documents in a row after which the connection is closed.
 pub const ERRORS_IN_A_ROW: u32 = 10;
 
-/// A message from another server is written by the thread that received it if it has at most this
-/// many recipients, otherwise by the recipients' timer threads.
+/// A message from another server is written by the thread that received it if the message has at
+/// most this many recipients, otherwise by the recipients' timer threads.
 pub const DIRECT_WRITES: usize = 16;
 
 /// The longest password, in bytes.
@@ -75,6 +76,6 @@ pub const MAX_PENDING_REPLIES: usize = 256;
 /// Time after which a pending reply is dropped. A backplane fulfils it within a second.
 pub const PENDING_REPLY_PATIENCE: Duration = Duration::from_secs(4);
 
-/// Maximum number of threads for pending callers of rooms from one address. A class of students who
+/// Maximum number of threads, per address, for pending callers of rooms. A class of students who
 /// type their passcodes by hand needs many at once.
 pub const ROOM_CALLERS_PER_ADDRESS: usize = 48;

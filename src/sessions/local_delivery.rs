@@ -125,7 +125,7 @@ fn deliver(state: &ChatState, event: BackplaneEvent<'_>, unwritten: &mut Unwritt
 }
 
 /// The session here that has this name. Its client must not be notified of its own departure, which
-/// other servers announce if this one was silent for too long.
+/// other servers announce if this server was silent for too long.
 fn session_of(state: &ChatState, name: &str) -> Option<u64> {
     let client = state.users.find(&Name::new(name)?)?;
     Some(client.session())

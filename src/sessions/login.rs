@@ -57,7 +57,8 @@ impl Session<'_, AtWorker<'_>> {
             }
             None => {
                 // On a single server, a free name stays free until a client enters with it. So its
-                // tokens end first, and none of them can take the name back after the welcome.
+                // tokens are revoked first, and none of them can take the name back after the
+                // welcome.
                 let state = self.state;
                 if state.backplane.users().is_none() && state.users.find(&name).is_none() {
                     self.end_earlier_tokens(&name);
@@ -71,8 +72,8 @@ impl Session<'_, AtWorker<'_>> {
         }
     }
 
-    /// Ends the session tokens of a name without a password. The name belongs to the client that
-    /// has it: an earlier one must not take it back.
+    /// Revokes the session tokens for a name that has no password. The name belongs to the client
+    /// that has it: an earlier client must not take it back.
     fn end_earlier_tokens(&self, name: &Name) {
         if let Err(refusal) = self.state.logins.tokens.end_all(name) {
             let doing = "end the earlier session tokens of a name";
@@ -103,7 +104,8 @@ impl Session<'_, AtWorker<'_>> {
         let invitation = self.role.invitation.as_deref();
         let check = accounts.check(&name, password, invitation, &over);
         if over() {
-            // A connection that has ended in the meantime must not take the name from a live one.
+            // A connection that has been closed in the meantime must not take the name from a live
+            // one.
             return Err(CloseReason::PeerClosed);
         }
         match check {
@@ -126,9 +128,9 @@ impl Session<'_, AtWorker<'_>> {
         Ok(())
     }
 
-    /// Logs in with a session token, which takes the name over like a password. A wrong token counts
-    /// like a wrong password, except that later logins are not delayed: nobody can guess one, and a
-    /// client may have kept one that has ended.
+    /// Logs in with a session token, which takes the name over like a password. A wrong token
+    /// counts like a wrong password, except that later logins are not delayed: a token can't be
+    /// guessed, and a client may have kept one that has been revoked.
     pub(crate) fn resume(&mut self, username: &str, token: &str) -> Result<(), CloseReason> {
         if self.connection().name().is_some() {
             self.already_logged_in();
@@ -144,7 +146,8 @@ impl Session<'_, AtWorker<'_>> {
         self.outgoing.send_answers();
         let checked = self.state.logins.tokens.check(&name, token);
         if self.connection().outbox.has_ended() {
-            // A connection that ended meanwhile must not take the name from a live one.
+            // A connection that has been closed in the meantime must not take the name from a live
+            // one.
             return Err(CloseReason::PeerClosed);
         }
         match checked {
@@ -173,7 +176,7 @@ impl Session<'_, AtWorker<'_>> {
     }
 
     /// Sends the client a session token, one for each login and each new password: each token is
-    /// written to the disk.
+    /// written to disk.
     pub(crate) fn issue_token(&mut self, name: &Name) {
         if self.role.has_token {
             let sentence = "this session already has its token";
@@ -191,7 +194,7 @@ impl Session<'_, AtWorker<'_>> {
         }
     }
 
-    /// Ends the client's token, and its session.
+    /// Revokes the client's token and ends its session.
     pub(crate) fn logout(&mut self, name: &Name, token: &str) -> Result<(), CloseReason> {
         self.outgoing.send_answers();
         if let Err(refusal) = self.state.logins.tokens.end(name, token) {
@@ -242,7 +245,7 @@ impl Session<'_, AtWorker<'_>> {
         match accounts.change(&name, old, new, &over) {
             Ok(PasswordChange::Changed) => {
                 self.right_password(&name);
-                // The new password has ended the token.
+                // The new password has revoked the token.
                 self.role.has_token = false;
                 let port = self.outgoing.port;
                 self.state.events.emit(|| ChatEvent::PasswordChanged {
@@ -276,7 +279,7 @@ impl Session<'_, AtWorker<'_>> {
         self.wait_for_slot(&self.state.logins.guesses, name)
     }
 
-    /// Waits for the time at which a password of `name`, a user or a room, may be checked.
+    /// Waits for the time at which a password for `name`, a user or a room, may be checked.
     pub(crate) fn wait_for_slot(
         &mut self,
         guesses: &LoginThrottle,

@@ -58,9 +58,9 @@ pub(crate) struct Slot {
 }
 
 impl LoginThrottle {
-    /// Assigns the next slot for a password of `name` from `address`. It is `now`, or, after wrong
-    /// guesses, up to `LONGEST` ticks later. Concurrent attempts over several connections get
-    /// consecutive slots within that time.
+    /// Assigns the next slot for an attempt from `address` at the password of `name`. It is `now`,
+    /// or, after wrong guesses, up to `LONGEST` ticks later. Concurrent attempts over several
+    /// connections get consecutive slots within that time.
     pub(crate) fn slot(&self, address: IpAddr, name: &Name, now: Tick) -> Slot {
         let mut known = self.known.lock();
         match known.wrong.get_mut(&key(address, name)) {

@@ -1,4 +1,4 @@
-//! The commands of moderators, and `REPORT`.
+//! The commands for moderators, and `REPORT`.
 
 use crate::at_worker::AtWorker;
 use crate::limits;
@@ -10,7 +10,7 @@ use portal_wire::{ClientCommand, CloseReason, ErrorCode, Name, ServerDoc, printa
 use std::time::Duration;
 
 impl Session<'_, AtWorker<'_>> {
-    /// Executes a command of a moderator, or `REPORT`. Returns `None` if it is neither.
+    /// Executes a command from a moderator, or `REPORT`. Returns `None` if it is neither.
     pub(crate) fn moderate(&mut self, who: &Name, command: &ClientCommand<'_>) -> Option<()> {
         // Storing a rule may take a while.
         self.outgoing.send_answers();

@@ -17,7 +17,7 @@ use portal_core::event::{ChatEvent, Place};
 use portal_core::seats::SharedSeat;
 use portal_core::service::Refusal;
 
-/// The value of `by` in an event about an action of the operator. It is not a valid name.
+/// The value of `by` in an event about an action by the operator. It is not a valid name.
 const OPERATOR: &str = "(operator)";
 
 fn shown(by: Option<&Name>) -> String {

@@ -1,7 +1,7 @@
 //! Collects and delivers a client's messages and replies.
 //!
-//! The messages of a turn to the same recipients are delivered with one write to each of them, by
-//! the thread that read them. No other thread is woken.
+//! A turn's messages to the same recipients are delivered with one write per recipient, by the
+//! thread that read the messages. No other thread is woken.
 
 use std::sync::Arc;
 
@@ -169,8 +169,8 @@ impl<'s> Outgoing<'s> {
         }
     }
 
-    /// Publishes the batch through the backplane. Returns whether it must be delivered on this
-    /// server alone.
+    /// Publishes the batch through the backplane. Returns whether it must be delivered only on this
+    /// server.
     fn publish(&mut self, to: Recipients<'_>, batch: &MessageBatch) -> bool {
         let name = self.name();
         let sender = name.as_ref().map(|name| Sender {
@@ -193,8 +193,8 @@ impl<'s> Outgoing<'s> {
         false
     }
 
-    /// Sets a room's topic through the backplane. Returns whether it must be set on this server
-    /// alone.
+    /// Sets a room's topic through the backplane. Returns whether it must be set only on this
+    /// server.
     pub(crate) fn publish_topic(&mut self, room: &Name, topic: &str) -> bool {
         self.deliver();
         let name = self.name();
@@ -264,7 +264,7 @@ impl<'s> Outgoing<'s> {
             return;
         }
         let history = &self.state.history;
-        // Stamp them under the lock, so that a room's ids have the order of its history.
+        // Stamp them under the lock, so that the ids in a room follow the order of its history.
         let recipients = self.state.rooms.with(|rooms| {
             batch.stamp(history.stamp(batch.count()));
             let entries = batch.entries();
@@ -328,7 +328,7 @@ impl<'s> Outgoing<'s> {
         self.conclude(Recipients::One(to), outcome, batch);
     }
 
-    /// Answers each message of a batch with the same outcome. The stamp in `outcome` is that of the
+    /// Answers each message in a batch with the same outcome. The stamp in `outcome` is that of the
     /// first message.
     fn conclude(&mut self, to: Recipients<'_>, mut outcome: Outcome, batch: &MessageBatch) {
         let conclusion = self.conclusion(to);
@@ -381,7 +381,7 @@ impl<'s> Outgoing<'s> {
     }
 
     /// Sends the replies so far. Called before any long operation, so that the client and its
-    /// recipients do not wait for it.
+    /// recipients do not wait for that operation.
     pub(crate) fn send_answers(&mut self) {
         self.deliver();
         if !self.answers.is_empty() {

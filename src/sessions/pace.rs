@@ -9,7 +9,7 @@ use portal_core::clock::Tick;
 /// The value of `--rate BURST/PER_SECOND`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {
-    /// Number of documents that may arrive at once.
+    /// Number of documents that may arrive in one burst.
     pub burst: NonZeroU32,
     /// Number of further documents per second.
     pub per_second: NonZeroU32,

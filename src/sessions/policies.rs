@@ -9,11 +9,11 @@ use portal_wire::{Name, RoomAccess, ServerDoc};
 use portal_core::clock::Tick;
 use portal_core::service::Refusal;
 
-/// The rules of the operator and the moderators. The default methods are those of a server without
-/// rules: no client is banned or muted, and there are no moderators.
+/// The rules set by the operator and the moderators. The default methods are those of a server
+/// without rules: no client is banned or muted, and there are no moderators.
 pub trait Policies: Send + Sync {
-    /// Returns the reason for rejecting a client at `address`, before it has a seat and again when
-    /// it is admitted. Never blocks.
+    /// Returns the reason for rejecting a client at `address`. Called before the client has a seat,
+    /// and again when it is admitted. Never blocks.
     fn refuse_address(&self, address: IpAddr, now: Tick) -> Option<Refusal> {
         let _ = (address, now);
         None
@@ -31,7 +31,7 @@ pub trait Policies: Send + Sync {
         false
     }
 
-    /// Returns the reason for refusing a message of `name`. Never blocks.
+    /// Returns the reason for refusing a message from `name`. Never blocks.
     fn refuse_message(&self, name: &Name, now: Tick) -> Option<Refusal> {
         let _ = (name, now);
         None
@@ -50,7 +50,7 @@ pub trait Policies: Send + Sync {
     }
 
     /// Records that `creator` has opened a room: it becomes the room's first moderator, unless the
-    /// room has rules from before. Called under the rooms' lock, so it never blocks.
+    /// room already has rules. Called under the rooms' lock, so it never blocks.
     fn room_opened(&self, room: &Name, creator: &Name) {
         let _ = (room, creator);
     }
@@ -88,7 +88,7 @@ pub trait Policies: Send + Sync {
     }
 
     /// Changes a rule of a room. `by` is the user; `None` is the operator. Blocks until the rule is
-    /// on the disk.
+    /// on disk.
     ///
     /// # Errors
     /// [`Refusal`] if the user may not do that, or if the change can't be stored. In both cases,
@@ -104,7 +104,7 @@ pub trait Policies: Send + Sync {
         Err(NoPolicies::refusal())
     }
 
-    /// Starts or ends a rule. Blocks until the change is on the disk.
+    /// Adds or lifts a rule. Blocks until the change is on disk.
     ///
     /// # Errors
     /// [`Refusal`] if the change can't be stored. In that case, nothing has changed.
@@ -116,24 +116,24 @@ pub trait Policies: Send + Sync {
 pub struct Change<'c> {
     /// The moderator; `None` is the operator.
     pub by: Option<&'c Name>,
-    /// The rule that begins or ends.
+    /// The rule to add or to lift.
     pub rule: Rule,
 }
 
-/// A rule that begins or ends. A duration of `None` has no end.
+/// A rule to add or to lift. A duration of `None` makes the rule permanent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// A ban begins, or replaces an earlier one.
+    /// A ban is added, or replaces an earlier one.
     Ban(Banned, Option<Duration>, String),
-    /// A ban ends.
+    /// A ban is lifted.
     Unban(Banned),
-    /// A mute begins, or replaces an earlier one.
+    /// A mute is added, or replaces an earlier one.
     Mute(Name, Option<Duration>),
-    /// A mute ends.
+    /// A mute is lifted.
     Unmute(Name),
 }
 
-/// The rules of a room that every user may see.
+/// The part of a room's rules that every user may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomRules {
     /// The name as the room's creator spelled it.
@@ -162,7 +162,7 @@ impl RoomRules {
     }
 }
 
-/// A change to a room's rules. A duration of `None` has no end.
+/// A change to a room's rules. A duration of `None` makes the rule permanent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoomRule {
     /// Every user may join.
@@ -179,7 +179,7 @@ pub enum RoomRule {
     Invite(Name),
     /// The user may not send messages to the room.
     Mute(Name, Option<Duration>),
-    /// A mute ends.
+    /// A mute is lifted.
     Unmute(Name),
     /// The user is removed: no longer invited, and unable to join for a minute.
     Remove(Name),

@@ -235,7 +235,7 @@ impl RoomManager {
     /// connection. Creates the room if it does not exist.
     ///
     /// # Errors
-    /// The same as for [`RoomManager::join`].
+    /// The same errors as [`RoomManager::join`].
     pub(crate) fn join_here(&self, name: &Name, joiner: &Joiner<'_>) -> Result<(), RoomError> {
         let notified = self.enter(name, joiner.who, |rooms| {
             let (port, notified) = rooms.enter_here(name, joiner, self.clock.now())?;
@@ -479,7 +479,7 @@ impl RoomManager {
 
 fn join_all(threads: Vec<JoinHandle<()>>) {
     for thread in threads {
-        // Each thread catches panics. A thread that panicked anyway has ended as well.
+        // Each thread catches panics. A thread that panicked anyway has exited, too.
         let _ = thread.join();
     }
 }

@@ -1,4 +1,4 @@
-//! The commands of a room's moderators, and the checks that apply to a room's members.
+//! The commands for a room's moderators, and the checks that apply to a room's members.
 
 use crate::at_worker::AtWorker;
 use crate::in_room::InRoom;
@@ -129,7 +129,7 @@ impl Session<'_, AtWorker<'_>> {
         Ok(format!("{name} received your invitation to {room}"))
     }
 
-    /// Leaves a room from which a moderator has removed the user while it was joining.
+    /// Leaves a room from which a moderator has removed the user while the user was joining.
     ///
     /// A removal is stored before the member is looked up, and here it is looked up after the
     /// member has entered. So one of the two always finds the other.

@@ -1,7 +1,7 @@
 //! A room's threads (seed 004).
 //!
 //! `room-50005` accepts connections. Each one gets a thread from the pool of pending callers,
-//! `member-1` and so on, which serves it until it is closed. A member also has a thread
+//! `member-1` and so on, which serves the connection until it is closed. A member also has a thread
 //! `writer-50005`, which writes output that did not fit into a full socket. `timer-50005` enforces
 //! the reservations and the handshake timeout.
 
@@ -36,7 +36,7 @@ pub struct RunningRoom {
     sockets: ConnectionFactory,
     name: Name,
     handle: Arc<RoomHandle>,
-    /// Disconnects when the last thread that serves the room has ended.
+    /// Disconnects when the last thread that serves the room has exited.
     _running: Sender<()>,
 }
 
@@ -155,7 +155,7 @@ impl RunningRoom {
         outbox.cut(end);
     }
 
-    /// Runs the thread `timer-50005`: ends reservations and handshakes that have timed out.
+    /// Runs the thread `timer-50005`: cancels reservations and handshakes that have timed out.
     fn run_until_stop(&self, notifications: &NotifyReceiver) {
         while !self.handle.is_closed() {
             let now = match notifications.next() {
@@ -283,7 +283,7 @@ impl RunningRoom {
         Session::new(&self.state, role, connection).run(decoder)
     }
 
-    /// Closes a connection and removes its member, if it has one, from the room.
+    /// Closes a connection and, if it belongs to a member, removes the member from the room.
     fn part(&self, connection: &Arc<Connection>, end: CloseReason) {
         let rooms = &self.state.rooms;
         let departure = rooms.with(|held| {

@@ -45,7 +45,7 @@ pub struct ChatState {
     pub rooms: RoomManager,
     /// The other servers, if there are any.
     pub backplane: Arc<dyn Backplane>,
-    /// The rules of the operator and the moderators.
+    /// The rules set by the operator and the moderators.
     pub policies: Arc<dyn Policies>,
     /// The ids of messages, and the journal.
     pub history: Arc<History>,
@@ -64,7 +64,7 @@ pub struct Logins {
     pub tokens: Arc<dyn SessionTokens>,
     /// Delays logins after wrong passwords.
     pub guesses: LoginThrottle,
-    /// Delays joins after wrong passwords of rooms.
+    /// Delays joins after wrong room passwords.
     pub room_guesses: LoginThrottle,
     /// The notice for each client that logs in. A leaf lock.
     pub message_of_the_day: Mutex<Option<String>>,
@@ -122,9 +122,9 @@ impl Service for ChatState {
 
 /// Admits clients according to the bans, and names other servers when this one is full.
 pub struct AdmissionRules {
-    /// The bans.
+    /// The rules set by the operator and the moderators.
     pub policies: Arc<dyn Policies>,
-    /// Knows the other servers.
+    /// The other servers, if there are any.
     pub backplane: Arc<dyn Backplane>,
 }
 

@@ -4,14 +4,14 @@ use portal_wire::Name;
 
 use portal_core::service::Refusal;
 
-/// The tokens of all names. A token is valid for one name, until it expires or is ended; a new
-/// password or the end of the account also ends it. Methods block: they wait for the disk.
+/// The tokens for all names. A token is valid for one name, until it expires or is revoked. A new
+/// password or the deletion of the account also revokes it. Methods block: they wait for the disk.
 pub trait SessionTokens: Send + Sync {
     /// Makes a token for a name that has just logged in. On return, it has been stored. If the name
-    /// has as many as it may have, its oldest one ends.
+    /// already has the maximum number of tokens, the oldest one is revoked.
     ///
     /// # Errors
-    /// [`Refusal`] if it can't be stored; then there is none.
+    /// [`Refusal`] if it can't be stored. In that case, no token is issued.
     fn issue(&self, name: &Name) -> Result<String, Refusal>;
 
     /// Returns the name, as it was registered, if the token is valid for it.
@@ -20,15 +20,15 @@ pub trait SessionTokens: Send + Sync {
     /// [`Refusal`] if the answer is unknown.
     fn check(&self, name: &Name, token: &str) -> Result<Option<Name>, Refusal>;
 
-    /// Ends one token of a name, if it is valid.
+    /// Revokes one token for a name, if the token is valid.
     ///
     /// # Errors
-    /// [`Refusal`] if that can't be stored; then the token remains valid.
+    /// [`Refusal`] if that can't be stored. In that case, the token remains valid.
     fn end(&self, name: &Name, token: &str) -> Result<(), Refusal>;
 
-    /// Ends all tokens of a name, and returns their number.
+    /// Revokes all tokens for a name, and returns the number of revoked tokens.
     ///
     /// # Errors
-    /// [`Refusal`] if that can't be stored; then they remain valid.
+    /// [`Refusal`] if that can't be stored. In that case, the tokens remain valid.
     fn end_all(&self, name: &Name) -> Result<usize, Refusal>;
 }

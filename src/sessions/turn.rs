@@ -2,8 +2,8 @@
 //! to each recipient.
 //!
 //! The path of a message: a `read` returns some frames, and each is decoded into a document. The
-//! session's [`Role`], at a worker or in a room, decides what it means. The [`Outgoing`] collects
-//! messages and delivers them at the turn's end.
+//! session's [`Role`], at a worker or in a room, decides what the document means. The [`Outgoing`]
+//! collects messages and delivers them at the turn's end.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub struct Message<'m> {
 }
 
 impl<'m> Message<'m> {
-    /// The recipient that the text itself names (seed 003), and the rest of the text.
+    /// The recipient that the text itself specifies (seed 003), and the rest of the text.
     pub(crate) fn addressed(&self) -> Addressed<'m> {
         match self.is_verbatim {
             true => Addressed::Chat(self.text),
@@ -79,7 +79,7 @@ pub struct Session<'s, R> {
 }
 
 impl<'s, R: Role> Session<'s, R> {
-    /// Creates a session of `connection` in `role`.
+    /// Creates a session for `connection` in `role`.
     pub fn new(state: &'s ChatState, role: R, connection: &'s Arc<Connection>) -> Session<'s, R> {
         let now = state.clock.now();
         let pace = |(rate, tick): (Rate, _)| rate.allowance(tick, now);

@@ -88,7 +88,8 @@ impl Identity {
             |path: &Path| text_file::read_bytes(path).map_err(|error| explained(path, error));
         let certificate_text = text(certificate)?;
         let key_text = match text_file::read_secret(key) {
-            // Only a key must be private. For anything else, the better advice is to name a key.
+            // Only a key needs to be private. For anything else, the better advice is to specify a
+            // key.
             Err(exposed) if exposed.is_not_private() => match text(key) {
                 Ok(other) if PrivateKeyDer::from_pem_slice(&other).is_err() => other,
                 _ => return Err(IdentityError::Text(exposed)),

@@ -55,8 +55,8 @@ impl fmt::Display for Untrusted {
 
 impl Trust {
     /// Accepts only the certificate with the fingerprint `pin`. Without a pin, accepts certificates
-    /// issued by the system's authorities, provided that the server is given by name (`is_named`)
-    /// and not by address.
+    /// from authorities that the system trusts, provided that the server is given by name
+    /// (`is_named`), not by address.
     ///
     /// # Errors
     /// rustls rejects the configuration.
@@ -91,7 +91,7 @@ impl Trust {
     }
 }
 
-/// Returns a verifier with the system's authorities, or `None` if there are none.
+/// Returns a verifier for the authorities that the system trusts, or `None` if there are none.
 fn system_authorities(provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

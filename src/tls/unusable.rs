@@ -26,7 +26,7 @@ pub enum Unusable {
         reason: String,
         is_missing: bool,
     },
-    /// CERT names the key file, and KEY names the certificate file.
+    /// CERT is the key file, and KEY is the certificate file.
     Swapped { certificate: PathBuf, key: PathBuf },
     /// The file contains something other than a certificate.
     NotACertificate { path: PathBuf, found: Found },

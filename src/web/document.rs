@@ -1,5 +1,5 @@
-//! Constant responses: a page with its own style and scripts, and the files beside it. Each is
-//! hashed and compressed once.
+//! Constant responses: a page with its own style and scripts, and the files that go with it. Each
+//! is hashed and compressed once.
 
 use base64ct::{Base64, Encoding as _};
 use miniz_oxide::deflate::compress_to_vec;
@@ -37,8 +37,8 @@ impl Document {
         }
     }
 
-    /// The part of the content security policy that allows the page's own parts, and the files
-    /// beside it.
+    /// The part of the content security policy that allows the page's own parts and the files that
+    /// go with it.
     pub(crate) fn policy(&self) -> String {
         format!(
             "script-src {}; style-src {}; img-src 'self'; manifest-src 'self'; worker-src 'self'",
@@ -60,7 +60,7 @@ impl Document {
     }
 }
 
-/// A file beside a page.
+/// A file that goes with a page.
 pub(crate) struct File {
     /// Its media type.
     pub(crate) kind: &'static str,
@@ -87,7 +87,7 @@ impl File {
 }
 
 /// Removes indentation, and lines that are comments: a fifth of the bytes that browsers receive.
-/// Scripts and styles have no strings of several lines.
+/// Scripts and styles contain no multi-line strings.
 fn bare(text: &str) -> String {
     let mut bare = String::with_capacity(text.len());
     let mut is_comment = false;

@@ -8,7 +8,7 @@ use portal_net::{Opening, Port};
 use crate::http::{Refusal, RefusedRequest};
 
 portal_core::event_kinds! {
-    /// An event of an entrance at `port`. `peer` is the client's address; behind a trusted proxy,
+    /// An event at the entrance on `port`. `peer` is the client's address; behind a trusted proxy,
     /// it is the address that the proxy reports.
     pub enum EntranceEvent {
         /// The worker is connecting to the client, which requested a callback.

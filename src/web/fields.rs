@@ -1,6 +1,6 @@
 //! The header fields of a request (RFC 9110, section 5).
 
-/// A request's header fields in order, as pairs of a lower-case name and a value.
+/// A request's header fields in order, as pairs of lowercase name and value.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields(Vec<(String, String)>);
 

@@ -25,10 +25,10 @@ struct Hop {
 }
 
 impl Forwarded {
-    /// Reads the `fields` of a request from `peer`. If the peer is not a trusted proxy, or if it
-    /// names no address, the peer is the client itself.
+    /// Reads the `fields` of a request from `peer`. If the peer is not a trusted proxy, or reports
+    /// no address, the peer is the client itself.
     ///
-    /// A proxy writes one of the two fields and forwards the other unchanged. If they name
+    /// A proxy writes one of the two fields and forwards the other unchanged. If they report
     /// different addresses, both are therefore ignored.
     pub(super) fn read(peer: SocketAddr, fields: &Fields, proxies: &[Network]) -> Forwarded {
         let trusts = |address| proxies.iter().any(|proxy| proxy.contains(address));
@@ -72,7 +72,7 @@ impl Forwarded {
 }
 
 /// Returns the rightmost hop that is not a trusted proxy, or the leftmost one if all are trusted.
-/// Returns `None` if the proxy names no address.
+/// Returns `None` if the proxy reports no address.
 fn nearest(hops: &[Option<Hop>], trusts: impl Fn(IpAddr) -> bool) -> Option<Hop> {
     let mut nearest = None;
     for hop in hops.iter().rev() {
@@ -256,7 +256,7 @@ mod tests {
             ("203.0.113.9:4711", "203.0.113.9:4711"),
             ("::ffff:203.0.113.9", "203.0.113.9:5"),
             (" 203.0.113.9 ,, ", "203.0.113.9:5"),
-            // The proxy names no client, or the nearest valid hop is a proxy.
+            // The proxy reports no client, or the nearest valid hop is a proxy.
             ("203.0.113.9, unknown", "127.0.0.1:5"),
             ("203.0.113.9, nonsense, 10.0.0.2", "10.0.0.2:5"),
             ("", "127.0.0.1:5"),
@@ -309,7 +309,7 @@ mod tests {
                 None,
             ),
             ("for=192.0.2.60,,", "192.0.2.60:5", None),
-            // No client is named.
+            // No client is reported.
             ("for=unknown", "127.0.0.1:5", None),
             ("for=_secret", "127.0.0.1:5", None),
             ("proto=https", "127.0.0.1:5", None),

@@ -48,7 +48,7 @@ impl Authority {
         self.name.trim_matches(['[', ']'])
     }
 
-    /// Returns whether `page`, whose scheme has this default port, names this host and port.
+    /// Returns whether `page`, whose scheme has this default port, is on this host and port.
     fn is_named_by(&self, page: &Authority, default_port: u16) -> bool {
         self == page
             || (page.port.is_none() && self.port == Some(default_port) && self.name == page.name)

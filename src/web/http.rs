@@ -158,7 +158,7 @@ struct Ends {
 /// Reads a request.
 ///
 /// # Errors
-/// The connection ended or timed out before the request was complete.
+/// The connection was closed or timed out before the request was complete.
 pub fn read_request(
     caller: &Pending,
     rules: &Rules,
@@ -469,8 +469,8 @@ pub(crate) fn answer_file(stream: &Stream, request: &Request, file: &File) -> io
     answer_constant(stream, request, about, file.content, file.compressed())
 }
 
-/// Answers with constant content of a type, which may load what `loads` says. A browser keeps it,
-/// and asks each time whether it is still the same (RFC 9110, 13.1.2).
+/// Answers with constant content of a type, which may load the sources in `loads`. A browser keeps
+/// the content, and checks each time whether it is still the same (RFC 9110, 13.1.2).
 fn answer_constant(
     mut stream: &Stream,
     request: &Request,
@@ -601,7 +601,7 @@ pub fn begin_events(stream: &Stream) -> io::Result<()> {
 /// Sends one event.
 ///
 /// # Errors
-/// The connection ended, or the event could not be sent within `PATIENCE`.
+/// The connection was closed, or the event could not be sent within `PATIENCE`.
 pub fn send_event(mut stream: &Stream, kind: &str, data: &str) -> io::Result<()> {
     // JSON contains no raw line feeds, which would end the event.
     write_all(

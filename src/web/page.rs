@@ -1,5 +1,5 @@
-//! The chat page. It is a single document; beside it, there are only its icons, its manifest and
-//! its service worker.
+//! The chat page. It is a single document; the only other files are its icons, its manifest and its
+//! service worker.
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ const SCRIPTS: [&str; 20] = [
     include_str!("page/page.js"),
 ];
 
-/// The files beside the page: path, type and content.
+/// The files that go with the page: path, type and content.
 const FILES: [(&str, &str, &[u8]); 5] = [
     (
         "/service-worker.js",
@@ -77,13 +77,13 @@ pub struct PageSettings {
     pub room: String,
     /// True if names are protected with passwords.
     pub has_passwords: bool,
-    /// The least number of characters in a new password.
+    /// The minimum number of characters in a new password.
     pub min_password: usize,
     /// The text for the first visit.
     pub greeting: Option<String>,
 }
 
-/// The chat page and the files beside it.
+/// The chat page and the files that go with it.
 pub struct Page {
     /// The settings that the document shows, and the document.
     document: Mutex<(PageSettings, Arc<Document>)>,
@@ -110,7 +110,7 @@ impl Page {
         *self.document.lock() = (settings, document);
     }
 
-    /// Answers a request for the page or a file beside it. Returns false, without an answer, if
+    /// Answers a request for the page or for one of its files. Returns false, without an answer, if
     /// there is no such file.
     pub fn answer(&self, stream: &Stream, request: &Request) -> io::Result<bool> {
         if request.path == "/" {
@@ -232,9 +232,9 @@ mod tests {
         }
     }
 
-    /// Runs the page's own function on every character, and on those at both ends of each run in
-    /// different contexts. Without `node`, the test reports that it did not run, or fails if
-    /// REQUIRE_NODE is set.
+    /// Runs the page's own function on every character and, in different contexts, on the
+    /// characters at both ends of each run. Without `node`, the test reports that it did not run,
+    /// or fails if REQUIRE_NODE is set.
     #[test]
     fn the_page_and_the_terminal_show_the_same_text() {
         const PLACES: [(&str, &str); 8] = [
@@ -352,7 +352,7 @@ mod tests {
             .filter_map(|link| link.split("href=\"").nth(1)?.split('"').next())
             .collect();
         assert_eq!(links, ["icon.svg", "icon-192.png", "manifest.webmanifest"]);
-        // A closing tag would end the element that contains the script.
+        // A closing tag would close the element that contains the script.
         assert!(!START.contains("</") && SCRIPTS.iter().all(|script| !script.contains("</")));
     }
 }

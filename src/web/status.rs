@@ -15,7 +15,7 @@ use portal_net::{
 
 use crate::http::{self, Hosts, Refusal, Request, Rules};
 
-/// Prometheus' text format.
+/// Prometheus's text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -36,7 +36,7 @@ pub trait Status: Send + Sync {
     /// The reason why it would not.
     fn readiness(&self) -> Result<(), String>;
 
-    /// Returns all metrics in Prometheus' text format.
+    /// Returns all metrics in Prometheus's text format.
     fn metrics(&self) -> String;
 }
 

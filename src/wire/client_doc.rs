@@ -22,14 +22,14 @@ pub enum ClientDoc<'a> {
         /// `me='yes'`: an action, as in "alice waves".
         me: bool,
     },
-    /// `<HandshakePasscode>`: the first frame on a worker's port, for the server alone.
+    /// `<HandshakePasscode>`: the first frame on a worker's port, for the server only.
     Handshake {
         /// The passcode from the portal, if the client is honest.
         passcode: Cow<'a, str>,
         /// Set if the client wants to be called back instead of using this connection.
         callback: Option<CallbackRequest>,
     },
-    /// `<command>`: for the server alone.
+    /// `<command>`: for the server only.
     Command(ClientCommand<'a>),
 }
 
@@ -55,7 +55,7 @@ impl<'a> ClientDoc<'a> {
 }
 
 documents! {
-    /// The commands of a client.
+    /// The commands that a client sends.
     pub enum ClientCommand<'a> {
         ;
         /// `PM` with `<cancel/>`: cancels the public message that `PM` alone announced.
@@ -103,7 +103,7 @@ documents! {
             /// The token to check.
             token: Secret<'a> = Hidden "token",
         },
-        /// `LOGOUT`: ends a session token, and the session.
+        /// `LOGOUT`: revokes a session token, and ends the session.
         "LOGOUT" => Logout {
             /// The token.
             token: Secret<'a> = Hidden "token",
@@ -200,7 +200,7 @@ documents! {
             /// The duration, such as `10m`; `None` means until `UNMUTE`.
             duration: Option<Cow<'a, str>> = Optional "duration",
         },
-        /// `UNMUTE`: a moderator ends a mute.
+        /// `UNMUTE`: a moderator lifts a mute.
         "UNMUTE" => Unmute {
             /// The room of the mute, if it is a room's.
             room: Option<Cow<'a, str>> = Optional "room",
@@ -216,7 +216,7 @@ documents! {
             /// The reason for the client; may be empty.
             reason: Cow<'a, str> = OrEmpty "reason",
         },
-        /// `UNBAN`: a moderator ends a ban.
+        /// `UNBAN`: a moderator lifts a ban.
         "UNBAN" => Unban {
             /// The name.
             username: Cow<'a, str> = Trimmed "username",
@@ -228,7 +228,7 @@ documents! {
             /// The reason.
             reason: Cow<'a, str> = Text "reason",
         },
-        /// `HISTORY`: requests old messages of a conversation: a room's, those with another user,
+        /// `HISTORY`: requests old messages in a conversation: a room's, those with another user,
         /// or, without `<room>` and `<with>`, the public ones.
         "HISTORY" => History {
             /// The room's name, not checked yet.

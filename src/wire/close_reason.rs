@@ -50,7 +50,7 @@ pub enum CloseReason {
     Shutdown,
     /// The thread that served the client panicked.
     Panicked,
-    /// A reason that only one entrance has, such as another protocol than the chat's. It contains
+    /// A reason that only one entrance has, such as a protocol other than the chat's. It contains
     /// the word for event lines.
     Entrance(&'static str),
 }
@@ -91,7 +91,7 @@ impl CloseReason {
         }
     }
 
-    /// Returns the word that the other users receive, if the client did not leave by itself.
+    /// Returns the word that the other users receive if the client did not leave of its own accord.
     pub fn word_for_others(self) -> Option<&'static str> {
         let is_told = matches!(
             self,

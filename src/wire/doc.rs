@@ -22,7 +22,7 @@ pub struct Handshake {
     pub callback: Option<CallbackRequest>,
 }
 
-/// A password in a document. Its `Debug` output does not show it.
+/// A password in a document. The `Debug` output omits it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret<'a>(pub Cow<'a, str>);
 
@@ -87,7 +87,7 @@ error_codes! {
     BadTopic "bad-topic",
     /// The wrong password for the account.
     WrongPassword "wrong-password",
-    /// The session token is not valid, or not for that name.
+    /// The session token is not valid, or is for a different name.
     BadToken "bad-token",
     /// Another client uses this name, and names are not protected by passwords.
     NameInUse "name-in-use",
@@ -139,7 +139,7 @@ error_codes! {
     TooManyErrors "too-many-errors",
 }
 
-/// The reason why a frame is not a document of this protocol. The connection stays open.
+/// The reason why a frame is not a document in this protocol. The connection stays open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DocError {
     /// The bytes are not UTF-8.

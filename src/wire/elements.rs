@@ -264,7 +264,7 @@ impl RoomAccess {
         }
     }
 
-    /// Returns the access that a word on the wire stands for.
+    /// Returns the access that a word on the wire denotes.
     pub fn from_word(word: &str) -> Option<RoomAccess> {
         RoomAccess::ALL
             .into_iter()
@@ -403,7 +403,7 @@ impl RoomList {
     }
 }
 
-/// Another server of the chat that has free seats.
+/// Another server in the chat that has free seats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Elsewhere<'a> {
     /// Its address.

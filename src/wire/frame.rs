@@ -93,7 +93,7 @@ impl FrameReader {
         }
     }
 
-    /// Creates a reader for WebSocket messages of text and of binary data, for an echo server.
+    /// Creates a reader for text and binary WebSocket messages, for an echo server.
     pub fn of_any_websocket_message(max_frame: usize) -> FrameReader {
         FrameReader {
             assembler: Some(Box::new(Assembler::new(true))),
@@ -126,7 +126,7 @@ impl FrameReader {
     /// end of the stream.
     ///
     /// # Errors
-    /// The error of `read`, except `Interrupted`, which is retried.
+    /// Any error from `read` except `Interrupted`, after which the read is retried.
     pub fn read_from(&mut self, source: &mut (impl Read + ?Sized)) -> io::Result<usize> {
         self.make_room();
         loop {
@@ -179,7 +179,7 @@ impl FrameReader {
     /// pings received since the last call.
     ///
     /// # Errors
-    /// The same as those of [`FrameReader::next_frame`].
+    /// The same errors as [`FrameReader::next_frame`].
     pub fn next_web_input(&mut self) -> Result<Option<WebInput<'_>>, FrameError> {
         let next = self.next_web_message()?;
         let assembler = self.assembler.as_mut();

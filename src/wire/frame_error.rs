@@ -15,7 +15,7 @@ pub enum FrameError {
     },
     /// An invalid length prefix: more than five bytes, or a negative length.
     BadLength,
-    /// Frames that violate this rule of WebSocket.
+    /// Frames that violate this WebSocket rule.
     NotWebSocket(&'static str),
     /// Binary data on a WebSocket: documents are text.
     Binary,

@@ -18,7 +18,7 @@ impl Frames {
         }
     }
 
-    /// Appends the frames of `others`.
+    /// Appends the frames in `others`.
     pub fn append(&mut self, others: &Frames) {
         let before = self.bytes.len();
         self.bytes.extend_from_slice(&others.bytes);

@@ -1,7 +1,8 @@
-//! The protocol of the programs of seed 000: plain strings in revision 0, XML in revisions 1 and 2.
+//! The protocol of the programs from seed 000: plain strings in revision 0, XML in revisions 1 and
+//! 2.
 //!
 //! Only the exact strings of the handshake, the timeouts and TERMINATE have a meaning. Everything
-//! else is chat and goes to the partner unchanged. Bytes that are not UTF-8 arrive as U+FFFD, as
+//! else is chat and is sent to the partner unchanged. Bytes that are not UTF-8 arrive as U+FFFD, as
 //! .NET decodes them. The server sends only documents that those programs know.
 
 use super::client_doc::{self, ClientCommand, ClientDoc};
@@ -58,7 +59,7 @@ pub(super) fn server_content(doc: &ServerDoc<'_>, plain: bool) -> Option<Vec<u8>
     Some(content)
 }
 
-/// Reads what a client has sent after the welcome.
+/// Reads a client's input after the welcome.
 pub(super) fn read_client(frame: &[u8], plain: bool) -> ClientDoc<'_> {
     let command = match std::str::from_utf8(frame) {
         Ok(TERMINATE) if plain => Some(ClientCommand::Terminate),
@@ -130,8 +131,8 @@ fn xml_content(doc: &ClientDoc<'_>) -> Vec<u8> {
     content
 }
 
-/// Reads what a server has sent. Everything except the server's own strings is chat: the text of a
-/// chat document, otherwise the frame itself.
+/// Reads a server's output. Everything except the server's own strings is chat: the text of a chat
+/// document, otherwise the frame itself.
 pub(super) fn read_server(frame: &[u8], plain: bool) -> ServerDoc<'_> {
     let known = std::str::from_utf8(frame).ok().and_then(|text| {
         if plain {

@@ -65,9 +65,9 @@ use std::fmt;
 pub(crate) enum Dialect {
     /// XML, as `protocol` describes it.
     Xml,
-    /// The plain strings of seed 000, revision 0.
+    /// The plain strings in seed 000, revision 0.
     LegacyPlain,
-    /// The XML of seed 000, revisions 1 and 2.
+    /// The XML in seed 000, revisions 1 and 2.
     LegacyXml,
 }
 
@@ -115,7 +115,7 @@ impl Default for Codec {
 }
 
 impl Codec {
-    /// Returns the codec for XML in lines, which accepts frames of up to `max_frame` bytes.
+    /// Returns the codec for XML lines, which accepts frames of up to `max_frame` bytes.
     pub fn xml(max_frame: usize) -> Codec {
         Codec {
             max_frame,
@@ -124,7 +124,7 @@ impl Codec {
         }
     }
 
-    /// Returns the codec of the original programs of this revision.
+    /// Returns the codec for the original programs of this revision.
     pub fn legacy(revision: Revision) -> Codec {
         let dialect = match revision {
             Revision::V0 => Dialect::LegacyPlain,
@@ -265,8 +265,8 @@ impl Codec {
     /// Reads a client's document from one frame.
     ///
     /// # Errors
-    /// [`DocError`]; each variant has the error code for the client. Frames of an original program
-    /// cause no error, because any frame without another meaning is chat.
+    /// [`DocError`]; each variant has the error code for the client. Frames from an original
+    /// program cause no error, because any frame without another meaning is chat.
     pub fn read_client<'f>(&self, frame: &'f [u8]) -> Result<ClientDoc<'f>, DocError> {
         if self.is_legacy() {
             return Ok(legacy::read_client(frame, self.is_plain()));

@@ -1,4 +1,4 @@
-//! Limits of frames and documents, with their units and reasons.
+//! Limits for frames and documents, with their units and reasons.
 
 /// The longest frame that a client may send, in bytes, without the line feed (`--max-message`). The
 /// time to parse a crafted document grows with the square of its length: 8 KiB takes 16 ms, and 64
@@ -25,7 +25,7 @@ pub const READ_BUFFER: usize = 4 * 1024;
 /// longest frame needs more.
 pub const READ_BUFFER_MOST: usize = 64 * 1024;
 
-/// The maximum number of XML nodes in a client's document. The longest one of the protocol has
+/// The maximum number of XML nodes in a client's document. The longest one in the protocol has
 /// eight.
 pub const XML_NODES: u32 = 64;
 

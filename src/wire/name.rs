@@ -37,7 +37,7 @@ impl Name {
     }
 }
 
-/// The destination that the beginning of a text names, in the syntax of seed 003.
+/// The destination that the beginning of a text specifies, in the syntax of seed 003.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Addressed<'t> {
     /// `%NAME%rest`: `rest` is for the user NAME, even if NAME is not a valid name. Such a text is

@@ -86,7 +86,7 @@ documents! {
             /// The room's name.
             room: Cow<'a, str> = Text "room",
         },
-        /// Like `FULL`, if another server of the chat has free seats.
+        /// Like `FULL`, if another server in the chat has free seats.
         "FULL" if is_elsewhere => FullHere {
             /// The other server.
             there: Elsewhere<'a> = NeighbourElement "elsewhere",
@@ -123,7 +123,7 @@ documents! {
             /// The moderator's reason.
             reason: Option<Cow<'a, str>> = Optional "reason",
         },
-        /// Answers `ROOM` and, after a change, goes to every member.
+        /// Answers `ROOM` and, after a change, is sent to every member.
         "ROOM" => Room {
             /// The room's name.
             room: Cow<'a, str> = Text "room",
@@ -177,7 +177,7 @@ documents! {
             /// The `from` of the partner's messages.
             partner: Cow<'a, str> = Text "partner",
         },
-        /// The partner has logged in, and goes by that name from now on.
+        /// The partner has logged in, and uses that name from now on.
         "PARTNER LOGGED IN" => PartnerLoggedIn {
             /// The `from` of the partner's messages.
             partner: Cow<'a, str> = Text "partner",
@@ -186,7 +186,8 @@ documents! {
         "PARTNER LEFT" => PartnerLeft {
             /// The `from` of the partner's messages.
             partner: Cow<'a, str> = Text "partner",
-            /// The reason, if the client did not leave by itself: the word in the event.
+            /// The reason, as the word used in the event, if the client did not leave of its own
+            /// accord.
             reason: Option<Cow<'a, str>> = Optional "reason",
         },
         /// The partner seat is empty. Also the reply to a message.
@@ -230,7 +231,7 @@ documents! {
         },
         /// Answers `TOKEN`.
         "TOKEN" => Token {
-            /// The session token, valid for this name alone.
+            /// The session token, valid only for this name.
             token: Secret<'a> = Hidden "token",
         },
         /// Answers `MEMBERS`.
@@ -268,7 +269,8 @@ documents! {
         "USER LEFT" => UserLeft {
             /// The user's name.
             username: Cow<'a, str> = Text "username",
-            /// The reason, if the client did not leave by itself: the word in the event.
+            /// The reason, as the word used in the event, if the client did not leave of its own
+            /// accord.
             reason: Option<Cow<'a, str>> = Optional "reason",
         },
     }

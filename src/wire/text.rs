@@ -7,13 +7,13 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 /// to reach into the lines above and below.
 const MARKS: usize = 4;
 
-/// Makes `text` safe for a terminal. `U+FFFD` replaces invisible characters and those that could
-/// move the cursor, change a colour or reverse the reading direction. A space replaces a line feed
-/// or a tab.
+/// Makes `text` safe for a terminal. `U+FFFD` replaces invisible characters and characters that
+/// could move the cursor, change a colour or reverse the reading direction. A space replaces a line
+/// feed or a tab.
 ///
 /// Some invisible characters are part of a word or an emoji. They stay only in these places: a
 /// joiner between two letters, after a letter of a script that needs joiners or between two emoji,
-/// a variation selector after the character that it varies, and the tags of a flag. Of a long run
+/// a variation selector after the character that it varies, and the tags of a flag. In a long run
 /// of combining marks, only the first `MARKS` stay.
 ///
 /// The page for browsers uses the same table, in `web/page/characters.js`.
@@ -107,7 +107,7 @@ pub enum Class {
     Emoji,
     /// Only changes the look of the character before it.
     Variation,
-    /// A letter of any other script than those below.
+    /// A letter in any script other than those below.
     Letter,
     /// A letter of a script that uses joiners.
     ScriptLetter,
@@ -159,7 +159,8 @@ const VISIBLE_FORMAT: [(char, char); 7] = [
     ('\u{110cd}', '\u{110cd}'),
 ];
 
-/// The [`DEFAULT_IGNORABLE`] characters that select another glyph for the character before them.
+/// The [`DEFAULT_IGNORABLE`] characters that select a different glyph for the character before
+/// them.
 const VARIATION: [(char, char); 4] = [
     ('\u{180b}', '\u{180d}'),
     ('\u{180f}', '\u{180f}'),
@@ -279,8 +280,8 @@ fn next_is(rest: &std::str::Chars<'_>, is_wanted: impl FnOnce(Class) -> bool) ->
     next.is_some_and(|next| is_wanted(Class::of(next)))
 }
 
-/// Returns the tags at the beginning of `text` that turn a black flag into another one: three to
-/// six letters and digits, and the end tag.
+/// Returns the tags at the beginning of `text` that turn a black flag into a different flag: three
+/// to six letters and digits, and the end tag.
 fn flag_tags(text: &str) -> &str {
     let is_tag = |c: &char| matches!(c, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}');
     const END: char = '\u{e007f}';
@@ -300,7 +301,7 @@ pub fn printable_text(text: &str) -> String {
     lines.fold(first, |text, more| text + "\t" + &more)
 }
 
-/// Like [`printable_text`], for text of several lines.
+/// Like [`printable_text`], for text with several lines.
 pub fn printable_lines(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(printable_text).collect();
     lines.join("\n")
@@ -473,7 +474,7 @@ mod tests {
             "я\u{200c}λ漢\u{200d}a",
             "e\u{301}\u{200c}e\u{301}",
             "a\u{200c}م\u{200d}b",
-            // A Mongolian letter and a Han character in another form.
+            // A Mongolian letter and a Han character, each in a variant form.
             "\u{1820}\u{180b}",
             "\u{845b}\u{e0100}",
         ] {

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-/// The first second of the year 10000, in seconds since 1970.
+/// The first second of the year 10000, in seconds since the Unix epoch.
 const YEAR_10000: u64 = 253_402_300_800;
 
 /// Formats a time as in RFC 3339, in UTC and to the millisecond: `2026-11-29T12:34:56.789Z`. A time
-/// before 1970 or after 9999 becomes the beginning of 1970.
+/// before 1970 or after 9999 becomes the Unix epoch.
 pub fn rfc_3339(time: SystemTime) -> String {
     let is_writable =
         |time: &SystemTime| *time < SystemTime::UNIX_EPOCH + Duration::from_secs(YEAR_10000);
@@ -15,7 +15,7 @@ pub fn rfc_3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time.unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
 }
 
-/// Returns the number of microseconds from the beginning of 1970 to `time`; 0 for an earlier time.
+/// Returns the number of microseconds from the Unix epoch to `time`; 0 for an earlier time.
 pub fn microseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| {
@@ -23,14 +23,14 @@ pub fn microseconds(time: SystemTime) -> u64 {
     })
 }
 
-/// Returns the time this many microseconds after the beginning of 1970. A number that [`rfc_3339`]
-/// can't write becomes the beginning of 1970.
+/// Returns the time this many microseconds after the Unix epoch. A number that [`rfc_3339`] can't
+/// write becomes the Unix epoch.
 pub fn from_microseconds(microseconds: u64) -> SystemTime {
     from_seconds(microseconds / 1_000_000) + Duration::from_micros(microseconds % 1_000_000)
 }
 
-/// Returns the time this many seconds after the beginning of 1970. A number that [`rfc_3339`] can't
-/// write becomes the beginning of 1970.
+/// Returns the time this many seconds after the Unix epoch. A number that [`rfc_3339`] can't write
+/// becomes the Unix epoch.
 pub fn from_seconds(seconds: u64) -> SystemTime {
     let seconds = if seconds < YEAR_10000 { seconds } else { 0 };
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -55,7 +55,8 @@ pub fn read_duration(text: &str) -> Option<Duration> {
     })
 }
 
-/// Formats a duration in its largest fitting unit, rounded up: `45 seconds`, `10 minutes`, `3 days`.
+/// Formats a duration in its largest fitting unit, rounded up: `45 seconds`, `10 minutes`,
+/// `3 days`.
 pub fn duration_in_words(duration: Duration) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;

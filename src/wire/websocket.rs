@@ -28,7 +28,7 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
-/// The reason for closing a WebSocket: the codes of RFC 6455, 7.4.1, that the server uses.
+/// The reason for closing a WebSocket: the codes from RFC 6455, 7.4.1, that the server uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseCode {
     /// The connection has fulfilled its purpose.
@@ -164,7 +164,7 @@ fn is_control(opcode: u8) -> bool {
 /// Assembles a client's messages from frames.
 #[derive(Debug)]
 pub(super) struct Assembler {
-    /// Set if binary messages are accepted as well. (For an echo; documents are text.)
+    /// Set if binary messages are also accepted. (For an echo; documents are text.)
     takes_binary: bool,
     /// The message whose fragments are arriving, and its opcode in `begun`.
     message: Vec<u8>,
@@ -174,7 +174,8 @@ pub(super) struct Assembler {
     /// The number of fragments. Each counts as a byte; otherwise empty fragments would never reach
     /// the limit.
     fragments: usize,
-    /// The replies to pings, not sent yet. They take no more memory than the pings of one read did.
+    /// The replies to pings, not sent yet. They take no more memory than the pings from one read
+    /// did.
     pongs: Frames,
     /// The error that ended the stream.
     failed: Option<FrameError>,
@@ -187,7 +188,7 @@ pub(super) enum NextMessage {
     Wait,
     /// `buffer[begin..end]`, in one frame. The next frame begins at `end`.
     Here { begin: usize, end: usize },
-    /// The message came in fragments and is in [`Assembler::message`]. The next frame begins at
+    /// The message arrived in fragments and is in [`Assembler::message`]. The next frame begins at
     /// `end`.
     Assembled { end: usize },
     /// No message: a fragment or a control frame. The next frame begins at `end`.
@@ -294,7 +295,7 @@ impl Assembler {
         Ok(NextMessage::Assembled { end })
     }
 
-    /// Checks whether a frame with this header may come now, and whether its length is allowed.
+    /// Checks whether a frame with this header may arrive now, and whether its length is allowed.
     fn judge(&self, header: &Header, limit: usize) -> Result<(), FrameError> {
         if is_control(header.opcode) {
             return Ok(());
@@ -333,7 +334,7 @@ fn check_text(opcode: u8, payload: &[u8]) -> Result<(), FrameError> {
     Ok(())
 }
 
-/// Interprets the payload of a close frame: an end, or another violation.
+/// Interprets the payload of a close frame: a close, or another violation.
 fn closed(payload: &[u8]) -> FrameError {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
         return if payload.is_empty() {

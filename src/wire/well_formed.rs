@@ -3,7 +3,7 @@
 
 use memchr::memmem;
 
-/// Returns the first fault of a document that roxmltree has accepted, if any.
+/// Returns the first fault in a document that roxmltree has accepted, if any.
 pub(super) fn fault(frame: &str) -> Option<&'static str> {
     let may_have = |part: &[u8]| memmem::find(frame.as_bytes(), part).is_some();
     if !may_have(b"&#") && !may_have(b"xmlns") && !may_have(b"<?xml") {
@@ -49,8 +49,7 @@ pub(super) fn fault(frame: &str) -> Option<&'static str> {
     None
 }
 
-/// Returns the first fault of the namespace declarations in a tag, if any. `tag` begins after its
-/// `<`.
+/// Returns the first fault in a tag's namespace declarations, if any. `tag` begins after its `<`.
 fn fault_in_tag(tag: &str) -> Option<&'static str> {
     let mut rest =
         tag.trim_start_matches(|character: char| !is_blank(character) && !is_end(character));

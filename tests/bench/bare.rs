@@ -1,4 +1,4 @@
-//! The limits of sockets: programs that parse nothing and check nothing.
+//! The limits that bare sockets set: programs that parse nothing and check nothing.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -43,8 +43,8 @@ fn relay(listener: &TcpListener) {
     }
 }
 
-/// Forwards one client's lines to all others: one write per line, or one write for everything that
-/// was read together.
+/// Forwards one client's lines to all other clients: one write per line, or one write for
+/// everything that was read together.
 fn fan_out(listener: &TcpListener, together: bool) {
     let everyone: Arc<Mutex<Vec<Arc<TcpStream>>>> = Arc::default();
     loop {

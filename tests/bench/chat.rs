@@ -3,7 +3,7 @@
 //! Each scenario runs the server and, alternating with it, a bare program that does the minimum
 //! that the sockets allow: a relay that copies bytes, a fan-out that parses nothing, an echo. The
 //! result is the ratio, because machines differ. Every message's sender, number and content are
-//! checked; one that is lost, duplicated or out of order ends the run.
+//! checked; one that is lost, duplicated or out of order aborts the run.
 //!
 //! `make bench` runs everything, `make bench-quick` takes less than a minute, `make bench-compare`
 //! shows two saved results side by side.

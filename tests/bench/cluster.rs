@@ -73,7 +73,7 @@ impl Across {
     }
 }
 
-/// Measures Redis alone: one connection appends to a stream, another one blocks in a read of it.
+/// Measures Redis alone: one connection appends to a stream, another one blocks in a read from it.
 fn bare(redis: &Redis, count: usize) -> Vec<Duration> {
     let connect = || {
         let stream = TcpStream::connect(("127.0.0.1", redis.port)).unwrap();
@@ -98,8 +98,8 @@ fn bare(redis: &Redis, count: usize) -> Vec<Duration> {
     times.split_off(count / 10)
 }
 
-/// Measures the entries per second of Redis alone, one window at a time: one connection appends
-/// them, another one reads them.
+/// Measures the entries per second through Redis alone, one window at a time: one connection
+/// appends them, another one reads them.
 fn bare_rate(redis: &Redis, windows: usize, window: usize) -> f64 {
     let connect = || {
         let client = redis::Client::open(redis.url()).unwrap();

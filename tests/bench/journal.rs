@@ -13,7 +13,7 @@ use super::load::{Program, crowd, pair, quantile};
 use super::scenarios::{Size, all_send, ping_pong, spread_out};
 use super::table::Row;
 
-/// A database that is deleted at the end.
+/// A database that is deleted on drop.
 struct File(PathBuf);
 
 impl File {
@@ -39,7 +39,7 @@ impl Drop for File {
     }
 }
 
-/// Measures with a server that keeps its messages, and with one that does not, in turns.
+/// Measures alternately with a server that keeps its messages and with one that does not.
 fn with_and_without(
     size: Size,
     seats: usize,
@@ -85,7 +85,8 @@ pub(super) fn chat(size: Size) -> Vec<Row> {
     rows
 }
 
-/// Reads pages before any id of a conversation, and opens the file as a server does at its start.
+/// Reads pages before arbitrary ids in a conversation, and opens the file as a server does at
+/// startup.
 pub(super) fn old_messages(size: Size) -> Vec<Row> {
     let messages = size.of(1_000, 100_000, 1_000_000);
     let file = File::new("old");

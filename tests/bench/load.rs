@@ -271,7 +271,7 @@ impl Line {
         let _ = self.stream.read_to_end(&mut Vec::new());
     }
 
-    /// Connects over TLS to a server with the certificate of `secret`.
+    /// Connects over TLS to a server with the certificate from `secret`.
     #[cfg(feature = "tls")]
     pub fn secured_to(address: SocketAddr, secret: &Secret) -> Line {
         let mut line = Line::to(address);
@@ -301,7 +301,7 @@ pub fn ticket_by_udp(socket: &UdpSocket) -> String {
     String::from_utf8_lossy(&reply[..count]).into_owned()
 }
 
-/// Takes the seat of a ticket, and reads only the welcome.
+/// Takes the seat that a ticket reserves, and reads only the welcome.
 pub fn take_seat(portal: SocketAddr, ticket: &str) -> (Line, String) {
     let port = part(ticket, "Port");
     let mut line = Line::to(SocketAddr::new(portal.ip(), port.parse().unwrap()));
@@ -388,8 +388,7 @@ fn pair_of(seat: impl Fn() -> (Line, String)) -> [(Line, String); 2] {
 
 /// Logs in `count` clients as m0000, m0001 and so on. These names sort as their numbers do, so that
 /// the server writes in the order in which the load reads, as the bare fan-out does. (In any other
-/// order, the load would sleep until one of the last clients is written to, and would not read
-/// meanwhile.)
+/// order, the load would sleep, without reading, until one of the last clients is written to.)
 pub fn crowd(server: &Program, count: usize) -> Vec<Line> {
     mixed_crowd(server, count, |_| false)
 }

@@ -276,7 +276,7 @@ fn tls_latency(size: Size) -> Vec<Row> {
     vec![Row::new(name, ours, bare, "<= 1.35")]
 }
 
-/// A crowd over TLS, compared with one without.
+/// A crowd over TLS, compared with one without TLS.
 #[cfg(feature = "tls")]
 fn tls_fan_out(size: Size) -> Vec<Row> {
     let members = size.of(10, 500, 500);
@@ -539,7 +539,7 @@ fn accepted(program: &Program, count: usize) -> Vec<Line> {
 }
 
 /// Runs one member: it sends the next message once the last one is confirmed, and receives the
-/// messages of all others. Returns their delivery times. A bare program confirms a message by
+/// messages from all others. Returns their delivery times. A bare program confirms a message by
 /// sending it back.
 fn talk(
     mut line: Line,
@@ -621,7 +621,8 @@ fn visit(server: &Program, by_udp: Option<&UdpSocket>) {
     };
     assert!(ticket.contains("<Port>"), "refused: {ticket}");
     let (mut line, _) = take_seat(server.address, &ticket);
-    // Behaves like a program that sends one message and leaves: the reply precedes the end.
+    // Behaves like a program that sends one message and leaves: the reply arrives before the
+    // connection is closed.
     line.send(format!("{}{TERMINATE}", message_line(1)).as_bytes());
     line.line_with("<SERVER><command>NO PARTNER</command></SERVER>");
     line.rest();
@@ -930,7 +931,7 @@ fn greedy(kind: usize, server: &Program, stop: &AtomicBool, floods: &AtomicUsize
     let mut number = 0;
     let mut flood = |stream: &mut Line, frame: &str, pause: Duration| {
         while !stop.load(Ordering::Acquire) {
-            // If the server disconnects the client, the flood ends.
+            // If the server disconnects the client, the flood stops.
             if stream.stream.write_all(frame.as_bytes()).is_err() {
                 break;
             }

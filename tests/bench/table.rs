@@ -88,7 +88,7 @@ impl Row {
         )
     }
 
-    /// One line of a saved file.
+    /// One line in a saved file.
     pub fn record(&self) -> String {
         let list = |values: &[f64]| {
             let texts: Vec<String> = values.iter().map(f64::to_string).collect();

@@ -2,8 +2,8 @@
 //! in turn, with a caption for each. It starts once a viewer watches, and repeats until Ctrl-C.
 //!
 //! `DEMO_PACE=2` is twice as fast as the default of 4 seconds per step (and speeds up the tick,
-//! too). `DEMO_ROUNDS=1` ends it after one round. `--events FILE` records it for `chatserver replay
-//! FILE`.
+//! too). `DEMO_ROUNDS=1` stops it after one round. `--events FILE` records it for
+//! `chatserver replay FILE`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -99,7 +99,7 @@ pub enum DemoError {
 /// Starts a board at `address` and a server with its portal at `port` (0 means any free ports),
 /// announces both addresses, waits for a viewer, and acts out the rules. Events are also written to
 /// the file `recording`, as with the server's `--events`. `ticked` is called after each tick, and
-/// the next tick follows one period after it has returned.
+/// the next tick follows one period after `ticked` has returned.
 pub fn perform(
     address: SocketAddr,
     port: u16,
@@ -279,7 +279,7 @@ impl Demo {
         let names = ["alice", "bob", "carol"];
         let [mut alice, mut bob, mut carol] = names.map(|name| self.seat_called(name));
         self.pause(0.3);
-        // Each of them speaks, or one would be idle for too long.
+        // Each of them sends a message; otherwise, one would be idle for too long.
         alice.command("PM", "<message>hello, everyone</message>");
         self.pause(0.5);
         bob.command("DM", "<to>carol</to><message>only for you</message>");
@@ -386,7 +386,8 @@ impl Demo {
         self.pause(0.25);
     }
 
-    /// Ends an act. Its clients leave after it, so a viewer who pauses here still sees them.
+    /// Ends an act. The act's clients leave afterwards, so a viewer who pauses here still sees
+    /// them.
     fn end_act(&self, actors: Vec<Visitor>) {
         self.events.emit(|| ServerEvent::ActEnded {});
         self.pause(0.5);

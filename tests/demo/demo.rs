@@ -1,5 +1,5 @@
 //! `make demo`: a server, two clients that follow a script, and the output of all three, line by
-//! line as it appears. It ends by itself.
+//! line as it appears. It exits on its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_macros)]
 
 use std::cell::RefCell;
@@ -143,7 +143,7 @@ impl Stage {
     }
 
     /// Prints the lines of all programs until `actor` has printed one that contains `part`, after
-    /// the one that was waited for before.
+    /// the line that the previous call waited for.
     fn wait_for(&self, actor: &str, part: &str) -> String {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -164,7 +164,8 @@ impl Stage {
         self.printed.borrow_mut().push((name, line));
     }
 
-    /// Returns the line of `actor` that contains `part`, and removes it and those before it.
+    /// Returns the line of `actor` that contains `part`, and removes that line and all lines before
+    /// it.
     fn take_line(&self, actor: &str, part: &str) -> Option<String> {
         let mut printed = self.printed.borrow_mut();
         let index = printed

@@ -1,11 +1,11 @@
 //! `make lab`: the demonstration's server, and a board with buttons that make real clients do one
-//! thing each: send a wrong passcode, flood their partner, stop reading. For a class that asks "what
-//! happens if".
+//! thing each: send a wrong passcode, flood their partner, stop reading. For a class that asks
+//! "what happens if".
 //!
-//! The buttons exist only here. This program has a listener of its own, which serves the board's page
-//! with a script more, passes every other request on to the board, and acts on a `POST`. The board
-//! and `chatserver` know nothing of it. It listens on loopback only, and acts only for its own page:
-//! other pages that this machine's browser shows can't press a button.
+//! The buttons exist only here. This program has its own listener, which serves the board's page
+//! with one more script, passes every other request on to the board, and acts on a `POST`. The
+//! board and `chatserver` know nothing about it. It listens on loopback only, and acts only for its
+//! own page: other pages that this machine's browser shows can't press a button.
 //!
 //! `LAB=127.0.0.1:8051` chooses another address, and `--events FILE` records the events.
 #![allow(
@@ -224,7 +224,7 @@ fn serve(
             let mut whole = String::new();
             BufReader::new(page).read_to_string(&mut whole)?;
             let (head, body) = whole.split_once("\r\n\r\n").unwrap_or_default();
-            // The policy of the board's page also holds for this one.
+            // The policy of the board's page also applies to this one.
             let head: String = head
                 .lines()
                 .filter(|line| !line.starts_with("Content-Length:"))

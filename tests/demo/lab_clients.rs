@@ -36,7 +36,7 @@ const NAMES: [&str; 12] = [
 
 /// Time for which a client floods its partner.
 const FLOOD: Duration = Duration::from_secs(4);
-/// The text of one message of a flood, in bytes.
+/// The length of the text of each message in a flood, in bytes.
 const FLOOD_TEXT: usize = 4096;
 
 /// The clients of a laboratory.
@@ -68,8 +68,8 @@ impl Class {
         }
     }
 
-    /// Does what a button says. `seat` selects the client; otherwise it is the one that entered last.
-    /// Returns what has been done, or the reason why it can't be done.
+    /// Does what a button says. `seat` selects the client; without it, the client that entered last
+    /// is used. Returns what has been done, or the reason why it can't be done.
     pub fn act(self: &Arc<Self>, action: &str, seat: Option<u16>) -> Result<String, String> {
         match action {
             "enter" => self.enter(false),
@@ -268,8 +268,8 @@ impl LabClient {
         let mut buffer = [0; 16 * 1024];
         let mut stream = &self.stream;
         loop {
-            // A peek leaves the bytes in the socket, so a client that is stopped meanwhile does not
-            // read them.
+            // A peek leaves the bytes in the socket, so a client that is stopped in the meantime
+            // does not read them.
             match self.stream.peek(&mut [0]) {
                 Ok(1..) => {}
                 // Another thread asks whether there is anything to read.

@@ -1,4 +1,4 @@
-//! A scripted client of the demonstrations.
+//! A scripted client for the demonstrations.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -41,7 +41,7 @@ impl Visitor {
         self.send_line(&format!("<CLIENT><message>{text}</message></CLIENT>"));
     }
 
-    /// Closes the connection, as a client does that has read everything.
+    /// Closes the connection, as a client that has read everything does.
     pub fn leave(mut self) {
         let _ = self.0.get_ref().shutdown(Shutdown::Write);
         let _ = self.0.read_to_end(&mut Vec::new());

@@ -147,7 +147,7 @@ impl TestServer {
         })
     }
 
-    /// Waits until a session has ended for this reason, at `port` if one is given.
+    /// Waits for a session to end for this reason, at `port` if one is given.
     pub fn wait_for_close(&self, reason: CloseReason, port: Option<Port>) -> Event {
         self.wait_for(&format!("left {port:?} {reason:?}"), |event| {
             event.kind == "closed"
@@ -410,7 +410,7 @@ impl Client {
     /// Reads until the end of the connection, which may be in the middle of a line.
     pub fn rest_of_bytes(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.received);
-        // A reset counts as an end.
+        // A reset counts as a close.
         let _ = self.stream.read_to_end(&mut bytes);
         bytes
     }
@@ -433,7 +433,8 @@ impl Client {
         true
     }
 
-    /// Waits until data arrives or the connection ends. Returns `true` if it ended without data.
+    /// Waits until data arrives or the connection is closed. Returns `true` if it was closed
+    /// without data.
     pub fn is_closed_without_data(&mut self) -> bool {
         self.received.is_empty() && matches!(self.stream.peek(&mut [0]), Ok(0) | Err(_))
     }

@@ -1,11 +1,11 @@
-//! A running program that is killed when its test ends, even if the test fails.
+//! A running program that is killed when its test finishes, even if the test fails.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::io::{BufRead as _, BufReader};
 use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command};
 
-/// The environment variable with the clock factor of programs that tests start. A tick takes
+/// The environment variable with the clock factor for programs that tests start. A tick takes
 /// minutes, so none of their own timeouts expires before the test's. A test that waits for such a
 /// timeout uses `.env(CLOCK, "1")`.
 pub const CLOCK: &str = "CHAT_TEST_CLOCK";

@@ -1,6 +1,5 @@
-//! The sentences of the programs that tests wait for. A copy editor changes them here as well as in
-//! the program, and nowhere else; everything else that tests check is a code, an event or a
-//! document.
+//! The programs' sentences that tests wait for. A copy editor changes them here as well as in the
+//! program, and nowhere else; everything else that tests check is a code, an event or a document.
 #![allow(dead_code, unreachable_pub)]
 
 pub const ANSWER_YES_OR_NO: &str = "answer yes or no";

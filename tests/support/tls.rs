@@ -1,5 +1,5 @@
 //! A server's certificate and a client that trusts it, and a tunnel through which a plain socket
-//! speaks TLS.
+//! uses TLS.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -142,7 +142,7 @@ fn forward_from_client(mut here: &TcpStream, mut stream: &Stream) {
     }
 }
 
-/// Forwards data from the server. A connection that ends without close_notify is reset.
+/// Forwards data from the server. A connection that is closed without close_notify is reset.
 fn forward_from_server(mut stream: &Stream, mut here: &TcpStream) {
     let mut bytes = [0; 16 * 1024];
     loop {

@@ -1,4 +1,4 @@
-//! Plays a transcript: a text file of clients' actions and the server's replies, line by line.
+//! Plays a transcript: a text file with clients' actions and the server's replies, line by line.
 //!
 //! ```text
 //! # A comment.
@@ -215,8 +215,8 @@ impl Player {
                     .map_or((text, "\n"), |half| (half, ""));
                 let mut bytes = self.expand(text);
                 bytes.extend_from_slice(end.as_bytes());
-                // A huge line is sent at once: the server closes the connection in the middle of
-                // it, and a write to a closed connection causes a reset that discards the reply.
+                // A huge line is sent in one write: the server closes the connection in the middle
+                // of it, and a write to a closed connection causes a reset that discards the reply.
                 if self.is_chopped && bytes.len() < 1000 {
                     bytes
                         .iter()

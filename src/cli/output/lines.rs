@@ -37,7 +37,7 @@ impl<W: Write> LineWriter<W> {
     }
 
     /// Continues with a new destination, such as a new file, and drops the rest of a torn line. If
-    /// the new destination itself ends in a torn line (`is_torn`), ends that line first.
+    /// the new destination itself ends in a torn line (`is_torn`), completes that line first.
     pub fn restart(&mut self, is_torn: bool) {
         let lines = std::mem::take(&mut self.torn_lines);
         self.miss(lines, "its file was replaced");

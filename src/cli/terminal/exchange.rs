@@ -12,7 +12,7 @@ use super::tty::Waker;
 pub enum Typed<T> {
     Line {
         text: String,
-        /// The prompt's target when the first character was typed; `None` without prompts.
+        /// The prompt's target when the first character was typed; `None` if there are no prompts.
         under: Option<T>,
     },
     /// A paste longer than the longest message. It was discarded.
@@ -64,7 +64,7 @@ pub enum TypeAhead {
     ThrownAway,
 }
 
-/// An event of the thread that reads, for [`Input::take`](super::Input::take).
+/// An event for the reading thread, for [`Input::take`](super::Input::take).
 pub struct InputEvent<T>(pub(super) ReaderEvent<T>);
 
 pub(super) enum ReaderEvent<T> {

@@ -1,4 +1,4 @@
-//! The lines of earlier runs, and the file in which they are stored.
+//! The lines from earlier runs, and the file in which they are stored.
 
 use std::path::PathBuf;
 
@@ -16,8 +16,8 @@ pub struct LineHistory {
 }
 
 impl LineHistory {
-    /// Reads the file, which may not exist yet. A file of 2000 lines or more is cut to its last
-    /// 1000.
+    /// Reads the file, which may not exist yet. A file with 2000 lines or more is truncated to its
+    /// last 1000.
     ///
     /// # Errors
     /// See [`TextError`].
@@ -53,7 +53,7 @@ impl LineHistory {
     }
 }
 
-/// Escapes line ends, NUL bytes and backslashes, so that the text fits on one line.
+/// Escapes line endings, NUL bytes and backslashes, so that the text fits on one line.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('\n', "\\n")

@@ -37,7 +37,7 @@ pub struct InputOptions {
 pub struct Input<T> {
     events: Receiver<InputEvent<T>>,
     shared: Arc<Shared<T>>,
-    /// Disconnects when the thread ends.
+    /// Disconnects when the thread exits.
     done: Receiver<()>,
     thread: Option<JoinHandle<()>>,
     /// Input that was not handed out yet.
@@ -63,7 +63,7 @@ struct Editing<T> {
     latest: (u64, Option<T>),
     /// Earlier prompts whose keys keep their targets.
     outdated: VecDeque<(u64, T)>,
-    /// Keys of earlier prompts than this one are dropped.
+    /// Keys typed at prompts earlier than this one are dropped.
     dropped_before: u64,
     has_dropped: bool,
     shows_time: bool,
@@ -89,10 +89,10 @@ struct Drawn {
 const MAX_KEYS_AHEAD: usize = 4096;
 /// Maximum number of earlier prompts whose keys may still arrive.
 const MAX_OUTDATED: usize = 64;
-/// Maximum number of bytes that wait for a slow terminal. Beyond this limit, the program should stop
-/// producing output.
+/// Maximum number of bytes that wait for a slow terminal. Beyond this limit, the program should
+/// stop producing output.
 const MAX_BYTES_BEHIND: usize = 64 * 1024;
-/// Maximum time to wait for the terminal and for the thread at the end. They take longer only if the
+/// Maximum time to wait for the terminal and for the thread on exit. This takes longer only if the
 /// terminal accepts no output.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -170,7 +170,7 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
         Ok(input)
     }
 
-    /// Returns the events of the thread. Pass each of them to [`Input::take`].
+    /// Returns the events from the thread. Pass each of them to [`Input::take`].
     pub fn events(&self) -> &Receiver<InputEvent<T>> {
         &self.events
     }
@@ -211,7 +211,7 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
         false
     }
 
-    /// Returns the next input that the events so far have led to.
+    /// Returns the next input that results from the events so far.
     pub fn next_typed(&mut self) -> Option<Typed<T>> {
         let next = self.typed.pop_front();
         next.or_else(|| self.editing.as_mut()?.next())
@@ -241,7 +241,8 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
         }
     }
 
-    /// Prints lines above the prompt, at the next [`Input::draw`]. They must be safe for a terminal.
+    /// Prints lines above the prompt, at the next [`Input::draw`]. They must be safe for a
+    /// terminal.
     pub fn print(&mut self, lines: &str) {
         if let Some(editing) = &mut self.editing {
             editing.pending += lines;
@@ -256,7 +257,7 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
         }
     }
 
-    /// Shows the time of day in the prompt, or does not.
+    /// Shows or hides the time of day in the prompt.
     pub fn show_time(&mut self, shows_time: bool) {
         if let Some(editing) = &mut self.editing {
             editing.is_dirty |= editing.shows_time != shows_time;
@@ -264,14 +265,14 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
         }
     }
 
-    /// Returns whether so much output waits for the terminal that the program should produce no
-    /// more.
+    /// Returns whether so much output is waiting for the terminal that the program should produce
+    /// no more.
     pub fn is_behind(&self) -> bool {
         let editing = self.editing.as_ref();
         editing.is_some_and(|it| it.pending.len() + it.out.len() > MAX_BYTES_BEHIND)
     }
 
-    /// Draws what has changed. Never blocks: the rest follows when the terminal accepts it.
+    /// Draws the changes. Never blocks: the rest follows when the terminal accepts it.
     pub fn draw(&mut self) {
         let is_parked = self.is_parked();
         if let Some(editing) = &mut self.editing {
@@ -290,7 +291,7 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
     }
 
     /// Takes over the terminal again after this process was stopped and has resumed. Another
-    /// program may have left the terminal in another state.
+    /// program may have left the terminal in a different state.
     pub fn resume(&mut self) {
         if let Some(editing) = &mut self.editing
             && is_in_foreground(&*editing.terminal)
@@ -316,7 +317,7 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
         self.shared.waker.wake();
     }
 
-    /// Draws what remains, ends the thread and restores the terminal. Takes at most two seconds,
+    /// Draws what remains, stops the thread and restores the terminal. Takes at most two seconds,
     /// whatever the terminal does.
     pub fn close(mut self) {
         self.shared.closing.store(true, Ordering::Release);
@@ -327,7 +328,7 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
         if let Some(editing) = &mut self.editing {
             editing.leave_line();
             editing.prompt = None;
-            // The first round may only write what the terminal did not accept before.
+            // The first round may only write output that the terminal did not accept before.
             for _ in 0..2 {
                 editing.draw(is_parked);
                 let out = std::mem::take(&mut editing.out);
@@ -343,7 +344,7 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
 }
 
 impl<T> Drop for Input<T> {
-    /// Restores the terminal, also after a panic.
+    /// Restores the terminal, even after a panic.
     fn drop(&mut self) {
         restore_terminal();
     }
@@ -419,8 +420,8 @@ impl<T: Clone + PartialEq> Editing<T> {
             self.editor.remember(&line);
         }
         if !is_empty {
-            // Also if the line was taken away: its rest is not for the new prompt, which the user
-            // has not seen yet.
+            // Do this even if the line was taken away: the rest of the line is not for the new
+            // prompt, which the user has not seen yet.
             self.begun.get_or_insert(old.target);
         }
         self.begun.take_if(|begun| *begun == newer.target);
@@ -504,8 +505,8 @@ impl<T: Clone + PartialEq> Editing<T> {
         }
     }
 
-    /// The rows of status, prompt and line with their colours, and the plain text of those before
-    /// the cursor.
+    /// The rows of the status, the prompt and the line with their colours, and the plain text
+    /// before the cursor.
     fn rows(&self) -> (String, [String; 2]) {
         let Some(prompt) = &self.prompt else {
             return (String::new(), Default::default());
@@ -557,7 +558,7 @@ impl<T: Clone + PartialEq> Editing<T> {
             Some(more) if self.pending.is_empty() && same_width && is_at_end => frame += more,
             _ => {
                 if let Some(drawn) = &drawn {
-                    // A terminal that has another width now has wrapped the rows again.
+                    // A terminal whose width has changed has wrapped the rows again.
                     let rows = Place::default().after(&drawn.before_cursor, columns).row;
                     frame += "\r";
                     if rows > 0 {
@@ -599,7 +600,7 @@ impl<T: Clone + PartialEq> Editing<T> {
             match self.terminal.write(&self.out) {
                 Ok(0) => return,
                 Ok(count) => drop(self.out.drain(..count)),
-                // The terminal is gone, which its reader reports.
+                // The terminal is gone, which the reading thread reports.
                 Err(_) => self.out.clear(),
             }
         }
@@ -628,8 +629,8 @@ pub(crate) fn restore_terminal() {
     }
 }
 
-/// Makes a panic in any thread restore the terminal before its message is printed. Returns a channel
-/// that receives a value after a panic, so that the program can end.
+/// Makes a panic in any thread restore the terminal before its message is printed. Returns a
+/// channel that receives a value after a panic, so that the program can exit.
 pub fn restore_after_panics() -> Receiver<()> {
     let (sender, panicked) = bounded(1);
     let before = std::panic::take_hook();

@@ -12,7 +12,7 @@ use super::exchange::{InputEvent, ReaderEvent, Shared, Typed};
 use super::keys::{CTRL_C, Key, KeyParser, LONGEST_PASTE, line_ends};
 use super::tty::{RawTerminal, Wakened, is_in_foreground};
 
-/// More bytes than this at once can't have been typed by hand: they are a paste from a terminal
+/// More bytes than this in one read can't have been typed by hand: they are a paste from a terminal
 /// without bracketed paste.
 const BURST: usize = 512;
 
@@ -20,7 +20,7 @@ const BURST: usize = 512;
 /// machine.
 const BURST_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long to wait for more input after a few bytes, because they may be the beginning of a burst.
+/// Time to wait for more input after a few bytes, because they may be the beginning of a burst.
 const TYPING_PAUSE: Duration = Duration::from_millis(2);
 
 /// Maximum time between the first and the last byte of an escape sequence.
@@ -47,7 +47,8 @@ impl<T> KeyReader<T> {
                 continue;
             }
             if !parser.is_waiting() {
-                // Before the wait, because another prompt wakes this thread after it was drawn.
+                // Load this before the wait, because another prompt wakes this thread after the
+                // prompt was drawn.
                 prompt = self.shared.prompt.load(Ordering::Acquire);
             }
             let limit = match parser.is_in_paste() {
@@ -164,8 +165,9 @@ impl<T> KeyReader<T> {
                 .wait((true, false), &self.wakened, Some(pause))
             {
                 Ready::Input => return true,
-                // What woke this thread can wait until the whole burst has arrived. Otherwise it may
-                // be another prompt, and what follows is typed at that one.
+                // The event that woke this thread can wait until the whole burst has arrived.
+                // Otherwise, the event may be another prompt, and the following input is typed at
+                // that prompt.
                 Ready::Woken if pause == BURST_PAUSE => {}
                 Ready::Woken => return false,
                 Ready::Output | Ready::Nothing => return false,

@@ -1,8 +1,8 @@
-//! The bytes of a terminal, converted to keys.
+//! The bytes from a terminal, converted to keys.
 //!
-//! `vte` finds the end of every escape sequence, also of those that are a terminal's late answers.
-//! What it does not know is the difference between a key and a sequence that never ends: the caller
-//! measures the time, and gives up waiting.
+//! `vte` finds the end of every escape sequence, including a terminal's late answers. It can't
+//! distinguish a key from a sequence that never ends: the caller measures the time, and gives up
+//! waiting.
 
 use vte::{Params, Parser, Perform};
 
@@ -127,7 +127,7 @@ impl KeyParser {
             self.found.in_ss3 = byte.is_ascii_digit() || byte == b';';
             if !self.found.in_ss3 {
                 let key = match byte {
-                    // The keypad's Enter. After `ESC [`, the letter belongs to the mouse.
+                    // The keypad's Enter. After `ESC [`, the letter introduces a mouse event.
                     b'M' => Some(Key::Enter),
                     byte => cursor_key(char::from(byte), false),
                 };
@@ -224,7 +224,7 @@ impl KeyParser {
     }
 }
 
-/// The effect of one byte of a paste.
+/// The effect of one byte in a paste.
 enum Pasted {
     More,
     End,
@@ -358,13 +358,13 @@ fn literal_tabs(keys: Vec<Key>) -> Vec<Key> {
     literal
 }
 
-/// The number of line ends in `bytes`.
+/// The number of line endings in `bytes`.
 pub(super) fn line_ends(bytes: &[u8]) -> usize {
     let is_end = |byte: &&u8| matches!(byte, b'\n' | b'\r');
     bytes.iter().filter(is_end).count()
 }
 
-/// Returns the text in `bytes`, without what is not UTF-8.
+/// Returns the text in `bytes`, without bytes that are not UTF-8.
 fn valid(bytes: &[u8]) -> String {
     bytes.utf8_chunks().map(|chunk| chunk.valid()).collect()
 }
@@ -443,7 +443,7 @@ mod tests {
                 if !is_raw {
                     assert_eq!(found, [Key::Ctrl('c'), text("ok")], "{answer:?} {length}");
                 }
-                // So does a pause.
+                // A pause also ends the sequence.
                 let mut parser = KeyParser::default();
                 parser.take(&answer.as_bytes()[..length]);
                 parser.give_up();

@@ -49,8 +49,8 @@ pub fn wrap(line: &str, start: usize, columns: usize, indent: usize, lines: &mut
             continue;
         }
         if is_link(word.trim_end()) {
-            // The terminal wraps it, so that it can be copied and opened whole. It has no spaces, so
-            // it can't pass for another user's line.
+            // The terminal wraps it, so that it can be copied and opened whole. It has no spaces,
+            // so it can't pass for another user's line.
             width = visible;
             current.push_str(&word);
             continue;

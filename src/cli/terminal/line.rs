@@ -10,7 +10,7 @@ use super::keys::Key;
 use portal_wire::{Shown, for_each_shown};
 
 /// Completes the last word before the cursor. Returns the word's byte offset and its completions,
-/// each with what follows it.
+/// each with the text that follows it.
 pub type Complete = Box<dyn Fn(&str) -> (usize, Vec<String>) + Send>;
 
 /// Maximum length of a line, in bytes. Keys beyond it do nothing.
@@ -25,7 +25,7 @@ pub(super) enum Edited {
     More,
     /// Enter. Contains the line, which is now empty.
     Line(String),
-    /// Ctrl-D on an empty line, or Ctrl-C on one.
+    /// Ctrl-D or Ctrl-C on an empty line.
     End,
 }
 
@@ -38,13 +38,13 @@ pub(super) struct LineEditor {
     complete: Complete,
     /// The position in the history: its length is the line being typed.
     at: usize,
-    /// The lines of the history that were edited, and the line being typed, until Enter.
+    /// The lines in the history that were edited, and the line being typed, until Enter.
     edits: BTreeMap<usize, String>,
     search: Option<Search>,
     last: Last,
 }
 
-/// What the last key did, as far as the next one depends on it.
+/// The effect of the last key, as far as the next key depends on it.
 enum Last {
     Other,
     Text,
@@ -54,7 +54,7 @@ enum Last {
         size: usize,
         turn: usize,
     },
-    /// Tab has inserted one of these words at this offset. The last one is what was typed.
+    /// Tab has inserted one of these words at this offset. The last one is the line being typed.
     Completion {
         start: usize,
         words: Vec<String>,
@@ -73,7 +73,7 @@ struct Search {
 struct KillRing {
     killed: Vec<String>,
     is_killing: bool,
-    /// The next kill is added to the last one.
+    /// The next kill is appended to the last one.
     appends: bool,
 }
 
@@ -136,12 +136,12 @@ impl LineEditor {
         self.buffer.pos()
     }
 
-    /// What is being searched for in the history, if anything.
+    /// The text that is being searched for in the history, if any.
     pub(super) fn searched(&self) -> Option<&str> {
         self.search.as_ref().map(|search| &*search.query)
     }
 
-    /// Ends a search, and keeps the line that it has found.
+    /// Stops a search, and keeps the line that it has found.
     pub(super) fn end_search(&mut self) {
         self.search = None;
     }
@@ -244,7 +244,7 @@ impl LineEditor {
             last = Some((character, shown))
         });
         match last {
-            // It has a replacement character of its own on the screen.
+            // It has its own replacement character on the screen.
             Some((character, Shown::Replaced)) => {
                 let start = cursor - character.len_utf8();
                 self.buffer.delete_range(start..cursor, &mut self.kills);
@@ -276,7 +276,7 @@ impl LineEditor {
         }
     }
 
-    /// Moves to the line above in a text of several lines, and otherwise in the history.
+    /// Moves to the line above in a text with several lines, and otherwise in the history.
     fn go_up(&mut self) {
         let before = &self.text()[..self.cursor()];
         let Some(end) = before.rfind('\n') else {
@@ -306,7 +306,7 @@ impl LineEditor {
         self.buffer.set_pos(start + offset);
     }
 
-    /// Shows another line of the history. Edits of this one are kept until Enter.
+    /// Shows another line in the history. Edits of this one are kept until Enter.
     fn go_to(&mut self, at: Option<usize>) {
         let Some(at) = at.filter(|at| *at <= self.history.lines.len()) else {
             return;
@@ -355,8 +355,8 @@ impl LineEditor {
         };
     }
 
-    /// Handles a key of a search. Returns a key that is not for the search, if there is none, or if
-    /// the key has ended it.
+    /// Handles a key during a search. Returns the key if there is no search, or if the key has
+    /// stopped it.
     fn press_while_searching(&mut self, key: Key) -> Option<Key> {
         let Some(search) = &mut self.search else {
             return Some(key);
@@ -412,7 +412,8 @@ mod tests {
         LineEditor::new(LineHistory::of(lines), complete)
     }
 
-    /// Types text; `^X` is a control key, `~x` one with Alt, `<` and `>` are Up and Down, `|` is Tab.
+    /// Types text; `^X` is a control key, `~x` one with Alt, `<` and `>` are Up and Down, `|` is
+    /// Tab.
     fn press(editor: &mut LineEditor, keys: &str) {
         let mut keys = keys.chars();
         while let Some(key) = keys.next() {

@@ -1,10 +1,10 @@
 //! A user's terminal: the line editor, the colours, the time of day. The client and the server's
 //! operator console both use it.
 //!
-//! One thread (`keys`) reads the terminal and sends typed events; it never writes. The program's main
-//! loop owns the rest, in an [`Input`]: the line being typed, the prompt and what waits to be drawn.
-//! Each event carries the number of the prompt that was on the screen, so text that was typed ahead
-//! of a question can be dropped.
+//! One thread (`keys`) reads the terminal and sends typed events; it never writes. The program's
+//! main loop owns the rest, in an [`Input`]: the line being typed, the prompt and the output that
+//! waits to be drawn. Each event carries the number of the prompt that was on the screen, so text
+//! that was typed ahead of a question can be dropped.
 
 mod draw;
 mod exchange;
@@ -113,8 +113,8 @@ impl Palette {
     }
 }
 
-/// Returns a warning if the variable `TZ` names an unknown time zone, in which case times are shown
-/// in UTC.
+/// Returns a warning if the variable `TZ` specifies an unknown time zone, in which case times are
+/// shown in UTC.
 pub fn unknown_time_zone() -> Option<String> {
     let zone = std::env::var_os("TZ")?;
     TimeZone::try_system().err()?;

@@ -137,7 +137,7 @@ impl Wakened {
     }
 }
 
-/// Switches bracketed paste on and off: the terminal marks what is pasted.
+/// Switches bracketed paste on and off: the terminal marks pasted text.
 const MARK_PASTES: &str = "\x1b[?2004h";
 const NO_MARKS: &str = "\x1b[?2004l";
 
@@ -154,7 +154,7 @@ impl RawTerminal {
     pub(super) fn take_over() -> io::Result<RawTerminal> {
         let terminal = io::stdin().as_fd().try_clone_to_owned()?;
         let before = tcgetattr(&terminal)?;
-        // Opened again, because the other programs that share standard output must not find it
+        // Open it again, because the other programs that share standard output must not find it
         // non-blocking.
         let again = if cfg!(target_os = "linux") {
             "/dev/fd/1"
@@ -196,7 +196,7 @@ impl RawTerminal {
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
 
-    /// Writes as much as the terminal accepts now, and returns the number of bytes written.
+    /// Writes as much as the terminal accepts right now, and returns the number of bytes written.
     ///
     /// # Errors
     /// Any I/O error except `WouldBlock`.

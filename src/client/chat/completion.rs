@@ -12,9 +12,9 @@ pub(crate) struct CompletionWords {
     pub(super) rooms: BTreeSet<String>,
 }
 
-/// Completes the last word before the cursor: a command after a slash, the kind of argument that the
-/// command takes, and names anywhere else. Returns the word's byte offset and its completions, each
-/// with what follows it.
+/// Completes the last word before the cursor: a command after a slash, the kind of argument that
+/// the command takes, and names anywhere else. Returns the word's byte offset and its completions,
+/// each with the text that follows it.
 pub(crate) fn completions(before: &str, known: &CompletionWords) -> (usize, Vec<String>) {
     let start = before.rfind([' ', '\n']).map_or(0, |space| space + 1);
     let (lead, word) = before.split_at(start);
@@ -26,7 +26,7 @@ pub(crate) fn completions(before: &str, known: &CompletionWords) -> (usize, Vec<
     if let (true, Some(command)) = (lead.is_empty(), word.strip_prefix('/')) {
         return (start, commands(command));
     }
-    // Signs before a name are not part of it.
+    // Symbols before a name are not part of it.
     let bare = word.trim_start_matches(['@', '(', '"', '#']);
     let (bare, end) = match bare.strip_prefix('%') {
         Some(name) => (name, "%"),

@@ -165,7 +165,7 @@ impl Chat {
         }
     }
 
-    /// Cancels the open question, on the server as well.
+    /// Cancels the open question, including on the server.
     fn leave_dialog(&mut self) -> Handled {
         match std::mem::replace(&mut self.dialog, Dialog::Talk) {
             Dialog::Talk | Dialog::Awaiting(_) => return Ok(()),
@@ -288,7 +288,7 @@ impl Chat {
     /// Handles a question that can't be asked, because there is no terminal.
     pub(crate) fn no_terminal(&mut self) -> SessionEnd {
         if self.login.given_at.is_some() {
-            // The error message has already named the source of the password.
+            // The error message has already mentioned the source of the password.
             return SessionEnd::Dismissed;
         }
         self.not_sent(

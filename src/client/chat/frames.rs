@@ -10,7 +10,7 @@ use crate::commands::When;
 use crate::screen::mentions;
 use portal_wire::{ClientCommand, ErrorCode, Relay, RoomAccess, Scope, ServerDoc};
 
-/// Returns why a user left, for the end of a sentence.
+/// Returns the reason why a user left, as the end of a sentence.
 fn because(word: Option<&str>) -> &'static str {
     match word {
         Some("idle-timeout") => " (idle for too long)",
@@ -22,7 +22,8 @@ fn because(word: Option<&str>) -> &'static str {
     }
 }
 
-/// Within this time, the same user leaves the partner, the rooms and the chat at once.
+/// A user's departures from the partner, the rooms and the chat count as one if they happen within
+/// this time.
 const ONE_DEPARTURE: Duration = Duration::from_secs(3);
 
 impl Chat {
@@ -112,7 +113,7 @@ impl Chat {
             }
             ServerDoc::UserLeft { username, reason } => {
                 self.known.lock().people.remove(&*username);
-                // The partner's departure has a line of its own.
+                // The partner's departure is announced on its own line.
                 let partner = self.talk.partner.as_ref();
                 let is_partner = partner.is_some_and(|partner| *partner.label == *username);
                 if !self.alerts.quiet && !is_partner && self.is_news(&username) {
@@ -275,7 +276,7 @@ impl Chat {
         if is_direct && !relay.old {
             self.talk.last_direct = Some(relay.from.to_string());
         }
-        // A partner who has logged in since then goes by that name.
+        // A partner who has logged in since then uses that name.
         if relay.scope == Scope::Partner
             && let Some(partner) = &mut self.talk.partner
         {
@@ -321,8 +322,8 @@ impl Chat {
         }
     }
 
-    /// Returns whether a departure is news: leaving the chat also leaves its rooms, and only one
-    /// line says so.
+    /// Returns whether a departure is news: a user who leaves the chat also leaves its rooms, and
+    /// only one line reports that.
     fn is_news(&mut self, username: &str) -> bool {
         let before = self
             .talk
@@ -458,7 +459,7 @@ impl Chat {
         self.screen.notice(&format!("rooms: {}", rooms.join(", ")));
     }
 
-    /// Ends the wait for a reply if that reply was awaited.
+    /// Ends the wait if this is the awaited reply.
     fn answered_as(&mut self, awaiting: Awaiting) {
         if self.dialog == Dialog::Awaiting(awaiting) {
             self.dialog = Dialog::Talk;

@@ -3,7 +3,8 @@
 //!
 //! A link that breaks silently (a laptop that changes networks) leaves a connection on the server
 //! that looks alive for up to `limits::VANISHED_WITHIN`. With a password, the owner of the name can
-//! take it over at once. Without passwords, the server can't tell the owner from another client.
+//! take it over immediately. Without passwords, the server can't tell the owner from another
+//! client.
 
 /// The number of the client's ticks between two attempts.
 const EVERY: u32 = 10;
@@ -20,7 +21,7 @@ pub(super) struct OldName {
     asked: u32,
 }
 
-/// How to react when a name is in use.
+/// The reaction to a name that is in use.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NameRefused {
     /// Another user has the name, or the attempts are used up: choose another name.

@@ -28,14 +28,14 @@ pub(super) enum Dialog {
     DirectWho,
     /// The direct message.
     DirectText { to: String },
-    /// The confirmation that `/pm bob …` is meant for everyone, although there is a user bob.
+    /// The confirmation that `/pm bob …` is meant for everyone, although there is a user named bob.
     ConfirmPublic { text: String },
-    /// The choice between a command of seed 004, typed without a slash, and a text for the recipient
-    /// in the prompt.
+    /// The choice between a command from seed 004, typed without a slash, and a text for the
+    /// recipient in the prompt.
     ConfirmCommand { line: String },
 }
 
-/// The awaited reply of the server.
+/// The awaited reply from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Awaiting {
     /// `LOGIN`, or the password after it.

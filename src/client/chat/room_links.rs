@@ -9,12 +9,12 @@ use crate::link::{Link, LinkEvent, LinkId};
 pub(super) struct RoomLinks {
     /// The links, by the room's lower-case name.
     pub(super) by_key: BTreeMap<String, RoomLink>,
-    /// Rooms that the user has left. Their last replies may still arrive until the server ends the
-    /// link.
+    /// Rooms that the user has left. Their last replies may still arrive until the server closes
+    /// the link.
     pub(super) left: Vec<RoomLink>,
     /// The rooms to rejoin after the main link was lost.
     pub(super) wanted: BTreeSet<String>,
-    /// The room of the last `JOIN` request, and whether the user goes there.
+    /// The room of the last `JOIN` request, and whether it becomes the recipient of typed lines.
     pub(super) pending: Option<(String, bool)>,
     /// The channel for the links' events.
     pub(super) events: Sender<(LinkId, LinkEvent)>,
@@ -69,7 +69,7 @@ impl RoomLinks {
         Some(room.name.clone())
     }
 
-    /// Does not rejoin that room any more.
+    /// Removes that room from the rooms to rejoin.
     pub(super) fn not_wanted(&mut self, name: &str) {
         self.wanted
             .retain(|wanted| !wanted.eq_ignore_ascii_case(name));

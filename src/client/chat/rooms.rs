@@ -11,7 +11,7 @@ use portal_net::Port;
 use portal_wire::{ClientCommand, ClientDoc, Secret, ServerDoc};
 
 impl Chat {
-    /// Joins a room, and goes there if that is wanted.
+    /// Joins a room. If `goes_there` is true, also makes it the recipient of typed lines.
     pub(super) fn join(&mut self, room: &str, password: Option<&str>, goes_there: bool) -> Handled {
         if let Some(room) = self.rooms.name_of(room).filter(|_| goes_there) {
             self.turn_to(Focus::Room(room));
@@ -191,7 +191,7 @@ impl Chat {
         self.not_sent(&sentence);
     }
 
-    /// Handles an event of a room's link.
+    /// Handles an event from a room's link.
     pub(crate) fn on_room_event(&mut self, id: LinkId, events: LinkEvent) -> Handled {
         let mut rooms = self.rooms.by_key.values().chain(&self.rooms.left);
         let Some(room) = rooms.find(|room| room.link.id() == id) else {
@@ -217,7 +217,8 @@ impl Chat {
                     self.screen.notice(&format!("you are no longer in {name}"));
                     self.lose_focus(&name);
                     if self.has_prompts && was_there {
-                        // The main link may be lost, too, and the room comes back with it.
+                        // The main link may be lost, too; the room is rejoined when that link is
+                        // restored.
                         self.talk.lost_room = Some(name);
                     }
                 } else if is_checking {

@@ -19,7 +19,7 @@ use crate::target::{Focus, Target};
 use portal_cli::terminal::{Prompt, PromptKind};
 use portal_wire::{ClientCommand, ClientDoc, Codec};
 
-/// Why a session ended.
+/// The reason why a session ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SessionEnd {
     /// The user left.
@@ -28,11 +28,11 @@ pub(crate) enum SessionEnd {
     Idle,
     /// The server dismissed the user: reconnecting would be rude or useless.
     Dismissed,
-    /// The link was lost, or the server ended it for reasons of its own: reconnecting makes sense.
+    /// The link was lost, or the server closed it for its own reasons: reconnecting makes sense.
     Lost,
 }
 
-/// Handling a line or a document ends the session, or does not.
+/// The result of handling a line or a document; an error ends the session.
 pub(crate) type Handled = Result<(), SessionEnd>;
 
 /// The user's name and password, kept for reconnecting.
@@ -60,7 +60,7 @@ pub(super) struct Login {
     pub(super) credentials: Option<Credentials>,
     /// Given at startup, and used for only one attempt.
     pub(super) given_password: Option<Given>,
-    /// Where the given password came from; cleared once the server has replied to it.
+    /// The source of the given password; cleared once the server has replied to the password.
     pub(super) given_at: Option<String>,
     /// The name on the previous link, while the server still holds it for that link.
     pub(super) old_name: OldName,
@@ -77,7 +77,7 @@ pub(super) struct Partner {
     pub(super) arrival: u64,
 }
 
-/// The recipients of typed lines, and what waits to be read elsewhere.
+/// The recipients of typed lines, and the unread messages elsewhere.
 pub(super) struct Talk {
     pub(super) focus: Focus,
     /// The room that was the recipient when its link was lost. It is the recipient again after a
@@ -92,7 +92,7 @@ pub(super) struct Talk {
     pub(super) presence_notified: bool,
     /// The sender of the last direct message.
     pub(super) last_direct: Option<String>,
-    /// The number of unread messages of each other conversation, by its recipient's name.
+    /// The number of unread messages in each other conversation, by the recipient's name.
     pub(super) unread: BTreeMap<String, usize>,
     /// The user who left last, so that one departure is shown once.
     pub(super) departed: Option<(String, Instant)>,
@@ -100,7 +100,7 @@ pub(super) struct Talk {
     pub(super) hinted: bool,
 }
 
-/// What the user wants to be shown, and told aloud.
+/// The messages that the user wants to see, and those that ring the bell or show a notification.
 pub(super) struct Alerts {
     pub(super) bell: When,
     pub(super) notify: When,
@@ -111,7 +111,7 @@ pub(super) struct Alerts {
     pub(super) ignored: BTreeSet<String>,
 }
 
-/// The replies that the client expects, and what the user has been refused.
+/// The replies that the client expects, and the requests that have been refused.
 #[derive(Default)]
 pub(super) struct Replies {
     /// The number of pending replies to `WHO` that are for the Tab key and not for the screen.
@@ -135,7 +135,7 @@ pub(super) struct Paste {
 pub(crate) struct Chat {
     pub(crate) screen: Screen,
     pub(super) typist: Typist,
-    /// Set once there has been a line.
+    /// Set once a line has been typed.
     pub(super) has_typed: bool,
     /// Set if there are prompts on a terminal. Without them, no question is asked twice.
     pub(super) has_prompts: bool,
@@ -299,7 +299,8 @@ impl Chat {
         })
     }
 
-    /// Returns the prompt for chat: the user's name, the recipient, and what is unread elsewhere.
+    /// Returns the prompt for chat: the user's name, the recipient, and the number of unread
+    /// messages elsewhere.
     fn talk_prompt(&self) -> String {
         let me = self.login.me.as_deref().unwrap_or("you");
         let partner = self.talk.partner.as_ref().map(|there| there.label.as_str());
@@ -318,7 +319,7 @@ impl Chat {
         }
     }
 
-    /// The unread messages of each conversation, such as `bob 1, lobby 2`.
+    /// The number of unread messages in each conversation, such as `bob 1, lobby 2`.
     pub(super) fn unread(&self) -> String {
         let counts = self.talk.unread.iter();
         let counts = counts.map(|(name, count)| format!("{name} {count}"));
@@ -408,8 +409,8 @@ impl Chat {
         })
     }
 
-    /// Sends a command that the user does not see. Ignores errors: if the link is lost, its listener
-    /// reports that.
+    /// Sends a command that the user does not see. Ignores errors: if the link is lost, its
+    /// listener reports that.
     pub(crate) fn mention(&self, command: ClientCommand<'_>) {
         if let Some(main) = &self.main {
             mention(command, main);

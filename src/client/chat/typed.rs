@@ -92,7 +92,7 @@ impl Chat {
         }
     }
 
-    /// After a failed line in a script, makes the next lines fail, too. They must not go to a
+    /// Makes all later lines of a script fail after one line has failed. They must not go to a
     /// recipient other than the one that the failed line was meant to choose.
     pub(super) fn lose_way(&mut self, what: &str) {
         if !self.has_prompts {
@@ -305,8 +305,8 @@ impl Chat {
         Ok(())
     }
 
-    /// Shows or sets a topic. The first word may name the room; otherwise it is the one in the
-    /// prompt.
+    /// Shows or sets a topic. The first word may be the name of the room; otherwise, the room is
+    /// the one in the prompt.
     fn topic(&mut self, rest: &str) -> Handled {
         let (first, text) = commands::split_word(rest).unwrap_or_default();
         let named = commands::in_room(first).filter(|name| {
@@ -326,8 +326,8 @@ impl Chat {
         self.command(ClientCommand::Topic { room, topic })
     }
 
-    /// Requests the last messages of the conversation in the prompt. Those of partners are not
-    /// kept, so without a chosen recipient, requests the public messages.
+    /// Requests the last messages in the conversation named in the prompt. Messages between
+    /// partners are not kept, so without a chosen recipient, requests the public messages.
     fn ask_history(&mut self, count: usize) -> Handled {
         let (room, with) = match self.talk.focus.clone() {
             Focus::Room(room) => (Some(room.into()), None),
@@ -351,7 +351,7 @@ impl Chat {
 
     /// Sends a message to the recipient in the prompt.
     pub(super) fn send(&mut self, text: &str, me: bool) -> Handled {
-        // `%NAME%text` names its recipient itself (seed 003), so it needs no partner.
+        // `%NAME%text` specifies its own recipient (seed 003), so it needs no partner.
         let is_addressed = matches!(Addressed::read(text), Addressed::One { .. });
         match self.talk.focus.clone() {
             Focus::Partner
@@ -394,7 +394,7 @@ impl Chat {
             me,
         };
         self.replies.unanswered += 1;
-        // An answer shows that it was read.
+        // An answer shows that the message was read.
         self.talk.unread.remove(&to.to_ascii_lowercase());
         self.command(direct)
     }

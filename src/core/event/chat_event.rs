@@ -27,7 +27,7 @@ impl IntoField for Place {
 }
 
 crate::event_kinds! {
-    /// An event of the core.
+    /// An event in the core.
     ///
     /// `port` is a worker's or a room's; `asker` and `peer` are the client's addresses at the
     /// portal and at its worker. `passcode` and `text` are left out unless they may be shown. `via`
@@ -79,7 +79,7 @@ crate::event_kinds! {
         WrongPassword = "password-wrong" { port: Port, name: String },
         /// A client tried to log in with a session token that is not valid.
         WrongToken = "token-wrong" { port: Port, name: String },
-        /// A client has ended its session token.
+        /// A client has revoked its session token.
         LoggedOut = "logged-out" { port: Port, name: String },
         /// A public message was queued for `count` clients.
         Public = "public" { port: Port, name: String, count: usize, text: Option<String> },

@@ -51,8 +51,8 @@ struct Repeats {
 /// Number of ticks between two events for a repeated failure. Each of these events contains a
 /// count.
 const REPORT_EVERY: u64 = 60;
-/// Number of ticks without a repetition after which a failure is considered over. A last event then
-/// reports the rest of the count.
+/// Number of ticks without a repetition after which a failure is considered over. A final event
+/// then reports the remaining count.
 const OVER_AFTER: u64 = 10;
 /// Maximum number of different failures that are counted at a time. Each further one causes an
 /// event immediately.
@@ -134,18 +134,18 @@ impl Events {
         self.with_calls || self.readers.iter().any(|reader| reader.gate.is_some())
     }
 
-    /// Reports the start and the end of each thread to every reader from now on.
+    /// Reports the start and the exit of each thread to every reader from now on.
     pub fn show_threads(&mut self) {
         self.with_threads = true;
     }
 
-    /// Returns whether any reader needs the start and the end of each thread.
+    /// Returns whether any reader needs the start and the exit of each thread.
     pub fn want_threads(&self) -> bool {
         self.with_threads || self.readers.iter().any(|reader| reader.gate.is_some())
     }
 
-    /// Adds a reader whose queue has room for `capacity` events. It gets the events of this handle
-    /// and of clones made later, so readers are added before the server starts.
+    /// Adds a reader whose queue has room for `capacity` events. It gets the events from this
+    /// handle and from clones made later, so readers are added before the server starts.
     pub fn add_reader(&mut self, capacity: usize) -> EventQueue {
         self.add(capacity, None)
     }
@@ -157,8 +157,8 @@ impl Events {
         (self.add(capacity, Some(gate.clone())), gate)
     }
 
-    /// Sets the observer of the events of this handle and of clones made later. Socket calls are not
-    /// observed.
+    /// Sets the observer for events from this handle and from clones made later. Socket calls are
+    /// not observed.
     pub fn observe_with(&mut self, observer: Arc<dyn EventObserver>) {
         self.observer = Some(observer);
     }
@@ -180,7 +180,7 @@ impl Events {
         EventQueue { events, dropped }
     }
 
-    /// Emits an event of the current thread. `kind` is called only if there is a reader.
+    /// Emits an event from the current thread. `kind` is called only if there is a reader.
     pub fn emit<K: EventKind>(&self, kind: impl FnOnce() -> K) {
         self.emit_at(Volume::Change, kind);
     }
@@ -260,7 +260,7 @@ impl Events {
         }
     }
 
-    /// Emits all unreported counts, when the server ends.
+    /// Emits all unreported counts, when the server stops.
     pub fn emit_last_counts(&self) {
         self.emit_counts(|_| true);
     }

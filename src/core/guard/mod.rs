@@ -1,4 +1,4 @@
-//! Limits on what one client can cost the others.
+//! Limits on the cost that one client can impose on the others.
 
 pub mod keepalive;
 pub mod per_address_limit;

@@ -14,7 +14,7 @@ use portal_net::Port;
 use portal_wire::{ServerDoc, server_datagram};
 
 /// Limit on the unused tickets of one address. A whole class behind one router uses its tickets
-/// immediately, and clients that receive no answer soon ask again.
+/// immediately, and clients that receive no answer will soon ask again.
 const UNUSED_TICKETS: usize = 5;
 /// Limit per address and tick on answers that issue no new ticket: FULL, and a repeated ticket.
 const OTHERS_A_TICK: u32 = 5;

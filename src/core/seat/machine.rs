@@ -14,9 +14,9 @@
 //!
 //! Three threads call these methods, under the seat's lock. The portal reserves. The worker admits
 //! the arrival, checks the passcode, closes and frees. The timer thread enforces the deadlines.
-//! Only the timer thread ends a reservation, unless the portal revokes it or the server shuts down.
-//! Only the worker goes from Closing to Free, so a session that ends late can't affect the next
-//! client's reservation.
+//! Only the timer thread cancels a reservation, unless the portal revokes it or the server shuts
+//! down. Only the worker goes from Closing to Free, so a session that ends late can't affect the
+//! next client's reservation.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -525,7 +525,7 @@ impl Seat {
         }
     }
 
-    /// Frees the seat and returns its port token, if it had one.
+    /// Frees the seat and returns the port token, if the seat had one.
     fn take_lease(&mut self) -> Option<PortToken> {
         match std::mem::replace(&mut self.state, SeatState::Free) {
             SeatState::Free => None,

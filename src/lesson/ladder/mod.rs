@@ -1,10 +1,10 @@
 //! Nine rungs from one socket to several servers.
 //!
 //! Each rung asks one question, lets you run something and observe it from outside, shows in a
-//! diagram which thread waits for what, and names the file to read. Then come exercises of two
-//! kinds. A question has a folded answer, and a test that demonstrates it. A bug is applied to the
-//! server: a test finds it, and you explain it and fix it. `make lessons` prints all of it, and
-//! `make handouts` has all answers on one page.
+//! diagram which thread waits for what, and gives the file to read. Two kinds of exercises follow.
+//! A question has a folded answer, and a test that demonstrates it. A bug is applied to the server:
+//! a test finds it, and you explain it and fix it. `make lessons` prints all of it, and
+//! `make handouts` puts all answers on one page.
 //!
 //! | rung | question |
 //! |---|---|

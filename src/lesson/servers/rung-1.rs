@@ -1,20 +1,21 @@
 //! Rung 1: one socket, one thread, one client at a time.
 //!
 //! This is the server of seed 001. (A *seed* is one of the five small programs with which this
-//! project began.) It sends each line of a client back, with `From server -> ` in front. `Exit`
-//! ends the *visit*: the time from a client's connection to its end. While one client is served,
-//! the next ones wait in a queue of the system, the *backlog*. A client that never leaves, or that
-//! never reads its answers, therefore blocks the server for all others. Rung 2 changes that.
+//! project began.) It sends each line from a client back, with `From server -> ` in front. `Exit`
+//! ends the *visit*: the time from a client's connection until the connection is closed. While one
+//! client is served, the next ones wait in a queue in the operating system, the *backlog*. A client
+//! that never leaves, or that never reads its answers, therefore blocks the server for all others.
+//! Rung 2 changes that.
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 
-/// What stands in front of each answer.
+/// The text in front of each answer.
 const PREFIX: &[u8] = b"From server -> ";
 
-/// Serves one client after the other, until the program is ended. If `main` returns an error, the
-/// program prints it (with `{:?}`, so in quotes) and ends with code 1.
+/// Serves one client after the other, until the program is terminated. If `main` returns an error,
+/// the program prints it (with `{:?}`, so in quotes) and exits with code 1.
 fn main() -> Result<(), String> {
     // Word 0 of the command line is the program's name. Without word 1, `?` returns the error from
     // `main`, and makes a `String` of it.
@@ -28,8 +29,8 @@ fn main() -> Result<(), String> {
     // Each turn of this loop calls `accept`. It takes one connection out of the backlog, and blocks
     // while the backlog is empty.
     for stream in listener.incoming() {
-        // `and_then` calls `visit` if `accept` has not failed. If one of them fails, that is a
-        // matter of one client: the loop goes on to the next one.
+        // `and_then` calls `visit` if `accept` has not failed. If one of them fails, that affects
+        // only one client: the loop continues with the next one.
         if let Err(error) = stream.and_then(visit) {
             eprintln!("cannot accept a client, or its connection broke: {error}");
         }
@@ -38,7 +39,7 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
-/// Talks with one client. The connection closes when `stream` goes out of scope at the end.
+/// Serves one client. The connection is closed when `stream` goes out of scope at the end.
 fn visit(stream: TcpStream) -> io::Result<()> {
     // `split` reads until a line feed and removes it. At the end of the stream, the bytes after the
     // last line feed are a line, too. A line may have any length here: rung 3 sets a limit.
@@ -46,7 +47,7 @@ fn visit(stream: TcpStream) -> io::Result<()> {
         let Some(answer) = answer(&line?) else { break };
         // `Read` and `Write` are implemented for `&TcpStream`, too, because the system does the
         // work. So the reader above and the writer here can share one stream. (`write` may send
-        // only a part of the answer. `write_all` calls it again until all is sent.)
+        // only part of the answer. `write_all` calls it again until everything is sent.)
         (&stream).write_all(&answer)?;
     }
     Ok(())
@@ -57,9 +58,8 @@ fn visit(stream: TcpStream) -> io::Result<()> {
 /// Lines are bytes here, not `String`s: they are returned exactly as received, in any encoding.
 fn answer(line: &[u8]) -> Option<Vec<u8>> {
     match line {
-        // Seed 001 prints this word in both spellings.
-        // A client on Windows may send `Exit\r\n`: with the `\r`, it is another word here. Rung 3
-        // removes the `\r`.
+        // Seed 001 prints this word in both spellings. A client on Windows may send `Exit\r\n`:
+        // with the `\r`, it is a different word here. Rung 3 removes the `\r`.
         b"Exit" | b"exit" => None,
         // `concat` makes one `Vec` of the three parts.
         _ => Some([PREFIX, line, b"\n"].concat()),

@@ -2,19 +2,19 @@
 //!
 //! The first thread only accepts. Each client gets its own thread, which is blocked in `read`
 //! nearly all the time and uses no processor time there. No client waits for another. Nothing
-//! limits the number of threads except the system: a program that connects again and again uses
-//! them all up.
+//! limits the number of threads except the system: a program that connects repeatedly uses up all
+//! of them.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 use std::{env, thread};
 
-/// What stands in front of each answer.
+/// The text in front of each answer.
 const PREFIX: &[u8] = b"From server -> ";
 
-/// Accepts clients and starts a thread for each, until the program is ended. An error that `main`
-/// returns is printed, and ends the program with code 1.
+/// Accepts clients and starts a thread for each, until the program is terminated. An error that
+/// `main` returns is printed, and the program exits with code 1.
 fn main() -> Result<(), String> {
     // Word 0 of the command line is the program's name. Without word 1, `?` returns the error from
     // `main`.
@@ -31,17 +31,17 @@ fn main() -> Result<(), String> {
         // `and_then` starts a thread if `accept` has not failed. `move` makes the new thread the
         // owner of the stream. A thread may run longer than the function that started it, so it
         // must not borrow that function's variables (the compiler calls this `'static`).
-        // `thread::spawn` would panic if the system had no thread left, and so end the server;
+        // `thread::spawn` would panic if the system had no thread left, and so stop the server;
         // `Builder` returns an error.
         let started = stream.and_then(|stream| thread::Builder::new().spawn(move || visit(stream)));
-        // If the thread was started, its handle is dropped here. The thread goes on without it, but
-        // its result is lost. That is intended: a broken connection ends one visit, and no other
-        // thread needs to know.
+        // If the thread was started, its handle is dropped here. The thread continues without the
+        // handle, but its result is lost. That is intended: a broken connection ends one visit, and
+        // no other thread needs to know.
         if let Err(error) = started {
             eprintln!("cannot serve a client: {error}");
             // The usual reason is that the system has no file descriptor or no thread left. Trying
-            // again at once would fail again, and keep the processor busy. A pause gives clients
-            // time to leave.
+            // again immediately would fail again, and keep the processor busy. A pause gives
+            // clients time to leave.
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -49,7 +49,7 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
-/// Talks with one client. The connection closes when `stream` goes out of scope at the end.
+/// Serves one client. The connection is closed when `stream` goes out of scope at the end.
 fn visit(stream: TcpStream) -> io::Result<()> {
     // `split` reads until a line feed and removes it. At the end of the stream, the bytes after the
     // last line feed are a line, too. A line may have any length here: rung 3 sets a limit.
@@ -57,7 +57,7 @@ fn visit(stream: TcpStream) -> io::Result<()> {
         let Some(answer) = answer(&line?) else { break };
         // `Read` and `Write` are implemented for `&TcpStream`, too, because the system does the
         // work. So the reader above and the writer here can share one stream. (`write` may send
-        // only a part of the answer. `write_all` calls it again until all is sent.)
+        // only part of the answer. `write_all` calls it again until everything is sent.)
         (&stream).write_all(&answer)?;
     }
     Ok(())
@@ -68,9 +68,8 @@ fn visit(stream: TcpStream) -> io::Result<()> {
 /// Lines are bytes here, not `String`s: they are returned exactly as received, in any encoding.
 fn answer(line: &[u8]) -> Option<Vec<u8>> {
     match line {
-        // The client of seed 001 sends either spelling.
-        // A client on Windows may send `Exit\r\n`: with the `\r`, it is another word here. Rung 3
-        // removes the `\r`.
+        // The client from seed 001 sends either spelling. A client on Windows may send `Exit\r\n`:
+        // with the `\r`, it is a different word here. Rung 3 removes the `\r`.
         b"Exit" | b"exit" => None,
         // `concat` makes one `Vec` of the three parts.
         _ => Some([PREFIX, line, b"\n"].concat()),

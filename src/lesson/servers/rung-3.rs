@@ -1,6 +1,6 @@
 //! Rung 3: framing, or where one message ends and the next begins.
 //!
-//! TCP keeps the bytes in order, but not together: one `write` of the client may arrive in several
+//! TCP keeps the bytes in order, but not together: one `write` by the client may arrive in several
 //! `read`s, and several writes in one. So the server collects bytes until it has a whole line.
 //! `split`, which rungs 1 and 2 use for that, has no limit: a client that never sends a line feed
 //! fills the memory. Here, a line that is too long ends the visit.
@@ -13,11 +13,11 @@ use std::{env, thread};
 /// The longest line in bytes, without its line feed. The number is a choice: far more than a person
 /// types, and little memory even for thousands of clients.
 const MAX_LINE: usize = 8192;
-/// What stands in front of each answer.
+/// The text in front of each answer.
 const PREFIX: &[u8] = b"From server -> ";
 
-/// Accepts clients and starts a thread for each, until the program is ended. An error that `main`
-/// returns is printed, and ends the program with code 1.
+/// Accepts clients and starts a thread for each, until the program is terminated. An error that
+/// `main` returns is printed, and the program exits with code 1.
 fn main() -> Result<(), String> {
     // Word 0 of the command line is the program's name. Without word 1, `?` returns the error from
     // `main`.
@@ -31,20 +31,19 @@ fn main() -> Result<(), String> {
     // Each turn of this loop calls `accept`. It takes one connection out of the backlog, and blocks
     // while the backlog is empty.
     for stream in listener.incoming() {
-        // `and_then` starts a thread if `accept` has not failed.
-        // `move` makes the new thread the owner of the stream. A thread may run longer than the
-        // function that started it, so it must not borrow that function's variables (`'static`).
-        // `thread::spawn` would panic if the system had no thread left, and so end the server;
-        // `Builder` returns an error.
+        // `and_then` starts a thread if `accept` has not failed. `move` makes the new thread the
+        // owner of the stream. A thread may run longer than the function that started it, so it
+        // must not borrow that function's variables (`'static`). `thread::spawn` would panic if the
+        // system had no thread left, and so stop the server; `Builder` returns an error.
         let started = stream.and_then(|stream| thread::Builder::new().spawn(move || visit(stream)));
-        // If the thread was started, its handle is dropped here. The thread goes on without it, but
-        // its result is lost. That is intended: a broken connection ends one visit, and no other
-        // thread needs to know.
+        // If the thread was started, its handle is dropped here. The thread continues without the
+        // handle, but its result is lost. That is intended: a broken connection ends one visit, and
+        // no other thread needs to know.
         if let Err(error) = started {
             eprintln!("cannot serve a client: {error}");
             // The usual reason is that the system has no file descriptor or no thread left. Trying
-            // again at once would fail again, and keep the processor busy. A pause gives clients
-            // time to leave.
+            // again immediately would fail again, and keep the processor busy. A pause gives
+            // clients time to leave.
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -52,15 +51,15 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
-/// Talks with one client. The connection closes when `stream` goes out of scope at the end.
+/// Serves one client. The connection is closed when `stream` goes out of scope at the end.
 fn visit(stream: TcpStream) -> io::Result<()> {
-    // Bytes that have been read and not been handled yet. Each client needs its own.
+    // Bytes that have been read but not handled yet. Each client needs its own buffer.
     let mut kept = Vec::new();
     while let Some(line) = next_line(&stream, &mut kept)? {
         let Some(answer) = answer(&line) else { break };
         // `Read` and `Write` are implemented for `&TcpStream`, too, because the system does the
-        // work. So reading and writing need no `&mut TcpStream`. (`write` may send only a part of
-        // the answer. `write_all` calls it again until all is sent.)
+        // work. So reading and writing need no `&mut TcpStream`. (`write` may send only part of the
+        // answer. `write_all` calls it again until everything is sent.)
         (&stream).write_all(&answer)?;
     }
     Ok(())
@@ -78,23 +77,26 @@ fn answer(line: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Reads until `kept` holds a whole line, and takes it out. `None` is the end of the stream.
+/// Reads until `kept` contains a whole line, and takes the line out. `None` is the end of the
+/// stream.
 ///
-/// (`read` wants a `&mut` of what it reads from. That is the `&TcpStream` here, hence the `mut`.)
+/// (`read` needs a `&mut` to its source. The source is the `&TcpStream` here, hence the `mut`.)
 fn next_line(mut stream: &TcpStream, kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
-    // A longer buffer would save calls of `read` for long lines; most lines are short.
+    // A longer buffer would save calls to `read` for long lines; most lines are short.
     let mut bytes = [0; 4096];
     loop {
-        // Before reading: one read may have brought several lines.
+        // Check before reading: one read may have returned several lines.
         let line = take_line(kept)?;
         if line.is_some() {
             return Ok(line);
         }
-        // Blocks until at least one byte has arrived. How many arrive together means nothing.
+        // Blocks until at least one byte has arrived. The number of bytes that arrive together
+        // means nothing.
         match stream.read(&mut bytes)? {
             0 if kept.is_empty() => return Ok(None),
-            // The client has finished sending, and its last line has no line feed. With one, it is
-            // a whole line, which the next turn of the loop takes. After that, `kept` is empty.
+            // The client has finished sending, and its last line has no line feed. With a line
+            // feed, it is a whole line, which the next turn of the loop takes. After that, `kept`
+            // is empty.
             0 => kept.push(b'\n'),
             count => kept.extend_from_slice(&bytes[..count]),
         }
@@ -120,8 +122,8 @@ fn take_line(kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     let Some(end) = end else {
         return Ok(None);
     };
-    // Removes the line and its line feed. What follows stays: it begins the next line. (`drain`
-    // also returns the removed bytes. It removes them even if they are not used.)
+    // Removes the line and its line feed. The bytes after it stay: they begin the next line.
+    // (`drain` also returns the removed bytes. It removes them even if they are not used.)
     kept.drain(..=end);
     Ok(Some(line))
 }

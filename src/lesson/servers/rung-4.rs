@@ -15,21 +15,21 @@ use roxmltree::Document;
 
 /// The longest line in bytes, without its line feed and without a `\r` before that.
 const MAX_LINE: u64 = 8192;
-/// How long a write may wait for a client that does not read.
+/// The time for which a write may wait for a client that does not read.
 const WRITE: Duration = Duration::from_millis(50);
 
-/// The answer to a message that was written to its receiver's connection.
+/// The answer to a message that was written to its recipient's connection.
 const SENT: &str = "<SERVER><command>SENT</command><count>1</count></SERVER>";
 
-/// A connection to which several threads write, but only the one that holds its lock. So documents
-/// do not mix. `Arc` counts the owners. The connection closes when all of them have dropped their
-/// `Client`, and its reader has gone, too.
+/// A connection that several threads write to, each only while it holds the lock. So documents do
+/// not mix. `Arc` counts the owners. The connection is closed when all owners have dropped their
+/// `Client` and its reader has also been dropped.
 type Client = Arc<Mutex<TcpStream>>;
-/// The table of the clients that have logged in, by their names.
+/// The table of the clients that have logged in, by name.
 type Names = Mutex<HashMap<String, Client>>;
 
-/// Accepts clients and starts a thread for each, until the program is ended. An error that `main`
-/// returns is printed, and ends the program with code 1.
+/// Accepts clients and starts a thread for each, until the program is terminated. An error that
+/// `main` returns is printed, and the program exits with code 1.
 fn main() -> Result<(), String> {
     // Word 0 of the command line is the program's name. Without word 1, `?` returns the error from
     // `main`.
@@ -46,21 +46,21 @@ fn main() -> Result<(), String> {
     for (stream, seat) in listener.incoming().zip(1..) {
         // One more owner of the same table, not a copy of it.
         let names = Arc::clone(&names);
-        // `and_then` starts a thread if `accept` has not failed.
-        // `move` makes the new thread the owner of the stream and of its `Arc`. A thread may run
-        // longer than the function that started it, so it must not borrow that function's variables
-        // (`'static`). `thread::spawn` would panic if the system had no thread left, and so end the
-        // server; `Builder` returns an error.
+        // `and_then` starts a thread if `accept` has not failed. `move` makes the new thread the
+        // owner of the stream and of its `Arc`. A thread may run longer than the function that
+        // started it, so it must not borrow that function's variables (`'static`). `thread::spawn`
+        // would panic if the system had no thread left, and so stop the server; `Builder` returns
+        // an error.
         let started = stream
             .and_then(|stream| thread::Builder::new().spawn(move || visit(stream, seat, &names)));
-        // If the thread was started, its handle is dropped here. The thread goes on without it, but
-        // its result is lost. That is intended: a broken connection ends one visit, and no other
-        // thread needs to know.
+        // If the thread was started, its handle is dropped here. The thread continues without the
+        // handle, but its result is lost. That is intended: a broken connection ends one visit, and
+        // no other thread needs to know.
         if let Err(error) = started {
             eprintln!("cannot serve a client: {error}");
             // The usual reason is that the system has no file descriptor or no thread left. Trying
-            // again at once would fail again, and keep the processor busy. A pause gives clients
-            // time to leave.
+            // again immediately would fail again, and keep the processor busy. A pause gives
+            // clients time to leave.
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -70,7 +70,7 @@ fn main() -> Result<(), String> {
 
 /// Serves one client. Its number is the *seat* in its greeting.
 fn visit(stream: TcpStream, seat: u32, names: &Names) -> io::Result<()> {
-    // Without this, a write to a client that does not read would wait for ever.
+    // Without this, a write to a client that does not read would wait forever.
     stream.set_write_timeout(Some(WRITE))?;
     // A second handle for the same connection. If reading needed the lock, too, no other thread
     // could write to this client while this one waits for its next line.
@@ -81,8 +81,9 @@ fn visit(stream: TcpStream, seat: u32, names: &Names) -> io::Result<()> {
         "<SERVER type='single' seat='{seat}'><message>Connection successful</message></SERVER>"
     );
     tell(&client, &greeting);
-    // In other seeds, two neighbouring seats are partners, and a client is told whether it has one.
-    // The project's own chat client waits for that before it lets its user type.
+    // In other seeds, two neighbouring seats are partners, and a client is notified whether it has
+    // a partner. The project's own chat client waits for that notification before it lets its user
+    // type.
     tell(&client, "<SERVER><command>NO PARTNER</command></SERVER>");
     while let Some(line) = next_line(&mut reader) {
         let answer = answer(&line, &client, &mut name, names);
@@ -96,13 +97,15 @@ fn visit(stream: TcpStream, seat: u32, names: &Names) -> io::Result<()> {
 
 /// Writes one document to a client. Returns whether it was written.
 ///
-/// What a client has not read yet waits in buffers of the system. When they are full, a write waits
-/// for the client, and fails after `WRITE`. Then a part of the document may have been written, and
-/// nothing may follow it. So the connection ends: the shutdown wakes the thread that reads from it
-/// with the end of the stream. (`let _ =` ignores the result: it may have ended already.)
+/// Data that a client has not read yet waits in the system's buffers. When they are full, a write
+/// waits for the client, and fails after `WRITE`. Then part of the document may have been written,
+/// and nothing may follow it. So the connection is closed: the shutdown wakes its reading thread,
+/// which sees the end of the stream. (`let _ =` ignores the result: the connection may have been
+/// closed already.)
 fn tell(client: &Client, document: &str) -> bool {
     let mut stream = lock(client);
-    // In one write. If the line feed had its own, the system might send it later than the rest.
+    // Use a single write. If the line feed had its own write, the system might send it later than
+    // the rest.
     let is_written = stream.write_all(format!("{document}\n").as_bytes()).is_ok();
     if !is_written {
         let _ = stream.shutdown(Shutdown::Both);
@@ -113,10 +116,10 @@ fn tell(client: &Client, document: &str) -> bool {
 /// Reads the next line. Returns `None` at the end of the visit: at the end of the stream, or if the
 /// connection is broken, or if the line is too long or not UTF-8.
 ///
-/// `BufReader` does here what rung 3 does by hand: it keeps what it has read beyond the line feed.
-/// `take` ends the line after that many bytes (it consumes the `&mut`, not the reader). Otherwise a
-/// client that never sends a line feed could fill the memory. (The line feed stays in the line. An
-/// XML parser skips it.)
+/// `BufReader` does here what rung 3 does by hand: it keeps the bytes that it has read beyond the
+/// line feed. `take` ends the line after that many bytes (it consumes the `&mut`, not the reader).
+/// Otherwise a client that never sends a line feed could fill the memory. (The line feed stays in
+/// the line. An XML parser skips it.)
 fn next_line(reader: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
     let count = reader.take(MAX_LINE + 2).read_line(&mut line).ok()?;
@@ -127,7 +130,8 @@ fn next_line(reader: &mut impl BufRead) -> Option<String> {
     is_whole.then_some(line)
 }
 
-/// Does what a client asks for in one line. Returns the answer. `name` is the client's own name.
+/// Executes the request in one line from a client. Returns the answer. `name` is the client's own
+/// name.
 fn answer(line: &str, client: &Client, name: &mut Option<String>, names: &Names) -> String {
     let child = |element| child_text(line, element);
     // Like `child`, but an empty text if there is no such element.
@@ -140,21 +144,22 @@ fn answer(line: &str, client: &Client, name: &mut Option<String>, names: &Names)
     }
 }
 
-/// The text of the element `name` in the document of a line. `None` if there is no such element, or
-/// no document in the line.
+/// The text of the element `name` in a line's document. `None` if there is no such element, or the
+/// line contains no document.
 ///
-/// A parser knows attributes, both kinds of quotes, entities and CDATA. A search for "<message>"
-/// does not. (To read the line again for each element is simple, and such a line is short.)
+/// A parser understands attributes, both kinds of quotes, entities and CDATA. A search for
+/// "<message>" does not. (Rereading the line for each element is simple, and these lines are
+/// short.)
 fn child_text(line: &str, name: &str) -> Option<String> {
     let document = Document::parse(line).ok()?;
     let mut children = document.root_element().children();
     let child = children.find(|child| child.has_tag_name(name))?;
-    // A comment inside divides a text into parts. `text()` alone would return its words, too.
+    // A comment inside a text splits it into parts. `text()` alone would return its words, too.
     let parts = child.children().filter(|part| part.is_text());
     Some(parts.filter_map(|part| part.text()).collect())
 }
 
-/// Gives the client the name that it wants, if no other client has it. Returns the answer.
+/// Gives the client the name that it requests, if no other client has the name. Returns the answer.
 fn login(wanted: &str, client: &Client, name: &mut Option<String>, names: &Names) -> String {
     if !is_name(wanted) {
         return refusal("bad-name", "a name is 1 to 32 letters, digits, _ . or -");
@@ -170,8 +175,8 @@ fn login(wanted: &str, client: &Client, name: &mut Option<String>, names: &Names
     format!("<SERVER><command>WELCOME</command><username>{wanted}</username></SERVER>")
 }
 
-/// Whether a client may have this name. Such a name needs no escaping. `bob` and `Bob` are two
-/// names here: rung 5 compares names without their case.
+/// Returns whether a client may have this name. Such a name needs no escaping. `bob` and `Bob` are
+/// two names here: rung 5 compares names regardless of case.
 fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     (1..=32).contains(&name.len()) && name.bytes().all(allowed)
@@ -183,8 +188,8 @@ fn direct(from: &str, message: &str, names: &Names) -> String {
     let text = escape(text);
     let document =
         format!("<CLIENT from='{from}' scope='direct'><message>{text}</message></CLIENT>");
-    // The lock of the table is released at the end of this statement. If it were held during the
-    // write, all clients would wait for a receiver that does not read.
+    // The table's lock is released at the end of this statement. If it were held during the write,
+    // all clients would wait for a recipient that does not read.
     let receiver = lock(names).get(to).cloned();
     match receiver {
         Some(receiver) if tell(&receiver, &document) => SENT.to_owned(),
@@ -192,15 +197,15 @@ fn direct(from: &str, message: &str, names: &Names) -> String {
     }
 }
 
-/// The name and the text in `%name%text`. Only the first two `%` mean something.
+/// The name and the text in `%name%text`. Only the first two `%` have a meaning.
 fn split_address(message: &str) -> Option<(&str, &str)> {
     message.strip_prefix('%')?.split_once('%')
 }
 
-/// Text as it may stand in a document: `<` becomes `&#60;`.
+/// Text as it may appear in a document: `<` becomes `&#60;`.
 ///
-/// A client can put a line feed into its text, by writing `&#10;`. As a raw line feed it would end
-/// the document early, and the rest of the text would look like a document of the server.
+/// A client can put a line feed into its text, by writing `&#10;`. As a raw line feed, it would end
+/// the document early, and the rest of the text would look like a document from the server.
 fn escape(text: &str) -> String {
     let escaped = text.chars().map(|letter| match letter {
         '&' | '<' | '>' | '\'' | '"' | '\n' | '\r' => format!("&#{};", u32::from(letter)),
@@ -220,7 +225,7 @@ fn refusal(code: &str, sentence: &str) -> String {
 /// If a thread panics while it holds a lock, `lock` returns an error with the guard in it, so that
 /// no other thread uses half-changed data without knowing it. No line here changes a table in two
 /// steps that could panic in between, so `into_inner` takes the guard out of the error, and the
-/// server goes on.
+/// server continues.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
 //! Rung 5: names with passwords, kept in a file (seed 002).
 //!
 //! A name belongs to the client that has registered it, even after the server has been killed and
-//! started again. Clients write to all others (PM, a public message) or to one (DM, a direct one).
-//! Hashing a password is slow on purpose: a thief of the file can try only a few passwords per
-//! second. No lock is held meanwhile, so that the other clients do not wait.
+//! started again. Clients write to all other clients (PM, a public message) or to one client (DM, a
+//! direct message). Hashing a password is slow on purpose: someone who steals the file can try only
+//! a few passwords per second. No lock is held during that time, so the other clients do not wait.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,54 +19,54 @@ use roxmltree::Document;
 
 /// The longest line in bytes, without its line feed and without a `\r` before that.
 const MAX_LINE: u64 = 8192;
-/// How long a write may wait for a client that does not read.
+/// The time for which a write may wait for a client that does not read.
 const WRITE: Duration = Duration::from_millis(50);
 
-/// How many wrong passwords end a connection.
+/// The number of wrong passwords after which a connection is closed.
 const MAX_WRONG: u32 = 3;
 
-/// A connection to which several threads write, but only the one that holds its lock. So documents
-/// do not mix. `Arc` counts the owners: the last one to drop its `Client` closes the connection.
+/// A connection that several threads write to, each only while it holds the lock. So documents do
+/// not mix. `Arc` counts the owners: the last owner to drop its `Client` closes the connection.
 type Client = Arc<Mutex<TcpStream>>;
 
 /// The state that all threads share. No thread holds two of these locks at a time.
 struct Chat {
-    /// The clients that have logged in, by their names in small letters.
+    /// The clients that have logged in, by their names in lower case.
     names: Mutex<HashMap<String, Client>>,
-    /// The file with the accounts, one in each line.
+    /// The file with the accounts, one per line.
     accounts: Mutex<File>,
 }
 
-/// One line of that file. `name` is as it was registered, with its capital letters.
+/// One line in that file. `name` is spelled as it was registered, including upper-case letters.
 struct Account {
     name: String,
     salt: String,
     hash: String,
 }
 
-/// What a client's own thread knows about it.
+/// The data that a client's own thread keeps about the client.
 struct Visit {
     client: Client,
     state: State,
-    /// How many wrong passwords the client has sent.
+    /// The number of wrong passwords that the client has sent.
     wrong: u32,
 }
 
 #[derive(Clone)]
 enum State {
     New,
-    /// The client has sent LOGIN with this name. Its password is missing.
+    /// The client has sent LOGIN with this name, but no password yet.
     Asked(String),
     LoggedIn(String),
 }
 
-/// Accepts clients and starts a thread for each, until the program is ended. An error that `main`
-/// returns is printed, and ends the program with code 1.
+/// Accepts clients and starts a thread for each, until the program is terminated. An error that
+/// `main` returns is printed, and the program exits with code 1.
 fn main() -> Result<(), String> {
     let usage = "usage: rung-5 PORT FOLDER";
     let port = env::args().nth(1).ok_or(usage)?;
     let folder = env::args().nth(2).ok_or(usage)?;
-    // `append`: each write goes to the end of the file, wherever the last read has ended.
+    // `append`: each write goes to the end of the file, wherever the last read stopped.
     let accounts = File::options()
         .read(true)
         .append(true)
@@ -88,21 +88,21 @@ fn main() -> Result<(), String> {
     for (stream, seat) in listener.incoming().zip(1..) {
         // One more owner of the same state, not a copy of it.
         let chat = Arc::clone(&chat);
-        // `and_then` starts a thread if `accept` has not failed.
-        // `move` makes the new thread the owner of the stream and of its `Arc`. A thread may run
-        // longer than the function that started it, so it must not borrow that function's variables
-        // (`'static`). `thread::spawn` would panic if the system had no thread left, and so end the
-        // server; `Builder` returns an error.
+        // `and_then` starts a thread if `accept` has not failed. `move` makes the new thread the
+        // owner of the stream and of its `Arc`. A thread may run longer than the function that
+        // started it, so it must not borrow that function's variables (`'static`). `thread::spawn`
+        // would panic if the system had no thread left, and so stop the server; `Builder` returns
+        // an error.
         let started = stream
             .and_then(|stream| thread::Builder::new().spawn(move || visit(stream, seat, &chat)));
-        // If the thread was started, its handle is dropped here. The thread goes on without it, but
-        // its result is lost. That is intended: a broken connection ends one visit, and no other
-        // thread needs to know.
+        // If the thread was started, its handle is dropped here. The thread continues without the
+        // handle, but its result is lost. That is intended: a broken connection ends one visit, and
+        // no other thread needs to know.
         if let Err(error) = started {
             eprintln!("cannot serve a client: {error}");
             // The usual reason is that the system has no file descriptor or no thread left. Trying
-            // again at once would fail again, and keep the processor busy. A pause gives clients
-            // time to leave.
+            // again immediately would fail again, and keep the processor busy. A pause gives
+            // clients time to leave.
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -112,7 +112,7 @@ fn main() -> Result<(), String> {
 
 /// Serves one client. Its number is the *seat* in its greeting.
 fn visit(stream: TcpStream, seat: u32, chat: &Chat) -> io::Result<()> {
-    // Without this, a write to a client that does not read would wait for ever.
+    // Without this, a write to a client that does not read would wait forever.
     stream.set_write_timeout(Some(WRITE))?;
     // A second handle for the same connection. If reading needed the lock, too, no other thread
     // could write to this client while this one waits for its next line.
@@ -122,17 +122,18 @@ fn visit(stream: TcpStream, seat: u32, chat: &Chat) -> io::Result<()> {
         "<SERVER type='single' seat='{seat}'><message>Connection successful</message></SERVER>"
     );
     tell(&client, &greeting);
-    // In other seeds, two neighbouring seats are partners, and a client is told whether it has one.
-    // The project's own chat client waits for that before it lets its user type.
+    // In other seeds, two neighbouring seats are partners, and a client is notified whether it has
+    // a partner. The project's own chat client waits for that notification before it lets its user
+    // type.
     tell(&client, "<SERVER><command>NO PARTNER</command></SERVER>");
     let mut visit = Visit {
         client,
         state: State::New,
         wrong: 0,
     };
-    // The loop ends at the first of these conditions that is not met.
-    // A client that could try again and again would find a password one day. `MAX_WRONG` only slows
-    // that down: the client can connect again.
+    // The loop ends at the first of these conditions that is not met. A client that could keep
+    // trying would eventually find a password. `MAX_WRONG` only slows that down: the client can
+    // connect again.
     while visit.wrong < MAX_WRONG
         && let Some(line) = next_line(&mut reader)
         && let Some(answer) = answer(&line, &mut visit, chat)
@@ -141,21 +142,23 @@ fn visit(stream: TcpStream, seat: u32, chat: &Chat) -> io::Result<()> {
     }
     // Every visit leads here, however it ends. (Only a panic would not.) If the client stayed in
     // the table, messages to it would be written to a closed connection. If another connection has
-    // taken the name over, the entry belongs to that one and stays. `ptr_eq`: are both the same
-    // connection?
+    // taken the name over, the entry belongs to that connection and stays. `ptr_eq`: are both the
+    // same connection?
     lock(&chat.names).retain(|_, other| !Arc::ptr_eq(other, &visit.client));
     Ok(())
 }
 
 /// Writes one document to a client. Returns whether it was written.
 ///
-/// What a client has not read yet waits in buffers of the system. When they are full, a write waits
-/// for the client, and fails after `WRITE`. Then a part of the document may have been written, and
-/// nothing may follow it. So the connection ends: the shutdown wakes the thread that reads from it
-/// with the end of the stream. (`let _ =` ignores the result: it may have ended already.)
+/// Data that a client has not read yet waits in the system's buffers. When they are full, a write
+/// waits for the client, and fails after `WRITE`. Then part of the document may have been written,
+/// and nothing may follow it. So the connection is closed: the shutdown wakes its reading thread,
+/// which sees the end of the stream. (`let _ =` ignores the result: the connection may have been
+/// closed already.)
 fn tell(client: &Client, document: &str) -> bool {
     let mut stream = lock(client);
-    // In one write. If the line feed had its own, the system might send it later than the rest.
+    // Use a single write. If the line feed had its own write, the system might send it later than
+    // the rest.
     let is_written = stream.write_all(format!("{document}\n").as_bytes()).is_ok();
     if !is_written {
         let _ = stream.shutdown(Shutdown::Both);
@@ -166,10 +169,10 @@ fn tell(client: &Client, document: &str) -> bool {
 /// Reads the next line. Returns `None` at the end of the visit: at the end of the stream, or if the
 /// connection is broken, or if the line is too long or not UTF-8.
 ///
-/// `BufReader` does here what rung 3 does by hand: it keeps what it has read beyond the line feed.
-/// `take` ends the line after that many bytes (it consumes the `&mut`, not the reader). Otherwise a
-/// client that never sends a line feed could fill the memory. (The line feed stays in the line. An
-/// XML parser skips it.)
+/// `BufReader` does here what rung 3 does by hand: it keeps the bytes that it has read beyond the
+/// line feed. `take` ends the line after that many bytes (it consumes the `&mut`, not the reader).
+/// Otherwise a client that never sends a line feed could fill the memory. (The line feed stays in
+/// the line. An XML parser skips it.)
 fn next_line(reader: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
     let count = reader.take(MAX_LINE + 2).read_line(&mut line).ok()?;
@@ -180,7 +183,8 @@ fn next_line(reader: &mut impl BufRead) -> Option<String> {
     is_whole.then_some(line)
 }
 
-/// Does what a client asks for in one line. Returns the answer, or `None` at the end of the visit.
+/// Executes the request in one line from a client. Returns the answer, or `None` at the end of the
+/// visit.
 fn answer(line: &str, visit: &mut Visit, chat: &Chat) -> Option<String> {
     let child = |element| child_text(line, element);
     // Like `child`, but an empty text if there is no such element.
@@ -194,28 +198,29 @@ fn answer(line: &str, visit: &mut Visit, chat: &Chat) -> Option<String> {
         ("PASSWORD" | "PM" | "DM", _, State::New | State::Asked(_)) => {
             refusal("login-first", "log in before you do that")
         }
-        // The clients of seed 002 leave with EX, the others with TERMINATE.
+        // Clients from seed 002 leave with EX, others with TERMINATE.
         ("EX" | "TERMINATE", ..) => return None,
         _ => refusal("unknown-command", "this server does not know that request"),
     };
     Some(answer)
 }
 
-/// The text of the element `name` in the document of a line. `None` if there is no such element, or
-/// no document in the line.
+/// The text of the element `name` in a line's document. `None` if there is no such element, or the
+/// line contains no document.
 ///
-/// A parser knows attributes, both kinds of quotes, entities and CDATA. A search for "<message>"
-/// does not. (To read the line again for each element is simple, and such a line is short.)
+/// A parser understands attributes, both kinds of quotes, entities and CDATA. A search for
+/// "<message>" does not. (Rereading the line for each element is simple, and these lines are
+/// short.)
 fn child_text(line: &str, name: &str) -> Option<String> {
     let document = Document::parse(line).ok()?;
     let mut children = document.root_element().children();
     let child = children.find(|child| child.has_tag_name(name))?;
-    // A comment inside divides a text into parts. `text()` alone would return its words, too.
+    // A comment inside a text splits it into parts. `text()` alone would return its words, too.
     let parts = child.children().filter(|part| part.is_text());
     Some(parts.filter_map(|part| part.text()).collect())
 }
 
-/// Asks for a password: a new one, or that of the account. Returns the question.
+/// Asks for a password: a new one, or the account's. Returns the question.
 fn login(name: &str, visit: &mut Visit, chat: &Chat) -> String {
     visit.state = State::New;
     if !is_name(name) {
@@ -229,13 +234,13 @@ fn login(name: &str, visit: &mut Visit, chat: &Chat) -> String {
     format!("<SERVER><command>PASSWORD</command><account>{kind}</account></SERVER>")
 }
 
-/// Whether a client may have this name. Such a name needs no escaping.
+/// Returns whether a client may have this name. Such a name needs no escaping.
 fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     (1..=32).contains(&name.len()) && name.bytes().all(allowed)
 }
 
-/// Gives the client its name, if the password is right. Returns the answer.
+/// Gives the client the name if the password is right. Returns the answer.
 fn authenticate(name: &str, password: &str, visit: &mut Visit, chat: &Chat) -> String {
     if !(1..=128).contains(&password.len()) {
         return refusal("bad-password", "a password is 1 to 128 bytes long");
@@ -253,7 +258,7 @@ fn authenticate(name: &str, password: &str, visit: &mut Visit, chat: &Chat) -> S
     }
 }
 
-/// Compares a password with that of the account, or makes the account. Returns the name as it was
+/// Compares a password with the account's, or creates the account. Returns the name as it was
 /// registered, or `None` if the password is wrong.
 fn check_password(name: &str, password: &str, chat: &Chat) -> io::Result<Option<String>> {
     // The lock is released at the end of this statement. While this thread computes the hash,
@@ -266,19 +271,19 @@ fn check_password(name: &str, password: &str, chat: &Chat) -> io::Result<Option<
         None => format!("{:016x}", getrandom::u64().map_err(io::Error::other)?),
     };
     let hash = hash(password, &salt)?;
-    // Locked until the end of this function. `find` is called once more: meanwhile another client
-    // may have registered the name. Its salt and its hash are different ones, so this password is
-    // wrong.
+    // Locked until the end of this function. `find` is called once more: in the meantime, another
+    // client may have registered the name. That client's salt and hash are different, so this
+    // password is wrong.
     let mut file = lock(&chat.accounts);
     match find(name, &mut file)? {
         Some(account) if account.hash == hash => Ok(Some(account.name)),
         Some(_) => Ok(None),
         None => {
-            // The line feed comes first: if the server was killed while it wrote the line before,
-            // this one is not a part of it.
+            // The line feed comes first: if the server was killed while it was writing the previous
+            // line, this line does not become part of it.
             file.write_all(format!("\n{name} {salt} {hash}").as_bytes())?;
-            // The system has the line now, if only in its memory: that is enough if the server is
-            // killed, but not if the machine loses its power. (`sync_data` would wait for the disk.
+            // The operating system now has the line, if only in memory: it survives if the server
+            // is killed, but not if the machine loses power. (`sync_data` would wait for the disk.
             // On a busy machine, that may take seconds.)
             Ok(Some(name.to_owned()))
         }
@@ -287,7 +292,7 @@ fn check_password(name: &str, password: &str, chat: &Chat) -> io::Result<Option<
 
 /// Looks for an account in the file. `alice` and `ALICE` are one account.
 ///
-/// To read the whole file each time is simple, and fast enough for a few hundred accounts.
+/// Reading the whole file each time is simple, and fast enough for a few hundred accounts.
 fn find(wanted: &str, file: &mut File) -> io::Result<Option<Account>> {
     let mut text = String::new();
     file.rewind()?;
@@ -303,7 +308,7 @@ fn find(wanted: &str, file: &mut File) -> io::Result<Option<Account>> {
     Ok(None)
 }
 
-/// What is stored instead of a password. Nobody can compute the password from it.
+/// The value stored instead of a password. The password cannot be computed from it.
 fn hash(password: &str, salt: &str) -> io::Result<String> {
     let mut hash = [0; 16];
     Argon2::default()
@@ -313,7 +318,8 @@ fn hash(password: &str, salt: &str) -> io::Result<String> {
     Ok(format!("{:032x}", u128::from_be_bytes(hash)))
 }
 
-/// Logs a client in. If the name is online, the new connection takes it over from the old one.
+/// Logs a client in. If the name is in use, the new connection takes it over from the old
+/// connection.
 fn enter(name: String, visit: &mut Visit, chat: &Chat) -> String {
     let client = Arc::clone(&visit.client);
     // In this one step, the name passes to the new connection. The lock is released at the end of
@@ -321,8 +327,8 @@ fn enter(name: String, visit: &mut Visit, chat: &Chat) -> String {
     let old = lock(&chat.names).insert(name.to_ascii_lowercase(), client);
     if let Some(old) = old {
         tell(&old, "<SERVER><command>TAKEN OVER</command></SERVER>");
-        // The old connection's thread is blocked in `read`. This wakes it with the end of the
-        // stream.
+        // The old connection's thread is blocked in `read`. This wakes the thread, which sees the
+        // end of the stream.
         let _ = lock(&old).shutdown(Shutdown::Both);
     }
     let welcome = format!("<SERVER><command>WELCOME</command><username>{name}</username></SERVER>");
@@ -330,11 +336,11 @@ fn enter(name: String, visit: &mut Visit, chat: &Chat) -> String {
     welcome
 }
 
-/// Delivers a message to all others that have logged in. Returns the answer.
+/// Delivers a message to all other clients that have logged in. Returns the answer.
 fn public(from: &str, text: &str, chat: &Chat) -> String {
     let document = relay(from, "public", text);
-    // A copy of the table: the lock is released at the end of this statement. If it were held
-    // during the writes, all clients would wait for each receiver that does not read.
+    // Copy the table: the lock is released at the end of this statement. If it were held during the
+    // writes, all clients would wait for each recipient that does not read.
     let mut receivers = lock(&chat.names).clone();
     receivers.remove(&from.to_ascii_lowercase());
     let mut count = 0;
@@ -356,10 +362,10 @@ fn direct(from: &str, to: &str, text: &str, chat: &Chat) -> String {
     }
 }
 
-/// Text as it may stand in a document: `<` becomes `&#60;`.
+/// Text as it may appear in a document: `<` becomes `&#60;`.
 ///
-/// A client can put a line feed into its text, by writing `&#10;`. As a raw line feed it would end
-/// the document early, and the rest of the text would look like a document of the server.
+/// A client can put a line feed into its text, by writing `&#10;`. As a raw line feed, it would end
+/// the document early, and the rest of the text would look like a document from the server.
 fn escape(text: &str) -> String {
     let escaped = text.chars().map(|letter| match letter {
         '&' | '<' | '>' | '\'' | '"' | '\n' | '\r' => format!("&#{};", u32::from(letter)),
@@ -374,7 +380,7 @@ fn relay(from: &str, scope: &str, text: &str) -> String {
     format!("<CLIENT from='{from}' scope='{scope}'><message>{text}</message></CLIENT>")
 }
 
-/// The document that confirms a message: it was delivered to so many clients.
+/// The document that confirms a message: it was delivered to this many clients.
 fn sent(count: usize) -> String {
     format!("<SERVER><command>SENT</command><count>{count}</count></SERVER>")
 }
@@ -390,7 +396,7 @@ fn refusal(code: &str, sentence: &str) -> String {
 /// If a thread panics while it holds a lock, `lock` returns an error with the guard in it, so that
 /// no other thread uses half-changed data without knowing it. No line here changes a table in two
 /// steps that could panic in between, so `into_inner` takes the guard out of the error, and the
-/// server goes on.
+/// server continues.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -401,8 +407,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    /// A chat with an empty file (the test names it), and the file's
-    /// path.
+    /// A chat with an empty file (named after the test), and the file's path.
     fn chat(test: &str) -> (Chat, PathBuf) {
         let name = format!("portal-rung-5-{test}-{}", std::process::id());
         let path = env::temp_dir().join(name);

@@ -2,8 +2,8 @@
 //!
 //! It continues rung 4, because rooms need no passwords. The answer to JOIN is a room's port and a
 //! passcode. The client opens a second connection, to that port, and sends the passcode first. The
-//! room's thread accepts these connections, and each of them has a thread, too. A room ends when
-//! its last member has left.
+//! room's thread accepts these connections, and each of them has a thread, too. A room is closed
+//! when its last member has left.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,38 +16,39 @@ use roxmltree::Document;
 
 /// The longest line in bytes, without its line feed and without a `\r` before that.
 const MAX_LINE: u64 = 8192;
-/// How long a write may wait for a client that does not read.
+/// The time for which a write may wait for a client that does not read.
 const WRITE: Duration = Duration::from_millis(50);
 
-/// How many rooms there may be: each has one of the ports after the server's.
+/// The maximum number of rooms: each has one of the ports after the server's.
 const MAX_ROOMS: u16 = 16;
-/// How long a passcode is valid, and how long a connection to a room may take to send one.
+/// The time for which a passcode is valid, and the time in which a connection to a room must send
+/// one.
 const RESERVATION: Duration = Duration::from_secs(2);
-/// How often passcodes that have expired are removed.
+/// The interval at which expired passcodes are removed.
 const TICK: Duration = Duration::from_millis(500);
 
-/// A connection to which several threads write, but only the one that holds its lock. So documents
-/// do not mix. `Arc` counts the owners: the last one to drop its `Client` closes the connection.
+/// A connection that several threads write to, each only while it holds the lock. So documents do
+/// not mix. `Arc` counts the owners: the last owner to drop its `Client` closes the connection.
 type Client = Arc<Mutex<TcpStream>>;
 
 /// The state that all threads share, behind one lock. With a lock for each table, two threads could
-/// each hold one of them and wait for the other one for ever.
+/// each hold one lock and wait forever for the other one.
 type Shared = Arc<Mutex<Chat>>;
 
 #[derive(Default)]
 struct Chat {
     /// The names of the clients that have logged in.
     names: HashSet<String>,
-    /// The rooms, by their ports.
+    /// The rooms, by port.
     rooms: HashMap<u16, Room>,
-    /// The stack of the ports that no room has.
+    /// The stack of the ports that no room uses.
     free_ports: Vec<u16>,
 }
 
 #[derive(Default)]
 struct Room {
     name: String,
-    /// The members by their passcodes, which are different for each JOIN.
+    /// The members, keyed by passcode; each JOIN has a different one.
     members: HashMap<String, Member>,
 }
 
@@ -60,7 +61,7 @@ struct Member {
     connection: Option<Client>,
 }
 
-/// What a client's own thread knows about it.
+/// The data that a client's own thread keeps about the client.
 #[derive(Default)]
 struct Visit {
     /// `None` until the client has logged in.
@@ -69,8 +70,8 @@ struct Visit {
     joined: HashMap<String, (u16, String)>,
 }
 
-/// Accepts clients and starts a thread for each, until the program is ended. An error that `main`
-/// returns is printed, and ends the program with code 1.
+/// Accepts clients and starts a thread for each, until the program is terminated. An error that
+/// `main` returns is printed, and the program exits with code 1.
 fn main() -> Result<(), String> {
     let port = env::args().nth(1).and_then(|word| word.parse().ok());
     let port: u16 = port.ok_or("usage: rung-6 PORT")?;
@@ -93,21 +94,21 @@ fn main() -> Result<(), String> {
     for (stream, seat) in listener.incoming().zip(1..) {
         // One more owner of the same state, not a copy of it.
         let shared = Arc::clone(&shared);
-        // `and_then` starts a thread if `accept` has not failed.
-        // `move` makes the new thread the owner of the stream and of its `Arc`. A thread may run
-        // longer than the function that started it, so it must not borrow that function's variables
-        // (`'static`). `thread::spawn` would panic if the system had no thread left, and so end the
-        // server; `Builder` returns an error.
+        // `and_then` starts a thread if `accept` has not failed. `move` makes the new thread the
+        // owner of the stream and of its `Arc`. A thread may run longer than the function that
+        // started it, so it must not borrow that function's variables (`'static`). `thread::spawn`
+        // would panic if the system had no thread left, and so stop the server; `Builder` returns
+        // an error.
         let started = stream
             .and_then(|stream| thread::Builder::new().spawn(move || visit(stream, seat, &shared)));
-        // If the thread was started, its handle is dropped here. The thread goes on without it, but
-        // its result is lost. That is intended: a broken connection ends one visit, and no other
-        // thread needs to know.
+        // If the thread was started, its handle is dropped here. The thread continues without the
+        // handle, but its result is lost. That is intended: a broken connection ends one visit, and
+        // no other thread needs to know.
         if let Err(error) = started {
             eprintln!("cannot serve a client: {error}");
             // The usual reason is that the system has no file descriptor or no thread left. Trying
-            // again at once would fail again, and keep the processor busy. A pause gives clients
-            // time to leave.
+            // again immediately would fail again, and keep the processor busy. A pause gives
+            // clients time to leave.
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -122,8 +123,9 @@ fn visit(stream: TcpStream, seat: u32, shared: &Shared) -> io::Result<()> {
         "<SERVER type='single' seat='{seat}'><message>Connection successful</message></SERVER>"
     );
     tell(&client, &greeting);
-    // In other seeds, two neighbouring seats are partners, and a client is told whether it has one.
-    // The project's own chat client waits for that before it lets its user type.
+    // In other seeds, two neighbouring seats are partners, and a client is notified whether it has
+    // a partner. The project's own chat client waits for that notification before it lets its user
+    // type.
     tell(&client, "<SERVER><command>NO PARTNER</command></SERVER>");
     let mut visit = Visit::default();
     while let Some(line) = next_line(&mut reader) {
@@ -131,7 +133,7 @@ fn visit(stream: TcpStream, seat: u32, shared: &Shared) -> io::Result<()> {
         tell(&client, &answer);
     }
     // Every visit leads here, however it ends. (Only a panic would not.) If the client stayed in
-    // the tables, no other client could ever have its name, and its rooms would never end.
+    // the tables, no other client could ever have its name, and its rooms would never be closed.
     for (port, passcode) in visit.joined.values() {
         remove(passcode, *port, shared);
     }
@@ -145,7 +147,7 @@ fn visit(stream: TcpStream, seat: u32, shared: &Shared) -> io::Result<()> {
 /// reading lines. If reading needed the lock, too, no other thread could write to this client while
 /// its own thread waits for its next line.
 fn prepare(stream: TcpStream) -> io::Result<(Client, BufReader<TcpStream>)> {
-    // Without this, a write to a client that does not read would wait for ever.
+    // Without this, a write to a client that does not read would wait forever.
     stream.set_write_timeout(Some(WRITE))?;
     let reader = BufReader::new(stream.try_clone()?);
     Ok((Arc::new(Mutex::new(stream)), reader))
@@ -153,13 +155,15 @@ fn prepare(stream: TcpStream) -> io::Result<(Client, BufReader<TcpStream>)> {
 
 /// Writes one document to a client. Returns whether it was written.
 ///
-/// What a client has not read yet waits in buffers of the system. When they are full, a write waits
-/// for the client, and fails after `WRITE`. Then a part of the document may have been written, and
-/// nothing may follow it. So the connection ends: the shutdown wakes the thread that reads from it
-/// with the end of the stream. (`let _ =` ignores the result: it may have ended already.)
+/// Data that a client has not read yet waits in the system's buffers. When they are full, a write
+/// waits for the client, and fails after `WRITE`. Then part of the document may have been written,
+/// and nothing may follow it. So the connection is closed: the shutdown wakes its reading thread,
+/// which sees the end of the stream. (`let _ =` ignores the result: the connection may have been
+/// closed already.)
 fn tell(client: &Client, document: &str) -> bool {
     let mut stream = lock(client);
-    // In one write. If the line feed had its own, the system might send it later than the rest.
+    // Use a single write. If the line feed had its own write, the system might send it later than
+    // the rest.
     let is_written = stream.write_all(format!("{document}\n").as_bytes()).is_ok();
     if !is_written {
         let _ = stream.shutdown(Shutdown::Both);
@@ -170,10 +174,10 @@ fn tell(client: &Client, document: &str) -> bool {
 /// Reads the next line. Returns `None` at the end of the visit: at the end of the stream, or if the
 /// connection is broken, or if the line is too long or not UTF-8.
 ///
-/// `BufReader` does here what rung 3 does by hand: it keeps what it has read beyond the line feed.
-/// `take` ends the line after that many bytes (it consumes the `&mut`, not the reader). Otherwise a
-/// client that never sends a line feed could fill the memory. (The line feed stays in the line. An
-/// XML parser skips it.)
+/// `BufReader` does here what rung 3 does by hand: it keeps the bytes that it has read beyond the
+/// line feed. `take` ends the line after that many bytes (it consumes the `&mut`, not the reader).
+/// Otherwise a client that never sends a line feed could fill the memory. (The line feed stays in
+/// the line. An XML parser skips it.)
 fn next_line(reader: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
     let count = reader.take(MAX_LINE + 2).read_line(&mut line).ok()?;
@@ -198,21 +202,22 @@ fn answer(line: &str, visit: &mut Visit, shared: &Shared) -> String {
     }
 }
 
-/// The text of the element `name` in the document of a line. `None` if there is no such element, or
-/// no document in the line.
+/// The text of the element `name` in a line's document. `None` if there is no such element, or the
+/// line contains no document.
 ///
-/// A parser knows attributes, both kinds of quotes, entities and CDATA. A search for "<message>"
-/// does not. (To read the line again for each element is simple, and such a line is short.)
+/// A parser understands attributes, both kinds of quotes, entities and CDATA. A search for
+/// "<message>" does not. (Rereading the line for each element is simple, and these lines are
+/// short.)
 fn child_text(line: &str, name: &str) -> Option<String> {
     let document = Document::parse(line).ok()?;
     let mut children = document.root_element().children();
     let child = children.find(|child| child.has_tag_name(name))?;
-    // A comment inside divides a text into parts. `text()` alone would return its words, too.
+    // A comment inside a text splits it into parts. `text()` alone would return its words, too.
     let parts = child.children().filter(|part| part.is_text());
     Some(parts.filter_map(|part| part.text()).collect())
 }
 
-/// Gives the client the name that it wants, if no other client has it. Returns the answer.
+/// Gives the client the name that it requests, if no other client has the name. Returns the answer.
 fn login(wanted: &str, visit: &mut Visit, shared: &Shared) -> String {
     if !is_name(wanted) {
         return refusal("bad-name", "a name is 1 to 32 letters, digits, _ . or -");
@@ -226,7 +231,7 @@ fn login(wanted: &str, visit: &mut Visit, shared: &Shared) -> String {
     format!("<SERVER><command>WELCOME</command><username>{wanted}</username></SERVER>")
 }
 
-/// Whether a client may have this name. Such a name needs no escaping.
+/// Returns whether a client may have this name. Such a name needs no escaping.
 fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     (1..=32).contains(&name.len()) && name.bytes().all(allowed)
@@ -237,11 +242,11 @@ fn join(name: String, room_name: &str, visit: &mut Visit, shared: &Shared) -> St
     if !is_name(room_name) {
         return refusal("bad-name", "a room's name follows the rule for names");
     }
-    // A client is in a room once at most. If it has joined before, it leaves first.
+    // A client is in a room at most once. If it has joined before, it leaves first.
     leave(room_name, visit, shared);
     let passcode = new_passcode();
     // The lock is held until the end of this function. If it were released after `find`, the room
-    // could end before the new member is in it.
+    // could be closed before the new member is in it.
     let mut chat = lock(shared);
     let found = chat.rooms.iter().find(|(_, room)| room.name == room_name);
     let found = found.map(|(port, _)| *port);
@@ -268,7 +273,7 @@ fn join(name: String, room_name: &str, visit: &mut Visit, shared: &Shared) -> St
 
 /// A passcode that cannot be guessed: 64 random bits, as 16 hexadecimal digits.
 fn new_passcode() -> String {
-    // `panic!` ends the client's thread. A passcode that can be guessed would be worse.
+    // `panic!` stops the client's thread. A guessable passcode would be worse.
     let number = getrandom::u64().unwrap_or_else(|error| panic!("no random numbers: {error}"));
     format!("{number:016x}")
 }
@@ -282,7 +287,7 @@ fn open_room(chat: &mut Chat, shared: &Shared) -> Option<u16> {
         thread::Builder::new().spawn(move || serve_room(listener, port, &shared))
     });
     if let Err(error) = started {
-        // Another program may have the port. At the bottom of the stack, it is tried last.
+        // Another program may be using the port. At the bottom of the stack, it is tried last.
         eprintln!("cannot open a room on port {port}: {error}");
         chat.free_ports.insert(0, port);
         return None;
@@ -290,7 +295,7 @@ fn open_room(chat: &mut Chat, shared: &Shared) -> Option<u16> {
     Some(port)
 }
 
-/// Accepts connections to a room until the room has ended: what `main` does, for one room.
+/// Accepts connections to a room until the room is closed: like `main`, for one room.
 fn serve_room(listener: TcpListener, port: u16, shared: &Shared) {
     for stream in listener.incoming() {
         // This connection may only be there to wake the thread.
@@ -314,8 +319,9 @@ fn serve_room(listener: TcpListener, port: u16, shared: &Shared) {
 
 /// Serves one connection to a room. Its first line must be a passcode.
 fn visit_room(stream: TcpStream, port: u16, shared: &Shared) -> io::Result<()> {
-    // Without this, a connection that sends no passcode would keep its thread for ever. (One that
-    // sends a byte now and then still keeps it long: the time begins again with each read.)
+    // Without this, a connection that sends no passcode would keep its thread forever. (One that
+    // sends a byte now and then still keeps its thread for a long time: the timeout starts again
+    // with each read.)
     stream.set_read_timeout(Some(RESERVATION))?;
     let (client, mut reader) = prepare(stream)?;
     let line = next_line(&mut reader).unwrap_or_default();
@@ -341,8 +347,8 @@ fn enter(passcode: &str, client: &Client, port: u16, shared: &Shared) -> Option<
     let mut chat = lock(shared);
     let room = chat.rooms.get_mut(&port)?;
     let member = room.members.get_mut(passcode);
-    // A passcode admits one connection, once. A wrong one changes nothing, so a stranger cannot
-    // cost a client its place.
+    // A passcode admits one connection, once. A wrong passcode changes nothing, so a stranger
+    // cannot cost a client its place.
     let member = member.filter(|member| member.connection.is_none());
     let text = match member {
         Some(_) => "Connection successful",
@@ -352,17 +358,18 @@ fn enter(passcode: &str, client: &Client, port: u16, shared: &Shared) -> Option<
     let greeting = format!(
         "<SERVER type='room' port='{port}' room='{name}'><message>{text}</message></SERVER>"
     );
-    // First the greeting, then the messages of others. This write does not wait, although the lock
-    // is held: nothing has been written to this connection before.
+    // First the greeting, then the messages from others. This write does not wait, although the
+    // lock is held: nothing has been written to this connection before.
     tell(client, &greeting);
     // `?` returns `None` if there is no member with this passcode.
     member?.connection = Some(Arc::clone(client));
     Some(())
 }
 
-/// Delivers a member's message to the others. Returns the answer, or `None` to a former member.
+/// Delivers a member's message to the other members. Returns the answer, or `None` for a former
+/// member.
 fn say(line: &str, passcode: &str, port: u16, shared: &Shared) -> Option<String> {
-    // The project's own chat client asks this before it leaves a room.
+    // The project's own chat client sends this before it leaves a room.
     if child_text(line, "command").as_deref() == Some("PING") {
         return Some("<SERVER><command>PONG</command></SERVER>".to_owned());
     }
@@ -395,7 +402,7 @@ fn others(room: &Room, passcode: &str) -> Vec<Client> {
     connections.collect()
 }
 
-/// Removes a client from a room and ends its connection there. Returns the answer.
+/// Removes a client from a room and closes its connection there. Returns the answer.
 fn leave(room_name: &str, visit: &mut Visit, shared: &Shared) -> String {
     let (port, passcode) = visit.joined.remove(room_name).unwrap_or_default();
     match remove(&passcode, port, shared) {
@@ -417,7 +424,7 @@ fn remove(passcode: &str, port: u16, shared: &Shared) -> Option<()> {
     let others = others(room, passcode);
     end_empty_rooms(chat);
     if let Some(connection) = &member.connection {
-        // Wakes the thread that reads from this connection, with the end of the stream.
+        // Wakes the thread that reads from this connection, which sees the end of the stream.
         let _ = lock(connection).shutdown(Shutdown::Both);
         for other in &others {
             tell(other, &news);
@@ -426,8 +433,8 @@ fn remove(passcode: &str, port: u16, shared: &Shared) -> Option<()> {
     Some(())
 }
 
-/// Ends the rooms without members. A client that has joined and not connected yet is a member, too:
-/// it has been given the port, and must not find it closed, or another room there.
+/// Closes the rooms without members. A client that has joined but not connected yet is also a
+/// member: it has received the port, and must not find the port closed or used by another room.
 ///
 /// The parameter is the guard of the lock, not the chat itself, so that this function can release
 /// the lock before it connects: `connect` may wait.
@@ -437,7 +444,8 @@ fn end_empty_rooms(mut chat: MutexGuard<Chat>) {
     let ports: Vec<u16> = ended.map(|(port, _)| port).collect();
     drop(chat);
     for port in ports {
-        // The room's thread is blocked in `accept`. A connection wakes it, and it finds no room.
+        // The room's thread is blocked in `accept`. A connection wakes the thread, which then finds
+        // no room.
         let _ = TcpStream::connect(("127.0.0.1", port));
     }
 }
@@ -455,7 +463,7 @@ fn tick(shared: &Shared) {
     }
 }
 
-/// The answer to ROOMS: each room with the number of its members that have connected.
+/// The answer to ROOMS: each room with the number of members that have connected.
 fn list_rooms(shared: &Shared) -> String {
     let mut list = String::new();
     for room in lock(shared).rooms.values() {
@@ -465,10 +473,10 @@ fn list_rooms(shared: &Shared) -> String {
     format!("<SERVER><command>ROOMS</command>{list}</SERVER>")
 }
 
-/// Text as it may stand in a document: `<` becomes `&#60;`.
+/// Text as it may appear in a document: `<` becomes `&#60;`.
 ///
-/// A client can put a line feed into its text, by writing `&#10;`. As a raw line feed it would end
-/// the document early, and the rest of the text would look like a document of the server.
+/// A client can put a line feed into its text, by writing `&#10;`. As a raw line feed, it would end
+/// the document early, and the rest of the text would look like a document from the server.
 fn escape(text: &str) -> String {
     let escaped = text.chars().map(|letter| match letter {
         '&' | '<' | '>' | '\'' | '"' | '\n' | '\r' => format!("&#{};", u32::from(letter)),
@@ -488,7 +496,7 @@ fn refusal(code: &str, sentence: &str) -> String {
 /// If a thread panics while it holds a lock, `lock` returns an error with the guard in it, so that
 /// no other thread uses half-changed data without knowing it. No line here changes a table in two
 /// steps that could panic in between, so `into_inner` takes the guard out of the error, and the
-/// server goes on.
+/// server continues.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

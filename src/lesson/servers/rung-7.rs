@@ -1,14 +1,15 @@
 //! Rung 7: the portal and its workers (seed 000).
 //!
-//! The *portal* is the server's entrance. A client asks it over TCP or UDP, and receives a
-//! *ticket*: the port of a free worker and a *passcode*. A *worker* is a thread with a port of its
-//! own, which serves one client at a time. Its place for that client is its *seat*. The ports of
-//! the free workers wait on the *workload stack*. The client connects to its port and sends the
-//! passcode. A connection that the portal has not sent is a *stray*, and is rejected.
+//! The *portal* is the server's entrance. A client sends it a request over TCP or UDP, and receives
+//! a *ticket*: the port of a free worker and a *passcode*. A *worker* is a thread with its own
+//! port, which serves one client at a time. The place that it keeps for that client is the *seat*.
+//! The *workload stack* holds the ports of the free workers. The client connects to the port in its
+//! ticket and sends the passcode. A connection that the portal did not send there is a *stray*, and
+//! is rejected.
 //!
 //! A ticker takes the place of a clock interrupt: at each tick, a timer for each worker checks its
-//! deadlines. The clients of two neighbouring workers are *partners*: each receives what the other
-//! one sends.
+//! deadlines. The clients of two neighbouring workers are *partners*: each receives the other's
+//! messages.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-// The project uses these two, so its smallest portal does, too. The standard library has both, too:
+// The project uses these two, so its smallest portal does, too. The standard library also has both:
 // its `lock` returns a `Result`, because a thread may have panicked while it held the lock;
 // `parking_lot` has no such errors. A crossbeam channel may have several receivers, which this
 // server does not need.
@@ -26,33 +27,33 @@ use roxmltree::Document;
 
 /// The longest line in bytes, without its line feed and without a `\r` before that.
 const MAX_LINE: u64 = 8192;
-/// How long a write may wait for a client that does not read.
+/// The time for which a write may wait for a client that does not read.
 const WRITE: Duration = Duration::from_millis(50);
-/// How many workers there are. Their ports are the ones after the portal's. Two are a pair.
+/// The number of workers. Their ports follow the portal's. Every two workers form a pair.
 const WORKERS: u16 = 4;
 /// The time between two ticks.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a port is kept for the client that the portal has sent there.
+/// The time for which a port is reserved for the client that the portal has sent there.
 const RESERVATION: Duration = Duration::from_secs(1);
-/// How long a client may take to send its passcode.
+/// The time in which a client must send its passcode.
 const HANDSHAKE: Duration = Duration::from_secs(1);
-/// How long a client may send nothing.
+/// The time for which a client may send nothing.
 const IDLE: Duration = Duration::from_secs(2);
-/// How long a client may stay.
+/// The time for which a client may stay.
 const TOTAL: Duration = Duration::from_secs(6);
 
-/// How long a worker waits for the bytes of a stray that it rejects.
+/// The time for which a worker waits for the bytes from a stray that it rejects.
 const LAST_BYTES: Duration = Duration::from_millis(10);
 
 /// The state that all threads share.
 struct Server {
     /// The workload stack: the ports of the free workers. The thread that pops a port owns it until
-    /// it is pushed again. So no port is on the stack twice, and no two clients get the same one.
+    /// it is pushed again. So no port is on the stack twice, and no two clients get the same port.
     stack: Mutex<Vec<u16>>,
     /// In the order of their ports.
     workers: Vec<Worker>,
-    /// A factor for `RESERVATION`, `HANDSHAKE`, `IDLE` and `TOTAL`: a person who types is slower
-    /// than a program.
+    /// A factor for `RESERVATION`, `HANDSHAKE`, `IDLE` and `TOTAL`: a person who is typing is
+    /// slower than a program.
     slower: u32,
 }
 
@@ -63,7 +64,8 @@ struct Worker {
 }
 
 /// A worker's place for one client. It goes through these states from top to bottom, and from each
-/// of them back to `Free`. A deadline is the time at which a state ends if the client does nothing.
+/// of them back to `Free`. A deadline is the time at which a state expires if the client does
+/// nothing.
 enum Seat {
     Free,
     /// The portal has sent a client here, which has not connected yet. It must know the passcode.
@@ -76,7 +78,7 @@ enum Seat {
         stream: Arc<TcpStream>,
         deadline: Instant,
     },
-    /// The client chats. At `end` its visit ends, whatever it does.
+    /// The client is chatting. At `end`, its visit ends, whatever the client does.
     Seated {
         stream: Arc<TcpStream>,
         deadline: Instant,
@@ -84,8 +86,8 @@ enum Seat {
     },
 }
 
-/// Listens at all ports and starts all threads. The first thread is the portal itself. An error
-/// that `main` returns is printed, and ends the program with code 1.
+/// Listens on all ports and starts all threads. The first thread is the portal itself. An error
+/// that `main` returns is printed, and the program exits with code 1.
 fn main() -> Result<(), String> {
     let usage = "usage: rung-7 PORT [TIMES_SLOWER]";
     let port = env::args().nth(1).and_then(|word| word.parse().ok());
@@ -114,7 +116,8 @@ fn main() -> Result<(), String> {
         slower,
     };
     println!("Listening on 127.0.0.1:{port} and the {WORKERS} ports after it");
-    // The threads of a scope end before it does, so they may borrow `server`. (These never end.)
+    // The threads in a scope finish before it does, so they may borrow `server`. (These threads
+    // never finish.)
     thread::scope(|threads| {
         let mut timers = Vec::new();
         for number in 0..server.workers.len() {
@@ -129,8 +132,8 @@ fn main() -> Result<(), String> {
         }
         threads.spawn(move || tick(&timers));
         // TCP and UDP ports have the same numbers and nothing else in common. If another program
-        // has this one for UDP (the lessons' checker, `chatcheck`, does), clients can still ask
-        // over TCP.
+        // uses this port for UDP (the lessons' checker, `chatcheck`, does), clients can still send
+        // requests over TCP.
         match UdpSocket::bind(("127.0.0.1", port)) {
             Ok(socket) => {
                 threads.spawn(move || answer_datagrams(server, &socket));
@@ -151,20 +154,20 @@ fn listen(port: u16) -> Result<TcpListener, String> {
 
 /// The portal over TCP: it sends first, never reads, and closes.
 fn answer_connections(server: &Server, portal: &TcpListener) {
-    // `flatten` skips the errors of `accept`. (Rung 2 waits after such an error, because there may
-    // be no file descriptor left. This server has few connections at a time.)
+    // `flatten` skips the errors from `accept`. (Rung 2 waits after such an error, because there
+    // may be no file descriptor left. This server has few connections at a time.)
     for stream in portal.incoming().flatten() {
         // `let _ =` ignores an error. Here it means that the client has left already. Its port
-        // comes back when its reservation ends, as for any client that does not connect.
+        // comes back when its reservation expires, as for any client that does not connect.
         let _ = write(&stream, &ticket(server));
     }
 }
 
-/// The portal over UDP: for each datagram that arrives, it sends one.
+/// The portal over UDP: it answers each datagram with a single datagram.
 fn answer_datagrams(server: &Server, socket: &UdpSocket) {
     let mut datagram = [0; 1024];
     loop {
-        // The answer of another portal gets no answer: two portals could go on for ever.
+        // An answer from another portal gets no answer: two portals could continue forever.
         if let Ok((count, client)) = socket.recv_from(&mut datagram)
             && !datagram[..count].starts_with(b"<SERVER")
         {
@@ -193,7 +196,7 @@ fn ticket(server: &Server) -> String {
 
 /// A passcode that cannot be guessed: 64 random bits, as 16 hexadecimal digits.
 fn new_passcode() -> String {
-    // With passcodes that can be guessed, the server would be worse than no server.
+    // A server with guessable passcodes would be worse than no server.
     let number = getrandom::u64().unwrap_or_else(|error| panic!("no random numbers: {error}"));
     format!("{number:016x}")
 }
@@ -208,15 +211,15 @@ fn work(server: &Server, number: usize) {
 /// Serves a connection, if the portal has sent a client here.
 ///
 /// A stray that connects between a ticket and its client takes the client's place: its passcode is
-/// wrong, and the seat becomes free without the client. A server that is reached from other
-/// machines can compare the addresses at the portal and here. On one machine, all are 127.0.0.1.
+/// wrong, and the seat becomes free without the client. A server that other machines can reach
+/// could compare the addresses at the portal and here. On one machine, all addresses are 127.0.0.1.
 fn receive(server: &Server, number: usize, stream: Arc<TcpStream>) {
     let worker = &server.workers[number];
     let mut seat = worker.seat.lock();
     // `*seat` is the seat behind the guard of the lock.
     let Seat::Reserved { passcode, .. } = &*seat else {
-        // A stray. The port is free, and stays so. The lock is released first: no other
-        // thread needs to wait for a stray.
+        // A stray. The port is free, and stays free. The lock is released first: no other thread
+        // needs to wait for a stray.
         drop(seat);
         reject(&stream, worker.port);
         return;
@@ -230,9 +233,9 @@ fn receive(server: &Server, number: usize, stream: Arc<TcpStream>) {
     drop(seat);
     let _ = visit(server, number, &stream, &passcode);
     // Every return from `visit` leads here, and no other thread gives back a port whose client has
-    // connected: it is pushed exactly once. (Only a panic would not lead here. It would end this
-    // thread, and the port would be lost.) The connection closes when both owners of the stream are
-    // gone: the seat and this function.
+    // connected: it is pushed exactly once. (Only a panic would not lead here. It would stop this
+    // thread, and the port would be lost.) The connection is closed when both owners of the stream
+    // have dropped it: the seat and this function.
     *worker.seat.lock() = Seat::Free;
     drop(stream);
     reject_backlog(worker);
@@ -246,9 +249,9 @@ fn visit(
     stream: &Arc<TcpStream>,
     passcode: &str,
 ) -> io::Result<()> {
-    // `^` (XOR) with 1 changes only the last bit of a number: 0 and 1 are partners, and 2 and 3.
+    // `^` (XOR) with 1 flips only the last bit of a number: 0 and 1 are partners, as are 2 and 3.
     let (worker, partner) = (&server.workers[number], &server.workers[number ^ 1]);
-    // Without this, a write to a client that does not read would wait for ever.
+    // Without this, a write to a client that does not read would wait forever.
     stream.set_write_timeout(Some(WRITE))?;
     // `as_ref` is the `&TcpStream` in the `Arc`. The system does the work of reading and writing,
     // so several threads can use one stream.
@@ -260,8 +263,8 @@ fn visit(
         return Ok(());
     }
     let mut seat = worker.seat.lock();
-    // First the greeting, then the messages of the partner: it cannot see the new state before the
-    // lock is released.
+    // First the greeting, then the messages from the partner: the partner cannot see the new state
+    // before the lock is released.
     write(stream, &greeting(worker.port, "Connection successful"))?;
     write(stream, &command("NO PARTNER"))?;
     let now = Instant::now();
@@ -271,15 +274,15 @@ fn visit(
         end: now + TOTAL * server.slower,
     };
     drop(seat);
-    // First the new state, then a look at the partner. If both arrive at the same time, at least
-    // one of them sees the other. (Then each may be told twice. The project's own chat client waits
-    // for this before it sends what its user types.)
+    // First set the new state, then look at the partner. If both arrive at the same time, at least
+    // one of them sees the other. (Then each may be notified twice. The project's own chat client
+    // waits for this before it sends its user's input.)
     let has_partner = tell(&partner.seat.lock(), &news("PARTNER JOINED", worker.port));
     if has_partner {
         tell(&worker.seat.lock(), &news("PARTNER JOINED", partner.port));
     }
     while let Some(line) = next_line(&mut reader) {
-        // A line, whatever is in it, postpones the deadline. The lock is released after the block.
+        // Any line postpones the deadline. The lock is released after the block.
         if let Seat::Seated { deadline, .. } = &mut *worker.seat.lock() {
             *deadline = Instant::now() + IDLE * server.slower;
         }
@@ -288,14 +291,16 @@ fn visit(
         }
         answer(&line, worker, partner);
     }
-    // Again first the new state: a client that arrives now must not take this one for its partner.
+    // Again, set the new state first: a client that arrives now must not take this client for its
+    // partner.
     *worker.seat.lock() = Seat::Free;
     tell(&partner.seat.lock(), &news("PARTNER LEFT", worker.port));
     Ok(())
 }
 
-/// Delivers a client's message to its partner, or tells the client why not. At most one seat is
-/// locked at a time: with both locked, two partners could wait for each other for ever.
+/// Delivers a client's message to its partner, or notifies the client why it was not delivered. At
+/// most one seat is locked at a time: with both locked, two partners could wait for each other
+/// forever.
 fn answer(line: &str, worker: &Worker, partner: &Worker) {
     let Some(text) = child_text(line, "message") else {
         let refusal = refusal("unknown-command", "this server does not know that request");
@@ -313,9 +318,10 @@ fn answer(line: &str, worker: &Worker, partner: &Worker) {
 
 /// Writes a document to the client that is seated here. Returns whether it was written.
 ///
-/// The caller holds the seat's lock: documents of two threads do not mix. A client that does not
-/// read delays its partner until the write times out. That happens once, because its connection
-/// ends then: a part of the document may have been written, and nothing may follow it.
+/// The caller holds the seat's lock, so documents from two threads do not mix. A client that does
+/// not read delays its partner until the write times out. That happens only once, because the
+/// client's connection is then closed: part of the document may have been written, and nothing may
+/// follow it.
 fn tell(seat: &Seat, document: &str) -> bool {
     let Seat::Seated { stream, .. } = seat else {
         return false;
@@ -327,8 +333,8 @@ fn tell(seat: &Seat, document: &str) -> bool {
     is_written
 }
 
-/// Writes one document. (`Write` is implemented for `&TcpStream`, too. `write_all` wants a `&mut`
-/// of what it writes to: of the `&TcpStream`, hence the `mut`.)
+/// Writes one document. (`Write` is implemented for `&TcpStream`, too. `write_all` needs a `&mut`
+/// to its destination, the `&TcpStream`, hence the `mut`.)
 fn write(mut stream: &TcpStream, document: &str) -> io::Result<()> {
     stream.write_all(format!("{document}\n").as_bytes())
 }
@@ -348,7 +354,8 @@ fn reject_backlog(worker: &Worker) {
 fn reject(mut stream: &TcpStream, port: u16) {
     let _ = write(stream, &greeting(port, "Wrong handshake passcode"));
     // If a connection is closed with unread bytes, it is reset, and the stray's system may drop the
-    // document. So the server ends only its own direction, and reads what the stray has sent.
+    // document. So the server shuts down only its own direction, and reads the bytes that the stray
+    // has sent.
     let _ = stream.shutdown(Shutdown::Write);
     let _ = stream.set_read_timeout(Some(LAST_BYTES));
     let _ = stream.read(&mut [0; 1024]);
@@ -357,10 +364,10 @@ fn reject(mut stream: &TcpStream, port: u16) {
 /// A timer's thread: at each tick, it checks the deadlines of one worker.
 fn keep_time(server: &Server, number: usize, ticks: &Receiver<()>) {
     let worker = &server.workers[number];
-    // A tick is an empty value: only its arrival counts. The loop would end if the ticker ended.
+    // A tick is an empty value: only its arrival counts. The loop would end if the ticker stopped.
     for () in ticks {
         let mut seat = worker.seat.lock();
-        // By the clock, not by counting ticks: none of the limits may end too early.
+        // By the clock, not by counting ticks: none of the limits may expire too early.
         let now = Instant::now();
         match &*seat {
             // The client did not connect. If it connects later, it is a stray.
@@ -381,8 +388,8 @@ fn keep_time(server: &Server, number: usize, ticks: &Receiver<()>) {
 }
 
 /// Ends a visit because it has timed out. The worker's thread is blocked in `read`. The shutdown
-/// wakes it with the end of the stream, and it gives the port back. (If it has not done so at the
-/// next tick, this happens again, and has no effect.)
+/// wakes the thread, which sees the end of the stream and gives the port back. (If it has not done
+/// so at the next tick, this happens again, and has no effect.)
 fn close(stream: &TcpStream, farewell: &str) {
     let _ = write(stream, &command(farewell));
     let _ = stream.shutdown(Shutdown::Both);
@@ -394,7 +401,7 @@ fn tick(timers: &[Sender<()>]) {
         thread::sleep(TICK);
         for timer in timers {
             // If a timer is late, its channel holds a tick already, which is enough. `send` would
-            // wait for that timer, and the ticks of all others would be late.
+            // wait for that timer, and the ticks for all other timers would be late.
             let _ = timer.try_send(());
         }
     }
@@ -403,10 +410,10 @@ fn tick(timers: &[Sender<()>]) {
 /// Reads the next line. Returns `None` at the end of the visit: at the end of the stream, or if the
 /// connection is broken, or if the line is too long or not UTF-8.
 ///
-/// `BufReader` does here what rung 3 does by hand: it keeps what it has read beyond the line feed.
-/// `take` ends the line after that many bytes (it consumes the `&mut`, not the reader). Otherwise a
-/// client that never sends a line feed could fill the memory. (The line feed stays in the line. An
-/// XML parser skips it.)
+/// `BufReader` does here what rung 3 does by hand: it keeps the bytes that it has read beyond the
+/// line feed. `take` ends the line after that many bytes (it consumes the `&mut`, not the reader).
+/// Otherwise a client that never sends a line feed could fill the memory. (The line feed stays in
+/// the line. An XML parser skips it.)
 fn next_line(reader: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
     let count = reader.take(MAX_LINE + 2).read_line(&mut line).ok()?;
@@ -417,16 +424,17 @@ fn next_line(reader: &mut impl BufRead) -> Option<String> {
     is_whole.then_some(line)
 }
 
-/// The text of the element `name` in the document of a line. `None` if there is no such element, or
-/// no document in the line.
+/// The text of the element `name` in a line's document. `None` if there is no such element, or the
+/// line contains no document.
 ///
-/// A parser knows attributes, both kinds of quotes, entities and CDATA. A search for "<message>"
-/// does not. (To read the line again for each element is simple, and such a line is short.)
+/// A parser understands attributes, both kinds of quotes, entities and CDATA. A search for
+/// "<message>" does not. (Rereading the line for each element is simple, and these lines are
+/// short.)
 fn child_text(line: &str, name: &str) -> Option<String> {
     let document = Document::parse(line).ok()?;
     let mut children = document.root_element().children();
     let child = children.find(|child| child.has_tag_name(name))?;
-    // A comment inside divides a text into parts. `text()` alone would return its words, too.
+    // A comment inside a text splits it into parts. `text()` alone would return its words, too.
     let parts = child.children().filter(|part| part.is_text());
     Some(parts.filter_map(|part| part.text()).collect())
 }
@@ -446,10 +454,10 @@ fn command(word: &str) -> String {
     format!("<SERVER><command>{word}</command></SERVER>")
 }
 
-/// Text as it may stand in a document: `<` becomes `&#60;`.
+/// Text as it may appear in a document: `<` becomes `&#60;`.
 ///
-/// A client can put a line feed into its text, by writing `&#10;`. As a raw line feed it would end
-/// the document early, and the rest of the text would look like a document of the server.
+/// A client can put a line feed into its text, by writing `&#10;`. As a raw line feed, it would end
+/// the document early, and the rest of the text would look like a document from the server.
 fn escape(text: &str) -> String {
     let escaped = text.chars().map(|letter| match letter {
         '&' | '<' | '>' | '\'' | '"' | '\n' | '\r' => format!("&#{};", u32::from(letter)),
@@ -467,7 +475,7 @@ fn refusal(code: &str, sentence: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A server with two workers at ports that were free.
+    /// A server with two workers on ports that were free.
     fn server() -> Server {
         let worker = |port| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -539,7 +547,7 @@ mod tests {
         let hello = "<CLIENT><message>a &lt; b</message></CLIENT>\n";
         let lines = handshake(&passcode(&ticket(&server))) + hello;
         assert_eq!(connect(&server, 0, &lines)[2], command("NO PARTNER"));
-        // The partner's seat is taken by hand.
+        // The test itself takes the partner's seat.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let partner = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let later = Instant::now() + TOTAL;

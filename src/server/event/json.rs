@@ -11,7 +11,7 @@ use crate::event::{Event, FieldValue};
 
 /// Writes an event as one JSON object without control characters.
 pub(crate) fn to_json(event: &Event) -> String {
-    // A time outside jiff's range (years up to 9999) is written as 1970.
+    // A time outside jiff's range (years up to 9999) is written as the Unix epoch.
     let time = Timestamp::try_from(event.time).unwrap_or_default();
     let mut json = format!(
         "{{\"time\":\"{time:.3}\",\"tick\":{},\"thread\":{},\"event\":{}",

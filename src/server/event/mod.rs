@@ -19,14 +19,16 @@ pub use recording::{Recording, RecordingError};
 portal_core::event_kinds! {
     /// An event that the program itself emits.
     pub enum ServerEvent {
-        /// An explanation for the viewers of a demonstration. `look` names the part of the board
-        /// that it is about, such as `stack` or `50001`.
+        /// An explanation for the viewers of a demonstration. `look` is the part of the board that
+        /// it is about, such as `stack` or `50001`.
         Caption = "caption" { text: String, look: Option<String> },
-        /// An act of a demonstration is over, before its actors leave: a viewer may pause here.
+        /// An act of a demonstration is over, and its actors have not left yet: a viewer may pause
+        /// here.
         ActEnded = "act-ended" {},
-        /// A thread of this name runs now. Only the board and the event file receive this event.
+        /// A thread with this name has started. Only the board and the event file receive this
+        /// event.
         ThreadStarted = "thread-started" { name: String },
-        /// A thread of this name is about to end.
+        /// A thread with this name is about to exit.
         ThreadEnded = "thread-ended" { name: String },
     }
 }

@@ -14,9 +14,9 @@ use crate::limits;
 use crate::output::{self, LineWriter};
 use crate::private::{self, Privacy};
 
-/// A reader thread. It ends when every [`super::Events`] handle has been dropped.
+/// A reader thread. It exits when every [`super::Events`] handle has been dropped.
 pub struct ReaderThread {
-    /// Disconnects when the thread ends. A join has no timeout and could block forever on a paused
+    /// Disconnects when the thread exits. A join has no timeout and could block forever on a paused
     /// terminal.
     done: Receiver<()>,
 }
@@ -318,7 +318,7 @@ mod tests {
         symlink("events", &link).unwrap();
         let reason = refused(&link);
         assert!(reason.contains("it is a symbolic link"), "{reason}");
-        // A link in a new file's place would create another file.
+        // Following a link instead of creating a new file would create another file.
         symlink("missing", folder.join("dangling")).unwrap();
         let reason = refused(&folder.join("dangling"));
         assert!(reason.contains("it is a symbolic link"), "{reason}");

@@ -28,7 +28,7 @@ pub(super) fn settings_in_force(
     settings: &Settings,
     tls: Option<&TlsFiles>,
 ) -> Vec<(String, String)> {
-    // Name every field, so that a new setting can't be forgotten here.
+    // List every field, so that a new setting can't be forgotten here.
     let Settings {
         port,
         bind,

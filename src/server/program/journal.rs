@@ -36,7 +36,7 @@ pub(super) struct JournalArguments {
 
 const KEPT: &str = "Stored messages";
 const MOST_DAYS: i64 = 100 * 365;
-/// Minimum of `--journal-max`, in bytes. An empty file is about a tenth of this size.
+/// Minimum value of `--journal-max`, in bytes. An empty file is about a tenth of this size.
 const LEAST_SIZE: u64 = 1 << 20;
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

@@ -460,7 +460,7 @@ fn passwd(accounts: &SharedAccounts, rest: &str) -> String {
     }
 }
 
-/// Ends the session tokens of a name. A connected client stays connected.
+/// Revokes the session tokens for a name. A connected client stays connected.
 fn logout(server: &Server, rest: &str) -> String {
     let Some(name) = name(rest) else {
         return "  usage: logout NAME".to_owned();
@@ -557,7 +557,7 @@ pub(super) fn completions(before: &str, names: &[String]) -> (usize, Vec<String>
     }
 }
 
-/// Returns a table of this server's clients, and the users of other servers.
+/// Returns a table of this server's clients, and the users on other servers.
 fn who(server: &Server) -> String {
     #[cfg(feature = "cluster")]
     return who_is_here(server) + &cluster::elsewhere(server);
@@ -598,7 +598,7 @@ fn who_is_here(server: &Server) -> String {
     table
 }
 
-/// Formats one line of the table. The threads come last, because they are the least important.
+/// Formats one line in the table. The threads come last, because they are the least important.
 fn row(columns: [&str; 9]) -> String {
     let [name, seat, port, from, since, idle, sent, received, threads] = columns;
     format!(

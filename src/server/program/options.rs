@@ -312,7 +312,7 @@ const MAX_PER_IP_BEYOND: usize = 100;
 /// paste of 50 lines is not delayed.
 const RATE_BEYOND: &str = "50/20";
 
-/// Returns whether clients of other machines can connect.
+/// Returns whether clients on other machines can connect.
 fn is_open_to_network(bind: &Host, web: Option<SocketAddr>) -> bool {
     let is_beyond = |address: std::net::IpAddr| !address.to_canonical().is_loopback();
     is_beyond(bind.ip()) || web.is_some_and(|web| is_beyond(web.ip()))
@@ -362,7 +362,8 @@ pub(super) fn parse_again(
     again.map_err(|error| sentence_of(&error))
 }
 
-/// Parses the command line, preceded by the settings of the configuration file if it names one.
+/// Parses the command line, preceded by the settings from the configuration file if the command
+/// line specifies one.
 fn arguments_of(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ServerArguments, clap::Error> {
@@ -384,7 +385,7 @@ fn arguments_of(
 }
 
 /// Joins each option that has an optional value with the next word, if that word can be its value.
-/// The portal's port can't be one, because it is not an address.
+/// The portal's port can't be such a value, because it is not an address.
 fn with_joined_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
     let words = join_value(words, "--board", is_address);

@@ -48,7 +48,7 @@ const FOREGROUND_PAUSE: Duration = Duration::from_secs(1);
 /// Exit code if the command line is invalid or the server can't start.
 const REFUSED: u8 = 2;
 
-/// Runs the server until a signal ends it. `arguments` excludes the program's name.
+/// Runs the server until a signal stops it. `arguments` excludes the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let (mut settings, tls, config) = match parse(arguments.iter().cloned()) {
@@ -144,7 +144,7 @@ fn could_start(
         could_be_made(events).map_err(|error| no_event_file(events, &error))?;
         settings.event_file = None;
     }
-    // A start would rename a damaged journal, so the check does not open it as a server does.
+    // A start would rename a damaged journal, so the check does not open it as a server would.
     #[cfg(feature = "journal")]
     if let Some(journal) = settings.journal.take() {
         notes += &journal::about(&journal.file)?;
@@ -190,8 +190,8 @@ fn ports_in_time_wait(ports: &[u16]) -> String {
     )
 }
 
-/// Returns a line for each damaged line of the accounts file and the policies file, from their
-/// events.
+/// Converts the queued events to text: one line for each damaged line in the accounts and policies
+/// files.
 fn damaged_accounts(signal: &EventQueue) -> String {
     let sentence = |event: Event| {
         let text = |name| {
@@ -262,7 +262,7 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
     let (status, metrics) = status(&mut settings, &mut events, board.as_ref())?;
 
     // Nothing needs to be cleaned up yet, and startup may wait for a port, so the first signal
-    // exits at once.
+    // exits immediately.
     signals.ending.store(true, Ordering::Release);
     if let Some(accounts) = &settings.accounts {
         make_usual_folder_of(accounts)
@@ -317,8 +317,8 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
     server.will_stop(&why.to_string());
     // Restore the terminal before anything else is printed.
     console.close_input();
-    // This drop stops the server. The server stops before the ticker: it announces the shutdown before it stops the clock, and
-    // only then do the timers end the sessions.
+    // This drop stops the server. The server stops before the ticker: it announces the shutdown
+    // before it stops the clock, and only then do the timers end the sessions.
     drop(server);
     ticker.stop();
     drop(events);
@@ -338,7 +338,7 @@ struct Console {
     /// `None` if standard input or output is not a terminal, and in the background (`chatserver
     /// &`), where the system would stop a program that reads from the terminal.
     input: Option<Input<()>>,
-    /// Set if the input has failed or its terminal was closed. The server goes on without it.
+    /// Set if the input has failed or its terminal was closed. The server continues without it.
     is_given_up: bool,
     server: Weak<Server>,
 }
@@ -442,13 +442,13 @@ impl Console {
         }
     }
 
-    /// Goes on without an input.
+    /// Continues without input.
     fn give_up(&mut self) {
         self.is_given_up = true;
         self.close_input();
     }
 
-    /// Runs the operator's commands until a signal or `stop` ends the server.
+    /// Runs the operator's commands until a signal or `stop` shuts the server down.
     fn serve_until_stopped(
         &mut self,
         server: &Arc<Server>,
@@ -500,7 +500,7 @@ impl Console {
                     }
                     Ok(Signal::End(signal)) => return Why::Signal(signal),
                     Ok(Signal::ReadAnew) => read_anew(),
-                    // The signal thread has ended, so nothing else could stop the server.
+                    // The signal thread has exited, so nothing else could stop the server.
                     Err(_) => return Why::Signal("thread has ended"),
                 },
                 recv(look) -> _ => {
@@ -580,7 +580,7 @@ struct AboveTheLine {
 }
 
 /// Wraps lines at the terminal's width. Continuation lines are marked, so that a client's text
-/// can't look like a line of the console.
+/// can't look like a line from the console.
 fn as_wide_as_the_terminal(lines: &str) -> String {
     if !io::stdout().is_terminal() {
         return lines.to_owned();
@@ -657,10 +657,10 @@ fn no_board(address: SocketAddr, error: &io::Error) -> String {
     )
 }
 
-/// Shows a recorded run until a signal ends it.
+/// Shows a recorded run until a signal terminates the program.
 fn show_again(replay: &Replay) -> Result<(), String> {
-    // Signal handlers are installed only after this, so a signal still ends the program while it
-    // waits for a pipe.
+    // Signal handlers are installed only after this, so a signal still terminates the program while
+    // it waits for a pipe.
     let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     if recording.left_out() > 0 {

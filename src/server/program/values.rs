@@ -1,4 +1,4 @@
-//! Reads the values of options. An error says what was expected.
+//! Reads the values of options. An error states what was expected.
 
 use std::net::{AddrParseError, SocketAddr};
 
@@ -9,7 +9,7 @@ use crate::web::Authority;
 /// The seconds of a day.
 pub(super) const DAY: i64 = 24 * 60 * 60;
 
-/// The port of the browsers' entrance, if `--web` names none.
+/// The port of the browsers' entrance if `--web` specifies none.
 const WEB_PORT: u16 = 8080;
 
 pub(super) fn even(text: &str) -> Result<usize, String> {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::threads::ThreadBudget;
 
-/// Memory maps per thread: its stack, the guard below it, and the same for its signal stack.
+/// Memory maps per thread: its stack, its signal stack, and the guard below each.
 const MAPS_A_THREAD: usize = 4;
 /// The share of the memory maps that threads may use, per mille. The allocator needs the rest.
 const MAPS_PER_MILLE: usize = 985;

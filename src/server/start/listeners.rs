@@ -14,8 +14,8 @@ use crate::net::{BoundPort, Datagrams, Port, PortOwner, PortProtocol, PortUse, T
 #[cfg(feature = "cluster")]
 use portal_backplane::ClusterError;
 
-/// The reason why a server did not start. Each message is one sentence that names the cause and the
-/// fix.
+/// The reason why a server did not start. Each message is one sentence that states the cause and
+/// the fix.
 #[derive(Debug)]
 pub enum StartError {
     /// Another program is using the port.
@@ -123,7 +123,7 @@ impl fmt::Display for StartError {
                 "the system provides no random numbers ({reason}), and without them a passcode \
                  could be guessed: start the server where /dev/urandom is available"
             ),
-            // An error without a system code already names the sandbox that forbids threads.
+            // An error without a system code already mentions the sandbox that forbids threads.
             StartError::NoThread(error) if error.raw_os_error().is_none() => error.fmt(f),
             StartError::NoThread(error) => write!(
                 f,

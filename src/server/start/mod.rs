@@ -2,7 +2,7 @@
 //!
 //! [`Server::start`] first binds every listener, so that it detects a port in use before anything
 //! else is open. Then it starts the threads: the portal, and for each port a worker and a timer.
-//! [`Server::stop`] ends and joins them all. Each thread is documented in the module named after
+//! [`Server::stop`] stops and joins them all. Each thread is documented in the module named after
 //! it.
 
 mod budget;
@@ -165,7 +165,7 @@ fn open_accounts(
     Ok(Some(Arc::new(accounts.map_err(StartError::Accounts)?)))
 }
 
-/// Opens the file of session tokens, beside that of the accounts.
+/// Opens the file of session tokens, next to the accounts file.
 fn open_tokens(
     settings: &Settings,
     accounts: Option<&Arc<SharedAccounts>>,
@@ -199,7 +199,7 @@ fn open_journal(
     }
 }
 
-/// Refuses settings that exceed the limits of this machine, before anything starts.
+/// Refuses settings that exceed this machine's limits, before anything starts.
 fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
     let seats = settings.single_port.unwrap_or(settings.workers);
     let listeners = if settings.single_port.is_some() {
@@ -310,7 +310,7 @@ pub struct Server {
     #[cfg(test)]
     panics: Panics,
     threads: Vec<JoinHandle<()>>,
-    /// While it lives, the start and the end of each thread is an event.
+    /// While it lives, each thread's start and exit are events.
     _thread_events: Option<Arc<Events>>,
     /// Callers at all entrances that are not authenticated yet.
     callers: Arc<PendingConnections>,
@@ -1040,7 +1040,7 @@ impl Server {
         }
     }
 
-    /// Returns the rules of the operator and the moderators.
+    /// Returns the rules set by the operator and the moderators.
     pub fn policies(&self) -> &Arc<SharedPolicies> {
         &self.policies
     }
@@ -1053,17 +1053,17 @@ impl Server {
         *self.chat.logins.message_of_the_day.lock() = text;
     }
 
-    /// Replaces the limit on the documents of clients that are admitted from now on.
+    /// Replaces the limit on documents from clients that are admitted from now on.
     pub(crate) fn set_rate(&self, rate: Option<Rate>) {
         *self.chat.rate.lock() = rate.map(|rate| (rate, self.tick));
     }
 
-    /// Replaces the limit on the seats of one address.
+    /// Replaces the limit on the seats per address.
     pub(crate) fn set_max_per_address(&self, most: Option<usize>) {
         self.state.seats.limit_per_address(most);
     }
 
-    /// Replaces the reverse proxies that are trusted to name their clients' addresses.
+    /// Replaces the set of reverse proxies that are trusted to report their clients' addresses.
     pub(crate) fn set_trusted_proxies(&self, proxies: &[Network]) {
         self.web_rules.set_proxies(proxies);
     }
@@ -1104,11 +1104,11 @@ impl Drop for Server {
             socket.wake();
         }
         for thread in self.threads.drain(..) {
-            // Every loop catches panics. If a thread panicked anyway, it has ended.
+            // Every loop catches panics. If a thread panicked anyway, it has exited.
             let _ = thread.join();
         }
         self.callers.end(limits::CONSOLE_PATIENCE);
-        // End the rooms that were being created during the first call.
+        // Close the rooms that were being created during the first call.
         self.chat.rooms.end_all();
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {

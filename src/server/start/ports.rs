@@ -53,8 +53,8 @@ impl Binder for System {
     }
 }
 
-/// A binder that checks whether a server could start. Instead of waiting for a port in TIME_WAIT,
-/// it binds another port in its place.
+/// A binder that checks whether a server could start. Rather than wait for a port in TIME_WAIT, it
+/// binds a different port.
 pub(super) struct Checking {
     pub(super) system: System,
     /// Receives the ports in TIME_WAIT.

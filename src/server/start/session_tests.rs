@@ -1,4 +1,4 @@
-//! Tests of sessions with a turn that is cut short, and with a client that does not read.
+//! Tests for sessions whose turn is cut short, and for sessions whose client does not read.
 #![cfg(test)]
 
 use std::io::{BufRead, BufReader, Write};

@@ -53,7 +53,7 @@ pub struct WebEntrance {
     /// Names under which browsers may request the page, besides its addresses and `localhost`:
     /// `NAME` or `NAME:PORT`.
     pub names: Vec<String>,
-    /// Reverse proxies that are trusted to name their clients' addresses.
+    /// Reverse proxies that are trusted to report their clients' addresses.
     pub trusted_proxies: Vec<Network>,
     /// The room that users join when they log in.
     pub room: String,
@@ -169,8 +169,8 @@ impl Settings {
     }
 
     /// Returns the time before the idle timeout at which a client is warned: [`limits::IDLE_SOON`],
-    /// or a third of the timeout if that is shorter, but at least a tick. Returns `None` without an
-    /// idle timeout, and for the original programs, which do not support this message.
+    /// or a third of the timeout if that is shorter, but at least a tick. Returns `None` if there
+    /// is no idle timeout, and for the original programs, which do not support this message.
     pub(crate) fn warning_before_idle(&self) -> Option<Ticks> {
         let idle = self.idle_timeout.filter(|_| self.compat.is_none())?;
         let warning = limits::IDLE_SOON.min(idle / 3);

@@ -1,16 +1,16 @@
-//! Reports the server's threads to the board and to the event file, so that both name every thread
-//! that `ps -L` lists.
+//! Reports the server's threads to the board and to the event file, so that both list every thread
+//! that `ps -L` shows.
 
 use std::sync::Arc;
 
 use crate::event::{Events, ServerEvent};
 use crate::threads::{Roster, ThreadChange};
 
-/// Emits an event for each running thread of this thread's roster, and for each one that starts or
-/// ends, until the returned handle is dropped. Returns `None` if no reader needs these events.
+/// Emits an event for each running thread on this thread's roster, and for each one that starts or
+/// exits, until the returned handle is dropped. Returns `None` if no reader needs these events.
 ///
-/// Threads outlive the server (those of the board do), so the roster must not keep the event
-/// readers' queues alive: it refers to the handle weakly.
+/// Threads may outlive the server (the board's do), so the roster must not keep the event readers'
+/// queues alive: it refers to the handle weakly.
 pub(super) fn report_threads(events: &Events) -> Option<Arc<Events>> {
     if !events.want_threads() {
         return None;
@@ -21,7 +21,7 @@ pub(super) fn report_threads(events: &Events) -> Option<Arc<Events>> {
         let Some(events) = events.upgrade() else {
             return;
         };
-        // A pulse can't displace other events, however many connections come and go.
+        // A pulse can't displace other events, however many connections are opened and closed.
         events.emit_pulse(|| match change {
             ThreadChange::Started(name) => ServerEvent::ThreadStarted {
                 name: name.to_owned(),

@@ -1,5 +1,5 @@
-//! The messages of one sender to the same recipients in one turn. A message stays a document until
-//! a recipient's encoder encodes it.
+//! The messages from one sender to the same recipients in one turn. A message stays a document
+//! until a recipient's encoder encodes it.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use portal_core::outbox::Queued;
 use portal_core::transport::{Encoder, Encoding, RequestId};
 use portal_wire::{Frames, Relay, Scope, ServerDoc, time};
 
-/// Messages of one sender to the same recipients. They are encoded once per encoding, for the first
-/// recipient that uses it.
+/// Messages from one sender to the same recipients. They are encoded once per encoding, for the
+/// first recipient that uses it.
 #[derive(Default)]
 pub struct MessageBatch {
     scope: Scope<'static>,
@@ -18,8 +18,8 @@ pub struct MessageBatch {
     /// The text of all messages, concatenated; `messages` has an entry for each.
     texts: String,
     messages: Vec<BatchEntry>,
-    /// The stamp of the first message, and its time in the format of RFC 3339. The other messages
-    /// have the ids that follow.
+    /// The stamp of the first message, and its time in RFC 3339 format. The other messages have the
+    /// ids that follow.
     stamp: Option<(Stamp, String)>,
     /// The messages as frames, for each encoding used so far. Only the first `encodings` are valid.
     /// The others are kept for their allocated memory.

@@ -8,9 +8,9 @@ use super::{Connection, MessageBatch, Unwritten};
 use crate::limits;
 use portal_core::outbox::Queued;
 
-/// A group of recipients. It knows the last sender and the time of its turn, but not its members.
-/// The caller passes a snapshot of the members, taken under the lock that guards them, so no shared
-/// lock is held over a write.
+/// A group of recipients. It records the last sender and the time of that sender's turn, but not
+/// the members. The caller passes a snapshot of the members, taken under the lock that guards them,
+/// so no shared lock is held during a write.
 pub(crate) struct Group {
     born: Instant,
     /// The time of the last turn, in nanoseconds since `born`, and its sender.
@@ -70,7 +70,7 @@ impl Group {
             .count()
     }
 
-    /// Returns whether another member's turn was less than [`limits::CROWD_WINDOW`] ago. Its two
+    /// Returns whether another member's turn was less than [`limits::CROWD_WINDOW`] ago. The two
     /// swaps may interleave with another sender's. A wrong result costs a wakeup or a write, never
     /// a message.
     fn is_crowded(&self, speaker: &Arc<Connection>) -> bool {

@@ -12,7 +12,7 @@ pub struct Pairs {
     pairs: Vec<Mutex<[Option<Side>; 2]>>,
 }
 
-/// One of the two clients of a pair.
+/// One of the two clients in a pair.
 struct Side {
     connection: Arc<Connection>,
     /// The label that the partner knows.
@@ -20,7 +20,7 @@ struct Side {
 }
 
 impl Pairs {
-    /// Creates the pairs of `seats` seats. If that is an odd number, the last seat has no partner.
+    /// Creates the pairs for `seats` seats. If that is an odd number, the last seat has no partner.
     pub fn new(seats: usize) -> Pairs {
         Pairs {
             pairs: (0..seats.div_ceil(2))

@@ -22,7 +22,7 @@ pub(super) struct Room {
     pub(super) token: PortToken,
     pub(super) handle: Arc<RoomHandle>,
     pub(super) group: Arc<Group>,
-    /// The tokens of the free places. There are as many places as there can be members.
+    /// The tokens for the free places. There are as many places as there can be members.
     pub(super) free_places: WorkloadStack,
     pub(super) members: Vec<Member>,
     /// Connections that have not sent a passcode yet.
@@ -102,7 +102,7 @@ pub(crate) enum RoomError {
     NoSuchRoom,
     /// It is not a member.
     NotAMember,
-    /// The room has no free place.
+    /// The room is full.
     Full,
     /// It has joined [`limits::MAX_ROOMS_PER_USER`] rooms already.
     TooMany,
@@ -178,8 +178,8 @@ impl Room {
         })
     }
 
-    /// Sets the topic, or removes it if it is empty; returns the document to send. Cuts a topic of
-    /// more than [`limits::MAX_TOPIC_BYTES`], which only an older server accepts.
+    /// Sets the topic, or removes it if `topic` is empty; returns the document to send. Truncates a
+    /// topic longer than [`limits::MAX_TOPIC_BYTES`], which only an older server accepts.
     pub(super) fn set_topic(&mut self, topic: &str, by: &str) -> ServerDoc<'static> {
         let topic = &topic[..topic.floor_char_boundary(limits::MAX_TOPIC_BYTES)];
         self.remembered.topic = (!topic.is_empty()).then(|| (topic.to_owned(), by.into()));
@@ -219,7 +219,7 @@ impl Room {
 
     pub(super) fn remove(&mut self, index: usize) -> Gone {
         let mut member = self.members.remove(index);
-        // Cancel a reservation or close a session. Either way, the token of the place is returned
+        // Cancel a reservation or close a session. Either way, the token for the place is returned
         // exactly once.
         let token = member
             .seat

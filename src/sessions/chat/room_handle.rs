@@ -10,10 +10,10 @@ use portal_core::clock::Alarm;
 use portal_core::notify::Notifier;
 use portal_core::seat::PortToken;
 
-/// Wakes a room's threads. Used by the thread that ends the room.
+/// Wakes a room's threads. Used by the thread that closes the room.
 pub(crate) struct RoomHandle {
     pub(crate) port: Port,
-    /// The listener of `room-50005`, which closes it when it ends.
+    /// The listener of the thread `room-50005`, which closes it on exit.
     pub(crate) listener: Weak<Listener>,
     /// The next tick that `timer-50005` must see. Written only under the rooms' lock.
     pub(crate) alarm: Alarm,
@@ -22,7 +22,7 @@ pub(crate) struct RoomHandle {
     pub(crate) closed: AtomicBool,
     /// Identifies this instance of the room to the other servers.
     pub(crate) attachment: AtomicU64,
-    /// The token of the room's port, from the end of the room on.
+    /// The token for the room's port, once the room has closed.
     pub(crate) token: Mutex<Option<PortToken>>,
 }
 

@@ -1,8 +1,8 @@
 //! The rooms, with their members, reservations, callers and history.
 //!
-//! One lock guards all of them. Clients also join under it, which makes the end of a room safe: a
-//! room ends when it has no member, reservation or caller, and no client can join it while that is
-//! being checked.
+//! One lock guards all of them. Clients also join under this lock, so a room can be closed safely:
+//! a room is closed when it has no member, reservation or caller, and no client can join while that
+//! is being checked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub struct Rooms {
 pub(crate) struct Ended {
     /// Wakes its threads.
     pub handle: Arc<RoomHandle>,
-    /// The token of its port.
+    /// The token for its port.
     pub token: PortToken,
 }
 
@@ -332,8 +332,8 @@ impl Rooms {
         Ok(room.name.clone())
     }
 
-    /// Sets a room's topic and notifies all members. With `None`, sends the topic to the asking
-    /// member alone. Returns the connections to flush.
+    /// Sets a room's topic and notifies all members. With `None`, sends the topic only to the
+    /// requesting member. Returns the connections to flush.
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
@@ -354,7 +354,8 @@ impl Rooms {
             return Ok(notified);
         };
         let doc = room.set_topic(text, &main.label());
-        // Each member receives it on one connection; the member that set it, on the main one.
+        // Each member receives the topic on one connection; the member that set it, on the main
+        // connection.
         let others = room.seated();
         let others = others.filter(|(member, _)| !Arc::ptr_eq(&member.main, main));
         notified.extend(others.map(|(_, connection)| Arc::clone(connection)));
@@ -392,7 +393,7 @@ impl Rooms {
         Ok(())
     }
 
-    /// Handles the passcode of a caller, or `None` if its first frame was anything else.
+    /// Handles a caller's passcode, or `None` if the first frame was anything else.
     pub(crate) fn admit(
         &mut self,
         name: &Name,
@@ -515,7 +516,7 @@ impl Rooms {
         Ok(self.end_if_empty(name, departed))
     }
 
-    /// Handles the end of a connection to the room. Its member leaves, unless it has left before.
+    /// Handles the end of a connection to the room. The member leaves, unless it has left already.
     pub(crate) fn hang_up(&mut self, name: &Name, connection: &Arc<Connection>) -> Departure {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
             return Departure::nobody();
@@ -557,7 +558,7 @@ impl Rooms {
             .collect()
     }
 
-    /// Enforces the deadlines of a room. Ends the reservations that have expired, and removes the
+    /// Enforces a room's deadlines. Cancels the reservations that have expired, and removes the
     /// callers that have not sent a passcode in time. Returns these callers, to be disconnected,
     /// and the work that follows.
     pub(crate) fn expire(&mut self, name: &Name, now: Tick) -> (Vec<Arc<Connection>>, Departure) {
@@ -659,7 +660,7 @@ impl Rooms {
 
 /// The work that follows a removal from a room.
 pub(crate) struct Departure {
-    /// The connection to the room, to be ended.
+    /// The connection to the room, which must be closed.
     pub connection: Option<Arc<Connection>>,
     /// The session and name, if a member was connected and not only had a reservation.
     pub left: Option<(u64, Name)>,

@@ -40,7 +40,7 @@ struct Person {
 pub enum NameClaim {
     /// The name was free.
     Entered,
-    /// Another connection had the name and has lost it. It must be ended.
+    /// Another connection had the name and has lost it. That connection must be closed.
     TookOver(Arc<Connection>),
     /// Another connection has the name and keeps it.
     InUse,

@@ -1,4 +1,4 @@
-//! The journal in memory: the last messages of each conversation.
+//! The journal in memory: the last messages in each conversation.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -7,7 +7,7 @@ use crate::limits;
 use portal_net::lock::Mutex;
 use portal_wire::Name;
 
-/// Keeps the last [`limits::MEMORY_LINES`] messages of each conversation until a room ends or the
+/// Keeps the last [`limits::MEMORY_LINES`] messages in each conversation until a room ends or the
 /// server stops.
 #[derive(Default)]
 pub struct MemoryJournal(

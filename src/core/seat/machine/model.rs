@@ -1,10 +1,9 @@
 //! An exhaustive model of two seats, three callers, the portal, the workers, the timers and the
 //! ticks. It tries every order of events, breadth first, until no new state appears.
 //!
-//! Each step is what one thread of the server does under one lock. Between two steps, any other
-//! thread may run. To keep the number of states finite, passcodes are distinguished only as
-//! *current* or *stale*, and deadlines by the number of ticks left. In every state, and at every
-//! step:
+//! Each step is one action of a server thread under one lock. Between two steps, any other thread
+//! may run. To keep the number of states finite, passcodes are distinguished only as *current* or
+//! *stale*, and deadlines by the number of ticks left. In every state, and at every step:
 //!
 //! 1. each port is in exactly one place: on the stack, held by one thread, or in its seat;
 //! 2. a passcode admits at most one connection, to the port and from the address for which it was

@@ -2,7 +2,7 @@
 //! begins and ends on the only port, and the ticks. It tries every order of events, breadth first,
 //! until no new state appears.
 //!
-//! Each step is what one thread of the server does under the rooms' lock. In every state:
+//! Each step is one action of a server thread under the rooms' lock. In every state:
 //!
 //! 1. the port is in exactly one place: on the stack, held by a thread that ends a room, or in the
 //!    room; the same is true of each place in the room;
@@ -45,7 +45,7 @@ enum RoomStep {
     HangUp(usize),
     /// The room's timer thread checks the deadlines.
     Expire,
-    /// The thread of a room that has ended pushes the port.
+    /// The thread of a room that has closed pushes the port.
     Push,
 }
 
@@ -65,10 +65,10 @@ struct RoomsWorld {
     /// The only port, when it is free.
     ports: WorkloadStack,
     in_hand: Option<PortToken>,
-    /// Whether each user's connection is open, even if the room has rejected it.
+    /// True for each user whose connection is open, even if the room has rejected it.
     connected: [bool; PEOPLE],
     tickets: [Option<Ticket>; PEOPLE],
-    /// Whether the newest ticket of each user has admitted a connection.
+    /// True for each user whose newest ticket has admitted a connection.
     used: [bool; PEOPLE],
 }
 
