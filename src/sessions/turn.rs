@@ -2,7 +2,7 @@
 //! to each recipient.
 //!
 //! The path of a message: a `read` returns some frames, and each is decoded into a document. The
-//! session's [`Role`], at a worker or in a room, decides what the document means. The [`Outgoing`]
+//! session's [`Role`], at a worker or in a room, decides what the document means. `Outgoing`
 //! collects messages and delivers them at the turn's end.
 
 use std::sync::Arc;
