@@ -168,7 +168,7 @@ MUTATED = src/wire/*.rs src/core/seat/*.rs src/core/seats.rs src/core/clock.rs s
   src/core/outbox/*.rs $(patsubst %,src/sessions/%.rs,at_worker in_room login moderate outgoing pending_replies room_rules turn)
 mutants: cargo-is-there ## Work on it: change one rule at a time; list what no test notices
 	@command -v cargo-mutants >/dev/null || { echo "make: cargo-mutants is not installed: cargo install --locked cargo-mutants"; exit 2; }
-	timeout 3600 $(CARGO) mutants --jobs 2 $(foreach files,$(MUTATED),--file '$(files)') --exclude '**/model.rs' \
+	timeout 3600 $(CARGO) mutants --workspace --jobs 2 $(foreach files,$(MUTATED),--file '$(files)') --exclude '**/model.rs' \
 	  --test-workspace false $(ARGS)
 
 # The lessons, without the answers to the exercises unless ANSWERS is set.

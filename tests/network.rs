@@ -128,7 +128,7 @@ fn check_does_not_wait_for_time_wait() {
     );
     assert_eq!((output.status.code(), &*err), (Some(0), ""), "{out}");
     let sentence = "Ports 50000, 50001, 50002, 8080 are in TIME_WAIT because of a closed outgoing \
-                    connection; they are free within a minute.\nThe server can start.\n";
+                    connection; they will be free within a minute.\nThe server can start.\n";
     assert!(out.ends_with(sentence), "{out}");
 }
 

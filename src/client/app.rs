@@ -422,8 +422,8 @@ impl<'o> App<'o> {
             }
             Typed::TooMuch { bytes, lines } => {
                 self.chat.screen.not_sent(&format!(
-                    "paste not sent ({}, {bytes} bytes): a message may have at most {} bytes; to \
-                     send a whole file, use `… < FILE`",
+                    "the paste was not sent ({}, {bytes} bytes): a message may have at most {} \
+                     bytes; to send a whole file, use `… < FILE`",
                     counted(lines, "line", "lines"),
                     self.chat.codec().max_frame
                 ));

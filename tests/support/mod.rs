@@ -29,7 +29,7 @@ pub use patience::PATIENCE;
 use portal_chat::clock::Clock;
 use portal_chat::event::{Event, EventQueue, Events};
 use portal_chat::net::Port;
-use portal_chat::server::{Server, Settings};
+use portal_chat::server::{Server, Settings, StartError};
 use portal_chat::wire::CloseReason;
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -61,7 +61,13 @@ impl TestServer {
             port: 0,
             ..settings.clone()
         };
-        TestServer::start_with(&settings, |_| ()).0
+        // Another process may listen on a port between its choice by the system and the server's
+        // own `listen`.
+        let mut attempts = (1..=5).map(|_| TestServer::try_start(&settings, |_| ()));
+        let is_taken =
+            |attempt: &Result<_, _>| matches!(attempt, Err(StartError::PortTaken { .. }));
+        let started = attempts.find(|attempt| !is_taken(attempt));
+        started.expect("a free port").expect("the server starts").0
     }
 
     /// Starts a server on the port in `settings`, with the event readers that `add_readers` adds.
@@ -69,6 +75,13 @@ impl TestServer {
         settings: &Settings,
         add_readers: impl FnOnce(&mut Events) -> R,
     ) -> (TestServer, R) {
+        TestServer::try_start(settings, add_readers).expect("the server starts")
+    }
+
+    fn try_start<R>(
+        settings: &Settings,
+        add_readers: impl FnOnce(&mut Events) -> R,
+    ) -> Result<(TestServer, R), StartError> {
         let clock = Clock::new();
         let mut events = Events::new(clock.clone());
         events.show_texts();
@@ -76,7 +89,7 @@ impl TestServer {
         // starting a server.
         let queue = events.add_reader(1 << 14);
         let added = add_readers(&mut events);
-        let server = Server::start(settings, clock.clone(), events).expect("the server starts");
+        let server = Server::start(settings, clock.clone(), events)?;
         let server = TestServer {
             server,
             clock,
@@ -84,7 +97,7 @@ impl TestServer {
             rooms: settings.rooms,
             is_single: settings.single_port.is_some(),
         };
-        (server, added)
+        Ok((server, added))
     }
 
     pub fn with_workers(workers: usize) -> TestServer {
