@@ -776,3 +776,19 @@ fn a_draft_survives_the_way_through_the_history() {
     alice.type_text("\x1b[B\r");
     bob.line_with("<message>draft</message>");
 }
+
+#[test]
+fn ctrl_l_clears_the_screen_and_keeps_the_line() {
+    let server = TestServer::with_workers(2);
+    let mut alice = client(&server, &[]);
+    alice.wait_for_prompt("you, alone>");
+    alice.type_text("a line\x1b[D\x0c");
+    alice.wait_for("the line alone", |alice| {
+        let screen = alice.contents();
+        screen.lines().count() == 1 && screen.ends_with("alone> a line")
+    });
+    alice.type_text("x");
+    alice.wait_for("the cursor in its place", |alice| {
+        alice.contents().ends_with("alone> a linxe")
+    });
+}

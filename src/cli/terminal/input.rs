@@ -73,6 +73,8 @@ struct Editing<T> {
     pending: String,
     /// The rows on the screen, up to the cursor.
     drawn: Option<Drawn>,
+    /// Whether Ctrl-L has been pressed since the last `draw`.
+    is_cleared: bool,
     is_dirty: bool,
     /// Output that the terminal has not accepted yet.
     out: Vec<u8>,
@@ -160,6 +162,7 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
             status: String::new(),
             pending: String::new(),
             drawn: None,
+            is_cleared: false,
             is_dirty: false,
             out: Vec::new(),
         });
@@ -437,6 +440,10 @@ impl<T: Clone + PartialEq> Editing<T> {
             return Some(Typed::End);
         };
         self.is_dirty = true;
+        if key == Key::Ctrl('l') {
+            self.is_cleared = true;
+            return None;
+        }
         let is_hidden = prompt.ask == PromptKind::Hidden;
         let was_empty = self.is_empty();
         if was_empty && self.begun.is_none() && number < self.latest.0 {
@@ -551,7 +558,11 @@ impl<T: Clone + PartialEq> Editing<T> {
         let at_edge = end.column == 0 && end.row > 0 && !plain.ends_with('\n');
         let is_at_end = before_cursor == plain;
         let mut frame = String::new();
-        let drawn = self.drawn.take();
+        let mut drawn = self.drawn.take();
+        if std::mem::take(&mut self.is_cleared) {
+            drawn = None;
+            frame += "\x1b[H\x1b[2J";
+        }
         let old = drawn.as_ref().and_then(|drawn| drawn.whole.as_ref());
         let same_width = drawn.as_ref().is_some_and(|drawn| drawn.columns == columns);
         match old.and_then(|old| painted.strip_prefix(&**old)) {
