@@ -1150,7 +1150,7 @@ fn rooms_have_rules() {
         bob.send_line(&command("ROOM", rule));
         bob.line_with("<access>password</access>");
         page.send("/join den");
-        page.wait_for_text("den needs a password");
+        page.wait_for_text("den requires a password");
         page.send("/join den milk");
         page.wait("chosen?.key === 'room:den' && chosen.isMember");
         bob.send_line(&command(

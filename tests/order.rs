@@ -288,7 +288,7 @@ fn the_console_asks_before_it_bans_an_address_with_clients() {
     server.type_line("yes");
     server.wait_for_text("198.51.100.0/24 is banned for 60 minutes");
     server.type_line("mute bob");
-    server.wait_for_text("bob may not send messages");
+    server.wait_for_text("bob is muted");
     server.type_line("bans");
     server.wait_for_text("192.0.2.7            10 minutes   operator     spam");
     server.type_line("unban 192.0.2.7");

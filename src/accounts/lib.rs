@@ -125,7 +125,7 @@ impl fmt::Display for AccountError {
             AccountError::File(path, error) if error.kind() == io::ErrorKind::PermissionDenied => write!(
                 f,
                 "the accounts file {} can't be used ({error}): give the user who runs this server \
-                 read and write permission for it and its folder, or choose another file with \
+                 read and write permission for it and its folder, choose another file with \
                  --accounts FILE, or start with --no-passwords",
                 path.display()
             ),
@@ -137,14 +137,14 @@ impl fmt::Display for AccountError {
             ),
             AccountError::InUse(path) => write!(
                 f,
-                "another server is using the accounts file {}: stop that server, or choose another file \
-                 with --accounts FILE, or start with --no-passwords",
+                "another server is using the accounts file {}: stop that server, choose another \
+                 file with --accounts FILE, or start with --no-passwords",
                 path.display()
             ),
             AccountError::Reserved(name) => write!(
                 f,
-                "the account of {name} can't be used, because its line in the accounts file is damaged: restore the \
-                 line"
+                "{name}'s account can't be used, because its line in the accounts file is damaged: \
+                 restore that line"
             ),
             AccountError::Unprintable => f.write_str(
                 "a password must not contain control, invisible or unassigned characters; choose another",
@@ -155,13 +155,13 @@ impl fmt::Display for AccountError {
             ),
             AccountError::Shared => f.write_str(
                 "an account that several servers share can't be deleted, because another server \
-                 would restore it; ban its name instead",
+                 would restore it; ban the name instead",
             ),
             AccountError::Undecided => f.write_str("the other servers can't be reached"),
             AccountError::Differs(name) => write!(
                 f,
                 "{name} has a different password on another server, and neither is newer: stop one \
-                 of the two servers and delete the name's line from its accounts file"
+                 of the two servers and delete {name}'s line from that server's accounts file"
             ),
             AccountError::Hash(reason) => write!(f, "the password can't be hashed ({reason})"),
         }

@@ -162,7 +162,7 @@ fn read_line(line: &[u8]) -> Result<Option<(Name, String, AccountLine)>, &'stati
     let cost = Params::try_from(&parsed).map_err(|_| "the hash is incomplete")?;
     let work = u64::from(cost.m_cost()) * u64::from(cost.t_cost());
     if work > limits::HASH_WORK || cost.p_cost() > limits::HASH_LANES {
-        return Err("its password would take too long to check");
+        return Err("checking its password would take too long");
     }
     Ok(Some((name, hash.to_owned(), kind)))
 }

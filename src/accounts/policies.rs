@@ -83,8 +83,8 @@ impl fmt::Display for PolicyError {
             ),
             PolicyError::TooMany => write!(
                 f,
-                "there are {} bans, mutes and invitations, which is the limit: remove some of them \
-                 first",
+                "the limit of {} bans, mutes and invitations in total has been reached: remove \
+                 some of them first",
                 limits::RULES
             ),
             PolicyError::NoSuchRule(sentence) => f.write_str(sentence),
@@ -325,7 +325,9 @@ impl SharedPolicies {
             moderators: false,
             ..self
         }
-        .with_open_rooms("names have no passwords on this server, so its rooms stay open")
+        .with_open_rooms(
+            "this server does not protect names with passwords, so its rooms stay open to everyone",
+        )
     }
 
     /// Keeps all rooms open. `reason` explains this to users.
@@ -673,23 +675,21 @@ fn room_refusal(refusal: &RoomRefusal, room: &Name) -> PolicyError {
         ),
         RoomRefusal::AboutAModerator => (
             ErrorCode::NotAllowed,
-            "that user became a moderator before you; ask the operator".to_owned(),
+            "that user became a moderator before you did; ask the operator".to_owned(),
         ),
-        RoomRefusal::NoSuchRule => (
-            ErrorCode::NoSuchUser,
-            format!("there is no such rule in {room}"),
-        ),
+        RoomRefusal::NoSuchRule => (ErrorCode::NoSuchUser, format!("{room} has no such rule")),
         RoomRefusal::TooMany => (
             ErrorCode::NotAllowed,
             format!(
-                "{room} has {} moderators, invited users and mutes, which is the limit",
+                "{room} has reached the limit of {} moderators, invited users and mutes in total",
                 limits::RULES_OF_A_ROOM
             ),
         ),
         RoomRefusal::TooManyRooms => (
             ErrorCode::NotAllowed,
             format!(
-                "you have {} rooms with rules, which is the limit; open one of them to everyone",
+                "you have {} rooms with rules, which is the limit; open one of them to everyone \
+                 first",
                 limits::ROOMS_WITH_RULES
             ),
         ),
@@ -737,7 +737,7 @@ impl Policies for SharedPolicies {
         (!mute.is_over(now)).then(|| Refusal {
             code: ErrorCode::Muted,
             sentence: format!(
-                "you may not send messages{}",
+                "you are not allowed to send messages{}",
                 mute.remaining(now, self.tick)
             ),
         })
@@ -794,7 +794,7 @@ impl Policies for SharedPolicies {
                         return self.admit_guest(room, name, &hash, now);
                     }
                     Some(_) => format!("wrong password for the room {room}"),
-                    None => format!("{room} needs a password: send it with JOIN"),
+                    None => format!("{room} requires a password: send it with JOIN"),
                 };
                 (ErrorCode::RoomPassword, sentence)
             }
@@ -827,7 +827,7 @@ impl Policies for SharedPolicies {
             Silence::Muted(mute) => Refusal {
                 code: ErrorCode::Muted,
                 sentence: format!(
-                    "you may not send messages to {room}{}",
+                    "you are not allowed to send messages to {room}{}",
                     mute.remaining(now, self.tick)
                 ),
             },
@@ -866,7 +866,7 @@ impl SharedPolicies {
                 self.events.emit_failure("store a rule", sentence.clone());
                 let sentence = match by {
                     Some(_) => {
-                        "the server can't store that change now; tell the operator".to_owned()
+                        "the server can't store that change right now; tell the operator".to_owned()
                     }
                     None => sentence,
                 };
@@ -964,7 +964,7 @@ impl SharedPolicies {
             Ok(()) => {}
             Err(PolicyError::Refused(refusal)) => return Err(refusal),
             Err(error) => {
-                let doing = "remember who knows a room's password";
+                let doing = "remember who has entered a room's password";
                 self.events.emit_failure(doing, error.to_string());
             }
         }

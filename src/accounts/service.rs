@@ -197,8 +197,8 @@ impl SharedAccounts {
             self.events.emit_failure(
                 "check the accounts file",
                 format!(
-                    "it was replaced, and the server added {count} {accounts} that were missing \
-                     from it; edit it only while the server is stopped"
+                    "the file was replaced, and the server restored {count} {accounts} missing \
+                     from it; edit the file only while the server is stopped"
                 ),
             );
         }

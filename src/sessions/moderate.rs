@@ -76,7 +76,7 @@ impl Session<'_, AtWorker<'_>> {
     fn mute(&self, who: &Name, username: &str, duration: Option<&str>) -> Result<String, Refusal> {
         let (name, duration) = (named(username)?, read_duration(duration)?);
         self.change(who, Rule::Mute(name.clone(), duration))?;
-        Ok(format!("{name} may not send messages{}", until(duration)))
+        Ok(format!("{name} is muted{}", until(duration)))
     }
 
     /// Reports a user. A client may send one report every [`limits::REPORT_EVERY`] ticks, because

@@ -51,9 +51,7 @@ impl Session<'_, AtWorker<'_>> {
                 let duration = read_duration(duration.as_deref())?;
                 self.change_room(who, room, &RoomRule::Mute(name.clone(), duration), "")?;
                 let until = until(duration);
-                Ok(Some(format!(
-                    "{name} may not send messages to {room}{until}"
-                )))
+                Ok(Some(format!("{name} is muted in {room}{until}")))
             }),
             ClientCommand::Unmute {
                 room: Some(room),
