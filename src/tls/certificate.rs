@@ -48,7 +48,7 @@ impl fmt::Display for IdentityError {
             IdentityError::Text(error) => write!(f, "{error}"),
             IdentityError::File(path, error) => write!(
                 f,
-                "{}: {error}; choose other files with --tls CERT KEY, or leave CERT and KEY out",
+                "{}: {error}; choose other files with --tls CERT KEY, or omit CERT and KEY",
                 path.display()
             ),
             IdentityError::Half { there, missing } => write!(
@@ -61,8 +61,8 @@ impl fmt::Display for IdentityError {
             IdentityError::Unusable(reason) => reason.fmt(f),
             IdentityError::Refused(reason) => write!(
                 f,
-                "can't use the certificate and the key together: {reason}; choose other files \
-                 with --tls CERT KEY, or leave CERT and KEY out"
+                "can't use the certificate and the key together: {reason}; choose other files with \
+                 --tls CERT KEY, or omit CERT and KEY"
             ),
         }
     }

@@ -81,16 +81,17 @@ impl fmt::Display for Unusable {
                 is_service: true,
             } => write!(
                 f,
-                "{0}: {reason}: the service runs as its own user, which may not read it. Let \
-                 systemd pass it: run `systemctl edit chatserver`, write [Service] and below it \
-                 LoadCredential=NAME:{0} (one line and one NAME for each of the two files), and \
-                 use --tls /run/credentials/chatserver.service/NAME",
+                "{0}: {reason}: the service runs as its own user, which is not allowed to read \
+                 this file. Let systemd pass it: run `systemctl edit chatserver`, add a [Service] \
+                 section with the line LoadCredential=NAME:{0} (one such line, with its own NAME, \
+                 for each of the two files), and use --tls \
+                 /run/credentials/chatserver.service/NAME",
                 path.display()
             ),
             Unusable::Unreadable { path, reason, .. } => write!(
                 f,
                 "{0}: {reason}: give this user read permission (`sudo setfacl -m u:$USER:r {0}`, \
-                 and x for the folders above it), or use a copy",
+                 and x on its parent directories), or use a copy",
                 path.display()
             ),
             Unusable::Credential {
@@ -100,8 +101,8 @@ impl fmt::Display for Unusable {
             } => write!(
                 f,
                 "{}: {reason}: systemd did not pass this file to the service: run `systemctl edit \
-                 chatserver`, write [Service] and below it LoadCredential={}:FILE, and restart the \
-                 service (`systemctl restart chatserver`)",
+                 chatserver`, add a [Service] section with the line LoadCredential={}:FILE, and \
+                 restart the service (`systemctl restart chatserver`)",
                 path.display(),
                 path.file_name().unwrap_or_default().display()
             ),
@@ -155,8 +156,8 @@ impl fmt::Display for Unusable {
                     ),
                     Found::OpenSshKey => write!(
                         f,
-                        " for TLS, only an OpenSSH key: create another key (`{NEW_KEY}`) and a \
-                         certificate for it"
+                        ", only an OpenSSH key, which can't be used for TLS: create another key \
+                         (`{NEW_KEY}`) and a certificate for it"
                     ),
                     Found::Binary => write!(
                         f,
@@ -204,15 +205,15 @@ impl fmt::Display for Unusable {
             ),
             Unusable::Expired { path, since } => write!(
                 f,
-                "the certificate in {} expired on {}: renew it, or leave CERT and KEY out, so that \
-                 the server creates one (each client then asks once whether to trust it)",
+                "the certificate in {} expired on {}: renew it, or omit CERT and KEY so that the \
+                 server creates one (each client then asks once whether to trust it)",
                 path.display(),
                 since.strftime("%Y-%m-%d")
             ),
             Unusable::NotYet { path, from } => write!(
                 f,
-                "the certificate in {} is not valid before {}: wait until then, or use another one; \
-                 if that time has passed, correct this machine's clock",
+                "the certificate in {} is not valid before {}: wait until then, or use another \
+                 certificate; if that time has passed, correct this machine's clock",
                 path.display(),
                 from.strftime("%Y-%m-%d %H:%M UTC")
             ),
@@ -224,9 +225,9 @@ fn instead(f: &mut fmt::Formatter<'_>, found: Found) -> fmt::Result {
     f.write_str(match found {
         Found::Nothing => ": it is empty; choose the right file",
         Found::Certificate => {
-            ", only a certificate: give the certificate's file first, then the key's"
+            ", only a certificate: give the certificate file first, then the key file"
         }
-        Found::PrivateKey => ", only a key: give the certificate's file first, then the key's",
+        Found::PrivateKey => ", only a key: give the certificate file first, then the key file",
         Found::Damaged => ": the file is damaged; copy it again",
         _ => ": it must be in PEM format, which begins with -----BEGIN; choose the right file",
     })
@@ -622,13 +623,13 @@ mod tests {
                 "good-cert.pem",
                 "good-cert.pem",
                 "only a certificate",
-                "then the key's",
+                "then the key file",
             ),
             (
                 "good-key.pem",
                 "good-key.pem",
                 "only a key",
-                "give the certificate's file first",
+                "give the certificate file first",
             ),
             (
                 "missing.pem",
