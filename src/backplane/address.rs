@@ -45,7 +45,7 @@ impl FromStr for EngineAddress {
             );
         }
         if !is_tls && scheme != "redis" {
-            return Err("it must be redis://HOST[:PORT][/DB], or rediss:// for TLS".to_owned());
+            return Err("expected redis://HOST[:PORT][/DB], or rediss:// for TLS".to_owned());
         }
         let (secret, place) = match rest.rsplit_once('@') {
             Some((secret, place)) => (secret, place),

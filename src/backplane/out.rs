@@ -82,8 +82,8 @@ enum Registered {
 }
 
 const ALLOW: &str = "allow the command for this user (`ACL SETUSER NAME ~* +@all`), or choose another user with --cluster-secret FILE";
-const RESTORE: &str =
-    "use a Redis 7 server that has the command; check its redis.conf for a rename-command line";
+const RESTORE: &str = "use a Redis 7 server that supports the command, and check its redis.conf \
+                       for a rename-command line";
 
 /// Returns the error for a failed connection at startup, with its fix.
 pub(super) fn cant_use(shared: &SharedState, error: &RedisError) -> ClusterError {
@@ -104,7 +104,7 @@ pub(super) fn cant_use(shared: &SharedState, error: &RedisError) -> ClusterError
         _ if reason.contains("NoPerm") => ALLOW,
         _ if reason.contains("unknown command") => RESTORE,
         _ if reason.contains("InvalidContentType") || reason.contains("corrupt message") => {
-            "this port does not use TLS: choose the TLS port of Redis, or use redis://HOST:PORT"
+            "this port does not use TLS: choose Redis's TLS port, or use redis://HOST:PORT"
         }
         _ if reason.contains("certificate") && reason.contains("NotValidForName") => {
             "use a host name that is in its certificate"
@@ -174,7 +174,7 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
                         "this user does not have permission to run the command",
                         ALLOW,
                     ),
-                    false => ("it does not have the command", RESTORE),
+                    false => ("it does not support the command", RESTORE),
                 };
                 return Err(ClusterError::Engine {
                     address: shared.engine.to_string(),
@@ -238,7 +238,11 @@ fn register(shared: &SharedState, link: &mut Asking) -> Result<Registered, Redis
             server: words.get(1).cloned().unwrap_or_default(),
             passwords: words.get(2).is_some_and(|rules| rules == "passwords"),
         }),
-        _ => Err((redis::ErrorKind::Client, "it did not reply as Redis does").into()),
+        _ => Err((
+            redis::ErrorKind::Client,
+            "it did not reply like a Redis server",
+        )
+            .into()),
     }
 }
 
@@ -584,7 +588,7 @@ impl RequestSender<'_> {
             if answer.is_ok_and(|words| words[..] == ["differs"]) {
                 let error = AccountError::Differs(account.name).to_string();
                 self.shared
-                    .trouble("share an account with the other servers", error);
+                    .trouble("make an account available on the other servers", error);
             }
         }
         Ok(())

@@ -89,7 +89,8 @@ impl fmt::Display for ClusterError {
             ),
             ClusterError::IdTaken(id) => write!(
                 f,
-                "another running server has the id {id}: choose a different one with --cluster-id NAME"
+                "another running server has the id {id}: choose a different id with --cluster-id \
+                 NAME"
             ),
             ClusterError::OtherRules { server, passwords } => {
                 let (theirs, cure) = if *passwords {
@@ -97,12 +98,13 @@ impl fmt::Display for ClusterError {
                 } else {
                     (
                         "does not use passwords",
-                        "also start this one with --no-passwords",
+                        "start this one with --no-passwords as well",
                     )
                 };
                 write!(
                     f,
-                    "the server {server} of the same chat {theirs}, unlike this one: {cure}, or choose another chat with --cluster-prefix"
+                    "the server {server} in the same chat {theirs}, unlike this one: {cure}, or \
+                     choose another chat with --cluster-prefix"
                 )
             }
             ClusterError::NoThread(error) => {
