@@ -223,7 +223,9 @@ impl Store {
         let mode: String =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         if mode != "wal" {
-            let reason = format!("SQLite can't use a write-ahead log there (its mode is {mode})");
+            let reason = format!(
+                "SQLite can't use a write-ahead log in that folder (the journal mode is {mode})"
+            );
             return Err(StoreError::Failed(reason));
         }
         // A committed transaction must be on disk.

@@ -170,7 +170,7 @@ impl Writer {
             Ok(kept) => kept,
             Err(error) => {
                 let reason = format!("it is damaged ({reason}) and can't be renamed: {error}");
-                let fix = "move it away, and restart the server";
+                let fix = "move it out of the way and restart the server";
                 return self.turn_off(&reason, fix);
             }
         };
