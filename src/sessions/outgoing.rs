@@ -481,7 +481,8 @@ impl Conclusion {
             ),
             Outcome::Unsure => (
                 ErrorCode::Unsure,
-                "the other servers did not answer in time; it is unknown whether this was delivered"
+                "the other servers did not answer in time; it is unknown whether your message was \
+                 delivered"
                     .to_owned(),
             ),
         };
