@@ -340,13 +340,15 @@ fn closed(payload: &[u8]) -> FrameError {
         return if payload.is_empty() {
             FrameError::Closed { code: None }
         } else {
-            FrameError::NotWebSocket("a close frame has only half a code")
+            FrameError::NotWebSocket("a close frame contains only half a status code")
         };
     };
     // The codes that may be sent: RFC 6455, 7.4, and the registry.
     let code = u16::from_be_bytes(*code);
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return FrameError::NotWebSocket("a close frame has a code that must not be sent");
+        return FrameError::NotWebSocket(
+            "a close frame contains a status code that must not be sent",
+        );
     }
     if std::str::from_utf8(reason).is_err() {
         return FrameError::NotUtf8;
