@@ -41,7 +41,7 @@ const MEANINGS = {
   'refused': 'The server refused the request and sent the client the reason.',
   'closed': 'The session is over.',
   'seat-free': 'The passcode has changed, and the port is back on the stack (rule 5d).',
-  'tick': 'The clock advanced, and the tick was sent to the threads that wait for it (rule 8).',
+  'tick': 'The clock advanced, and the tick was sent to the threads waiting for it (rule 8).',
   'panicked': 'A thread panicked while serving one client; it continues with the next.',
   'lines-missing': 'Some events arrived too fast to show, or could not be written. The board may be wrong for a while.',
   'shutting-down': 'The server notifies all clients and joins all threads.',

@@ -50,9 +50,9 @@ function blockedIn(thread) {
   const card = state.cards.get(seat);
   const client = card.name || card.peer || 'a client';
   switch (card.phase) {
-    case 'greeting': return { call: 'read', why: 'the passcode of ' + client };
+    case 'greeting': return { call: 'read', why: 'the passcode from ' + client };
     case 'calling': return { call: 'connect', why: client };
-    case 'seated': return { call: 'read', why: 'messages of ' + client };
+    case 'seated': return { call: 'read', why: 'messages from ' + client };
     case 'closing': return { call: 'busy', why: 'cleans up' };
     default: return { call, why };
   }
