@@ -86,7 +86,7 @@ fn full_single_port_evicts_an_idle_client() {
     assert_full(&server, ELSEWHERE);
     let reason = alone.line_with("<notice>");
     assert!(
-        reason.contains(sentences::YOUR_SEAT_GOES_TO_ANOTHER_CLIENT),
+        reason.contains(sentences::YOUR_SEAT_WAS_GIVEN_AWAY),
         "{reason}"
     );
     alone.assert_closed();

@@ -147,7 +147,7 @@ const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     Connection: close\r\n\r\n\
     This port is for chat clients and does not speak HTTP. The page for browsers has its own port;\n\
-    a server that was started with --web prints the page's address.\n";
+    a server started with --web prints that page's address.\n";
 
 struct ScreeningDecoder {
     decoder: Box<dyn Decoder>,

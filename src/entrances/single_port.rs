@@ -122,8 +122,8 @@ impl SinglePort {
         match evictable.min_by_key(|(_, there)| there.since) {
             None => {}
             Some((CloseReason::Evicted, there)) => {
-                let sentence = "your seat goes to another client: the server is full, you have no \
-                                partner, and you have sent nothing; try again later";
+                let sentence = "your seat was given to another client: the server is full, you \
+                                have no partner, and you have sent nothing; try again later";
                 let farewell = ServerDoc::Notice(sentence.into());
                 there
                     .outbox

@@ -14,7 +14,7 @@ pub const CERTIFICATE_HAS_CHANGED: &str = "CERTIFICATE HAS CHANGED";
 pub const CHOOSE_A_PASSWORD_FOR_ALICE: &str = "choose a password for alice:";
 pub const CLOSED_THE_CONNECTION: &str = "closed the connection";
 pub const CONNECTS_ALL_SERVERS_OF_THIS_CHAT: &str =
-    "connects all servers of this chat; this one is two";
+    "connects all of this chat's servers; this one is two";
 pub const CONTAINS_NO_EVENTS: &str = "contains no events";
 pub const CTRL_C_CANCELS_STARTUP: &str = "Ctrl-C cancels startup";
 pub const CTRL_C_TO_STOP_THE_SERVER: &str = "Ctrl-C to stop the server";
@@ -72,7 +72,7 @@ pub const WHEN_TO_RING: &str = "when to ring";
 pub const WHICH_CALLED_US_BACK_ON: &str = "which called us back on 127.0.0.1:";
 pub const WRONG_PASSWORD_FOR_ALICE: &str = "wrong password for alice";
 pub const YOUR_PASSWORD_WAS_CHANGED: &str = "your password was changed";
-pub const YOUR_SEAT_GOES_TO_ANOTHER_CLIENT: &str = "your seat goes to another client";
+pub const YOUR_SEAT_WAS_GIVEN_AWAY: &str = "your seat was given to another client";
 pub const YOU_ARE_LOGGED_IN_AS_CAROL: &str = "you are logged in as carol";
 pub const YOU_ARE_LOGGED_IN_AS_ALICE: &str = "you are logged in as alice";
 pub const YOU_ARE_TALKING_TO: &str = "you are talking to";
