@@ -75,7 +75,7 @@ pub fn first_frame(
 fn why_no_passcode(frame: &[u8]) -> Option<&'static str> {
     let begins_as_utf_16 = frame.starts_with(b"\xff\xfe") || frame.starts_with(b"\xfe\xff");
     if begins_as_utf_16 || frame.contains(&0) {
-        return Some("this is not UTF-8; send your lines in UTF-8, not in UTF-16");
+        return Some("the line is not UTF-8; send your lines in UTF-8, not in UTF-16");
     }
     let text = String::from_utf8_lossy(frame);
     let text = text.trim();
