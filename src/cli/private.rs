@@ -66,7 +66,7 @@ impl fmt::Display for NotPrivate {
             Exposure::LinkOf { owner } => write!(
                 f,
                 "the symbolic link {path} belongs to the user with id {owner}, who can point it at \
-                 any file; check the file, then run `{}chown -h {user} {path}`",
+                 any file; check its target, then run `{}chown -h {user} {path}`",
                 sudo(false)
             ),
             Exposure::TooManyLinks => {

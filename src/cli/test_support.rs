@@ -68,7 +68,8 @@ fn page_of(command: &clap::Command) -> String {
         .map(ToString::to_string)
         .unwrap_or_default();
     let mut page = format!(
-        "# {name}'s options\n\n{about}. (`{name} --help` and `man {name}` say the same; `make pages` writes this page.)\n"
+        "# {name}'s options\n\n{about}. (`{name} --help` and `man {name}` show the same text; \
+         `make pages` generates this page.)\n"
     );
     let arguments = || {
         command
