@@ -118,7 +118,7 @@ fn sighup_applies_what_can_change_and_reports_what_needs_a_restart() {
     // If one line is wrong, nothing changes.
     std::fs::write(&motd, "third").unwrap();
     write("worker = 8\n");
-    let line = server.reload("the old settings stay in use");
+    let line = server.reload("the old settings remain in effect");
     assert!(line.contains("chat.toml, line 2: "), "{line}");
     assert!(line.contains("did you mean `workers`?"), "{line}");
 

@@ -270,7 +270,7 @@ fn check_does_not_touch_the_file() {
     };
     let text = check();
     assert!(text.contains("--journal-keep       7 days"), "{text}");
-    assert!(text.contains("The first start creates"), "{text}");
+    assert!(text.contains("The server will create"), "{text}");
     assert!(!journal.0.exists());
     // A damaged file is reported, and stays where it is.
     std::fs::write(&journal.0, "x".repeat(5_000)).unwrap();

@@ -252,16 +252,12 @@ impl Status for ServerStatus {
     fn metrics(&self) -> String {
         let mut page = Exposition::default();
         let version = env!("CARGO_PKG_VERSION");
-        page.family(
-            "portal_chat_build_info",
-            "gauge",
-            "The version of the server.",
-        );
+        page.family("portal_chat_build_info", "gauge", "Version of the server.");
         page.sample("portal_chat_build_info", Some(("version", version)), 1);
         page.single(
             "portal_chat_start_time_seconds",
             "gauge",
-            "Time at which the server started, in seconds since 1970.",
+            "Start time of the server, in seconds since the Unix epoch.",
             seconds(
                 self.started_at
                     .duration_since(SystemTime::UNIX_EPOCH)

@@ -71,9 +71,9 @@ pub(crate) fn from_json(json: &str) -> Result<Event, String> {
         fields.push((name.into(), field));
     }
     Ok(Event {
-        time: SystemTime::from(time.ok_or("it has no time")?),
-        tick: tick.ok_or("it has no tick")?,
-        thread: thread.ok_or("it has no thread")?,
+        time: SystemTime::from(time.ok_or("it has no timestamp")?),
+        tick: tick.ok_or("it has no tick number")?,
+        thread: thread.ok_or("it has no thread name")?,
         kind: kind.ok_or("it has no event name")?.into(),
         fields,
     })
@@ -132,7 +132,7 @@ mod tests {
         let refused = |json: &str| from_json(json).unwrap_err();
         assert!(refused("# 3 events dropped").contains("expected"));
         assert_eq!(refused("[]"), "it is not a JSON object");
-        assert_eq!(refused("{}"), "it has no time");
+        assert_eq!(refused("{}"), "it has no timestamp");
         let begin = "{\"time\":\"1970-01-01T00:00:00.000Z\",\"tick\":1,\"thread\":\"x\"";
         assert!(refused(&format!("{begin}}}")).contains("no event name"));
         assert!(refused(&format!("{begin},\"event\":\"x\",\"port\":-1}}")).contains("port"));

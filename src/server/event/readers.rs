@@ -258,8 +258,8 @@ pub fn start_event_file(
             let written = append(&mut stream, &lines).and_then(|()| stream.write_dropped(&queue));
             if let Err(error) = written {
                 output::report(&format!(
-                    "chatserver: the event file {} can't be written ({error}); \
-                     the server continues, and resumes writing when possible\n",
+                    "chatserver: can't write to the event file {} ({error}); the server keeps \
+                     running and will resume writing when possible\n",
                     stream.writer.out().path.display()
                 ));
             }

@@ -44,13 +44,12 @@ impl fmt::Display for RecordingError {
             RecordingError::File(sentence) => f.write_str(sentence),
             RecordingError::Line(path, line, reason) => write!(
                 f,
-                "line {line} of {} is not an event ({reason}): choose a file that was written with \
-                 --events",
+                "line {line} of {} is not an event ({reason}): choose a file written with --events",
                 path.display()
             ),
             RecordingError::Empty(path) => write!(
                 f,
-                "{} contains no events: choose a file that was written with --events",
+                "{} contains no events: choose a file written with --events",
                 path.display()
             ),
         }

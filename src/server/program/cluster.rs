@@ -107,7 +107,7 @@ fn reachable_address(bind: &Host) -> Option<IpAddr> {
 /// Returns a table of the cluster's servers, for the operator.
 pub(super) fn servers(server: &Server) -> String {
     let Some(cluster) = server.cluster() else {
-        return "  this server is not in a cluster; start it with --cluster".to_owned();
+        return "  this server is not in a cluster; restart it with --cluster".to_owned();
     };
     let (own, mut servers) = (cluster.id(), cluster.servers());
     if servers.is_empty() {

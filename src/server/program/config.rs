@@ -101,7 +101,7 @@ fn read(text: &str, command: &clap::Command) -> Result<Vec<FileSetting>, (usize,
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_at(span.start));
         let reason = error.message().replace('\n', ", ");
-        (line, format!("this is not valid TOML: {reason}"))
+        (line, format!("invalid TOML: {reason}"))
     })?;
     let mut settings = Vec::new();
     for (key, value) in table.into_inner() {
@@ -186,7 +186,7 @@ fn value_of(key: &str, value: &DeValue<'_>) -> Result<SettingValue, String> {
         }
         DeValue::Table(_) => Err(
             "a configuration file can't contain sections; delete this line, and write the settings \
-             without it"
+             without a section"
                 .to_owned(),
         ),
         value => plain(value).map(SettingValue::One),
@@ -383,13 +383,10 @@ mod tests {
             ),
             (
                 "workers = 1\nworkers = 2",
-                "FILE, line 2: this is not valid TOML: duplicate key",
+                "FILE, line 2: invalid TOML: duplicate key",
             ),
-            ("workers 1", "FILE, line 1: this is not valid TOML: "),
-            (
-                "workers = 1\nrate = 20/5",
-                "FILE, line 2: this is not valid TOML: ",
-            ),
+            ("workers 1", "FILE, line 1: invalid TOML: "),
+            ("workers = 1\nrate = 20/5", "FILE, line 2: invalid TOML: "),
         ] {
             let reason = parsed(text, "").unwrap_err();
             assert!(reason.starts_with(wanted), "{text}\n{reason}\n{wanted}");

@@ -37,14 +37,16 @@ fn warning(days_left: Option<i64>, folder: Option<&Path>) -> String {
     let cure = match folder {
         None => "replace it with a new one".to_owned(),
         Some(folder) => format!(
-            "delete {} and {KEY}; the next start creates new ones, and clients will report the \
-             change",
+            "delete {} and {KEY}; the server will create new ones when it next starts, and clients \
+             will report the change",
             folder.join(CERTIFICATE).display()
         ),
     };
     match days_left {
-        Some(days) if days < 0 => format!("         IT HAS EXPIRED: {cure}.\n"),
-        Some(days) if days < SOON => format!("         It expires in {days} days: {cure}.\n"),
+        Some(days) if days < 0 => format!("         THE CERTIFICATE HAS EXPIRED: {cure}.\n"),
+        Some(days) if days < SOON => {
+            format!("         The certificate expires in {days} days: {cure}.\n")
+        }
         _ => String::new(),
     }
 }
@@ -82,7 +84,7 @@ impl TlsFiles {
     /// certificate.
     ///
     /// # Errors
-    /// The reason why the old certificate stays in use.
+    /// The reason why the old certificate remains in use.
     #[cfg(feature = "tls")]
     pub(super) fn load_into(&self, tls: &TlsServer) -> Result<String, String> {
         let (config, report) = self.read()?;
@@ -117,7 +119,10 @@ impl TlsFiles {
                 // Clients compare the fingerprint of a generated certificate and ignore its dates.
                 let valid = identity.check_time(certificate, jiff::Timestamp::now());
                 valid.map_err(explained)?;
-                (identity, format!("in {}", certificate.display()))
+                (
+                    identity,
+                    format!("certificate in {}", certificate.display()),
+                )
             }
             None => {
                 let mut names = vec!["localhost".to_owned()];
@@ -133,8 +138,11 @@ impl TlsFiles {
                     .map_err(|error| explained(IdentityError::File(folder.clone(), error)))?;
                 let made = Identity::read_or_make(&certificate, &key, &names, &addresses);
                 let (identity, is_new) = made.map_err(explained)?;
-                let made = if is_new { "newly created, " } else { "" };
-                (identity, format!("{made}in {}", certificate.display()))
+                let new = if is_new { "new " } else { "" };
+                (
+                    identity,
+                    format!("{new}certificate in {}", certificate.display()),
+                )
             }
         };
         let fingerprint = identity.fingerprint();
@@ -142,8 +150,9 @@ impl TlsFiles {
         let warning = warning(identity.days_left(jiff::Timestamp::now()), own);
         let config = identity.server().map_err(explained)?;
         let report = format!(
-            "tls      all of these ports require TLS; the certificate is {what}; its SHA-256 fingerprint:\n         \
-             {fingerprint}\n         Clients must use --tls, and show the same fingerprint.\n{warning}"
+            "tls      all of these ports require TLS, with the {what}; its SHA-256 fingerprint:\n  \
+             {fingerprint}\n         Clients must use --tls; check that they show the same \
+             fingerprint.\n{warning}"
         );
         Ok((config, report))
     }

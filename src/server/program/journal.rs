@@ -156,7 +156,10 @@ pub(super) fn export(export: &Export) -> Result<(), String> {
 pub(super) fn about(path: &Path) -> Result<String, String> {
     if !path.exists() {
         could_be_made(path).map_err(|error| format!("--journal: {}: {error}", file(path)))?;
-        return Ok(format!("The first start creates {}.\n", file(path)));
+        return Ok(format!(
+            "The server will create {} when it starts.\n",
+            file(path)
+        ));
     }
     // Any other error does not prevent a start.
     match portal_journal::check_privacy(path) {

@@ -51,9 +51,10 @@ pub(super) const MANUAL: Manual = Manual {
             "FILES",
             &[
                 Text(
-                    "Unless an option names the file, chatserver uses the one in the current \
-                     folder. If there is none, it uses or creates one in $STATE_DIRECTORY (set by \
-                     systemd), $XDG_STATE_HOME/portal-chat or ~/.local/state/portal-chat.",
+                    "For each file that no option specifies, chatserver uses the one in the \
+                     current folder, if there is one. Otherwise, it uses or creates one in \
+                     $STATE_DIRECTORY (set by systemd), $XDG_STATE_HOME/portal-chat or \
+                     ~/.local/state/portal-chat.",
                 ),
                 Item("accounts.txt", "Names and password hashes (--accounts)."),
                 Item(
@@ -107,10 +108,10 @@ pub(super) const MANUAL: Manual = Manual {
             "ENVIRONMENT",
             &[
                 Item("HOME, XDG_STATE_HOME, STATE_DIRECTORY", "See FILES."),
-                Item("NO_COLOR", "No colours if it is set and not empty."),
+                Item("NO_COLOR", "If set and not empty, turns off colours."),
                 Item(
                     "TERM",
-                    "No colours and no line editing if it is dumb or not set.",
+                    "If dumb or not set, turns off colours and line editing.",
                 ),
                 Item("TZ", "The time zone for displayed times."),
             ],
@@ -120,9 +121,9 @@ pub(super) const MANUAL: Manual = Manual {
             &[
                 Text("A server with four seats, for this machine only:"),
                 Example("chatserver"),
-                Text("A server for a class of thirty with browsers, open to the network:"),
+                Text("A server for a class of thirty who use browsers, open to the network:"),
                 Example("chatserver --web 0.0.0.0:8080 --workers 30"),
-                Text("An encrypted server for the network, with a self-signed certificate:"),
+                Text("An encrypted server for your network, with a self-signed certificate:"),
                 Example("chatserver --bind 0.0.0.0 --tls"),
                 Text("Check the options without starting the server:"),
                 Example("chatserver --bind 0.0.0.0 --workers 200 --check"),

@@ -20,7 +20,7 @@ const HELP: &str = "  who                  list the clients, with addresses, tim
   ban NAME [DURATION] [REASON]
                        disconnect a user and reject later logins; DURATION is 30s, 10m, 2h or 7d
   ban ADDRESS[/PREFIX] [DURATION] [REASON]
-                       do so for all clients from an address or a network
+                       ban all clients from an address or a network
   unban NAME|ADDRESS[/PREFIX]
                        lift a ban
   mute NAME [in ROOM] [DURATION]
@@ -214,7 +214,7 @@ fn change(server: &Server, rule: Rule) -> String {
     let done = match &rule {
         Rule::Ban(whom, duration, _) => format!("{whom} is banned{}", until(*duration)),
         Rule::Unban(whom) => format!("{whom} is no longer banned"),
-        Rule::Mute(name, duration) => format!("{name} may not send messages{}", until(*duration)),
+        Rule::Mute(name, duration) => format!("{name} is muted{}", until(*duration)),
         Rule::Unmute(name) => format!("{name} may send messages again"),
     };
     match server.chat().change_rule(None, rule) {
@@ -272,7 +272,7 @@ fn mute(server: &Server, rest: &str) -> String {
     match room {
         None => change(server, Rule::Mute(user, duration)),
         Some(room) => {
-            let done = format!("{user} may not send messages to {room}{}", until(duration));
+            let done = format!("{user} is muted in {room}{}", until(duration));
             change_room(server, &room, &RoomRule::Mute(user, duration), &done)
         }
     }
@@ -413,8 +413,8 @@ fn moderator(server: &Server, rest: &str) -> String {
         return MODERATOR_USAGE.to_owned();
     };
     if is_one && server.accounts().is_none() {
-        return "  this server has no passwords, so any client could take the moderator's name; \
-                restart it without --no-passwords"
+        return "  this server does not use passwords, so any client could take the moderator's \
+                name; restart it without --no-passwords"
             .to_owned();
     }
     match server.policies().set_moderator(&name, is_one) {
@@ -427,7 +427,7 @@ fn moderator(server: &Server, rest: &str) -> String {
 fn with_accounts(server: &Server, action: impl FnOnce(&SharedAccounts) -> String) -> String {
     match server.accounts() {
         Some(accounts) => action(accounts),
-        None => "  this server has no accounts".to_owned(),
+        None => "  this server does not use accounts".to_owned(),
     }
 }
 
@@ -468,7 +468,7 @@ fn logout(server: &Server, rest: &str) -> String {
     match server.tokens().end_all(&name) {
         Ok(0) => format!("  {name} has no session tokens"),
         Ok(count) => format!(
-            "  revoked {} of {name}; `kick {name}` disconnects a connected client",
+            "  revoked {name}'s {}; to disconnect the user, too, use `kick {name}`",
             counted(count, "session token", "session tokens")
         ),
         Err(refusal) => format!("  {}", refusal.sentence),
@@ -498,8 +498,8 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
     let history = &server.chat().history;
     if history.delete_direct(&name).is_err() {
         return format!(
-            "  {name}'s account was not deleted, because the journal can't delete its direct \
-             messages now: see the `journal-…` events, and try again"
+            "  {name}'s account was not deleted, because its direct messages can't be removed from \
+             the journal right now; see the `journal-…` events and try again"
         );
     }
     match accounts.delete(&name) {

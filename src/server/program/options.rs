@@ -51,7 +51,7 @@ struct ServerArguments {
     /// The portal's port; the workers use the ports that follow it. With 0, the system chooses all
     /// ports [default: 50000]
     port: Option<u16>,
-    /// Same as PORT, in the form of seed 004
+    /// Same as PORT; the spelling used by seed 004
     #[arg(short = 'p', value_name = "PORT")]
     same_port: Option<u16>,
 
@@ -110,7 +110,7 @@ struct ServerArguments {
     /// accounts file; without accounts, they are lost when the server stops]
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     policies: Option<PathBuf>,
-    /// Do without accounts: a client may use any free name while it is connected
+    /// Use no accounts: a client may use any free name while it is connected
     #[arg(long, help_heading = WHO)]
     no_passwords: bool,
     /// Maximum number of seats per client address [default: no limit, or 100 if --bind or --web is
@@ -150,25 +150,24 @@ struct ServerArguments {
     /// old one as FILE.1
     #[arg(long, value_name = "SIZE", requires = "events", value_parser = size, help_heading = WHAT)]
     events_max: Option<u64>,
-    /// Serve a page that shows what happens inside the server [default: 127.0.0.1:8050]; it hides
-    /// messages unless --show-messages is given
+    /// Serve a page that shows what happens inside the server [default: 127.0.0.1:8050]; the page
+    /// hides messages unless --show-messages is given
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = socket_address, help_heading = WHAT)]
     board: Option<SocketAddr>,
     /// Serve the server's state to monitoring programs: /healthz, /readyz and, for Prometheus,
     /// /metrics [default: 127.0.0.1:9464]; the board also serves these paths
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = METRICS, value_parser = socket_address, help_heading = WHAT)]
     metrics: Option<SocketAddr>,
-    /// Require TLS on all TCP ports, with the certificate in the file CERT and its key in KEY (PEM)
-    /// [default: a certificate that is generated once and kept in portal-chat-cert.pem]; turns off
-    /// the UDP portal
+    /// Require TLS on all TCP ports and turn off the UDP portal. CERT and KEY are PEM files
+    /// [default: a certificate generated once and kept in portal-chat-cert.pem]
     #[arg(long, value_names = ["CERT", "KEY"], num_args = 0..=2, require_equals = true, value_delimiter = BETWEEN_FILES, conflicts_with_all = ["compat", "portal"], help_heading = WHERE)]
     tls: Option<Vec<PathBuf>>,
     /// Serve a page for chatting in a browser [default: 127.0.0.1:8080]; with 0.0.0.0, other
-    /// machines on the network can open it
+    /// machines on the network can open the page
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = WEB, value_parser = web_address, help_heading = WHERE)]
     web: Option<SocketAddr>,
     /// A name under which browsers may request the web page, besides localhost and this machine's
-    /// addresses; add the port if a reverse proxy listens on one other than 80 or 443; may be
+    /// addresses; add the port if a reverse proxy listens on a port other than 80 or 443; may be
     /// repeated
     #[arg(long, value_name = "NAME[:PORT]", requires = "web", value_parser = web_name, help_heading = WHERE)]
     web_name: Vec<String>,
@@ -205,8 +204,8 @@ struct ServerArguments {
         display_order = 898
     )]
     config: Option<PathBuf>,
-    /// Print the effective settings, check whether a server could start with them, and exit: with
-    /// code 0 if it could, otherwise with code 2 and the reason
+    /// Print the effective settings, check whether a server could start with them, and exit with
+    /// code 0 if it could; otherwise, print the reason and exit with code 2
     #[arg(long, help_heading = "General", display_order = 899)]
     check: bool,
     /// Also show passcodes, on the board and in the events
@@ -263,8 +262,8 @@ const MOST_MESSAGE: i64 = limits::MAX_FRAME_CEILING as i64;
 
 #[derive(Subcommand, Debug)]
 enum ServerSubcommand {
-    /// Show, on the board, a run that was recorded with --events FILE; if it was recorded with
-    /// --trace, the board also shows the bytes
+    /// Show, on the board, a run recorded with --events FILE, including its bytes if it was also
+    /// recorded with --trace
     Replay(Replay),
     /// Print the messages in a file written with --journal
     #[cfg(feature = "journal")]
@@ -749,7 +748,7 @@ mod tests {
     #[test]
     fn an_invalid_option_is_refused_by_name() {
         for (line, named) in [
-            ("--workers 3", "talk in pairs"),
+            ("--workers 3", "clients are paired"),
             ("--workers 0", "--workers"),
             ("--tick 3", "3 is not in 1..=2"),
             ("--idle-timeout 5m", "'5m'"),

@@ -29,8 +29,8 @@ impl Running {
         let (new, files) = match parse_again(self.arguments.iter().cloned()) {
             Ok(ServerCommand::Serve { settings, tls, .. }) => (*settings, tls),
             // This can't happen, because the same command line started a server.
-            Ok(_) => return "the old settings stay in use".to_owned(),
-            Err(reason) => return format!("the old settings stay in use: {reason}"),
+            Ok(_) => return "the old settings remain in effect".to_owned(),
+            Err(reason) => return format!("the old settings remain in effect: {reason}"),
         };
         let mut report = Vec::new();
         let is_secured = self.settings.tls.is_some();
@@ -40,7 +40,7 @@ impl Running {
                     report.push(format!("reloaded the certificate\n{}", text.trim_end()));
                     self.files = Some(files.clone());
                 }
-                Err(reason) => report.push(format!("the old certificate stays in use: {reason}")),
+                Err(reason) => report.push(format!("the old certificate remains in use: {reason}")),
             }
         }
         let before = self.in_force();
@@ -92,7 +92,7 @@ impl Running {
         if !other.is_empty() {
             let other: Vec<&str> = other.into_iter().map(String::as_str).collect();
             report.push(format!(
-                "a restart is needed for the new {}; until then, the old settings stay in use",
+                "a restart is needed for the new {}; until then, the old settings remain in effect",
                 other.join(", ")
             ));
         }

@@ -126,14 +126,17 @@ fn could_start(
     {
         could_be_made(accounts)
             .map_err(|error| AccountError::File(accounts.clone(), error).to_string())?;
-        notes += &format!("The first start creates {}.\n", file(accounts));
+        notes += &format!(
+            "The server will create {} when it starts.\n",
+            file(accounts)
+        );
         *accounts = scratch.file();
     }
     match tls {
         Some(files) if files.are_to_be_made() => {
             could_be_made(Path::new(&files.shown()))
                 .map_err(|error| format!("--tls: {}: {error}", files.shown()))?;
-            notes += "The first start creates a certificate.\n";
+            notes += "The server will create a certificate when it starts.\n";
         }
         Some(files) => settings.tls = Some(files.load()?.0),
         None => {}
@@ -296,7 +299,7 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
     let telling = events.clone();
     let beaten = move |_, signal| telling.emit_tick(signal);
     let ticker = Ticker::start(clock, slowed(settings.tick), beaten)
-        .map_err(|error| format!("can't start the ticker's thread: {error}"))?;
+        .map_err(|error| format!("can't start the ticker thread: {error}"))?;
 
     let reloaded = Arc::clone(&server);
     let read_anew = move || {
@@ -683,7 +686,7 @@ fn show_again(replay: &Replay) -> Result<(), String> {
         .map_err(|error| no_board(replay.board, &error))?;
     // The board works even if its address can't be printed.
     if let Err(sentence) = print(&format!(
-        "board    {}  replays the recording in a browser; Ctrl-C exits\n",
+        "board    {}  replays the recording in a browser; press Ctrl-C to exit\n",
         page(board.address(), false)
     )) {
         report(&sentence);
@@ -741,7 +744,7 @@ fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderT
 
 fn no_event_file(path: &Path, error: &io::Error) -> String {
     format!(
-        "can't write the event file {} ({error}): choose another --events FILE",
+        "can't write to the event file {} ({error}): choose another --events FILE",
         path.display()
     )
 }
@@ -804,7 +807,7 @@ fn welcome(
     #[cfg(feature = "cluster")]
     if let Some(cluster) = &settings.cluster {
         text += &format!(
-            "cluster  {}  connects all servers of this chat; this one is {}\n",
+            "cluster  {}  connects all of this chat's servers; this one is {}\n",
             cluster.engine, cluster.id
         );
     }

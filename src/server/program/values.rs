@@ -17,7 +17,7 @@ pub(super) fn even(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if (2..=most).contains(&number) && number % 2 == 0 => Ok(number),
         _ => Err(format!(
-            "expected an even number from 2 to {most}, because users talk in pairs"
+            "expected an even number from 2 to {most}, because clients are paired"
         )),
     }
 }

@@ -168,7 +168,7 @@ fn port_taken(
             port.saturating_add(20)
         )?;
         return match role {
-            WEB => f.write_str("one below 32768 with --web ADDRESS:PORT"),
+            WEB => f.write_str("a port below 32768 with --web ADDRESS:PORT"),
             _ => write!(
                 f,
                 "a PORT below 32768, such as {}",
@@ -178,10 +178,10 @@ fn port_taken(
     }
     f.write_str(match program {
         Some(_) => "stop that program",
-        None => "stop the program that uses it (`ss -tulnp` names it)",
+        None => "stop the program that is using the port (`ss -tulnp` shows which one)",
     })?;
     match role {
-        WEB => f.write_str(" or choose another one with --web ADDRESS:PORT"),
+        WEB => f.write_str(" or choose another port with --web ADDRESS:PORT"),
         _ => write!(
             f,
             " or choose another PORT, such as {}",
@@ -372,9 +372,13 @@ mod tests {
                 Some(PortUse::EndedConnection),
                 "a PORT below 32768",
             ),
-            (WEB, None, "another one with --web"),
-            (WEB, Some(PortUse::Listener), "another one with --web"),
-            (WEB, Some(PortUse::Connection), "one below 32768 with --web"),
+            (WEB, None, "another port with --web"),
+            (WEB, Some(PortUse::Listener), "another port with --web"),
+            (
+                WEB,
+                Some(PortUse::Connection),
+                "a port below 32768 with --web",
+            ),
         ] {
             let said = said(role, what);
             assert!(said.contains(cure) && said.contains(role), "{said}");

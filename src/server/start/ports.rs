@@ -134,8 +134,8 @@ impl Wait {
         if let (Some((whose, long)), false) = (why, self.is_reported) {
             self.is_reported = true;
             binder.report(&format!(
-                "port {port} is in use by {whose}; waiting {long} for it, without listening on any \
-                 port until then (Ctrl-C cancels startup)"
+                "port {port} is in use by {whose}; waiting {long} for it to become free; until \
+                 then, the server does not listen on any port (Ctrl-C cancels startup)"
             ));
         }
         self.waited += binder.pause();
