@@ -115,11 +115,11 @@
 //!
 //! # The path of a message
 //!
-//! Alice's worker reads (`Session::run`, `src/sessions/turn.rs`). Her decoder turns the bytes
-//! into documents ([`core::transport::Decoder`]). The session's role decides what each one means
+//! Alice's worker reads (`Session::run`, `src/sessions/turn.rs`). Her decoder turns the bytes into
+//! documents ([`core::transport::Decoder`]). The session's role decides what each one means
 //! (`src/sessions/at_worker.rs`, or `in_room.rs`). `Outgoing` collects the messages
-//! (`src/sessions/outgoing.rs`). At the end of the turn (one read and every frame in it), they
-//! are encoded once per encoding among the recipients ([`chat::MessageBatch`]) and written into
+//! (`src/sessions/outgoing.rs`). At the end of the turn (one read and every frame in it), they are
+//! encoded once for each encoding that the recipients use ([`chat::MessageBatch`]) and written into
 //! each recipient's socket ([`outbox::Outbox::send`]). One read, one write, one thread. A second
 //! thread takes part only if the partner's socket is full: the partner's timer writes the rest.
 //!
@@ -139,8 +139,8 @@
 //!
 //! # The locks
 //!
-//! A thread may take a lock only if the lock's rank is further down in this table than that of
-//! every lock it holds, and never two of the same rank. Debug builds check this
+//! A thread may take a lock only if its rank is further down in this table than that of every lock
+//! the thread holds; it must never hold two of the same rank. Debug builds check this
 //! (`src/net/lock.rs`), so a violation fails a test.
 //!
 //! | rank | locks | why others are taken under it |
@@ -154,10 +154,10 @@
 //! | `AccountsFile` | the accounts file, the policies file, the tokens file (never two) | an account or a rule is valid once it is on disk |
 //! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, the settings that SIGHUP changes, identities, pending callers, the board's viewers, the journal in memory, the queue of `journal`, and all others | nothing |
 //!
-//! Only `Outbox`, `Tls` and `ReserveFd` may be held while a socket is read or written, and that
-//! call can't block; debug builds check this, too. No lock is held during a bind, a spawn, a join
-//! or a callback. The exceptions are the callbacks to [`core::event::EventObserver`] and
-//! [`net::threads::ThreadObserver`], which take no lock.
+//! Only `Outbox`, `Tls` and `ReserveFd` may be held during a read from or a write to a socket;
+//! debug builds check this, too. That read or write must not block. No lock is held during a bind,
+//! a spawn, a join or a callback. The exceptions are the callbacks to
+//! [`core::event::EventObserver`] and [`net::threads::ThreadObserver`], which take no lock.
 //!
 //! # Where to start reading
 //!

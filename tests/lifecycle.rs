@@ -81,8 +81,8 @@ fn partner_left_precedes_no_partner() {
         let (bob, _) = server.seat();
         alice.line_with("PARTNER JOINED");
         bob.reset();
-        // Bob is being dropped in the meantime: the first message finds a broken connection, the
-        // others a closed one.
+        // Meanwhile, Bob is being dropped: the first message finds a broken connection, the others
+        // a closed one.
         for _ in 0..20 {
             alice.send_line(&support::message("are you there?"));
         }

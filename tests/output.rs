@@ -145,7 +145,7 @@ impl Drop for Folder {
     }
 }
 
-/// Starts a server in `folder` and waits until it listens.
+/// Starts a server in `folder` and waits until it is listening.
 fn server(folder: &Folder, more: &[&str], stdout: Stdio, stderr: Stdio) -> Running {
     let events = folder.0.join("events");
     let server = Running::start(

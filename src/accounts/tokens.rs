@@ -73,7 +73,7 @@ pub trait TokenDirectory: Send + Sync {
     /// that there are at most `most`.
     fn add(&self, name: &Name, token: &StoredToken, most: usize) -> Option<()>;
 
-    /// Returns whether there is a token with that hash that is valid now.
+    /// Returns whether there is a currently valid token with that hash.
     fn has(&self, name: &Name, hash: &str) -> Option<bool>;
 
     /// Removes the token with that hash, or all tokens for the name. Returns the number of removed
@@ -338,7 +338,7 @@ impl Tokens {
         }
     }
 
-    /// Limits the memory: without passwords, there may be any number of names.
+    /// Limits memory use: without passwords, there may be any number of names.
     fn limit(&mut self, now: u64) {
         if self.0.len() <= limits::NAMES_WITH_TOKENS {
             return;

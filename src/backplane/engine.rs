@@ -209,8 +209,8 @@ impl Asking {
         })
     }
 
-    /// Returns the eviction policy of Redis if it can evict keys without a time to live, such as
-    /// ours. Returns `None` otherwise, or if this user may not query the policy.
+    /// Returns Redis's eviction policy if it can evict keys that have no time to live, as ours have
+    /// none. Returns `None` otherwise, or if this user may not query the policy.
     ///
     /// # Errors
     /// The connection is unusable.

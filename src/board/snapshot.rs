@@ -24,7 +24,7 @@ pub(super) struct Snapshot {
     cards: BTreeMap<SeatKey, Card>,
     /// The seats, in order. The first two are partners, the next two are partners, and so on.
     order: Vec<SeatKey>,
-    /// Number of seats. On a single port, all of them have the same port.
+    /// Number of seats. In single-port mode, they all share that one port.
     seats: usize,
     rooms: BTreeMap<String, RoomCard>,
     /// Number of running threads, by name. A room has several writers of the same name.

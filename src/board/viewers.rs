@@ -1,9 +1,9 @@
 //! Limits the number of browsers that watch the board, so that one client can't block the others.
 //!
 //! Beyond the limit, the address with the most viewers loses its *newest* one, other than the
-//! viewer that has just arrived. So a client that opens one stream after the other only replaces
-//! its own: a viewer that was there before keeps its stream, even one at the same address, and a
-//! viewer that connects later gets one.
+//! viewer that has just arrived. So a client that opens one stream after another replaces only its
+//! own: a viewer that was there before keeps its stream, even one at the same address, and a viewer
+//! that connects later gets one.
 
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;

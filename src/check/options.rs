@@ -90,7 +90,7 @@ pub(super) struct CheckOptions {
     pub(super) junit: Option<PathBuf>,
     pub(super) watch: bool,
     pub(super) class: Option<PathBuf>,
-    /// The time limit for a reply; `None` depends on the machine's load.
+    /// The time limit for a reply; `None` means one that depends on the machine's load.
     pub(super) patience: Option<Duration>,
     pub(super) start_within: Duration,
 }

@@ -178,7 +178,7 @@ impl Report {
         self.not_printed.as_ref()
     }
 
-    /// Returns `true` if at least one check ran, and all have passed.
+    /// Returns `true` if at least one check ran and all of them passed.
     pub(super) fn has_passed(&self) -> bool {
         !self.outcomes.is_empty() && self.outcomes.iter().all(|one| one.failure.is_none())
     }

@@ -63,7 +63,7 @@ pub fn described<C: Parser>(
     Err(print::<C>(&String::from_utf8_lossy(&text)))
 }
 
-/// Reports a command line error, or prints the requested help or version. Returns the exit code.
+/// Reports a command-line error, or prints the requested help or version. Returns the exit code.
 pub fn refuse<C: CommandFactory>(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     if matches!(

@@ -95,7 +95,7 @@ pub fn address_for_others(
         IpAddr::V6(address) => bind.is_ipv6() && !address.is_unicast_link_local(),
     });
     addresses.sort_by_key(IpAddr::is_ipv6);
-    // Prefer the address on the default route, to avoid that of a container bridge.
+    // Prefer the address on the default route, rather than that of a container bridge.
     let routed = route.filter(|route| addresses.contains(route));
     routed.or_else(|| addresses.first().copied())
 }

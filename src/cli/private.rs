@@ -19,7 +19,7 @@ pub enum Privacy {
     /// this user are followed, because programs that renew certificates replace links.
     Secret,
     /// The accounts, to which the program also writes. Other users must not be able to write to the
-    /// file. No link is followed, and the caller removes read access.
+    /// file. Symbolic links are not followed, and the caller removes read access.
     Accounts,
     /// A file of events or a journal, to which the program also writes. Its group may read it, for
     /// example so that a log collector can. No link is followed.

@@ -4,7 +4,7 @@
 /// The recipient of a line that is not a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// No recipient: there is no connection or no partner, or the room is not joined yet.
+    /// No recipient: there is no connection or no partner, or the room has not been joined yet.
     Nobody,
     /// This partner, not the next one in the same seat.
     Partner {

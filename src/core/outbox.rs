@@ -425,8 +425,8 @@ impl Outbox {
         }
     }
 
-    /// Writes the pieces in order, until one is not accepted completely; returns the number of
-    /// bytes written. Only that last write blocks, for at most a tick.
+    /// Writes the pieces in order, until one is not fully accepted; returns the number of bytes
+    /// written. Only that last write blocks, for at most a tick.
     fn write_pieces(&self, pieces: &[Vec<u8>]) -> io::Result<usize> {
         let mut written = 0;
         for piece in pieces.iter().filter(|piece| !piece.is_empty()) {

@@ -131,7 +131,7 @@ impl Portal {
         }
     }
 
-    /// Returns the answer to a datagram, if it gets one.
+    /// Returns the answer to a datagram, if there is one.
     fn answer_to(
         &self,
         peer: SocketAddr,

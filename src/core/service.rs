@@ -1,7 +1,8 @@
 //! The interface to what clients do in their seats.
 //!
-//! The core brings a client to a seat and removes it again. What the client may ask for there, and
-//! who receives its messages, is the matter of a [`Service`]: the chat, or an echo in a test.
+//! The core brings a client to a seat and later removes the client again. What the client may ask
+//! for there, and who receives its messages, is the matter of a [`Service`]: the chat, or an echo
+//! in a test.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -76,7 +76,7 @@ pub struct RequestId(pub u32);
 
 /// Turns the bytes that one client sends into documents.
 pub trait Decoder: Send {
-    /// Calls `read` once and keeps the bytes. Returns their number; 0 at the end of the stream.
+    /// Calls `read` once and keeps the bytes. Returns how many; 0 at the end of the stream.
     ///
     /// # Errors
     /// Any error from `read` except `Interrupted`, after which the read is retried.

@@ -142,7 +142,7 @@ impl<T: Transport> Transport for Screened<T> {
     }
 }
 
-/// The response to an HTTP request at a port for chat clients.
+/// The response to an HTTP request on a port for chat clients.
 const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     Connection: close\r\n\r\n\

@@ -10,7 +10,7 @@
 //! - [`chatcheck`]: The checker's options.
 //! - [`security`]: What the server guarantees, and what it does not.
 //! - [`seeds`]: The five documents from which this project grew, each with the command that runs
-//!   the server that it describes.
+//!   the server it describes.
 //! - [`board`]: The page that shows what happens inside the server.
 //! - [`build_it_yourself`]: How to write such a server in any language and test it with the
 //!   checker.

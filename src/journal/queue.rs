@@ -47,7 +47,7 @@ impl Item {
 pub(crate) enum Next {
     /// Write these items, which stay in the queue until [`Queue::written`].
     Write(Vec<Item>),
-    /// No item arrived for a while.
+    /// No item has arrived for a while.
     Idle,
     /// The server has stopped, and nothing is left.
     Stop,

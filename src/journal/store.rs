@@ -65,7 +65,7 @@ pub(crate) enum StoreError {
     Damaged(String),
     /// It was written by a newer version of the server.
     Newer(i64),
-    /// It is a database of another program.
+    /// It is another program's database.
     Foreign,
     /// Any other failure, which may be temporary: a full disk, a lock, a missing permission.
     Failed(String),

@@ -83,7 +83,7 @@ impl Datagrams {
     }
 
     /// Connects the socket to `to`. From then on, it receives datagrams only from that address, and
-    /// an error if no program listens there.
+    /// an error if no program is listening there.
     ///
     /// # Errors
     /// Any I/O error.

@@ -11,9 +11,9 @@
 //!    address with the fewest threads and, among that address's callers, the oldest. An address
 //!    never has more than its [share](Share) of the threads.
 //! 2. While others are parked, a caller that keeps its thread waiting for
-//!    [`limits::NEXT_BYTE_WITHIN`] yields, and so does one that has kept it waiting for
-//!    [`limits::WAITING_WITHIN`] in total. If no caller is parked at that moment, it yields to the
-//!    next caller that needs its thread. The address with the most threads loses one first.
+//!    [`limits::NEXT_BYTE_WITHIN`] at a stretch yields, and so does one that has kept it waiting
+//!    for [`limits::WAITING_WITHIN`] in total. If no caller is parked at that moment, it yields to
+//!    the next caller that needs its thread. The address with the most threads loses one first.
 //! 3. A caller whose bytes keep arriving keeps its thread until its handshake completes or times
 //!    out.
 //! 4. If too many callers are parked, the address with the most parked callers loses the one that

@@ -133,7 +133,7 @@ impl SocketTable {
     }
 
     /// Finds the socket that blocks `address`: preferably a listener, then a connection, then a
-    /// closed connection. A socket at another address of this machine does not block it.
+    /// closed connection. A socket bound to another address of this machine does not block it.
     fn in_the_way_of(&self, address: SocketAddr) -> Option<Socket> {
         let sockets = self.sockets.get(&address.port())?.iter();
         let in_the_way = sockets.filter(|socket| overlap(socket.local.ip(), address.ip()));

@@ -618,8 +618,8 @@ mod tests {
             let there = client.local_addr().unwrap();
             // Bind while the connection is open.
             drop(TcpListener::bind(there)?);
-            // Bind during the minute for which the system keeps the port of the side that closed
-            // first.
+            // Allow binding during the minute or so for which the system reserves the port
+            // (TIME_WAIT) when this side closed first.
             client.close();
             drop(accepted);
             TcpListener::bind(there)

@@ -209,7 +209,7 @@ impl HistoryPage {
     }
 }
 
-/// A room's state when it begins.
+/// A room's initial state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoomRecord {
     /// The topic, and the name of the user who set it.

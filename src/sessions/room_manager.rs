@@ -323,7 +323,7 @@ impl RoomManager {
         enter(&mut directory.rooms)
     }
 
-    /// Takes a port and starts a room's thread. `None` if no port or thread is left.
+    /// Takes a port and starts a room's thread. `None` if no port or thread is available.
     fn begin(&self, name: &Name) -> Option<(HeldPort<'_>, Arc<RoomHandle>)> {
         let (held, listener) = self.ports.bind_next(&self.events)?;
         let (port, listener) = (listener.port(), Arc::new(listener));

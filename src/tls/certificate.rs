@@ -99,7 +99,7 @@ impl Identity {
         Identity::parse((certificate, &certificate_text), (key, &key_text))
     }
 
-    /// Parses the texts of two PEM files.
+    /// Parses the contents of two PEM files.
     pub(super) fn parse(
         (certificate, certificate_text): (&Path, &[u8]),
         (key, key_text): (&Path, &[u8]),
@@ -124,8 +124,8 @@ impl Identity {
         }
     }
 
-    /// Checks that the certificate in the file `path` is valid at `now`. If its validity can't be
-    /// parsed, leaves the check to the clients.
+    /// Checks that the certificate in the file `path` is valid at `now`. If its validity period
+    /// can't be parsed, leaves the check to the clients.
     ///
     /// # Errors
     /// The certificate has expired, or is not valid yet.

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::der::{INTEGER, OBJECT, SEQUENCE, dotted, values};
 
-/// The reason why a file is unusable. The [`fmt::Display`] implementation adds the fix.
+/// The reason why a file is unusable. The [`fmt::Display`] implementation also says how to fix it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unusable {
     /// The server's user has no permission to read the file, or the file is hidden from that user.

@@ -1,8 +1,8 @@
 //! A minimal HTTP server for a page, a stream of events and a WebSocket: one `GET` or `HEAD` per
 //! connection (RFC 9112).
 //!
-//! An earlier version with the `httparse` crate was no shorter, because most of the code validates
-//! the head.
+//! An earlier version that used the `httparse` crate was no shorter, because most of the code
+//! validates the head.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
@@ -22,8 +22,8 @@ use portal_net::{HandshakeError, Network, Opening, Pending, Share, Stream};
 /// Maximum length of a request's first line, in bytes. RFC 9112 recommends at least 8000.
 const LONGEST_LINE: usize = 8 * 1024;
 
-/// Maximum length of a request's head, in bytes. Proxies add fields, and browsers send all cookies
-/// of a host to every port.
+/// Maximum length of a request's head, in bytes. Proxies add fields, and browsers send a host's
+/// cookies to every one of its ports.
 const LONGEST_HEAD: usize = 32 * 1024;
 
 /// Timeout for a request to arrive, and for each write of a response.

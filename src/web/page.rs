@@ -233,7 +233,7 @@ mod tests {
     }
 
     /// Runs the page's own function on every character and, in different contexts, on the
-    /// characters at both ends of each run. Without `node`, the test reports that it did not run,
+    /// characters at both ends of each run. Without `node`, the test reports that it was skipped,
     /// or fails if REQUIRE_NODE is set.
     #[test]
     fn the_page_and_the_terminal_show_the_same_text() {
@@ -325,8 +325,8 @@ mod tests {
         assert_eq!(etag(), before);
     }
 
-    /// Measured as a browser receives them: 40 KB at most for the page and the files that it loads
-    /// at its first visit.
+    /// Measured as a browser receives them: at most 40 KB for the page and the files that it loads
+    /// on the first visit.
     #[test]
     fn the_page_is_small() {
         let page = Page::new(settings());

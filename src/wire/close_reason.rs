@@ -106,8 +106,8 @@ impl CloseReason {
         is_told.then(|| self.word())
     }
 
-    /// Returns the client's last document, if the server closes the connection and has not sent the
-    /// reason before.
+    /// Returns the last document to send to the client, if the server is closing the connection and
+    /// has not yet sent the reason.
     pub fn farewell(self) -> Option<ServerDoc<'static>> {
         match self {
             CloseReason::HandshakeTimeout | CloseReason::IdleTimeout => {

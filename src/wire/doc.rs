@@ -80,8 +80,8 @@ error_codes! {
     AlreadyLoggedIn "already-logged-in",
     /// The name is not 1 to 32 ASCII letters, digits, `_`, `.` or `-`.
     BadName "bad-name",
-    /// The password is not 1 to 128 bytes long, or a new one has control, invisible or unassigned
-    /// characters.
+    /// The password is not 1 to 128 bytes long, or it is new and contains control, invisible or
+    /// unassigned characters.
     BadPassword "bad-password",
     /// A topic of more than 500 bytes.
     BadTopic "bad-topic",

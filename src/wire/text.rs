@@ -147,8 +147,8 @@ const BLANK: [char; 5] = [
     '\u{13442}',
 ];
 
-/// Visible format characters: Arabic, Syriac and Kaithi signs below or around the digits after
-/// them.
+/// Visible format characters: Arabic, Syriac and Kaithi signs that are written below or around the
+/// digits that follow them.
 const VISIBLE_FORMAT: [(char, char); 7] = [
     ('\u{600}', '\u{605}'),
     ('\u{6dd}', '\u{6dd}'),

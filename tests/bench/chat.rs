@@ -5,8 +5,8 @@
 //! result is the ratio, because machines differ. Every message's sender, number and content are
 //! checked; one that is lost, duplicated or out of order aborts the run.
 //!
-//! `make bench` runs everything, `make bench-quick` takes less than a minute, `make bench-compare`
-//! shows two saved results side by side.
+//! `make bench` runs everything, `make bench-quick` takes less than a minute, and
+//! `make bench-compare` shows two saved results side by side.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

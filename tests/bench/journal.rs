@@ -39,7 +39,7 @@ impl Drop for File {
     }
 }
 
-/// Measures alternately with a server that keeps its messages and with one that does not.
+/// Alternates its measurements between a server that keeps its messages and one that does not.
 fn with_and_without(
     size: Size,
     seats: usize,

@@ -119,10 +119,10 @@ impl RawTerminal {
     }
 }
 
-/// A stub: this system has no hidden input.
+/// A stub: this system does not support hidden input.
 pub(super) struct HiddenTerminal(Infallible);
 
-/// Asks nothing, because this system has no hidden input.
+/// Asks nothing, because this system does not support hidden input.
 pub(super) fn ask_hidden(
     hidden: &mut Option<HiddenTerminal>,
     _: &str,

@@ -32,9 +32,10 @@ fn main() -> Result<(), String> {
     // while the backlog is empty.
     for stream in listener.incoming() {
         // `and_then` starts a thread if `accept` has not failed. `move` makes the new thread the
-        // owner of the stream. A thread may run longer than the function that started it, so it
-        // must not borrow that function's variables (`'static`). `thread::spawn` would panic if the
-        // system had no thread left, and so stop the server; `Builder` returns an error.
+        // owner of the stream. A thread may outlive the function that started it, so it must not
+        // borrow that function's variables (`'static`). `thread::spawn` would panic, and so stop
+        // the server, if the system could not create another thread; `Builder` returns an error
+        // instead.
         let started = stream.and_then(|stream| thread::Builder::new().spawn(move || visit(stream)));
         // If the thread was started, its handle is dropped here. The thread continues without the
         // handle, but its result is lost. That is intended: a broken connection ends one visit, and

@@ -79,7 +79,7 @@ fn cluster_id(text: &str) -> Result<String, &'static str> {
         .ok_or("expected 1 to 64 characters: letters (a to z), digits, `_`, `.`, `:` or `-`")
 }
 
-/// Returns the machine's name and the portal's port, or the process id if the system chooses the
+/// Returns the machine's name and the portal's port, or the process ID if the system chooses the
 /// port. Only the end of a long name is used, because an orchestrator's machine names often share a
 /// prefix.
 fn default_id(machine: Option<String>, port: u16) -> String {

@@ -193,7 +193,7 @@ fn value_of(key: &str, value: &DeValue<'_>) -> Result<SettingValue, String> {
     }
 }
 
-/// Returns the reason why a setting is unknown, and the fix.
+/// Returns why a setting is unknown, and how to fix it.
 fn unknown(key: &str, command: &clap::Command) -> String {
     let is_setting = |key: &str| {
         let options = command.get_arguments().filter_map(clap::Arg::get_long);

@@ -1,4 +1,4 @@
-//! The effective settings, in the terms of the command line, as `chatserver --check` prints them.
+//! The effective settings as command-line options, as `chatserver --check` prints them.
 
 use std::fmt::Display;
 use std::path::Path;

@@ -22,7 +22,7 @@ pub(super) trait Binder: Send {
     fn bind(&mut self, address: SocketAddr) -> io::Result<BoundPort>;
     /// Looks up what uses each of these ports.
     fn held(&mut self, transport: PortProtocol, addresses: &[SocketAddr]) -> Vec<Option<PortUse>>;
-    /// Waits before the next attempt, and returns the duration of the wait.
+    /// Waits before the next attempt, and returns how long it waited.
     fn pause(&mut self) -> Duration;
     /// Reports to the operator why startup is delayed.
     fn report(&mut self, reason: &str);

@@ -318,7 +318,7 @@ mod tests {
     fn of_two_concurrent_claims_to_a_name_one_succeeds() {
         let users = Users::new(0);
         let connections = [connection("1").0, connection("2").0];
-        // Two sleeping threads would not wake at the same time, so they spin.
+        // Two sleeping threads would not wake at the same time, so these threads spin instead.
         let arrived = AtomicUsize::new(0);
         let together = |count: usize| {
             arrived.fetch_add(1, Ordering::AcqRel);
