@@ -140,7 +140,7 @@ fn read_line(line: &[u8]) -> Result<Option<(Name, String, AccountLine)>, &'stati
     }
     let (name, hash) = text
         .split_once(' ')
-        .ok_or("it has no space between name and hash")?;
+        .ok_or("it has no space between the name and the hash")?;
     let name = Name::new(name).ok_or("it does not begin with a name")?;
     if !name.is_for_a_person() {
         return Err("the name is a number, or `server`, and can't be used to log in");

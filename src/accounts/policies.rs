@@ -92,7 +92,7 @@ impl fmt::Display for PolicyError {
             PolicyError::NoRandomness(reason) => {
                 write!(
                     f,
-                    "the system provides no random numbers ({reason}): try again later"
+                    "the system can't provide random numbers ({reason}): try again later"
                 )
             }
         }
