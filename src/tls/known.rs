@@ -48,7 +48,7 @@ impl KnownServers {
             }
             let fingerprint = words.next().and_then(|word| word.parse().ok());
             let fingerprint = fingerprint.ok_or_else(|| {
-                at("the line has no SHA-256 fingerprint; correct it, or delete it".to_owned())
+                at("the line has no SHA-256 fingerprint; correct or delete the line".to_owned())
             })?;
             match found {
                 Some((first, other)) if other != fingerprint => {
