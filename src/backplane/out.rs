@@ -82,19 +82,19 @@ enum Registered {
 }
 
 const ALLOW: &str = "allow the command for this user (`ACL SETUSER NAME ~* +@all`), or choose another user with --cluster-secret FILE";
-const RESTORE: &str = "use a Redis 7 server that supports the command, and check its redis.conf \
-                       for a rename-command line";
+const RESTORE: &str = "use a Redis 7 server that supports the command, and check redis.conf for a \
+                       rename-command line";
 
 /// Returns the error for a failed connection at startup, with its fix.
 pub(super) fn cant_use(shared: &SharedState, error: &RedisError) -> ClusterError {
     let reason = reason(error);
     let cure = match error.code() {
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
-            "write its password, or USER:PASSWORD, to a file and pass the file with \
+            "write Redis's password, or USER:PASSWORD, to a file and pass the file with \
              --cluster-secret FILE"
         }
         Some("NOAUTH" | "WRONGPASS") => {
-            "write its password, or USER:PASSWORD, to a file and pass the file with \
+            "write Redis's password, or USER:PASSWORD, to a file and pass the file with \
              --cluster-secret FILE"
         }
         Some("NOPERM") => ALLOW,
@@ -107,14 +107,15 @@ pub(super) fn cant_use(shared: &SharedState, error: &RedisError) -> ClusterError
             "this port does not use TLS: choose Redis's TLS port, or use redis://HOST:PORT"
         }
         _ if reason.contains("certificate") && reason.contains("NotValidForName") => {
-            "use a host name that is in its certificate"
+            "use a host name that is in Redis's certificate"
         }
         _ if reason.contains("certificate") => {
-            "this machine must trust the issuer of its certificate (set SSL_CERT_FILE to a file with other trusted certificates)"
+            "this machine must trust the issuer of Redis's certificate (set SSL_CERT_FILE to a \
+             file with other trusted certificates)"
         }
         _ => {
-            "start a Redis 7 server there (`redis-server`), or choose another one with --cluster \
-             redis://HOST:PORT"
+            "start a Redis 7 server at that address (`redis-server`), or choose another one with \
+             --cluster redis://HOST:PORT"
         }
     };
     let is_loading = matches!(error.code(), Some("LOADING" | "MASTERDOWN"));
@@ -134,8 +135,8 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
         return Err(ClusterError::Engine {
             address: shared.engine.to_string(),
             reason: format!("its maxmemory-policy {policy} may evict names, rooms and messages"),
-            cure: "set another policy, both now and in its redis.conf: `redis-cli config set \
-                   maxmemory-policy noeviction`",
+            cure: "set another policy, both now (`redis-cli config set maxmemory-policy \
+                   noeviction`) and in redis.conf",
             is_temporary: false,
         });
     }
