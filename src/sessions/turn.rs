@@ -222,8 +222,8 @@ impl<'s, R: Role> Session<'s, R> {
             }
             if !self.is_pace_notified {
                 self.is_pace_notified = true;
-                let notice =
-                    "you are sending faster than this server allows; your messages are delayed";
+                let notice = "you are sending faster than this server allows; your messages are \
+                              being delayed";
                 self.outgoing.answer(&ServerDoc::Notice(notice.into()));
             }
             // This does not reset the idle timeout. A client that has disconnected may have left
