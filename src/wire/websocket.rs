@@ -144,7 +144,7 @@ impl Header {
             short => (u64::from(short), rest, 2),
         };
         if payload > u64::MAX / 2 {
-            return broken("a length has its highest bit set");
+            return broken("a frame's length has its highest bit set");
         }
         // A length in more bytes than necessary is forbidden, but harmless.
         Ok(Some(Header {
