@@ -135,7 +135,7 @@ const ladder = {
         arrow(...words);
         break;
       }
-      case 'port-ready': note(worker, 'listens; port on the stack'); break;
+      case 'port-ready': note(worker, 'listening; port on the stack'); break;
       case 'seat-free': note(worker, isSingle() ? 'the seat is free' : 'new passcode; port back on the stack'); break;
       case 'caption': this.rows.push({ caption: d.text, event }); break;
     }

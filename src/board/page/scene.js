@@ -39,7 +39,7 @@ function showEntrances() {
     box.dataset.shown = key;
     const head = element('p', 'name', name + ' ');
     head.append(element('b', '', port(address)));
-    head.title = 'listens on ' + address;
+    head.title = 'listening on ' + address;
     box.replaceChildren(head, ...shown.map((thread) => {
       const chip = element('p', 'thread');
       chip.dataset.thread = thread;

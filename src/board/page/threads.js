@@ -24,8 +24,8 @@ const ROLES = [
   [/^board-/, 'accept', 'viewers of the board'],
   [/^viewer-/, 'channel', 'its queue of updates for one viewer'],
   [/^console$|^event-file$/, 'channel', 'its queue of events'],
-  [/^metrics-/, 'accept', 'programs that ask for the state'],
-  [/^scrape-/, 'read', 'a request for the state'],
+  [/^metrics-/, 'accept', 'programs that request metrics'],
+  [/^scrape-/, 'read', 'a request for metrics'],
   [/^journal$/, 'channel', 'its queue of messages'],
   [/^cluster-out$/, 'channel', 'its queue of requests to Redis'],
   [/^cluster-in$/, 'read', 'what other servers publish in Redis'],
@@ -53,7 +53,7 @@ function blockedIn(thread) {
     case 'greeting': return { call: 'read', why: 'the passcode from ' + client };
     case 'calling': return { call: 'connect', why: client };
     case 'seated': return { call: 'read', why: 'messages from ' + client };
-    case 'closing': return { call: 'busy', why: 'cleans up' };
+    case 'closing': return { call: 'busy', why: 'cleaning up' };
     default: return { call, why };
   }
 }
