@@ -52,7 +52,7 @@ impl Passcode {
         match Passcode::try_random() {
             Ok(passcode) => passcode,
             Err(error) => {
-                panic!("the system's random source worked at startup but fails now: {error}")
+                panic!("the system's random source worked at startup but is failing now: {error}")
             }
         }
     }
