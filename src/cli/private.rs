@@ -69,9 +69,9 @@ impl fmt::Display for NotPrivate {
                  any file; check its target, then run `{}chown -h {user} {path}`",
                 sudo(false)
             ),
-            Exposure::TooManyLinks => {
-                f.write_str("there are too many symbolic links; use the path of the file itself")
-            }
+            Exposure::TooManyLinks => f.write_str(
+                "the path contains too many symbolic links; use the path of the file itself",
+            ),
             Exposure::Owner { owner } => write!(
                 f,
                 "it belongs to the user with id {owner}, who can read and replace it; check its \
