@@ -280,7 +280,7 @@ fn the_console_asks_before_it_bans_an_address_with_clients() {
     server.type_line("ban 192.0.2.7 10m spam");
     server.wait_for_text("192.0.2.7 is banned for 10 minutes");
     server.type_line("ban 198.51.100.0/24");
-    server.wait_for_text("198.51.100.0/24 covers all 256 addresses and no connected client");
+    server.wait_for_text("198.51.100.0/24 contains 256 addresses and no connected client");
     server.type_line("no");
     server.wait_for_text("nothing was banned");
     server.type_line("ban 198.51.100.0/24 1h");

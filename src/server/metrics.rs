@@ -267,7 +267,7 @@ impl Status for ServerStatus {
         page.single(
             "portal_chat_uptime_seconds",
             "gauge",
-            "Time since the server started.",
+            "Time since the server started, in seconds.",
             seconds(self.begun.elapsed()),
         );
         if let Some(threads) = threads() {
@@ -401,7 +401,7 @@ fn backplane(cluster: &RedisBackplane, page: &mut Exposition) {
     page.family(
         "portal_chat_backplane_lag_seconds",
         "gauge",
-        "Duration of each server's last request to Redis.",
+        "Duration of each server's last request to Redis, in seconds.",
     );
     for server in cluster.servers().iter().filter(|server| server.lives) {
         let lag = seconds(server.lag);

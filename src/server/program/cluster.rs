@@ -27,8 +27,8 @@ pub(super) struct ClusterArguments {
     /// Name of this server in the cluster [default: the machine's name and the portal's port]
     #[arg(long, value_name = "NAME", requires = "cluster", value_parser = cluster_id, help_heading = MORE)]
     cluster_id: Option<String>,
-    /// Address to which the other servers redirect clients when they are full [default: the address
-    /// on which this server listens]
+    /// Address to which other servers that are full redirect clients [default: the address on which
+    /// this server listens]
     #[arg(long, value_name = "ADDRESS", requires = "cluster", help_heading = MORE)]
     cluster_address: Option<IpAddr>,
     /// Prefix of all keys in Redis; chats with different prefixes are separate
@@ -141,8 +141,8 @@ pub(super) fn servers(server: &Server) -> String {
 /// Reports that startup is waiting for Redis.
 fn waits(error: &ClusterError) {
     output::report(&format!(
-        "chatserver: {error}\nWaiting for Redis; the server will start when it is available. \
-         Ctrl-C cancels startup.\n"
+        "chatserver: {error}\nWaiting for Redis; the server will start as soon as Redis is \
+         available. Ctrl-C cancels startup.\n"
     ));
 }
 

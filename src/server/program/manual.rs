@@ -24,7 +24,8 @@ pub(super) const MANUAL: Manual = Manual {
         Text(
             "chatserver replay shows, on the board, a recording made with --events. chatserver \
              journal prints the messages in a file written with --journal. chatserver echo is the \
-             server of the first two lessons. Each of them lists its options with --help.",
+             server of the first two lessons. Each of these commands lists its options with \
+             --help.",
         ),
     ],
     sections: &[

@@ -199,13 +199,14 @@ impl Operator {
             ),
         };
         self.unconfirmed = Some(rule);
-        let addresses = match network.is_host() {
-            true => String::new(),
-            false => format!("all {} addresses and ", network.size()),
+        let summary = match network.is_host() {
+            true => format!("{network} is the address of {clients}"),
+            false => format!(
+                "{network} contains {} addresses and {clients}",
+                network.size()
+            ),
         };
-        format!(
-            "  {network} covers {addresses}{clients}\n  type `yes` to ban it, or `no` to cancel"
-        )
+        format!("  {summary}\n  type `yes` to ban it, or `no` to cancel")
     }
 }
 

@@ -776,7 +776,8 @@ fn welcome(
     let missing = match server.missing_at_start() {
         0 => String::new(),
         count => format!(
-            "         {count} of them will start within a minute: closed connections still occupy their ports\n"
+            "         {count} of these workers will start within a minute: closed connections \
+             still occupy their ports\n"
         ),
     };
     let mut text = if settings.single_port.is_some() {

@@ -81,7 +81,7 @@ impl fmt::Display for StartError {
             StartError::NotOurs(address) => write!(
                 f,
                 "{address} is not an address of this machine: use 127.0.0.1 for this machine only, \
-                 0.0.0.0 for everyone, or one that `ip address` lists"
+                 0.0.0.0 for the network, or an address that `ip address` lists"
             ),
             StartError::Denied(address) => write!(
                 f,
@@ -120,7 +120,7 @@ impl fmt::Display for StartError {
             StartError::Cluster(error) => error.fmt(f),
             StartError::NoRandomness(reason) => write!(
                 f,
-                "the system provides no random numbers ({reason}), and without them a passcode \
+                "the system can't provide random numbers ({reason}), and without them a passcode \
                  could be guessed: start the server where /dev/urandom is available"
             ),
             // An error without a system code already mentions the sandbox that forbids threads.
