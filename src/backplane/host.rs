@@ -57,14 +57,14 @@ impl BackplaneHost {
             room: in_room,
             count,
         });
-        let of = room.map_or_else(
+        let place = room.map_or_else(
             || "in the public chat".to_owned(),
             |room| format!("in {room}"),
         );
         self.notice(&match count {
-            Some(1) => format!("1 message {of} from other servers was lost"),
+            Some(1) => format!("1 message from another server was lost {place}"),
             Some(count) => {
-                format!("{count} messages {of} from other servers were lost")
+                format!("{count} messages from other servers were lost {place}")
             }
             None => "Redis has lost data that the servers share: some messages may be missing"
                 .to_owned(),
