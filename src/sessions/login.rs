@@ -76,7 +76,7 @@ impl Session<'_, AtWorker<'_>> {
     /// that has it: an earlier client must not take it back.
     fn end_earlier_tokens(&self, name: &Name) {
         if let Err(refusal) = self.state.logins.tokens.end_all(name) {
-            let doing = "end the earlier session tokens of a name";
+            let doing = "revoke a name's earlier session tokens";
             self.state.events.emit_failure(doing, refusal.sentence);
         }
     }

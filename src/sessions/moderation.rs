@@ -100,7 +100,7 @@ impl ChatState {
             && let Err(refusal) = self.logins.tokens.end_all(name)
         {
             self.events
-                .emit_failure("end a banned user's session tokens", refusal.sentence);
+                .emit_failure("revoke a banned user's session tokens", refusal.sentence);
         }
         let Rule::Ban(whom, ..) = &rule else {
             return Ok(Vec::new());
