@@ -294,7 +294,7 @@ fn the_console_asks_before_it_bans_an_address_with_clients() {
     server.type_line("unban 192.0.2.7");
     server.wait_for_text("192.0.2.7 is no longer banned");
     server.type_line("moderator alice");
-    server.wait_for_text("no passwords");
+    server.wait_for_text("does not use passwords");
     server.type_line("stop");
     assert_eq!(server.wait_for_exit(), 0);
     let mut again = Terminal::start(env!("CARGO_BIN_EXE_chatserver"), &options, &[]);

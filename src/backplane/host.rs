@@ -62,7 +62,7 @@ impl BackplaneHost {
             |room| format!("in {room}"),
         );
         self.notice(&match count {
-            Some(1) => format!("1 message from another server was lost {place}"),
+            Some(1) => format!("1 message from other servers was lost {place}"),
             Some(count) => {
                 format!("{count} messages from other servers were lost {place}")
             }
