@@ -249,7 +249,7 @@ fn client_program_accepts_a_callback() {
         line.expect(part).unwrap()
     };
     assert!(
-        wait_for_line(sentences::WHICH_CALLED_US_BACK_ON).contains(&server.worker(0).to_string())
+        wait_for_line(sentences::THE_WORKER_CALLED_BACK_ON).contains(&server.worker(0).to_string())
     );
     server.wait_for_event("calling", None);
     let (mut bob, _) = server.seat();

@@ -163,7 +163,11 @@ const PROMPTS: [(&str, &str, &str); 11] = [
     ("PM", "PM", "message for everyone>"),
     ("DM", "DM", "recipient>"),
     ("DM to carol", "DM carol", "message for carol>"),
-    ("confirm", "/pm carol hi", "send to everyone? (yes/no)>"),
+    (
+        "confirm",
+        "/pm carol hi",
+        "send the message to everyone? (yes/no)>",
+    ),
     ("passwd", "/passwd", "current password for alice>"),
     ("login", "", "password for alice>"),
 ];

@@ -463,7 +463,7 @@ fn times_use_the_time_zone_in_tz() {
         };
         let before = time();
         let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port], &[("TZ", zone)]);
-        alice.wait_for_text(sentences::TYPE_TO_TALK);
+        alice.wait_for_text(sentences::TYPE_A_MESSAGE);
         let screen = alice.contents();
         let warning = format!("times are shown in UTC: the time zone TZ={zone} is unknown");
         assert_eq!(screen.contains(&warning), !is_known, "{screen}");

@@ -278,11 +278,11 @@ fn invalid_line_of_client_conf_is_named() {
         ),
         (
             "[chat]\nport = 1\n",
-            "line 1: a settings file has no sections; delete this line\n",
+            "line 1: a settings file can't have sections; delete this line\n",
         ),
         (
             "--reconnect\n",
-            "line 1: leave out the dashes: write `reconnect`\n",
+            "line 1: omit the dashes: write `reconnect`\n",
         ),
         (
             "port = 1\ntls\nport = 2\n",

@@ -283,11 +283,7 @@ fn impostors_receive_nothing() {
     // The correct certificate, which is public, without its key; and another certificate.
     for (certificate, key, sentence) in [
         (&ours, &theirs, "signature"),
-        (
-            &theirs,
-            &theirs,
-            "does not have the certificate that you expect",
-        ),
+        (&theirs, &theirs, "did not present the expected certificate"),
     ] {
         let (portal, received) = impostor_portal(certificate, key);
         let (text, code) = client(portal, &home, &["--tls-fingerprint", &pin]);

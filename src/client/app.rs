@@ -116,7 +116,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// unread lines begin.
 const AWAY: u64 = 60;
 
-const INPUT_FAILED: &str = "leaving: the thread that reads your input has failed";
+const INPUT_FAILED: &str = "the thread that reads your input has failed; disconnecting";
 
 /// The treatment of input.
 enum InputMode {
@@ -203,7 +203,7 @@ impl<'o> App<'o> {
         }
         while let Some(seat) = next.take() {
             self.chat.screen.notice(&format!(
-                "connected {}; type to talk, /help lists the commands",
+                "connected {}; type a message, or /help for a list of commands",
                 seat.place
             ));
             self.links += 1;
@@ -318,7 +318,8 @@ impl<'o> App<'o> {
                     }
                 }
                 recv(self.panicked) -> _ => {
-                    self.chat.screen.trouble("leaving: one of the client's threads has failed");
+                    self.chat.screen.trouble("one of the client's threads has failed; \
+                                              disconnecting");
                     self.chat.mention(ClientCommand::Terminate);
                     return SessionEnd::Dismissed;
                 }
@@ -422,8 +423,8 @@ impl<'o> App<'o> {
             }
             Typed::TooMuch { bytes, lines } => {
                 self.chat.screen.not_sent(&format!(
-                    "the paste was not sent ({}, {bytes} bytes): a message may have at most {} \
-                     bytes; to send a whole file, use `… < FILE`",
+                    "paste not sent ({}, {bytes} bytes): a message can have at most {} bytes; to \
+                     send a whole file, start the client with `< FILE`",
                     counted(lines, "line", "lines"),
                     self.chat.codec().max_frame
                 ));
@@ -478,7 +479,7 @@ impl<'o> App<'o> {
             IdleCheck::Late => {
                 self.chat
                     .screen
-                    .not_sent("the server did not answer all requests in time; leaving");
+                    .not_sent("the server did not answer all requests in time; disconnecting");
                 self.chat.mention(ClientCommand::Terminate);
                 return Err(SessionEnd::Lost);
             }
@@ -490,7 +491,7 @@ impl<'o> App<'o> {
                 self.chat.mention(ClientCommand::IdleTimeout);
                 let seconds = self.options.server_timeout.unwrap_or_default().as_secs();
                 self.chat.screen.trouble(&format!(
-                    "the server has sent nothing for {seconds} s; leaving"
+                    "the server has sent nothing for {seconds} s; disconnecting"
                 ));
                 return Err(SessionEnd::Lost);
             }
@@ -537,7 +538,7 @@ impl<'o> App<'o> {
             (None, Some(asked))
                 if self.chat.screen.has_prompts() && asked.target != Target::Nobody =>
             {
-                nobody("one moment")
+                nobody("please wait")
             }
             (None, _) => return,
         };
@@ -570,7 +571,7 @@ impl<'o> App<'o> {
         }
         self.chat
             .screen
-            .notice("press Enter to reconnect, or type /quit to leave");
+            .notice("press Enter to reconnect, or type /quit to exit");
         self.not_connected(TypeAhead::KeepsTarget);
         loop {
             match self.typed_while_waiting(&never::<()>()) {
@@ -701,7 +702,7 @@ impl<'o> App<'o> {
                     _ => self
                         .chat
                         .screen
-                        .not_sent("not sent: you are not connected (press ↑ to get it back)"),
+                        .not_sent("not sent: you are not connected (press ↑ to get the line back)"),
                 },
             }
         }

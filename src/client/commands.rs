@@ -199,23 +199,26 @@ const ESSENTIAL: [&str; 8] = ["login", "msg", "all", "join", "to", "names", "hel
 
 commands! {
     group "Talking":
-    "all" "TEXT" "send TEXT to everyone who is logged in (PM or BM alone on a line asks for TEXT)"
+    "all" "TEXT" "send TEXT to everyone who is logged in (PM or BM alone on a line prompts for \
+                  TEXT)"
         => |text| given(text).map(TypedLine::Public);
-    "msg dm w" "NAME TEXT" "send TEXT to NAME alone, like %NAME%TEXT (DM alone on a line asks for both)"
+    "msg dm w" "NAME TEXT" "send TEXT only to NAME, as %NAME%TEXT does (DM alone on a line prompts \
+                            for both)"
         => |rest| two(rest).map(|(to, text)| TypedLine::Direct { to, text });
     "reply r" "TEXT" "send TEXT to the sender of your last direct message"
         => |text| given(text).map(TypedLine::Reply);
-    "pm" "TEXT" "same as /all: PM is a public message here"
+    "pm" "TEXT" "same as /all: here, PM stands for public message"
         => |text| given(text).map(TypedLine::AmbiguousPublic);
-    "me" "TEXT" "send what you do: /me waves appears as * alice waves"
+    "me" "TEXT" "send an action: /me waves appears as * alice waves"
         => |text| given(text).map(TypedLine::Act);
     "to" "[ROOM|NAME|all|partner]" "choose where everything you type goes; /to alone switches back to your partner"
         => |whom| Some(TypedLine::To(given(whom).filter(|whom| !whom.eq_ignore_ascii_case("partner"))));
-    "query q" "NAME" "send everything you type to NAME alone"
+    "query q" "NAME" "send everything you type to NAME only"
         => |name| given(name).map(TypedLine::Query);
     "unread" "" "list the conversations with unread messages"
         => |_| Some(TypedLine::Unread);
-    "history" "[N]" "show the last N messages (default: 20, at most 100) of the room or user in the prompt; if there is none, the public ones"
+    "history" "[N]" "show the last N messages (default: 20, maximum: 100) of the room or user in \
+                     the prompt, or the last public messages if the prompt has neither"
         => |count| {
             let count = given(count).map_or(Some(20), |count| count.parse().ok())?;
             (1..=100).contains(&count).then_some(TypedLine::History(count))
@@ -237,7 +240,8 @@ commands! {
     "rooms list" "" "list the rooms and how many people are in each"
         => |_| Some(TypedLine::Ask(ClientCommand::Rooms));
     group "People":
-    "names who n" "[ROOM]" "list who is logged in, or who is in the room in the prompt"
+    "names who n" "[ROOM]" "list who is in a room (default: the one in the prompt); outside of \
+                            rooms, list who is logged in"
         => |room| Some(TypedLine::Names(given(room)));
     "ignore" "[NAME]" "hide messages from NAME, or show them again; /ignore alone lists the hidden names"
         => |name| Some(TypedLine::Ignore(given(name)));
@@ -246,31 +250,34 @@ commands! {
             username: name.into(), reason: reason.into(),
         }));
     group "Your account":
-    "login" "NAME" "log in; asks for your password (for a new name, asks you to choose one)"
+    "login" "NAME" "log in; prompts for your password, or for a new password if the name is new"
         => |name| given(name).map(TypedLine::Login);
-    "passwd" "" "change your password; asks for the old one and the new one"
+    "passwd" "" "change your password; prompts for the old and the new password"
         => |_| Some(TypedLine::Passwd);
     "invitation" "CODE" "use an invitation code, which some servers require for a new name; then use /login"
         => |code| given(code).map(TypedLine::Invitation);
     "quit exit disconnect" "" "leave (also: EX alone, or Ctrl-D or Ctrl-C on an empty line)"
         => |_| Some(TypedLine::Quit);
     group "Your rooms":
-    "room" "ROOM [open|invite|password WORD|moderated|unmoderated|moderator NAME [off]]" "show or change \
-        who may join a room, who may write there, and who moderates it (its creator does)"
+    "room" "ROOM [open|invite|password WORD|moderated|unmoderated|moderator NAME [off]]" "show or \
+        change who may join a room, who may send messages there, and who moderates it (by default, \
+        its creator)"
         => read_rule;
     "invite" "NAME [ROOM]" "invite a user to a room (default: the one in the prompt)"
         => |rest| split_word(rest).map(|(name, room)| TypedLine::Invite { name, room: in_room(room) });
     group "The screen":
-    "timestamp" "off|time|datetime" "set the timestamp before each line"
+    "timestamp" "off|time|datetime" "set the format of the timestamp before each line"
         => |mode| Some(TypedLine::Timestamp(match mode {
             "off" => Timestamp::Off,
             "time" => Timestamp::Time,
             "datetime" => Timestamp::DateTime,
             _ => return None,
         }));
-    "bell" "off|dm|mention|all" "when to ring the bell: never, for direct messages, for direct messages and mentions of your name, or for all messages"
+    "bell" "off|dm|mention|all" "choose when to ring the bell: never, for direct messages, for \
+                                 direct messages and mentions of your name, or for all messages"
         => |word| When::read(word).map(TypedLine::Bell);
-    "notify" "off|dm|mention|all" "when to show a desktop notification, if the terminal supports it (OSC 9)"
+    "notify" "off|dm|mention|all" "choose when to show a desktop notification (the terminal must \
+                                   support OSC 9)"
         => |word| When::read(word).map(TypedLine::Notify);
     "quiet" "" "hide join and leave messages, or show them again"
         => |_| Some(TypedLine::Quiet);
@@ -283,21 +290,24 @@ commands! {
     "help" "[COMMAND|all]" "list the commands, or explain one"
         => |name| Some(TypedLine::Help(given(name)));
     group "For moderators":
-    "kick" "NAME [in ROOM] [REASON]" "disconnect a user, or remove one from a room; the user can't come back for a minute"
+    "kick" "NAME [in ROOM] [REASON]" "disconnect a user or remove the user from a room, and keep \
+                                      the user out for a minute"
         => |rest| name_in_room(rest).map(|(name, room, reason)| TypedLine::Ask(ClientCommand::Kick {
             room: room.map(Into::into), username: name.into(), reason: reason.into(),
         }));
-    "mute" "NAME [in ROOM] [DURATION]" "reject a user's messages, everywhere or in a room; a DURATION is, for example, 30s, 10m, 2h or 7d"
+    "mute" "NAME [in ROOM] [DURATION]" "reject a user's messages, everywhere or in a room; \
+                                        examples of DURATION: 30s, 10m, 2h, 7d"
         => |rest| name_in_room(rest).map(|(name, room, duration)| TypedLine::Ask(ClientCommand::Mute {
             room: room.map(Into::into), username: name.into(), duration: given(duration).map(Into::into),
         }));
-    "unmute" "NAME [in ROOM]" "end a mute"
+    "unmute" "NAME [in ROOM]" "lift a mute"
         => |rest| {
             let (name, room, rest) = name_in_room(rest)?;
             let unmute = ClientCommand::Unmute { room: room.map(Into::into), username: name.into() };
             rest.is_empty().then_some(TypedLine::Ask(unmute))
         };
-    "ban" "NAME [DURATION] [REASON]" "disconnect a user and reject later logins; a DURATION is, for example, 30s, 10m, 2h or 7d"
+    "ban" "NAME [DURATION] [REASON]" "disconnect a user and reject later logins; examples of \
+                                      DURATION: 30s, 10m, 2h, 7d"
         => |rest| {
             let (name, rest) = split_word(rest)?;
             // A first word that is not a duration belongs to the reason.
@@ -308,7 +318,7 @@ commands! {
                 reason: duration.map_or(rest, |(_, reason)| reason).into(),
             }))
         };
-    "unban" "NAME" "end a ban"
+    "unban" "NAME" "lift a ban"
         => |name| Some(TypedLine::Ask(ClientCommand::Unban { username: given(name)?.into() }));
 }
 
@@ -439,7 +449,8 @@ pub(super) fn read(line: &str, typist: Typist) -> TypedLine<'_> {
             .unwrap_or_else(|| TypedLine::Wrong(format!("usage: /{name} {}", known.arguments))),
         (None, Typist::Script { .. }) => TypedLine::Say(line),
         (None, Typist::Person) => TypedLine::Wrong(format!(
-            "there is no command /{name}; /help lists the commands; to send a leading slash, type //"
+            "there is no command /{name} (use /help to list the commands); to send a line that \
+             begins with a slash, type // instead"
         )),
     }
 }

@@ -90,7 +90,7 @@ fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<Str
         .iter()
         .find_map(|&(there, short)| (there == key).then_some(short));
     if short.is_some() && value.is_empty() {
-        return Err(format!("{key} has no value; write one after it"));
+        return Err(format!("{key} requires a value: write `{key} VALUE`"));
     }
     if let Some(short) = short {
         return Ok(Some(format!("{short}={value}")));
@@ -131,11 +131,11 @@ fn unknown(key: &str, value: &str, command: &clap::Command) -> String {
         keys.any(|there| there == key) && !NOT_A_SETTING.contains(&key)
     };
     if key.starts_with('[') {
-        return "a settings file has no sections; delete this line".to_owned();
+        return "a settings file can't have sections; delete this line".to_owned();
     }
     let bare = key.trim_start_matches('-');
     if bare != key && is_setting(bare) {
-        return format!("leave out the dashes: write `{}`", setting(bare));
+        return format!("omit the dashes: write `{}`", setting(bare));
     }
     let letter = SEED_OPTIONS.iter().find(|(_, letter)| *letter == key);
     let plain = bare
@@ -146,8 +146,7 @@ fn unknown(key: &str, value: &str, command: &clap::Command) -> String {
         "username" | "user" | "nick" | "nickname" | "login" => Some("name".to_owned()),
         "host" | "hostname" | "address" => Some("server".to_owned()),
         "password" => {
-            return "a password must be in a file of its own: write `password-file FILE`"
-                .to_owned();
+            return "a password must be in a separate file: write `password-file FILE`".to_owned();
         }
         plain if is_setting(plain) => Some(plain.to_owned()),
         _ => letter.map(|(key, _)| (*key).to_owned()),
@@ -257,13 +256,10 @@ mod tests {
                 "username = bob",
                 "line 1: there is no setting username; write `name bob`",
             ),
-            ("[chat]", "line 1: a settings file has no sections"),
-            ("[chat", "line 1: a settings file has no sections"),
-            (
-                "--reconnect",
-                "line 1: leave out the dashes: write `reconnect`",
-            ),
-            ("-port=1", "line 1: leave out the dashes: write `port 1`"),
+            ("[chat]", "line 1: a settings file can't have sections"),
+            ("[chat", "line 1: a settings file can't have sections"),
+            ("--reconnect", "line 1: omit the dashes: write `reconnect`"),
+            ("-port=1", "line 1: omit the dashes: write `port 1`"),
             ("-n bob", "line 1: there is no setting -n; write `name bob`"),
             (
                 "port: 1",

@@ -101,8 +101,8 @@ mod with_tls {
                 };
                 if options.compat.is_some() || options.callback.is_some() {
                     return Err(format!(
-                        "the server {} {} was saved as a TLS server, and --compat and --callback don't work \
-                         with TLS; leave that option out, or delete the server's line from {}",
+                        "the server {} {} was saved as a TLS server, but --compat and --callback \
+                         don't work with TLS; omit them, or delete the server's line from {}",
                         options.server,
                         options.port,
                         servers
@@ -123,7 +123,8 @@ mod with_tls {
             let pin = match &wanted.fingerprint {
                 Some(Given { value, place }) => Some(value.parse().map_err(|_| {
                     format!(
-                        "{place}: {value} is not a SHA-256 fingerprint; write 64 hexadecimal digits, as the server shows them"
+                        "{place}: {value} is not a SHA-256 fingerprint; write the 64 hexadecimal \
+                         digits that the server shows"
                     )
                 })?),
                 None => find()?,
@@ -156,8 +157,8 @@ mod with_tls {
                 Some(Untrusted::Unknown(shown)) => match ask(&there, &shown) {
                     Answer::NoTerminal => FailureVerdict::Refused(format!(
                         "the server {there} is unknown. Its certificate has the SHA-256 fingerprint\n  {shown}\n\
-                         There is no terminal to ask you whether that is right. If the server's own terminal shows \
-                         the same fingerprint, trust it with --tls-fingerprint {shown}"
+                         There is no terminal on which to ask you whether it is right. If the server's own terminal \
+                         shows the same fingerprint, trust it with --tls-fingerprint {shown}"
                     )),
                     Answer::No => FailureVerdict::Refused(format!("nothing was sent to {there}")),
                     Answer::Yes => {
@@ -184,15 +185,15 @@ mod with_tls {
                 }) if known.pinned_at.is_some() => {
                     let place = known.pinned_at.as_deref().unwrap_or_default();
                     FailureVerdict::Refused(format!(
-                        "the server {there} does not have the certificate that you expect. Nothing was sent to it.\n  \
-                         expected:  {wanted}\n  shown:     {shown}\n\
-                         The first one is from {place}. Ask the server's operator, through another channel, which one \
-                         is right. If it is the second one, correct that value. Otherwise someone may be \
-                         intercepting the connection"
+                        "the server {there} did not present the expected certificate. Nothing was sent to the server.\n  \
+                         expected:  {wanted}\n  received:  {shown}\n\
+                         The expected fingerprint comes from {place}. Ask the server's operator, through another \
+                         channel, which fingerprint is right. If it is the received one, correct the value in {place}; \
+                         otherwise, someone may be intercepting the connection"
                     ))
                 }
                 Some(Untrusted::Changed { known, shown }) => FailureVerdict::Refused(format!(
-                    "THE SERVER'S CERTIFICATE HAS CHANGED. Nothing was sent to it.\n  known:  {known}\n  shown:  {shown}\n\
+                    "THE SERVER'S CERTIFICATE HAS CHANGED. Nothing was sent to the server.\n  known:  {known}\n  shown:  {shown}\n\
                      Either {there} has a new certificate, or someone is intercepting the connection. Ask the server's \
                      operator through another channel. If the new certificate is right, delete the line \"{there} …\" \
                      from {file}, or use --tls-fingerprint {shown}"
@@ -231,7 +232,7 @@ mod with_tls {
         let question = format!(
             "The server {there} is unknown, and no authority vouches for it.\n\
              Its certificate has the SHA-256 fingerprint\n  {shown}\n\
-             Does the server's own terminal show the same one? (yes/no) "
+             Does the server's own terminal show the same fingerprint? (yes/no) "
         );
         let (mut answer, mut asked) = (String::new(), question.as_str());
         let Ok(reading) = terminal.try_clone() else {

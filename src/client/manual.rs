@@ -10,15 +10,16 @@ pub(crate) const MANUAL: Manual = Manual {
     ],
     description: &[
         Text(
-            "chatclient connects to a chatserver, gets a seat, and sends each line that you type to \
-             your partner in the neighbouring seat. With a USERNAME it logs in, and you can also \
-             write to everyone, to one person and to rooms. Type /help for the commands.",
+            "chatclient connects to a chatserver, gets a seat, and sends each line that you type \
+             to your partner in the neighbouring seat. With USERNAME, it also logs in, and you can \
+             write to everyone, to one person or to rooms. Type /help to list the commands.",
         ),
         Text(
-            "Without SERVER, the server, port, name and options come from the settings file. From a \
-             pipe, lines are sent in order, and the client waits for the replies before it exits.",
+            "Without SERVER, the server, port, name and options come from the settings file. If \
+             the input is a pipe, chatclient sends its lines in order and waits for the replies \
+             before it exits.",
         ),
-        Text("chatclient echo is the client of the first two lessons."),
+        Text("chatclient echo is the client for the first two lessons."),
     ],
     sections: &[
         (
@@ -27,8 +28,8 @@ pub(crate) const MANUAL: Manual = Manual {
                 Item("0", "You left."),
                 Item(
                     "1",
-                    "No connection, or the server ended it. With input from a pipe, also: \
-                     something was refused or not sent.",
+                    "The client could not connect, or the connection ended before you left. With \
+                     input from a pipe, also: a line was refused or not sent.",
                 ),
                 Item("2", "An option, a file or the input is invalid."),
                 Item(
@@ -37,7 +38,7 @@ pub(crate) const MANUAL: Manual = Manual {
                 ),
                 Item(
                     "130",
-                    "A second signal ended the program before it was done.",
+                    "A second signal ended the program before it had left the chat.",
                 ),
             ],
         ),
@@ -51,7 +52,7 @@ pub(crate) const MANUAL: Manual = Manual {
                 ),
                 Item(
                     "~/.local/state/portal-chat/known_servers",
-                    "The certificates of servers that you have accepted (--tls).",
+                    "The certificates of servers that you have chosen to trust (--tls).",
                 ),
                 Item(
                     "~/.local/state/portal-chat/history",
@@ -81,15 +82,15 @@ pub(crate) const MANUAL: Manual = Manual {
                 ),
                 Item(
                     "HOME, XDG_CONFIG_HOME, XDG_STATE_HOME",
-                    "Where the files are: XDG_CONFIG_HOME replaces ~/.config, and XDG_STATE_HOME \
-                     replaces ~/.local/state.",
+                    "The folders for the files: XDG_CONFIG_HOME replaces ~/.config, and \
+                     XDG_STATE_HOME replaces ~/.local/state.",
                 ),
-                Item("NO_COLOR", "No colours if it is set and not empty."),
+                Item("NO_COLOR", "If set and not empty, turns off colours."),
                 Item(
                     "TERM",
-                    "If it is dumb or not set: no colours and no line editing.",
+                    "If dumb or not set, turns off colours and line editing.",
                 ),
-                Item("TZ", "The time zone of the times shown."),
+                Item("TZ", "The time zone in which times are shown."),
             ],
         ),
         (

@@ -37,10 +37,10 @@ use portal_wire::{Codec, Name, Revision};
 -h HOST, -p PORT and -n NAME are seed 004's options for the first three arguments.
 
 Type a message and press Enter to send it. /help lists the commands; to leave, type
-/quit or press Ctrl-D or Ctrl-C. From a pipe, lines are sent one after the other, and
-the client waits for the replies. Exit code 0: you left, 1: no connection, or the server
-ended it, or (from a pipe) something was refused or not sent, 2: an invalid option, or a
-file or a pipe that is not UTF-8 text, 3: the server is full."
+/quit or press Ctrl-D or Ctrl-C. If the input is a pipe, the client sends its lines in
+order and waits for the replies. Exit code 0: you left, 1: the client could not connect,
+the connection ended, or (from a pipe) a line was refused or not sent, 2: an option is
+invalid, or a file or a pipe is not UTF-8 text, 3: the server is full."
 )]
 struct ClientArguments {
     /// The server's name or address [default: 127.0.0.1]
@@ -49,8 +49,8 @@ struct ClientArguments {
     /// The portal's port [default: 50000]
     #[arg(value_parser = value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Log in with this name; asks for the password. Without a name, you can talk only to your
-    /// partner
+    /// Name to log in with; the client prompts for the password. Without a name, you can talk only
+    /// to your partner
     #[arg(value_parser = username)]
     username: Option<String>,
     #[arg(short = 'h', value_name = "HOST", value_parser = server, hide = true)]
@@ -73,32 +73,32 @@ struct ClientArguments {
     /// Use TLS, and accept only the certificate with this SHA-256 fingerprint
     #[arg(long, value_name = "SHA256", conflicts_with_all = ["compat", "callback"])]
     tls_fingerprint: Option<String>,
-    /// Use the protocol of the original programs, in this revision
+    /// Use this revision of the original programs' protocol
     #[arg(long, value_name = "0|1|2", value_parser = revision)]
     compat: Option<Revision>,
-    /// How many times to retry, every 2 s, when the server is full [default: no limit]; 0 gives up
-    /// at once, with exit code 3
+    /// Number of retries, one every 2 s, while the server is full [default: no limit]; with 0, exit
+    /// at once with code 3
     #[arg(long, value_name = "N")]
     retry: Option<u32>,
     /// Reconnect when the connection is lost
     #[arg(long)]
     reconnect: bool,
-    /// Leave when the server has sent nothing for S seconds [default: 60]; 0 = never
+    /// Leave when the server has sent nothing for S seconds [default: 60]; 0 means never
     #[arg(long, value_name = "S")]
     server_timeout: Option<u32>,
-    /// Read the password from the first line of FILE (or set CHAT_PASSWORD): for scripts, or if
-    /// there is no terminal to ask on
+    /// Read the password from the first line of FILE instead of prompting for it (or set
+    /// CHAT_PASSWORD)
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Treat PM, BM, DM and EX, alone on a line, as commands in piped input, too
+    /// Treat a line with only PM, BM, DM or EX as a command in piped input, too
     #[arg(long)]
     commands: bool,
-    /// Read server, port, name and options from FILE when no SERVER is given [default:
+    /// Read the server, port, name and options from FILE if SERVER is omitted [default:
     /// ~/.config/portal-chat/client.conf]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Save the server, port, name and options of this command line in the --config file; its other
-    /// lines are kept
+    /// Save the server, port, name and options of this command line in the --config file, and keep
+    /// the file's other lines
     #[arg(long)]
     save: bool,
     /// Print every socket call with its bytes, including passwords
@@ -110,7 +110,7 @@ struct ClientArguments {
     /// Disable colours (NO_COLOR does the same)
     #[arg(long)]
     no_color: bool,
-    /// Print help (-h alone does the same)
+    /// Print help (so does -h on its own)
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
 
@@ -328,7 +328,7 @@ fn is_option(word: &OsStr, option: &str) -> bool {
 fn options(read: ClientArguments) -> Result<Options, clap::Error> {
     let username = read.username.or(read.same_username);
     if read.compat.is_some() && username.is_some() {
-        let sentence = "--compat: the original programs have no names; leave USERNAME out";
+        let sentence = "--compat does not support names; omit USERNAME";
         return Err(bad_value::<ClientArguments>(sentence));
     }
     // The original programs do not answer PING, so their silence means nothing.
@@ -431,7 +431,8 @@ fn given(arguments: &[OsString]) -> Result<Vec<(String, String)>, String> {
             let file = Path::new(&value);
             if !file.is_file() {
                 return Err(format!(
-                    "{} is not a regular file, so it will not exist next time; omit --password-file",
+                    "{} is not a regular file, so it may not exist the next time; omit \
+                     --password-file",
                     file.display()
                 ));
             }
@@ -443,8 +444,8 @@ fn given(arguments: &[OsString]) -> Result<Vec<(String, String)>, String> {
             .into_string()
             .ok()
             .filter(|value| !value.contains('\n'));
-        let value =
-            value.ok_or_else(|| format!("the value of --{long} is not a single line of UTF-8"))?;
+        let value = value
+            .ok_or_else(|| format!("the value of --{long} must be a single line of UTF-8 text"))?;
         settings.push((long.to_owned(), value));
     }
     Ok(settings)
@@ -465,7 +466,8 @@ fn server(text: &str) -> Result<String, String> {
     if let Some((_, rest)) = text.split_once("://") {
         let host = rest.split(['/', ':']).next().unwrap_or_default();
         return Err(format!(
-            "that is a web address: open it in a browser, or write the server and its portal's port: {host} 50000"
+            "that is a web address: open it in a browser, or give the server and its portal's \
+             port: {host} 50000"
         ));
     }
     let with_port = text.rsplit_once(':').filter(|(host, port)| {
@@ -598,7 +600,7 @@ pub(super) mod tests {
             ("one 2 no/name", "'no/name'"),
             ("--reconect", "'--reconnect'"),
             ("alice --compat 3", "must be 0, 1 or 2"),
-            ("here 2 alice --compat 0", "have no names"),
+            ("here 2 alice --compat 0", "does not support names"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(

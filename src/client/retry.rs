@@ -78,7 +78,7 @@ impl Tries {
                 format!("the portal at {address} closed the connection; asking again")
             }
             SeekError::Full => format!(
-                "the server is full (attempt {}); trying again in 2 s; press Ctrl-C to give up",
+                "the server is full (attempt {}); trying again in 2 s (press Ctrl-C to give up)",
                 self.full
             ),
             other => format!("{other}; asking the portal again"),

@@ -81,19 +81,21 @@ impl fmt::Display for SeekError {
         match self {
             SeekError::Full => f.write_str("the server is full; try again when a seat is free"),
             SeekError::FullHere { there, .. } => {
-                write!(f, "the server is full; another server of its chat, at {there}, has free seats")
-            }
-            SeekError::TurnedAway => {
-                f.write_str(
-                    "the worker rejected us: the passcode had changed in the meantime, or we connected from a \
-                     different address than when we asked the portal (a router with several addresses can cause that)",
+                write!(
+                    f,
+                    "the server is full; another server in its chat, at {there}, has free seats"
                 )
             }
+            SeekError::TurnedAway => f.write_str(
+                "the worker rejected the passcode: either it has changed in the meantime, or the \
+                 connections to the portal and to the worker came from different addresses (a \
+                 router with several addresses can cause that)",
+            ),
             SeekError::PortalHungUp { address, error } => {
                 write!(
                     f,
-                    "the portal at {address} closed the connection before it answered ({error}): it may \
-                     have too many callers; try again in a minute"
+                    "the portal at {address} closed the connection without answering ({error}): \
+                     too many clients may be connecting; try again in a minute"
                 )
             }
             SeekError::UnknownName { server, error } => {
@@ -109,9 +111,12 @@ impl fmt::Display for SeekError {
                     _ => Ok(()),
                 }
             }
-            SeekError::Unreachable { address, whom: "portal", error }
-                if error.kind() == ErrorKind::ConnectionRefused
-                    && !address.ip().to_canonical().is_loopback() =>
+            SeekError::Unreachable {
+                address,
+                whom: "portal",
+                error,
+            } if error.kind() == ErrorKind::ConnectionRefused
+                && !address.ip().to_canonical().is_loopback() =>
             {
                 write!(
                     f,
@@ -125,9 +130,9 @@ impl fmt::Display for SeekError {
                 error,
             } => write!(
                 f,
-                "the portal answers, but the worker at {address} can't be reached ({error}): a firewall may \
-                 allow the portal's port but not the workers'; allow those, too, or start the server with \
-                 --single-port"
+                "the portal answered, but the worker at {address} can't be reached ({error}): a \
+                 firewall may allow only the portal's port; allow the workers' ports, too, or \
+                 start the server with --single-port"
             ),
             SeekError::Unreachable {
                 address,
@@ -135,31 +140,31 @@ impl fmt::Display for SeekError {
                 error,
             } => write!(
                 f,
-                "can't reach the {whom} at {address} ({error}): is the server running there? \
-                 `{}` starts one, `{}` connects to another",
+                "can't reach the {whom} at {address} ({error}): is the server running there? `{}` \
+                 starts a server; `{}` connects to another one",
                 Invocation::of_this_process().server(),
                 Invocation::of_this_process().client_elsewhere(),
             ),
             SeekError::CantListen { address, error } => write!(
                 f,
-                "can't listen on {address} for the worker's call ({error}): choose another PORT \
-                 with --callback PORT, or leave the PORT out"
+                "can't listen on {address} for the worker's connection ({error}): choose another \
+                 port with --callback PORT, or omit PORT"
             ),
             SeekError::NoCall { address, strangers } => {
                 write!(
                     f,
-                    "the worker has not connected to us on {address}: a firewall may block it; \
-                     without --callback, the client connects to the worker instead"
+                    "the worker did not connect to this client on {address}: a firewall may be \
+                     blocking the connection; without --callback, the client connects to the \
+                     worker instead"
                 )?;
                 match strangers {
                     0 => Ok(()),
-                    count => write!(
-                        f,
-                        " ({count} callers without the passcode were rejected)"
-                    ),
+                    count => write!(f, " ({count} callers without the passcode were rejected)"),
                 }
             }
-            SeekError::Refused { sentence } => write!(f, "the server refused: {sentence}"),
+            SeekError::Refused { sentence } => {
+                write!(f, "the server refused the request: {sentence}")
+            }
             SeekError::Strange { address, error } => write!(
                 f,
                 "the program at {address} is not a chat server ({error}): check SERVER and PORT; --compat \
@@ -330,7 +335,7 @@ fn ask_by_udp(address: SocketAddr, tap: &Tap) -> io::Result<FirstFrame> {
     }
     Err(io::Error::new(
         ErrorKind::TimedOut,
-        "no answer to six datagrams; if a firewall blocks UDP, use --portal tcp",
+        "no answer to six datagrams; a firewall may be blocking UDP: try --portal tcp",
     ))
 }
 
@@ -424,7 +429,8 @@ fn first_frame(
     let silent = || {
         io::Error::new(
             ErrorKind::TimedOut,
-            "it accepted the connection, but sent nothing; --tls and --compat must be given to both sides or to neither",
+            "the connection was accepted, but nothing arrived; --tls and --compat must be given to \
+             both sides or to neither",
         )
     };
     loop {

@@ -23,7 +23,7 @@ pub const DISCONNECTED_BEFORE_THE_SERVER_HAD_HANDLED: &str =
 pub const DOES_NOT_SPEAK_TLS: &str = "does not speak TLS";
 pub const DOES_THE_SERVER: &str = "Does the server";
 pub const DOES_THE_SERVERS_OWN_TERMINAL_SHOW: &str =
-    "Does the server's own terminal show the same one?";
+    "Does the server's own terminal show the same fingerprint?";
 pub const ENTER_THE_SERVERS_IP_ADDRESS: &str = "Enter the server's IP address";
 pub const ENTER_YOUR_IP_ADDRESS: &str = "Enter your IP address";
 pub const FOR_TOO_LONG: &str = "for too long";
@@ -63,13 +63,13 @@ pub const THE_OTHER_SERVERS_ARE_BACK: &str = "the other servers are back";
 pub const THE_PASTE_WAS_NOT_SENT: &str = "the paste was not sent";
 pub const THE_PROGRAM_HAS_ENDED: &str = "the program has ended";
 pub const THE_SERVER_CAN_START: &str = "The server can start.";
+pub const THE_WORKER_CALLED_BACK_ON: &str = "the worker called back on 127.0.0.1:";
 pub const THE_SERVER_WILL_DISCONNECT_YOU: &str = "the server will disconnect you";
 pub const TURN_IT_OFF_AT_THE_PROXY: &str = "turn it off at the proxy";
 pub const TWO_DIFFERENT_PASSWORDS: &str = "two different passwords";
-pub const TYPE_TO_TALK: &str = "type to talk";
+pub const TYPE_A_MESSAGE: &str = "type a message, or /help";
 pub const WAITING_FOR_REDIS: &str = "Waiting for Redis";
 pub const WHEN_TO_RING: &str = "when to ring";
-pub const WHICH_CALLED_US_BACK_ON: &str = "which called us back on 127.0.0.1:";
 pub const WRONG_PASSWORD_FOR_ALICE: &str = "wrong password for alice";
 pub const YOUR_PASSWORD_WAS_CHANGED: &str = "your password was changed";
 pub const YOUR_SEAT_WAS_GIVEN_AWAY: &str = "your seat was given to another client";

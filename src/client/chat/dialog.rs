@@ -50,11 +50,12 @@ impl Chat {
             Dialog::PublicText => Some(("message for everyone".to_owned(), PromptKind::Line)),
             Dialog::DirectWho => Some(("recipient".to_owned(), PromptKind::Line)),
             Dialog::DirectText { to } => Some((format!("message for {to}"), PromptKind::Line)),
-            Dialog::ConfirmPublic { .. } => {
-                Some(("send to everyone? (yes/no)".to_owned(), PromptKind::Answer))
-            }
+            Dialog::ConfirmPublic { .. } => Some((
+                "send the message to everyone? (yes/no)".to_owned(),
+                PromptKind::Answer,
+            )),
             Dialog::ConfirmCommand { line } => Some((
-                format!("run /{line}, or send it as text? (run/send)"),
+                format!("run /{line} as a command, or send it as text? (run/send)"),
                 PromptKind::Answer,
             )),
         })
@@ -143,8 +144,8 @@ impl Chat {
                     Ok(())
                 }
                 _ => {
-                    let sentence = "not sent: answer yes or no; the message has not been sent \
-                                    either (press ↑ to get them back)";
+                    let sentence = "answer yes or no; nothing has been sent yet (press ↑ to get \
+                                    the line back)";
                     self.not_sent(sentence);
                     self.ask(Dialog::ConfirmPublic { text });
                     Ok(())
@@ -229,7 +230,7 @@ impl Chat {
     fn password(&mut self, password: &str, new_account: bool, first: Option<String>) -> Handled {
         match first {
             Some(first) if first != password => {
-                self.screen.trouble("the two passwords differ; try again");
+                self.screen.trouble("the passwords do not match; try again");
                 let first = None;
                 self.ask(Dialog::Password { new_account, first });
                 return Ok(());
@@ -266,7 +267,7 @@ impl Chat {
                 self.ask(Dialog::Passwd { old, new });
             }
             (old, Some(new)) if new != line => {
-                self.screen.trouble("the two passwords differ; try again");
+                self.screen.trouble("the passwords do not match; try again");
                 self.ask(Dialog::Passwd { old, new: None });
             }
             (Some(old), Some(new)) => {
@@ -292,7 +293,7 @@ impl Chat {
             return SessionEnd::Dismissed;
         }
         self.not_sent(
-            "a password is needed, but there is no terminal to ask for it: put it in a file and use \
+            "the server requires a password, but there is no terminal to enter it on: use \
              --password-file FILE, or set CHAT_PASSWORD",
         );
         SessionEnd::Dismissed
@@ -313,8 +314,8 @@ impl Chat {
         };
         if is_first {
             self.screen.notice(&format!(
-                "the server still holds the name {} for your old connection; trying again until the name \
-                 is free, which may take up to four minutes",
+                "your old connection is still using the name {}; trying again until the name is \
+                 free, which can take four minutes",
                 known.username
             ));
         }
@@ -356,8 +357,9 @@ impl Chat {
                     credentials.password = None;
                 }
                 if let Some(place) = &self.login.given_at {
-                    let sentence =
-                        format!("the server rejected the password in {place}; correct it there");
+                    let sentence = format!(
+                        "the server rejected the password from {place}; correct the password there"
+                    );
                     self.not_sent(&sentence);
                     // From now on, ask the user.
                     self.login.given_at.take_if(|_| self.has_prompts);

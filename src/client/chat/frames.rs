@@ -33,7 +33,7 @@ impl Chat {
             Ok(doc) => doc,
             Err(error) => {
                 self.screen.notice(&format!(
-                    "ignored a document from the server that this client does not understand: {error}"
+                    "ignored an invalid document from the server: {error}"
                 ));
                 return Ok(());
             }
@@ -158,7 +158,7 @@ impl Chat {
                 let access = match access {
                     RoomAccess::Open => "everyone may join",
                     RoomAccess::Invite => "only invited users may join",
-                    RoomAccess::Password => "a password is needed to join",
+                    RoomAccess::Password => "a password is required to join",
                 };
                 let speakers = if moderated {
                     "only moderators"
@@ -170,7 +170,7 @@ impl Chat {
                     false => moderators.join(", "),
                 };
                 self.screen.notice(&format!(
-                    "{room}: {access}, {speakers} may write; moderators: {moderators}"
+                    "{room}: {access}, and {speakers} may send messages; moderators: {moderators}"
                 ));
             }
             ServerDoc::Invited { room, username } => {
@@ -384,8 +384,8 @@ impl Chat {
             (others.join(", "), "are")
         };
         self.screen.notice(&format!(
-            "{who} {are} online: write to {one} with /msg {one} TEXT, to everyone with /all TEXT; \
-             after /to {one} or /to all, everything you type goes there"
+            "{who} {are} online: use /msg {one} TEXT to write to {one}, or /all TEXT to write to \
+             everyone; after /to {one} or /to all, everything you type goes there"
         ));
     }
 
@@ -395,7 +395,8 @@ impl Chat {
         self.login.me = Some(username.to_owned());
         self.login.old_name.had(username);
         self.screen.notice(&format!(
-            "you are logged in as {username}; /names lists who is online, /all TEXT writes to everyone"
+            "you are logged in as {username}; use /names to list who is online, or /all TEXT to \
+             write to everyone"
         ));
         self.replies.silent_whos += 1;
         self.rejoin()?;

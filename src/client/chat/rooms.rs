@@ -101,10 +101,10 @@ impl Chat {
                 let (key, name) = (name.to_ascii_lowercase(), name.to_owned());
                 let is_there = goes_there || self.talk.focus == Focus::Room(name.clone());
                 self.screen.notice(&match is_there {
-                    true => format!("you joined {name}; what you type goes there now"),
+                    true => format!("you joined {name}; everything you type now goes there"),
                     false => format!(
-                        "you joined {name}; /send {name} TEXT sends one message there, \
-                         /to {name} sends it everything you type from then on"
+                        "you joined {name}; use /send {name} TEXT to send one message there, or \
+                         /to {name} to send everything you type there"
                     ),
                 });
                 self.rooms.wanted.insert(name.clone());
@@ -175,7 +175,7 @@ impl Chat {
             let partner = self.talk.partner.as_ref().map(|there| there.label.as_str());
             let whom = self.talk.focus.describe(partner);
             self.screen.notice(&format!(
-                "what you type goes to {whom} now; /to changes that"
+                "everything you type now goes to {whom}; use /to to choose another recipient"
             ));
         } else {
             self.talk.focus = Focus::Lost(format!("you are no longer in {room}"));
@@ -185,7 +185,7 @@ impl Chat {
     /// Reports that a link ended before all messages on it were answered.
     pub(super) fn not_confirmed(&mut self, whom: &str) {
         let sentence = format!(
-            "your last message to {whom} may have been lost: it was not confirmed (press ↑ to get \
+            "your last message to {whom} was not confirmed and may have been lost (press ↑ to get \
              it back)"
         );
         self.not_sent(&sentence);

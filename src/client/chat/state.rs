@@ -394,7 +394,8 @@ impl Chat {
         let (long, most) = (frame.len().saturating_sub(1), codec.max_frame);
         if long > most {
             self.not_sent(&format!(
-                "not sent: this is too long ({long} bytes, at most {most} are allowed); split it"
+                "not sent: the message is too long ({long} bytes; the limit is {most}); split it \
+                 into shorter messages"
             ));
             return None;
         }

@@ -113,15 +113,18 @@ impl Chat {
         if line.trim().is_empty() {
             return;
         }
-        let back = "(press ↑ to get it back)";
+        let back = "(press ↑ to get the line back)";
         let sentence = if matches!(under, Target::Secret(_)) {
             "not sent: the question has changed".to_owned()
         } else if matches!(under, Target::Question(_)) {
             format!("not sent: the question has changed {back}")
         } else if self.dialog != Dialog::Talk {
-            format!("not sent: you typed it before this question appeared {back}")
+            format!("not sent: you typed this line before the question appeared {back}")
         } else {
-            format!("not sent: when you typed it, {} {back}", under.describe())
+            format!(
+                "not sent: when you typed this line, {} {back}",
+                under.describe()
+            )
         };
         self.not_sent(&sentence);
     }
@@ -157,7 +160,9 @@ impl Chat {
             TypedLine::Clear => self.screen.clear(),
             TypedLine::Unread => match self.unread() {
                 unread if unread.is_empty() => self.screen.notice("you have no unread messages"),
-                unread => self.screen.notice(&format!("unread: {unread}; to read them, use /to")),
+                unread => self
+                    .screen
+                    .notice(&format!("unread messages: {unread}; to read them, use /to")),
             },
             TypedLine::Quiet => {
                 self.alerts.quiet = !self.alerts.quiet;
@@ -165,16 +170,18 @@ impl Chat {
                     true => "no longer shown",
                     false => "shown again",
                 };
-                self.screen.notice(&format!("join and leave messages are {shown}"));
+                self.screen
+                    .notice(&format!("join and leave messages are {shown}"));
             }
             TypedLine::Ignore(name) => self.ignore(name),
             // The following commands need a server that is not an original program.
             _ if self.codec().is_legacy() => self.not_sent(
-                "the original programs can only chat; for the other commands, start without --compat",
+                "--compat supports only chat messages; to use other commands, start the client \
+                 without it",
             ),
             TypedLine::To(None) => self.turn_to(Focus::Partner),
             TypedLine::Login(_) if self.login.me.is_some() => self.not_sent(
-                "you are already logged in; to use another name, /quit and log in again",
+                "you are already logged in; to use another name, exit with /quit and log in again",
             ),
             TypedLine::Login(username) => return self.be(username),
             TypedLine::Invitation(code) => {
@@ -209,7 +216,7 @@ impl Chat {
         self.screen.help(&help);
         if of.is_none() {
             self.screen
-                .text("  /help all lists all commands, /help COMMAND explains one.");
+                .text("  /help all lists all commands; /help COMMAND explains one command.");
         }
     }
 
@@ -224,15 +231,18 @@ impl Chat {
             }
             TypedLine::AmbiguousPublic(text) => match self.is_addressed(text) {
                 Some(name) if self.has_prompts => {
-                    self.screen.notice(&format!("PM sends to everyone, but {name} is online; to write to {name} alone, use /msg {name} …"));
+                    self.screen.notice(&format!(
+                        "PM sends the message to everyone, but {name} is online; to write only to \
+                         {name}, use /msg {name} TEXT"
+                    ));
                     let text = text.to_owned();
                     self.ask(Dialog::ConfirmPublic { text });
                 }
                 Some(name) => {
                     self.lose_way("/pm");
                     self.not_sent(&format!(
-                        "not sent: {name} is online, but PM sends to everyone; use /all … or \
-                         /msg {name} …"
+                        "not sent: {name} is online, but PM sends the message to everyone; use \
+                         /all TEXT or /msg {name} TEXT"
                     ));
                 }
                 None => return self.send_public(text, false),
@@ -256,7 +266,7 @@ impl Chat {
                     (None, Focus::Room(room)) => room.clone(),
                     (None, _) => {
                         self.not_sent(
-                            "this conversation is not a room; say which one: /invite NAME ROOM",
+                            "this conversation is not a room; specify a room: /invite NAME ROOM",
                         );
                         return Ok(());
                     }
@@ -270,7 +280,7 @@ impl Chat {
             TypedLine::Leave(None) => match self.talk.focus.clone() {
                 Focus::Room(room) => return self.leave_room(&room),
                 _ => self.not_sent(
-                    "this conversation is not a room; say which one to leave: /leave ROOM",
+                    "this conversation is not a room; specify the room to leave: /leave ROOM",
                 ),
             },
             TypedLine::Topic(rest) => return self.topic(rest),
@@ -317,7 +327,9 @@ impl Chat {
             (Some(room), _) => (room.to_owned(), text),
             (None, Focus::Room(room)) => (room.clone(), rest),
             (None, _) => {
-                self.not_sent("this conversation is not a room; say which one: /topic ROOM [TEXT]");
+                self.not_sent(
+                    "this conversation is not a room; specify a room: /topic ROOM [TEXT]",
+                );
                 return Ok(());
             }
         };
@@ -334,7 +346,8 @@ impl Chat {
             Focus::Person(name) => (None, Some(name.into())),
             Focus::Everyone | Focus::Partner => (None, None),
             Focus::Lost(why) => {
-                let sentence = format!("no history: {why}; choose a recipient with /to");
+                let sentence =
+                    format!("can't show the history: {why}; choose a recipient with /to");
                 self.not_sent(&sentence);
                 return Ok(());
             }
@@ -358,9 +371,9 @@ impl Chat {
                 if self.target() == Target::Nobody && self.has_prompts && !is_addressed =>
             {
                 let sentence = if self.talk.presence_notified {
-                    "not sent: you have no partner yet (press ↑ to get it back)"
+                    "not sent: you have no partner yet (press ↑ to get the line back)"
                 } else {
-                    "not sent: the server has not reported your partner yet"
+                    "not sent: the server has not yet reported whether you have a partner"
                 };
                 self.not_sent(sentence);
                 Ok(())

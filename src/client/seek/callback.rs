@@ -132,7 +132,7 @@ fn believe(stream: Stream, passcode: &str, codec: Codec, dial: &Connector) -> Op
         frames,
         codec: codec.taking(max),
         dial: dial.clone(),
-        place: format!("on port {port}, which called us back on {here}"),
+        place: format!("on port {port} (the worker called back on {here})"),
     })
 }
 
