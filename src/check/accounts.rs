@@ -32,9 +32,9 @@ const CROWD: usize = 200;
 const ANSWER: Duration = Duration::from_millis(500);
 
 /// The idea to show if the server does not start again.
-const PORT_IN_USE: &str = "See what your program printed. If the address is in use: the system \
-                           remembers a port's old connections for a minute (TIME_WAIT). Which \
-                           socket option lets a server bind the port anyway?";
+const PORT_IN_USE: &str = "Look at what your program printed. If the address is in use, the reason \
+                           may be that the system remembers a port's old connections for a minute \
+                           (TIME_WAIT). Which socket option lets a server bind the port anyway?";
 
 const PASSWORD: &str = "the moon is 384400 km away";
 
@@ -79,7 +79,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "wrong-password",
             what: "a wrong password is rejected, and the right one is still accepted afterwards",
-            idea: "Compare first, then log the client in. Which state is the client in after the \
+            idea: "Compare first, then log the client in. What state is the client in after the \
                    error?",
             minutes: 10,
             needs: &["new-account", "register", "existing"],
@@ -96,8 +96,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "three-wrong",
             what: "the third wrong password closes the connection",
-            idea: "With unlimited guesses, an attacker will eventually find any password. Where \
-                   do you keep the count, and what does it belong to?",
+            idea: "With unlimited guesses, an attacker will eventually find any password. Where do \
+                   you count wrong passwords, and to what does each count belong?",
             minutes: 5,
             needs: &["new-account", "register", "existing", "wrong-password"],
             play: |subject| {
@@ -153,7 +153,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "public",
             what: "a public message reaches everyone else, and its sender receives the number of recipients",
-            idea: "Here is the loop over all clients. Does it include the sender?",
+            idea: "Here you need a loop over all clients. Does it include the sender?",
             minutes: 15,
             needs: &["new-account", "register"],
             play: |subject| {
@@ -214,7 +214,7 @@ pub(super) const RUNG: Rung = Rung {
                 })?;
                 if !is_right {
                     let received =
-                        "another error, the message, or a reply as if she were logged in";
+                        "another error, the message, or a reply as if carol were logged in";
                     return Err(carol.failure(&expected).received(received));
                 }
                 alice.send_doc(&public("among us"))?;
@@ -223,10 +223,10 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "taken-over",
-            what: "the right password for a name that is online takes the name over",
-            idea: "A laptop with its lid closed sends no goodbye. Which thread closes the old \
-                   connection, and what does the old connection's thread do with the name when it \
-                   notices?",
+            what: "the right password for a name that is online takes over the name",
+            idea: "A laptop whose lid is closed does not close its connection. Which thread closes \
+                   the old connection, and what does that connection's own thread do with the name \
+                   when it notices?",
             minutes: 20,
             needs: &["new-account", "register", "existing", "direct"],
             play: |subject| {
@@ -292,7 +292,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "load",
-            what: "with 200 clients, a public message reaches all the others",
+            what: "with 200 clients, a public message reaches all clients except its sender",
             idea: "A password hash is slow on purpose. Which clients wait while your server \
                    computes one?",
             minutes: 15,
@@ -409,7 +409,7 @@ fn register_all(subject: &Subject<'_>, names: &[String]) -> Result<Vec<Talk>, Fa
         welcome.map_err(|failure| {
             failure.hint(
                 Symptom::Closed,
-                "Many clients register at once. Did an exception end this visit? See what your \
+                "Many clients register at once. Did an exception end this visit? Look at what your \
                  program printed: which data, or which file, do several threads change at once?",
             )
         })
@@ -469,7 +469,7 @@ fn same_name_at_once(subject: &Subject<'_>) -> Result<(), Failure> {
     let failure = Failure::expected(expected).sent(sent);
     match logged_in[..] {
         [winner] => log_in(subject, "alice", winner).map(drop),
-        [] => Err(failure.received("an error for each")),
+        [] => Err(failure.received("an error for each of them")),
         _ => Err(failure.received(format!("WELCOME for {} of them", logged_in.len()))),
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn run(
     ] {
         let file = folder.join(&name).with_extension(ending);
         std::fs::write(&file, text)
-            .map_err(|error| format!("{} can't be written: {error}", file.display()))?;
+            .map_err(|error| format!("can't write {}: {error}", file.display()))?;
         print(&format!("{}\n", file.display()))?;
     }
     Ok(submissions.iter().all(|one| one.count() == checks.len()))
@@ -93,7 +93,7 @@ fn submissions_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
     paths.sort();
     if paths.is_empty() {
         return Err(wrong(
-            "the folder is empty; put one file or folder per student into it".to_owned(),
+            "the folder is empty; put one file or folder for each student into it".to_owned(),
         ));
     }
     Ok(paths)

@@ -37,7 +37,7 @@ pub(super) const CLIENT: Rung = Rung {
         },
         Check {
             name: "sends",
-            what: "the client sends a typed line, with its line feed",
+            what: "the client sends a typed line, including its line feed",
             idea: "The function that reads a line from the keyboard may remove the line feed.",
             minutes: 10,
             needs: &["connects"],
@@ -49,7 +49,7 @@ pub(super) const CLIENT: Rung = Rung {
         },
         Check {
             name: "end-of-input",
-            what: "at the end of the keyboard input, the client exits with code 0",
+            what: "at the end of its keyboard input, the client exits with code 0",
             idea: "What does your function that reads a line return at the end of the input?",
             minutes: 5,
             needs: SENDS,
@@ -94,7 +94,7 @@ pub(super) const CLIENT: Rung = Rung {
         },
         Check {
             name: "answer-in-parts",
-            what: "a reply that arrives in several parts is one line",
+            what: "a reply that arrives in several parts is still one line",
             idea: "TCP preserves the order of the bytes, but not the boundaries of the writes. \
                    How do you know that the reply is complete?",
             minutes: 15,
@@ -159,7 +159,7 @@ pub(super) const CLIENT: Rung = Rung {
         Check {
             name: "exit",
             what: "the client sends Exit, and then exits with code 0",
-            idea: "The server does not reply to Exit. What would you wait for?",
+            idea: "The server does not reply to Exit. What would your client be waiting for?",
             minutes: 5,
             needs: SENDS,
             play: |subject| {
@@ -289,7 +289,10 @@ impl Subject<'_> {
                 return Ok(status);
             }
             if Instant::now() > until {
-                let received = format!("it is still running after {} s", self.patience.as_secs());
+                let received = format!(
+                    "the client is still running after {} s",
+                    self.patience.as_secs()
+                );
                 return Err(Failure::expected("the client to exit")
                     .sent("the client had nothing more to do")
                     .received(received));
@@ -327,7 +330,7 @@ impl Subject<'_> {
             false => Err(
                 Failure::expected(format!("{text:?} in the client's output"))
                     .sent(format!("the server sent {text:?}"))
-                    .received("something else (see below)"),
+                    .received("other output (see below)"),
             ),
         }
     }

@@ -86,9 +86,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "last-line",
-            what: "a last line counts even without a line feed",
-            idea: "When a read reports the end of the stream, is any input left that has had no \
-                   reply?",
+            what: "the last line counts even without a line feed",
+            idea: "When a read reports the end of the stream, is any input left to which you have \
+                   not replied?",
             minutes: 10,
             needs: &["one-line"],
             play: |subject| {
@@ -119,7 +119,7 @@ pub(super) const RUNG: Rung = Rung {
             name: "hang-up",
             what: "a client that disconnects without `Exit` does not end the server",
             idea: "The end of the stream is not a line. What does your library return for it, and \
-                   what do you do with that first?",
+                   what is the first thing your code does with that value?",
             minutes: 15,
             needs: &["one-line", "next-client"],
             play: |subject| {
@@ -142,7 +142,8 @@ pub(super) const RUNG: Rung = Rung {
             name: "the-second-waits",
             what: "a second client may connect and send while the first is being served, and gets its reply afterwards",
             idea: "The operating system accepts connections before your program does, and keeps \
-                   them in the backlog. You need no code for that, but you can lose a connection.",
+                   them in the backlog. You need no code for that, but your code can lose such a \
+                   connection.",
             minutes: 10,
             needs: &["one-line", "several-lines", "exit", "next-client"],
             play: |subject| {
@@ -190,8 +191,8 @@ fn ends_at(subject: &Subject<'_>, word: &str) -> Result<(), Failure> {
         failure.hint(
             Symptom::Silence,
             "Does your server close the connection? If it does, something else still holds the \
-             socket open, such as a file object made from it (makefile). Close that too, or shut \
-             the socket down first.",
+             socket open, such as a file object made from the socket (makefile). Close that object \
+             too, or shut the socket down first.",
         )
     })
 }
@@ -201,9 +202,9 @@ pub(super) fn one_line(subject: &Subject<'_>) -> Result<(), Failure> {
     let mut client = subject.connect("a client").map_err(|failure| {
         failure.hint(
             Symptom::NotListening,
-            "A server binds a port, listens on it, and accepts; then it reads and writes on the \
-             socket that accept returns. Are the address and the port the ones from the task and the \
-             command line?",
+            "A server binds a port, listens on it, and accepts a connection; then it reads and \
+             writes on the socket that accept returns. Is the address the one from the task, and \
+             is the port the one from the command line?",
         )
     })?;
     let replied = client.echo("hello").and_then(|()| client.nothing_more());
@@ -211,14 +212,14 @@ pub(super) fn one_line(subject: &Subject<'_>) -> Result<(), Failure> {
         failure
             .hint(
                 Symptom::Silence,
-                "The connection is open, but no whole line arrived. Does the reply end with a line \
-                 feed? Is it still in a buffer of your program (flush it)? Does your read wait for \
-                 more than one line?",
+                "The connection is open, but no complete line has arrived. Does the reply end with \
+                 a line feed? Is the reply still in one of your program's buffers (flush it)? Does \
+                 your read wait for more than one line?",
             )
             .hint(
                 Symptom::Closed,
-                "The connection was closed instead. Did the visit end with an exception? See what \
-                 your program printed.",
+                "The connection was closed instead. Did the visit end with an exception? Look at \
+                 what your program printed.",
             )
     })
 }

@@ -44,9 +44,9 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "glued",
             what: "three lines in one write are three lines",
-            idea: "One read may return more than one line. What happens to the rest? (A file object \
-                   reads ahead, too; if you use one for both directions, does a write keep what \
-                   it has already read?)",
+            idea: "One read may return more than one line. What happens to the rest? (A file \
+                   object reads ahead, too. If you use one for both directions, does a write \
+                   discard what the object has already read?)",
             minutes: 15,
             needs: &["one-line"],
             play: |subject| {
@@ -77,7 +77,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "empty-lines",
-            what: "two line feeds in a row enclose an empty line",
+            what: "two line feeds in a row have an empty line between them",
             idea: "If you split text at line feeds, you also get empty pieces. Which of them are \
                    lines?",
             minutes: 10,
@@ -124,7 +124,7 @@ pub(super) const RUNG: Rung = Rung {
             name: "spaces",
             what: "spaces, tabs and a carriage return inside a line are part of the line",
             idea: "Only the line feed ends a line. Which characters do your functions remove, and \
-                   which do they take for a line ending? (Think of strip, of splitlines, and of \
+                   which ones do they treat as the end of a line? (Think of strip, splitlines and \
                    files in text mode.)",
             minutes: 5,
             needs: &["one-line"],
@@ -138,7 +138,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "exit-in-between",
             what: "data after `Exit` in the same write gets no reply",
-            idea: "The visit is over at `Exit`, no matter how much you have read already.",
+            idea: "The visit is over at `Exit`, no matter how much you have already read.",
             minutes: 10,
             needs: &["one-line", "glued"],
             play: |subject| {
@@ -150,8 +150,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "last-line",
-            what: "a last line without a line feed counts, even after other lines",
-            idea: "At the end of the stream, look at what you have kept.",
+            what: "the last line counts even without a line feed, also after other lines",
+            idea: "At the end of the stream, look at the bytes that you have kept.",
             minutes: 5,
             needs: &["one-line", "glued", "cut-anywhere"],
             play: |subject| {
@@ -190,7 +190,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "endless",
-            what: "a line that never ends does not use up the memory: the server closes the connection",
+            what: "a line that never ends does not exhaust the server's memory: the server closes \
+                   the connection",
             idea: "If you wait for a line feed that never arrives, how much do you keep?",
             minutes: 10,
             needs: &["one-line"],
@@ -219,7 +220,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "load",
-            what: "200 clients at once, with lines that are split and joined",
+            what: "200 clients at once all get their replies, even if their lines are split and \
+                   joined",
             idea: "Where do you keep an incomplete line, and how many of them can there be at a \
                    time?",
             minutes: 10,

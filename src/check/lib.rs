@@ -125,7 +125,7 @@ fn run_once(
     report.end();
     if let Some(file) = &options.junit {
         let written = std::fs::write(file, report.junit());
-        written.map_err(|error| format!("{} can't be written: {error}", file.display()))?;
+        written.map_err(|error| format!("can't write {}: {error}", file.display()))?;
     }
     match report.not_printed() {
         Some(error) => Err(output::not_written(error)),

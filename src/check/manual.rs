@@ -7,41 +7,38 @@ pub(crate) const MANUAL: Manual = Manual {
     synopsis: &["chatcheck [OPTIONS] RUNG [COMMAND]"],
     description: &[
         Text(
-            "chatcheck checks a chat server that you have written yourself, in any language. The \
-             lessons have seven steps, the rungs; RUNG is the number of one. Without COMMAND, \
-             chatcheck prints the task.",
+            "chatcheck checks a chat server that you have written yourself, in any language. RUNG \
+             is the number of a step in the lessons (a rung), from 1 to 7. Without COMMAND, \
+             chatcheck prints the task of that rung.",
         ),
         Text(
             "For each check, sh starts COMMAND again, with a free port on 127.0.0.1 in place of \
              {port} and an empty folder in place of {folder}. chatcheck talks to the server over \
-             real sockets, reports what fails, with an idea that may help, and stops the server and \
-             every process that it has started.",
+             real sockets, and reports each failure with an idea that may help. Then it stops the \
+             server and every process that the server has started.",
         ),
     ],
     sections: &[
         (
             "EXIT STATUS",
             &[
-                Item("0", "Every check has passed."),
-                Item("1", "A check has failed."),
-                Item("2", "Nothing was checked; standard error says why."),
+                Item("0", "All checks passed."),
+                Item("1", "A check failed."),
+                Item("2", "Nothing was checked; the reason is on standard error."),
                 Item("128 + N", "Signal N ended the run."),
             ],
         ),
-        (
-            "FILES",
-            &[Item("FILE", "The report that --junit FILE writes.")],
-        ),
+        ("FILES", &[Item("FILE", "The JUnit report (--junit FILE).")]),
         (
             "SIGNALS",
             &[Item(
                 "SIGINT, SIGTERM, SIGHUP",
-                "Stop the checked program, then chatcheck.",
+                "Stop the program being checked, then exit.",
             )],
         ),
         (
             "ENVIRONMENT",
-            &[Item("NO_COLOR", "No colours if it is set and not empty.")],
+            &[Item("NO_COLOR", "If set and not empty, turns off colours.")],
         ),
         (
             "EXAMPLES",

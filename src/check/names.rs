@@ -41,7 +41,7 @@ pub(super) const RUNG: Rung = Rung {
     checks: &[
         Check {
             name: "greeting",
-            what: "the server greets each client, with a seat",
+            what: "the server greets each client and gives it a seat",
             idea: "Here the server speaks first, and every document ends with a line feed.",
             minutes: 10,
             needs: &[],
@@ -60,7 +60,7 @@ pub(super) const RUNG: Rung = Rung {
                     false => Ok(()),
                     true => Err(second
                         .failure("a different seat for each connected client")
-                        .received(format!("seat {one} for both"))
+                        .received(format!("seat {one} for both clients"))
                         .idea("Which variable counts the clients, and what changes it?")),
                 }
             },
@@ -128,7 +128,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "no-such-user",
             what: "a message to an unknown name gets an error",
-            idea: "What does looking up a name return if no client has it, and which client should be told?",
+            idea: "What does looking up a name return if no client has it, and which client should \
+                   receive the error?",
             minutes: 5,
             needs: &["greeting", "login"],
             play: |subject| {
@@ -140,7 +141,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "login-first",
             what: "a client without a name can't send messages",
-            idea: "What would `from` be?",
+            idea: "What would the message's `from` attribute be?",
             minutes: 5,
             needs: &["greeting", "login", "to-one"],
             play: |subject| {
@@ -175,7 +176,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "percent",
             what: "everything after the second % is the text",
-            idea: "How many times may your function split?",
+            idea: "How many times may your function split the text?",
             minutes: 5,
             needs: &["greeting", "login", "to-one"],
             play: |subject| {
@@ -241,7 +242,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "name-after-a-reset",
-            what: "the name is also free after the connection was reset",
+            what: "the name is also free after the connection is reset",
             idea: "A failed read also ends a visit. Does your language have a block that runs no matter how a function exits?",
             minutes: 10,
             needs: &["greeting", "login"],
@@ -269,7 +270,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "load",
-            what: "200 clients, each of which sends a message to the next one",
+            what: "200 clients, each sending a message to the next",
             idea: "What do all threads share, and for how long does each of them keep it locked?",
             minutes: 15,
             needs: &["greeting", "login", "to-one", "to-nobody-else"],

@@ -24,27 +24,28 @@ const RUNGS_OF_THE_CLIENT: u8 = 3;
     max_term_width = 100,
     after_help = "\
 chatcheck 1                                  print the task of rung 1
-chatcheck 1 'python3 server.py {port}'       check that server
+chatcheck 1 'python3 server.py {port}'       check a server
 chatcheck 1 --list                           list the checks of rung 1
-chatcheck 1 --client                         print the client's task
+chatcheck 1 --client                         print the client task of rung 1
 chatcheck 1 --client 'python3 client.py {port}'
 
 For each check, sh starts COMMAND, with a free port on 127.0.0.1 in place of {port} and an
-empty folder in place of {folder}; afterwards chatcheck stops it and everything that it has
-started. Exit code 0: all checks passed, 1: a check failed, 2: nothing was checked."
+empty folder in place of {folder}; afterwards, chatcheck stops COMMAND and every
+process that it has started. Exit code 0: all checks passed, 1: a check failed, 2: nothing
+was checked."
 )]
 struct CheckArguments {
     /// The rung of the ladder, from 1 to 7
     #[arg(value_parser = value_parser!(u8).range(1..=7), required_unless_present_any = ["man", "completions"])]
     rung: Option<u8>,
     /// The command that starts your server; `{port}` stands for its port, `{folder}` for an empty
-    /// folder (rung 5). Without it, the task is printed
+    /// folder (rung 5). Without COMMAND, chatcheck prints the task
     command: Option<String>,
-    /// COMMAND is a client for the servers of rungs 1 to 3; chatcheck plays the server and types
-    /// the lines
+    /// Check COMMAND as a client for the servers of rungs 1 to 3: chatcheck plays the server and
+    /// types the lines
     #[arg(long)]
     client: bool,
-    /// List the checks of the rung, and exit
+    /// List the rung's checks and exit
     #[arg(long)]
     list: bool,
     /// Run only this check (may be given more than once)
@@ -56,14 +57,14 @@ struct CheckArguments {
     /// Print only JSON: one line for each check, and one for the summary
     #[arg(long)]
     json: bool,
-    /// Write the result to FILE as JUnit XML, which most learning platforms read
+    /// Write the results to FILE as JUnit XML, which most learning platforms can read
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Check again whenever a file named in COMMAND changes
     #[arg(long, conflicts_with_all = ["list", "json", "junit"])]
     watch: bool,
-    /// Check every submission in FOLDER; {submission} in COMMAND stands for its path. Writes a
-    /// table of submissions and checks to FOLDER, as CSV and HTML
+    /// Check every submission in FOLDER ({submission} in COMMAND stands for its path), and write a
+    /// table of the results to FOLDER, as CSV and HTML
     #[arg(long, value_name = "FOLDER", requires = "command", conflicts_with_all = ["watch", "list", "json", "junit"])]
     class: Option<PathBuf>,
     /// Time limit for a reply, in seconds [default: 5, longer on a busy machine]
@@ -128,8 +129,8 @@ pub(super) fn read(
             let places: Vec<_> = places_needed.iter().map(|(place, _)| *place).collect();
             let places = places.join(" ");
             let sentence = format!(
-                "COMMAND must contain a placeholder for the {missing}, as in 'python3 server.py {places}'; this one \
-                 does not: {command}"
+                "COMMAND must contain a placeholder for the {missing}, as in 'python3 server.py \
+                 {places}'; this COMMAND does not: {command}"
             );
             return Err(refuse::<CheckArguments>(&bad_value::<CheckArguments>(
                 sentence,
@@ -137,7 +138,8 @@ pub(super) fn read(
         }
     }
     if given.client && rung > RUNGS_OF_THE_CLIENT {
-        let sentence = "only rungs 1 to 3 have a client task: chatcheck 1 --client".to_owned();
+        let sentence =
+            "only rungs 1 to 3 have a client task; for example: chatcheck 1 --client".to_owned();
         return Err(refuse::<CheckArguments>(&bad_value::<CheckArguments>(
             sentence,
         )));

@@ -72,8 +72,8 @@ fn idea_from_output(lines: &[&str], failure: Option<&Failure>) -> Option<&'stati
                 .any(|line| shown(format!("{line}\n").as_bytes()) == failure.expected) =>
         {
             Some(
-                "Your program has printed the reply on its own terminal. Which call sends it to \
-                 the client, and does anything hold it back there (a buffer)?",
+                "Your program has printed the reply on its own terminal. Which call sends the \
+                 reply to the client, and is something, such as a buffer, holding it back?",
             )
         }
         Symptom::NotListening
@@ -83,7 +83,7 @@ fn idea_from_output(lines: &[&str], failure: Option<&Failure>) -> Option<&'stati
                     .any(|line| line.to_lowercase().contains("already in use")) =>
         {
             Some(
-                "The port is in use. Is it the one from the command line, and do you bind it only \
+                "The port is in use. Is it the port from the command line, and do you bind it only \
                  once?",
             )
         }

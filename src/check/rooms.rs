@@ -54,9 +54,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "enter",
-            what: "the room's port greets a client that sends the passcode",
-            idea: "It is a server like your first one, in its own thread; the first line that it \
-                   reads decides.",
+            what: "the room's port greets a client that sends its passcode",
+            idea: "A room is a server like your first one, in its own thread. The first line that \
+                   it reads decides whether it admits the client.",
             minutes: 25,
             needs: JOIN,
             play: |subject| {
@@ -193,7 +193,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "vanishes",
             what: "a member whose connection to the room breaks leaves it, and the others are notified",
-            idea: "A visit to this room can end in two ways now. What do both of them have to do?",
+            idea: "A visit to this room can end in two ways now. What must happen in both cases?",
             minutes: 15,
             needs: TALK,
             play: |subject| {
@@ -209,8 +209,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "main-connection-ends",
             what: "a client whose main connection ends leaves every room",
-            idea: "The thread that ends the main connection must find the others. Where are \
-                   they kept?",
+            idea: "The thread that ends the main connection must find the client's other \
+                   connections. Where are they kept?",
             minutes: 15,
             needs: TALK,
             play: |subject| {
@@ -252,7 +252,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "no-room-left",
-            what: "if every port has a room, the next JOIN gets an error, until a room has ended",
+            what: "if every port has a room, the next JOIN gets an error until a room ends",
             idea: "What does an empty stack return, and what does the client receive then? When \
                    is a port pushed again?",
             minutes: 15,
@@ -262,7 +262,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "made-again",
             what: "rooms are created and end, and their ports are reused",
-            idea: "Count: how many ports did you pop from the stack, and how many did you push?",
+            idea: "Count the ports: how many did you pop from the stack, and how many did you \
+                   push?",
             minutes: 10,
             needs: &["join", "enter", "leave", "room-ends", "no-room-left"],
             play: |subject| {
@@ -278,8 +279,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "load",
-            what: "200 clients in ten rooms, and each message reaches every other member of its room",
-            idea: "Which rooms wait for which lock? Must a room know about any other?",
+            what: "with 200 clients in ten rooms, each message reaches every other member of its \
+                   room",
+            idea: "Which rooms wait for which lock? Must a room know about any other room?",
             minutes: 15,
             needs: &["join", "enter", "said", "to-members-only", "own-port"],
             play: load,
@@ -402,7 +404,7 @@ fn expect_room_gone(client: &mut Talk, name: &str) -> Result<(), Failure> {
     let until = Instant::now() + slowed(RESERVATION) + client.patience();
     while !rooms(client, &expected)?.is_empty() {
         if Instant::now() > until {
-            let received = format!("the {name} is still in it");
+            let received = format!("the {name} is still listed");
             return Err(client.failure(&expected).received(received));
         }
         thread::sleep(RETRY_INTERVAL);
@@ -441,7 +443,7 @@ fn own_port(subject: &Subject<'_>) -> Result<(), Failure> {
         }
     }
     if lobby == attic {
-        let received = format!("port {lobby} for both");
+        let received = format!("port {lobby} for both rooms");
         let expected = "different ports for the attic and the lobby";
         return Err(alice.failure(expected).received(received));
     }
@@ -449,7 +451,7 @@ fn own_port(subject: &Subject<'_>) -> Result<(), Failure> {
     match too == lobby {
         true => Ok(()),
         false => Err(bob
-            .failure(format!("port {lobby}, as for alice"))
+            .failure(format!("port {lobby}, the same as alice's"))
             .received(format!("port {too}"))),
     }
 }

@@ -63,7 +63,7 @@ impl Subject<'_> {
         while TcpStream::connect_timeout(&address, self.patience).is_ok() {
             if Instant::now() > until {
                 return Err(
-                    Failure::expected("connection refused, because the port is closed")
+                    Failure::expected("a refused connection, because the port is closed")
                         .sent(format!("a client connected to port {port}"))
                         .received("an accepted connection"),
                 );
@@ -84,7 +84,8 @@ fn idea_for(expected: &[u8], received: &Reply) -> Option<&'static str> {
             if line.len() < expected.len() && without_space(line) == without_space(expected) =>
         {
             Some(
-                "Only white space is missing. Which of your functions removes more than the line feed?",
+                "Only white space is missing. Which of your functions removes more than just the \
+                 line feed?",
             )
         }
         _ => None,
@@ -196,7 +197,8 @@ impl Talk {
             if Instant::now() > until {
                 let waited = subject.start_within.as_secs();
                 return Err(refused().received(format!(
-                    "connection refused: after {waited} s, nothing is listening on that port on 127.0.0.1 yet"
+                    "connection refused: after {waited} s, nothing has started to listen on that \
+                     port on 127.0.0.1"
                 )));
             }
             thread::sleep(RETRY_INTERVAL);
@@ -375,9 +377,9 @@ impl Talk {
                     let failure = self.failure(expected).received(received);
                     return Err(match is_joined(frame) {
                         true => failure.idea(
-                            "These are two documents in one line, or an empty line. Which thread \
-                             writes the line feed, and can another one write to the same socket \
-                             before that?",
+                            "This is two documents on one line, or an empty line. Which thread \
+                             writes the line feed, and can another thread write to the same socket \
+                             first?",
                         ),
                         false => failure,
                     });

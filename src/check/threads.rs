@@ -13,8 +13,8 @@ use super::talk::Talk;
 const CROWD: usize = 200;
 
 /// The idea if a client's visit has ended while it was silent.
-const OWN_PACE: &str = "The client was silent for two seconds, and may be for longer. What ended \
-                        its visit: a timeout, or an exception?";
+const OWN_PACE: &str = "The client was silent for two seconds, and it may be silent for longer. \
+                        What ended its visit: a timeout, or an exception?";
 
 /// The time for which a client is silent.
 const QUIET: Duration = Duration::from_secs(2);
@@ -50,9 +50,9 @@ pub(super) const RUNG: Rung = Rung {
             name: "two-at-once",
             what: "a second client gets a reply while the first one is still connected",
             idea: "A thread can be blocked in only one read. Which thread accepts the next client \
-                   meanwhile? If you start a thread already: do you pass it the function, or the \
+                   meanwhile? If you already start a thread: do you pass it the function, or the \
                    result of calling the function? Does anything wait for the thread to end \
-                   (join), or hold a lock while it reads?",
+                   (join), or hold a lock while the thread reads?",
             minutes: 20,
             needs: &["one-line"],
             play: |subject| {
@@ -189,8 +189,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "who-does-not-read",
             what: "a client that reads no replies delays no other client",
-            idea: "A write blocks, too, if the peer does not read. What does that thread hold \
-                   meanwhile?",
+            idea: "A write also blocks if the peer does not read. What does the blocked thread \
+                   hold meanwhile?",
             minutes: 15,
             needs: &["one-line", "two-at-once", "half-a-line"],
             play: |subject| {

@@ -105,7 +105,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "pairs",
-            what: "a client's message reaches the client of the partner's worker, and no other",
+            what: "a client's message reaches the client of the partner worker, and no other \
+                   client",
             idea: "Given a worker's number, what is its partner's? (A single bit operator can \
                    compute it.)",
             minutes: 20,
@@ -159,7 +160,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "no-show",
             what: "if a client does not connect within a second, its port returns to the stack, and its passcode is invalid",
-            idea: "Nothing happens, and something must be done. Which thread is awake? (The seed \
+            idea: "Nothing happens, but something must be done. Which thread is awake? (The seed \
                    has a clock interrupt.)",
             minutes: 30,
             needs: BACK,
@@ -303,9 +304,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "each-port-once",
-            what: "after a hostile crowd, each port is on the stack exactly once",
-            idea: "One visit ends in two ways at once, and both push. Can you write it so that \
-                   only the owner of a port can push it?",
+            what: "after a crowd of hostile clients, each port is on the stack exactly once",
+            idea: "If a visit ends in two ways at once, both of them push the port. Can you write \
+                   your code so that only the owner of a port can push it?",
             minutes: 30,
             needs: &[
                 "ticket",
@@ -459,8 +460,8 @@ fn expect_port_again(
             Some(next) if next.port == ticket.port => {
                 return Err(
                     Failure::expected(format!("a new passcode for port {}", next.port))
-                        .sent(format!("its client {what}"))
-                        .received("the same one"),
+                        .sent(format!("the client of port {} {what}", next.port))
+                        .received("the same passcode"),
                 );
             }
             Some(_) | None => {}
@@ -471,7 +472,8 @@ fn expect_port_again(
                 ticket.port
             ))
             .sent(format!(
-                "its client {what}, and others connected to the portal"
+                "the client of port {} {what}, and others connected to the portal",
+                ticket.port
             ))
             .received("other ports and FULL"));
         }
@@ -499,7 +501,7 @@ fn expect_each_port_once(subject: &Subject<'_>) -> Result<(), Failure> {
             if is_second || (now > until && given.len() == usize::from(WORKERS)) {
                 let expected = "each port once, and then FULL";
                 let received = match is_second {
-                    true => format!("port {} for two of them", ticket.port),
+                    true => format!("port {} for two of the clients", ticket.port),
                     false => "ports, and never FULL".to_owned(),
                 };
                 return Err(Failure::expected(expected).sent(sent).received(received));
@@ -513,7 +515,8 @@ fn expect_each_port_once(subject: &Subject<'_>) -> Result<(), Failure> {
         }
         if Instant::now() > until {
             let expected = format!("{WORKERS} ports, and then FULL");
-            let received = format!("{} of them, again and again, and then FULL", given.len());
+            let received = format!("only {} ports, assigned again and again, and then \
+                                    FULL", given.len());
             return Err(Failure::expected(expected).sent(sent).received(received));
         }
         // Wait until the reservations just made have expired. The pause grows; otherwise a port
