@@ -50,7 +50,8 @@ impl fmt::Display for EchoError {
                         "stop the program that is using the port (`ss -tlnp` shows it), or choose another PORT"
                     }
                     ErrorKind::AddrNotAvailable => {
-                        "this machine does not have that address; `ip address` lists its addresses, and 127.0.0.1 is always one of them"
+                        "this machine does not have that address; `ip address` lists its \
+                         addresses, and 127.0.0.1 is always one of them"
                     }
                     ErrorKind::PermissionDenied => "choose a PORT of 1024 or higher",
                     _ => "choose another address or PORT",
@@ -65,7 +66,8 @@ impl fmt::Display for EchoError {
                         address.port()
                     ),
                     ErrorKind::TimedOut => f.write_str(
-                        "there is no response; is the machine on, and is there a firewall in between?",
+                        "the machine does not respond; is it on, and is a firewall blocking the \
+                         connection?",
                     ),
                     _ => f.write_str("check the address"),
                 }

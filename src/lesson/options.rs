@@ -29,7 +29,7 @@ pub struct EchoServer {
     /// Use a single thread: a second client waits in the backlog
     #[arg(long)]
     one_at_a_time: bool,
-    /// The address to listen on [default: every interface; with --one-at-a-time, asks for it]
+    /// The address to listen on [default: all interfaces; with --one-at-a-time, prompts for it]
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<String>,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct EchoServer {
 /// `chatclient echo`.
 #[derive(Args, Debug)]
 pub struct EchoClient {
-    /// The server's address or name [default: asks for it; blank means 127.0.0.1]
+    /// The server's address or name [default: prompts for it; blank means 127.0.0.1]
     server: Option<String>,
     /// The server's port
     #[arg(default_value = "8080")]
@@ -122,7 +122,7 @@ impl EchoServer {
         ));
         if bind.ip().is_unspecified() {
             print(&format!(
-                "The address stands for every interface:\n{}",
+                "This address stands for all of these interfaces:\n{}",
                 table(&interfaces(), true).trim_end()
             ));
         }

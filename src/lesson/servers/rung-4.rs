@@ -139,8 +139,8 @@ fn answer(line: &str, client: &Client, name: &mut Option<String>, names: &Names)
     match (word("command").as_str(), child("message"), name.clone()) {
         ("LOGIN", _, None) => login(&word("username"), client, name, names),
         ("", Some(message), Some(from)) => direct(&from, &message, names),
-        ("", Some(_), None) => refusal("login-first", "log in before you write"),
-        _ => refusal("unknown-command", "this server does not know that request"),
+        ("", Some(_), None) => refusal("login-first", "log in before sending messages"),
+        _ => refusal("unknown-command", "this request is not supported"),
     }
 }
 
@@ -162,7 +162,7 @@ fn child_text(line: &str, name: &str) -> Option<String> {
 /// Gives the client the name that it requests, if no other client has the name. Returns the answer.
 fn login(wanted: &str, client: &Client, name: &mut Option<String>, names: &Names) -> String {
     if !is_name(wanted) {
-        return refusal("bad-name", "a name is 1 to 32 letters, digits, _ . or -");
+        return refusal("bad-name", "a name has 1 to 32 letters, digits, _ . or -");
     }
     // The lock is held until the end of this function. If it were released after `contains_key`,
     // two clients could find the name free, and both would get it.

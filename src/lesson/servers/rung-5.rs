@@ -196,11 +196,11 @@ fn answer(line: &str, visit: &mut Visit, chat: &Chat) -> Option<String> {
         ("PM", Some(text), State::LoggedIn(from)) => public(&from, &text, chat),
         ("DM", Some(text), State::LoggedIn(from)) => direct(&from, &word("to"), &text, chat),
         ("PASSWORD" | "PM" | "DM", _, State::New | State::Asked(_)) => {
-            refusal("login-first", "log in before you do that")
+            refusal("login-first", "log in before sending other requests")
         }
         // Clients from seed 002 leave with EX, others with TERMINATE.
         ("EX" | "TERMINATE", ..) => return None,
-        _ => refusal("unknown-command", "this server does not know that request"),
+        _ => refusal("unknown-command", "this request is not supported"),
     };
     Some(answer)
 }
@@ -224,7 +224,7 @@ fn child_text(line: &str, name: &str) -> Option<String> {
 fn login(name: &str, visit: &mut Visit, chat: &Chat) -> String {
     visit.state = State::New;
     if !is_name(name) {
-        return refusal("bad-name", "a name is 1 to 32 letters, digits, _ . or -");
+        return refusal("bad-name", "a name has 1 to 32 letters, digits, _ . or -");
     }
     // `unwrap_or_default` makes `None` of an error. If the file cannot be read, PASSWORD is
     // refused.

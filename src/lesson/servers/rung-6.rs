@@ -197,8 +197,8 @@ fn answer(line: &str, visit: &mut Visit, shared: &Shared) -> String {
         ("JOIN", Some(name)) => join(name, &word("room"), visit, shared),
         ("LEAVE", Some(_)) => leave(&word("room"), visit, shared),
         ("ROOMS", Some(_)) => list_rooms(shared),
-        ("JOIN" | "LEAVE" | "ROOMS", None) => refusal("login-first", "log in before you do that"),
-        _ => refusal("unknown-command", "this server does not know that request"),
+        ("JOIN" | "LEAVE" | "ROOMS", None) => refusal("login-first", "log in before using rooms"),
+        _ => refusal("unknown-command", "this request is not supported"),
     }
 }
 
@@ -220,7 +220,7 @@ fn child_text(line: &str, name: &str) -> Option<String> {
 /// Gives the client the name that it requests, if no other client has the name. Returns the answer.
 fn login(wanted: &str, visit: &mut Visit, shared: &Shared) -> String {
     if !is_name(wanted) {
-        return refusal("bad-name", "a name is 1 to 32 letters, digits, _ . or -");
+        return refusal("bad-name", "a name has 1 to 32 letters, digits, _ . or -");
     }
     // `insert` returns `false` if the name was in the set. Under the lock, it is one step: two
     // clients cannot both find the name free.

@@ -303,7 +303,7 @@ fn visit(
 /// forever.
 fn answer(line: &str, worker: &Worker, partner: &Worker) {
     let Some(text) = child_text(line, "message") else {
-        let refusal = refusal("unknown-command", "this server does not know that request");
+        let refusal = refusal("unknown-command", "this request is not supported");
         tell(&worker.seat.lock(), &refusal);
         return;
     };
