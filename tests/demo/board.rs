@@ -194,7 +194,7 @@ impl Demo {
     fn one_round(&self) {
         let workers: Vec<String> = self.workers.iter().map(u16::to_string).collect();
         self.rule(
-            "Rule 1: a portal and four workers. Each is a thread, blocked in accept",
+            "Rule 1: a portal and four workers. Each is a thread blocked in accept",
             &format!("portal {}", workers.join(" ")),
         );
         self.pause(2.0);
@@ -203,7 +203,7 @@ impl Demo {
         self.rules_4_and_5();
 
         self.rule(
-            "Rule 6: carol is silent for too long: IDLE TIMEOUT",
+            "Rule 6: carol is silent for too long, so she receives IDLE TIMEOUT",
             "ticker",
         );
         let mut carol = self.seat_called("carol");
@@ -241,7 +241,7 @@ impl Demo {
 
     fn rules_2_and_3(&self) {
         self.rule(
-            "Rule 2: a client asks the portal, and gets the top port of the stack",
+            "Rule 2: a client asks the portal for a port, and gets the top one of the stack",
             "stack portal",
         );
         let ticket = self.request_port().expect("a port");
@@ -256,7 +256,7 @@ impl Demo {
         self.pause(0.8);
         let next = self.server.free_ports()[0];
         self.caption(
-            "Rule 3, too: partners talk. One thread reads and writes",
+            "Rule 3, too: partners talk. A single thread reads and writes",
             &format!("{port} {next}"),
         );
         let mut bob = self.seat();
@@ -312,7 +312,7 @@ impl Demo {
         stray.receive("Wrong handshake passcode");
         self.pause(1.0);
         self.rule(
-            "Rules 5a and 5b: the portal issues the passcode. It is sent once",
+            "Rules 5a and 5b: the portal issues the passcode, and sends it only once",
             "portal",
         );
         let ticket = self.request_port().expect("a port");
@@ -333,7 +333,7 @@ impl Demo {
         self.pause(0.8);
         let look = worker.port().to_string();
         self.caption(
-            "Rule 5d: the passcode has changed. The old one admits no client",
+            "Rule 5d: the passcode has changed. The old passcode no longer admits a client",
             &look,
         );
         let mut again = Visitor::at(worker);

@@ -57,7 +57,7 @@ fn main() {
         pace: Duration::from_secs_f64(pace),
     };
 
-    caption("A server starts: a portal, two workers, a timer for each, a ticker.");
+    caption("A server starts: a portal, two workers with a timer each, and a ticker.");
     let mut server = stage.start(
         "server",
         "chatserver",
@@ -76,7 +76,7 @@ fn main() {
     let mut alice = stage.start("alice", "chatclient", &["127.0.0.1", &port]);
     stage.wait_for("alice", "you have no partner");
     stage.pause();
-    caption("Bob sends a datagram to the portal. He gets the seat next to hers.");
+    caption("Bob sends a datagram to the portal. He gets the seat next to Alice's.");
     let mut bob = stage.start(
         "bob",
         "chatclient",
@@ -110,7 +110,7 @@ fn main() {
     let status = server.child.wait().expect("the server exits");
     assert!(status.success(), "the server exited with {status}");
     println!(
-        "\nNext: `make run-server`, then `make run-client` in two other terminals.\n\
+        "\nNext: run `make run-server`, then `make run-client` in two other terminals.\n\
          `make demo-board` shows the rules in a browser; `make lessons` explains them."
     );
 }
@@ -123,7 +123,10 @@ impl Stage {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| {
-                panic!("can't start {program} ({error}); `make demo` builds it first")
+                panic!(
+                    "can't start {program} ({error}); run `make demo`, which builds the program \
+                     first"
+                )
             });
         let keyboard = child.stdin.take();
         let out = BufReader::new(child.stdout.take().unwrap());

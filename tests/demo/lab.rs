@@ -108,7 +108,8 @@ impl Lab {
         mut events: Events,
     ) -> io::Result<Lab> {
         if !address.ip().is_loopback() {
-            let reason = "the laboratory listens on loopback only, such as LAB=127.0.0.1:8051";
+            let reason = "the laboratory can listen only on a loopback address, such as \
+                          LAB=127.0.0.1:8051";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
         let listener = TcpListener::bind(address)?;

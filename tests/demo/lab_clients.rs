@@ -79,20 +79,23 @@ impl Class {
                 let mut visitor = Visitor::at(worker);
                 visitor.passcode("guessed");
                 visitor.receive("Wrong handshake passcode");
-                Ok("it was rejected: Wrong handshake passcode".to_owned())
+                Ok("the client was rejected: Wrong handshake passcode".to_owned())
             }
             "silent" => {
-                let (worker, _) = self.ticket("a client connects, and sends no passcode")?;
+                let (worker, _) = self.ticket("a client connects and sends no passcode")?;
                 // The connection stays open until the server closes it.
                 thread::spawn(move || {
                     let stream = TcpStream::connect(worker);
                     stream.map(|mut stream| stream.read_to_end(&mut Vec::new()))
                 });
-                Ok(format!("connected to {}, and silent", worker.port()))
+                Ok(format!(
+                    "the client is connected to {} and sends nothing",
+                    worker.port()
+                ))
             }
             "no-show" => {
-                let (worker, _) = self.ticket("a client takes a port, and does not connect")?;
-                Ok(format!("it has the ticket for {}", worker.port()))
+                let (worker, _) = self.ticket("a client takes a port and does not connect")?;
+                Ok(format!("the client has the ticket for {}", worker.port()))
             }
             "knock" => self.knock(),
             _ => {
@@ -112,7 +115,7 @@ impl Class {
     fn ticket(&self, caption: &str) -> Result<Ticket, String> {
         self.caption(caption, "portal");
         let ticket = request_port(self.server.portal());
-        ticket.ok_or_else(|| "FULL: all seats are taken, so a client must leave first".to_owned())
+        ticket.ok_or_else(|| "FULL: all seats are taken; a client must leave first".to_owned())
     }
 
     fn knock(&self) -> Result<String, String> {
@@ -128,11 +131,11 @@ impl Class {
         if free.is_none() {
             thread::spawn(knock);
             return Ok(format!(
-                "{port} is occupied, so the connection waits in its backlog"
+                "{port} is occupied, so the connection waits in that port's backlog"
             ));
         }
         knock();
-        Ok(format!("{port} rejected it"))
+        Ok(format!("{port} rejected the client"))
     }
 
     fn enter(self: &Arc<Self>, never_reads: bool) -> Result<String, String> {
@@ -145,7 +148,7 @@ impl Class {
             format!("{name}{round}")
         };
         let caption = match never_reads {
-            true => format!("{name} enters, and then never reads"),
+            true => format!("{name} enters and then never reads"),
             false => format!("{name} connects with the right passcode"),
         };
         let (worker, passcode) = self.ticket(&caption)?;
@@ -214,12 +217,12 @@ impl Class {
             "say" => {
                 show("sends a message to the partner");
                 client.document(&format!("<message>hello from {name}</message>"));
-                done("has sent it")
+                done("has sent the message")
             }
             "everyone" => {
                 show("sends a message to everyone");
                 client.command("PM", "<message>hello, everyone</message>");
-                done("has sent it")
+                done("has sent the message")
             }
             "room" => {
                 show("sends a message to the room lobby");
@@ -227,7 +230,7 @@ impl Class {
                     client.command("JOIN", "<room>lobby</room><here/>");
                 }
                 client.command("SAY", "<room>lobby</room><message>hello, lobby</message>");
-                done("has sent it")
+                done("has sent the message")
             }
             "flood" => {
                 show("floods the partner");
@@ -236,12 +239,12 @@ impl Class {
                 done("is sending as fast as the server reads, for four seconds")
             }
             "stop" => {
-                show("is stopped: it reads nothing");
+                show("is stopped and reads nothing");
                 client.stop(true);
                 done("reads nothing")
             }
             "continue" => {
-                show("continues, and reads what arrived in the meantime");
+                show("continues and reads what arrived in the meantime");
                 client.stop(false);
                 done("reads again")
             }
