@@ -351,7 +351,7 @@ fn foreign_origins_and_hosts_are_refused() {
     ] {
         let response = response_to(&format!("{own}Origin: {origin}\r\n"));
         assert!(response.starts_with("HTTP/1.1 403"), "{origin}: {response}");
-        refused("403 Forbidden", "may not connect");
+        refused("403 Forbidden", "is not allowed to connect");
     }
     for fields in [
         &format!("{own}Origin: http://{address}\r\n"),

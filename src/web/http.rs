@@ -356,7 +356,7 @@ fn asked(
         Some((host, target)) => (Some(host), target),
         None => (None, head.target),
     };
-    let bad_host = || Refusal::BadRequest("the request's Host is not NAME or NAME:PORT");
+    let bad_host = || Refusal::BadRequest("the request's Host header is not NAME or NAME:PORT");
     let mut named = Authority::parse(&host).ok_or_else(bad_host)?;
     // The host in the URL replaces the Host field (RFC 9112, 3.2.2).
     if let Some(absolute) = absolute {

@@ -96,33 +96,36 @@ impl fmt::Display for Refusal {
                 let (origin, host) = (shown(origin), shown(host));
                 if origin == "null" {
                     return f.write_str(
-                        "a page without an origin (a file or a sandboxed frame) may not connect: \
-                         open the page that this server serves",
+                        "a page without an origin (a file or a sandboxed frame) is not allowed to \
+                         connect: open the page that this server serves",
                     );
                 }
                 let name = origin.split_once("://").map_or(&*origin, |(_, name)| name);
                 write!(
                     f,
-                    "a page from {origin} may not connect to {host}; if it is this server's own page \
-                     behind a reverse proxy, start the server with --web-name {name}, or let the proxy \
-                     forward the Host with its port (nginx: proxy_set_header Host $http_host)"
+                    "a page from {origin} is not allowed to connect to {host}; if it is this \
+                     server's own page behind a reverse proxy, start the server with --web-name \
+                     {name}, or make the proxy forward the Host header with its port (nginx: \
+                     proxy_set_header Host $http_host)"
                 )
             }
             Refusal::MethodNotAllowed => f.write_str("this server accepts only GET and HEAD requests"),
             Refusal::MisdirectedRequest { host } => write!(
                 f,
-                "{host} is not a name of this server; use the machine's address instead, or start the \
-                 server with --web and --web-name {host}, or let the proxy send an address as the Host",
+                "{host} is not a name of this server; use the machine's address instead, start the \
+                 server with --web and --web-name {host}, or make the proxy send an address in the \
+                 Host header",
                 host = shown(host)
             ),
             Refusal::UpgradeRequired => f.write_str(
-                "this path is for a WebSocket, but the request is not an upgrade over HTTP/1.1; a reverse \
-                 proxy must forward the upgrade (nginx: proxy_http_version 1.1, proxy_set_header Upgrade \
-                 $http_upgrade and proxy_set_header Connection \"upgrade\")",
+                "this path is for WebSocket connections, but the request is not an upgrade over \
+                 HTTP/1.1; a reverse proxy must forward the upgrade (nginx: proxy_http_version \
+                 1.1, proxy_set_header Upgrade $http_upgrade and proxy_set_header Connection \
+                 \"upgrade\")",
             ),
             Refusal::TargetTooLong => f.write_str("the request line is longer than 8 KiB"),
             Refusal::HeadTooLong => f.write_str(
-                "the request's header is longer than 32 KiB; delete this site's cookies",
+                "the request's headers are longer than 32 KiB; delete this site's cookies",
             ),
             Refusal::VersionNotSupported => f.write_str(
                 "this server supports only HTTP/1.1 and HTTP/1.0; configure the proxy to use one of them",

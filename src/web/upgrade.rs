@@ -65,7 +65,7 @@ fn agreed_key(request: &Request, hosts: &Hosts) -> Result<String, Refusal> {
     if has_content {
         // Content would be parsed as frames.
         return Err(Refusal::BadRequest(
-            "a WebSocket request must not have content",
+            "a WebSocket request must not have a body",
         ));
     }
     let key = request.field("sec-websocket-key").unwrap_or_default();

@@ -31,7 +31,7 @@ class Alerts {
       return;
     }
     if (!window.isSecureContext) {
-      this.calls.note('Browsers allow notifications only on pages over https, or from this machine (localhost).');
+      this.calls.note('Browsers allow notifications only on https pages and on localhost.');
       return;
     }
     if (!('Notification' in window)) {

@@ -2,7 +2,7 @@
 // provides the help and the suggestions. A test compares it with the terminal client's.
 
 const COMMANDS = [
-  { names: ['login'], takes: 'NAME', help: 'log in; asks for your password' },
+  { names: ['login'], takes: 'NAME', help: 'log in with your password' },
   { names: ['logout'], takes: '', help: 'log out; this browser does not stay signed in' },
   { names: ['passwd'], takes: '', help: 'change your password' },
   { names: ['invitation'], takes: 'CODE', help: 'use an invitation code; some servers require one for new names' },
@@ -10,16 +10,16 @@ const COMMANDS = [
   { names: ['msg', 'dm', 'w'], takes: 'NAME TEXT', help: 'send TEXT to NAME alone' },
   { names: ['reply', 'r'], takes: 'TEXT', help: 'send TEXT to the sender of your last direct message' },
   { names: ['send'], takes: 'ROOM TEXT', help: 'send TEXT to a room that you are in' },
-  { names: ['me'], takes: 'TEXT', help: 'send what you do: /me waves appears as * alice waves' },
+  { names: ['me'], takes: 'TEXT', help: 'send an action: /me waves appears as * alice waves' },
   { names: ['to'], takes: '[ROOM|NAME|all]', help: 'switch to a conversation (default: with your partner)' },
   { names: ['query'], takes: 'NAME', help: 'switch to the conversation with NAME' },
-  { names: ['join'], takes: 'ROOM [PASSWORD]', help: 'join a room; creates the room if it does not exist' },
+  { names: ['join'], takes: 'ROOM [PASSWORD]', help: 'join a room, which is created if it does not exist' },
   { names: ['leave', 'part'], takes: '[ROOM]', help: 'leave a room' },
-  { names: ['topic'], takes: '[TEXT]', help: 'show the topic of this room; with TEXT, set it' },
+  { names: ['topic'], takes: '[TEXT]', help: 'show this room’s topic, or change it to TEXT' },
   {
     names: ['room'],
     takes: 'ROOM [open|invite|password WORD|moderated|unmoderated|moderator NAME [off]]',
-    help: 'show or change who may join a room, who may write there, and who moderates it (its creator does)',
+    help: 'show or change who may join a room, post in it, and moderate it (by default, its creator)',
   },
   { names: ['invite'], takes: 'NAME [ROOM]', help: 'invite a user to a room (default: this one)' },
   { names: ['rooms', 'list'], takes: '', help: 'list the rooms and how many people are in each' },
@@ -33,7 +33,7 @@ const COMMANDS = [
   {
     names: ['kick'],
     takes: 'NAME [in ROOM] [REASON]',
-    help: 'as a moderator: disconnect a user, or remove one from a room; keeps them out for a minute',
+    help: 'as a moderator: remove a user from the server or a room, and keep them out for a minute',
   },
   {
     names: ['mute'],

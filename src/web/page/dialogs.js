@@ -45,7 +45,7 @@ function personMenu(name) {
     null,
     { label: 'Kick…', isDanger: true, action: () => askOrder('KICK', name) },
     { label: 'Mute…', isDanger: true, action: () => askOrder('MUTE', name) },
-    { label: 'End the mute', action: () => session.order('UNMUTE', { username: name }) },
+    { label: 'Unmute', action: () => session.order('UNMUTE', { username: name }) },
     { label: 'Ban…', isDanger: true, action: () => askOrder('BAN', name) },
   ];
   return [
@@ -295,7 +295,7 @@ function askRoom() {
     title: 'Rooms',
     label: 'Join a room, or create a new one',
     submit: 'Join',
-    empty: 'No such room yet; join it to create it.',
+    empty: 'No such room yet. Joining creates it.',
     choices: (use) =>
       session.listRooms((rooms) =>
         use(rooms.map(({ name, members }) => ({ name, more: members === 1 ? '1 person' : `${members} people` }))),

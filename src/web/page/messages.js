@@ -29,7 +29,7 @@ function receive(said, known) {
   if (isIgnored(said.from)) return;
   const conversation = known ?? conversationOf(said);
   const message = messageOf(said);
-  if (conversation.kind === 'requests') message.label = 'writes to you for the first time';
+  if (conversation.kind === 'requests') message.label = 'wrote to you for the first time';
   const at = conversation.add(message);
   if (at === null) return;
   const isUnread = !message.mine && (message.old ? conversation.readId > 0 && message.id > conversation.readId : true);
@@ -151,7 +151,7 @@ function submit(text) {
   if (chosen.draftFor && chosen.draftFor !== recipient()) {
     chosen.draftFor = recipient();
     const now = session.partner ? `your partner is ${session.partner.label} now` : 'your partner has left';
-    addNote(chosen, `Not sent, because ${now}. Press Enter again to send it.`, 'trouble');
+    addNote(chosen, `Not sent: ${now}. Press Enter again to send the text.`, 'trouble');
     return false;
   }
   if (text.startsWith('/') && !text.startsWith('//')) return obey(text);

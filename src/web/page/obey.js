@@ -11,7 +11,7 @@ function obey(line) {
     return false;
   };
   if (!row)
-    return wrong(`There is no command /${word}; /help lists them. To send the line as a message, begin it with //.`);
+    return wrong(`There is no command /${word}; try /help. To send the line as a message, begin it with //.`);
   const usage = () => wrong(`Usage: ${usageOf(row)}`);
   const name = row.names[0];
   const [first, more] = firstWord(rest);
@@ -20,7 +20,7 @@ function obey(line) {
   switch (name) {
     case 'login':
       if (!first) return usage();
-      if (session.name) return wrong(`You are logged in as ${session.name}. To use another name, /logout first.`);
+      if (session.name) return wrong(`You are logged in as ${session.name}. To use another name, log out first.`);
       if (!session.isIn) return wrong('You are not connected.');
       session.login(first);
       return true;
@@ -111,7 +111,7 @@ function obey(line) {
       addNote(
         chosen,
         rows.map((there) => `${usageOf(there)}: ${there.help}`).join('\n') +
-          (first ? '' : '\nTo send a text that begins with /, begin it with //.'),
+          (first ? '' : '\nTo send text that begins with /, start it with //.'),
       );
       return true;
     }

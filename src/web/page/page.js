@@ -35,7 +35,7 @@ const session = new Session({
       if (partner?.items.length)
         addNote(
           partner,
-          `${words} Messages from that time are missing here: the server does not keep those between partners.`,
+          `${words} Messages from that time are missing: the server does not keep messages between partners.`,
         );
       if (chosen && chosen !== partner) addNote(chosen, words);
     }

@@ -107,7 +107,7 @@ class Session {
     }
     if (this.end === 'FULL') {
       this.tries += 1;
-      const more = this.elsewhere ? ' Another server of this chat has free seats:' : '';
+      const more = this.elsewhere ? ' Another server in this chat has free seats:' : '';
       this.listener.state({
         text: `The server is full (attempt ${this.tries}). Retrying in 2 s.${more}`,
         isLost: true,
@@ -403,7 +403,7 @@ class Session {
       this.nameTries += 1;
       if (this.nameTries === 1)
         this.listener.notice(
-          `The name ${name} is still in use by your old connection. The page retries until it is free, which may take 4 minutes.`,
+          `The name ${name} is still in use by your old connection. The page retries until it is free, which can take 4 minutes.`,
         );
       this.loginLater(() => this.login(name, this.identity.password));
       return;

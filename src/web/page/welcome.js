@@ -49,7 +49,7 @@ class Welcome {
     const { least } = settings;
     $('password-rule').textContent =
       `${name} is a new name here. You need the password to use it again.` +
-      (least > 1 ? ` It needs at least ${least} characters.` : '');
+      (least > 1 ? ` Use at least ${least} characters.` : '');
     $('password-rule').hidden = !isNew;
     this.draw('password', why);
   }
@@ -60,7 +60,7 @@ class Welcome {
     this.draw(
       'invitation',
       isWrong
-        ? 'That invitation is not valid; each works only once.'
+        ? 'Invalid invitation. Each one works only once.'
         : `The name ${name} is new, and this server needs an invitation for it.`,
     );
   }
@@ -72,7 +72,7 @@ class Welcome {
       this.session.comeBack();
     } else if (this.step === 'name') {
       if (/^[A-Za-z0-9_.-]{1,32}$/.test(name)) this.session.login(name);
-      else this.askName(name ? 'A name may contain only a to z, digits, _ . or -' : 'Enter a name.');
+      else this.askName(name ? 'A name can have only a to z, digits, _ . and -' : 'Enter a name.');
     } else if (this.step === 'password') {
       if (password) this.session.prove(password);
       else this.draw('password', 'Enter a password.');
