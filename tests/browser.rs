@@ -518,8 +518,7 @@ fn class_fits_into_the_window() {
             .collect();
         browser.open(board.address());
         events.emit(|| ServerEvent::Caption {
-            text: "Rule 1: a portal and its workers. Each is a thread blocked in accept"
-                .to_owned(),
+            text: "Rule 1: a portal and its workers. Each is a thread blocked in accept".to_owned(),
             look: Some("stack".to_owned()),
         });
         for (width, height, scheme) in [

@@ -515,8 +515,10 @@ fn expect_each_port_once(subject: &Subject<'_>) -> Result<(), Failure> {
         }
         if Instant::now() > until {
             let expected = format!("{WORKERS} ports, and then FULL");
-            let received = format!("only {} ports, assigned again and again, and then \
-                                    FULL", given.len());
+            let received = format!(
+                "only {} ports, assigned again and again, and then FULL",
+                given.len()
+            );
             return Err(Failure::expected(expected).sent(sent).received(received));
         }
         // Wait until the reservations just made have expired. The pause grows; otherwise a port

@@ -32,7 +32,7 @@ fn main() -> Result<(), String> {
         // `and_then` calls `visit` if `accept` has not failed. If one of them fails, that affects
         // only one client: the loop continues with the next one.
         if let Err(error) = stream.and_then(visit) {
-            eprintln!("cannot accept a client, or its connection failed: {error}");
+            eprintln!("cannot accept a client, or its connection broke: {error}");
         }
     }
     // The loop above never ends, but the compiler does not know that.
