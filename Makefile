@@ -74,23 +74,23 @@ run-client: cargo-is-there ## Chat: start a chat client
 	@# The client has printed why the chat ended; "make: *** Error 1" below it would only confuse.
 
 # What to type in other terminals while the small server of a rung runs.
-TALK_TO_RUNG = to=$${PORT:+" PORT=$$PORT"}; echo "In a second terminal:"; case "$$RUNG" in \
+TALK_TO_RUNG = to=$${PORT:+" PORT=$$PORT"}; echo "In a second terminal, run:"; case "$$RUNG" in \
 	  1|2|3) echo "  make run-client ARGS='echo 127.0.0.1 $${PORT:-50000}'"; \
 	    echo "Each line that you type there comes back. Type \`Exit\` to disconnect.";; \
 	  4) echo "  make run-client NAME=alice$$to"; \
-	    echo "and in a third one the same with NAME=bob. Then type \`%bob%hello\`.";; \
+	    echo "In a third terminal, run the same with NAME=bob. Then type \`%bob%hello\` as alice.";; \
 	  5) echo "  make run-client NAME=alice$$to"; \
-	    echo "and in a third one the same with NAME=bob. Then type \`/all hello\`, or \`/msg bob hello\`.";; \
+	    echo "In a third terminal, run the same with NAME=bob. Then type \`/all hello\` or \`/msg bob hello\` as alice.";; \
 	  6) echo "  make run-client NAME=alice$$to"; \
-	    echo "and in a third one the same with NAME=bob. Then type \`/join lobby\` in both, and \`/send lobby hello\`.";; \
+	    echo "In a third terminal, run the same with NAME=bob. Then type \`/join lobby\` in both, and \`/send lobby hello\` in one of them.";; \
 	  7) echo "  make run-client$$to"; \
-	    echo "and the same in a third one. Then type a line."; \
+	    echo "In a third terminal, run the same. Then type a line in one of them."; \
 	    $(if $(ARGS),,echo "(The timeouts are very short. \`make rung RUNG=7 ARGS=30\` makes them 30 times as long.)";) ;; \
 	  esac; echo "Press Ctrl-C to stop the server."
 
 rung: cargo-is-there ## Learn: start a lesson's small server: RUNG=1 to 7, PORT=50000
 	@case "$$RUNG" in [1-7]) ;; *) \
-	  echo "Which rung? \`make rung RUNG=1\` starts the first server; rungs 1 to 7 have one each."; exit 2;; esac; \
+	  echo "Which rung? \`make rung RUNG=1\` starts the first server; rungs 1 to 7 have a server each."; exit 2;; esac; \
 	$(CARGO) build --quiet $(PROFILE) --example "rung-$$RUNG" || exit; \
 	folder=; if [ "$$RUNG" = 5 ]; then folder="$(BUILT)/rung-5"; mkdir -p "$$folder" && echo "The accounts are in $$folder."; fi; \
 	$(TALK_TO_RUNG); \
@@ -104,7 +104,7 @@ demo-board: cargo-is-there ## Learn: watch the nine rules acted out in a browser
 	@$(CARGO) build $(PROFILE) --package portal-chat-demo --bin demo-board
 	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin demo-board -- $(ARGS)
 
-lab: cargo-is-there ## Learn: press buttons that make real clients misbehave, in a browser
+lab: cargo-is-there ## Learn: in a browser, press buttons that make clients misbehave
 	@$(CARGO) build $(PROFILE) --package portal-chat-demo --bin lab
 	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin lab -- $(ARGS)
 
@@ -122,7 +122,7 @@ PARTS = $(MAKE) --no-print-directory --keep-going
 LOGS ?= target/test-logs
 PART = @sh tests/run.sh "$(LOGS)"
 
-test: cargo-is-there ## Work on it: run all tests; one line per file
+test: cargo-is-there ## Work on it: run all tests, printing one line per file
 	@$(CARGO) test --quiet --workspace --no-run
 	@logs="$(BUILT)/test-logs"; rm -rf "$$logs"; mkdir -p "$$logs"; \
 	  $(PARTS) --jobs=$(JOBS) LOGS="$$logs" test@demo $(TESTS:%=test@%) test@lib test@examples test@doc; \
@@ -157,7 +157,7 @@ test-without-tls: cargo-is-there ## Work on it: run the server's tests without T
 	$(CARGO) clippy $(LEAN) --all-targets -- -D warnings
 	$(CARGO) test $(LEAN) --test transcripts --test client --test web --test features
 
-lint: cargo-is-there ## Work on it: rustfmt, clippy, rustdoc, commit subjects
+lint: cargo-is-there ## Work on it: run rustfmt, clippy and rustdoc; check commit subjects
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
@@ -166,8 +166,8 @@ lint: cargo-is-there ## Work on it: rustfmt, clippy, rustdoc, commit subjects
 # The code whose tests mutants measure: what travels, and the core's rules. `cargo install cargo-mutants` installs the tool.
 MUTATED = src/wire/*.rs src/core/seat/*.rs src/core/seats.rs src/core/clock.rs src/core/tick.rs src/core/outbox.rs \
   src/core/outbox/*.rs $(patsubst %,src/sessions/%.rs,at_worker in_room login moderate outgoing pending_replies room_rules turn)
-mutants: cargo-is-there ## Work on it: change one rule at a time; list what no test notices
-	@command -v cargo-mutants >/dev/null || { echo "make: cargo-mutants is not installed: cargo install --locked cargo-mutants"; exit 2; }
+mutants: cargo-is-there ## Work on it: change one rule at a time; list changes that no test notices
+	@command -v cargo-mutants >/dev/null || { echo "make: cargo-mutants is not installed: run \`cargo install --locked cargo-mutants\`, then run make again."; exit 2; }
 	timeout 3600 $(CARGO) mutants --workspace --jobs 2 $(foreach files,$(MUTATED),--file '$(files)') --exclude '**/model.rs' \
 	  --test-workspace false $(ARGS)
 
@@ -176,9 +176,9 @@ SHOWN_LESSONS = if [ -n "$$ANSWERS" ]; then cat $$pages; \
 	  else sed '/^<details>/,/<\/details>$$/c\(The answer: `make lessons ANSWERS=1`)' $$pages; fi
 # On a terminal, without Markdown's signs. Elsewhere (`make lessons > FILE`) the pages stay as they are.
 AS_TEXT = awk -v width="$$(tput cols 2>/dev/null)" -f src/lesson/ladder/terminal.awk
-lessons: ## Learn: read the nine lessons, or only one of them: RUNG=1 to 9
+lessons: ## Learn: read the nine lessons, or a single one with RUNG=1 to 9
 	@case "$$RUNG" in [1-9]|"") ;; *) \
-	  echo "Which lesson? \`make lessons RUNG=1\` shows the first one; there are nine."; exit 2;; esac; \
+	  echo "Which lesson? \`make lessons RUNG=1\` shows the first of nine lessons."; exit 2;; esac; \
 	pages="$$(echo src/lesson/ladder/$${RUNG:-[1-9]}-*.md)"; \
 	if [ -n "$$HTML" ]; then $(CARGO) doc --no-deps --quiet && \
 	  page="$(BUILT)/doc/portal_chat/lesson/ladder/index.html"; \
@@ -186,27 +186,27 @@ lessons: ## Learn: read the nine lessons, or only one of them: RUNG=1 to 9
 	  if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] && command -v xdg-open >/dev/null; then xdg-open "$$page"; \
 	  elif [ "$$(uname)" = Darwin ]; then open "$$page"; fi; \
 	elif [ -t 1 ]; then { $(SHOWN_LESSONS); } | $(AS_TEXT) | LESS="$${LESS--R}" $${PAGER:-less}; \
-	  echo "\`make lessons HTML=1\` builds them as web pages, with links."; \
+	  echo "\`make lessons HTML=1\` builds the lessons as web pages, with links."; \
 	else $(SHOWN_LESSONS); fi
 
 grade: cargo-is-there ## Build your own: check your own server: RUNG=1 CMD='python3 s.py {port}'
 	@if [ -n "$$BUG" ]; then \
 	  page="$$(ls src/lesson/ladder/"$$BUG"-*.md 2>/dev/null)"; \
 	  test="$$(sed -n '/^git apply src/,$$s/^Check: `cargo \(test [^`]*\)`.*/\1/p' "$${page:-/dev/null}" | head -n 1)"; \
-	  if [ -z "$$test" ]; then echo "Rung $$BUG has no bug; rungs 3 to 7 and 9 have one each."; exit 2; fi; \
+	  if [ -z "$$test" ]; then echo "Rung $$BUG has no bug; rungs 3 to 7 and 9 have a bug each."; exit 2; fi; \
 	  echo "cargo $$test"; \
 	  if $(CARGO) $$test --quiet; then echo "✓ The check for rung $$BUG's bug passes: the code does not have the bug."; exit 0; \
 	  else echo "✗ The check for rung $$BUG's bug fails: see above. The exercise is in $$page."; exit 1; fi; \
 	fi; \
 	if [ -z "$$RUNG$$CLIENT" ]; then \
-	  echo "Which rung? \`make grade RUNG=1\` prints the first task (there are 7)."; \
+	  echo "Which rung? \`make grade RUNG=1\` prints the first of 7 tasks. To check your server:"; \
 	  echo "  make grade RUNG=1 CMD='python3 server.py {port}'"; \
-	  echo "checks your server. CLIENT=1 instead of RUNG=1 selects the task for a client."; exit 2; fi; \
+	  echo "CLIENT=1 instead of RUNG=1 selects the task for a client."; exit 2; fi; \
 	$(CARGO) build --quiet $(PROFILE) --bin chatcheck && \
 	$(CARGO) run --quiet $(PROFILE) --bin chatcheck -- "$${RUNG:-1}" $${CLIENT:+--client} $${CMD:+"$$CMD"} $(ARGS)
 
 # Elsewhere `make check` runs the tests. It was the name of `make grade` until 0.3.
-check: ## Work on it: the same as `make test`, unless RUNG is set
+check: ## Work on it: do the same as `make test`, unless RUNG is set
 	@if [ -n "$$RUNG$$CLIENT$$BUG$$CMD" ]; then \
 	  echo "make: \`make check RUNG=…\` is now \`make grade RUNG=…\`." >&2; \
 	  $(MAKE) --no-print-directory grade; \
@@ -216,7 +216,7 @@ handouts: cargo-is-there ## Build your own: write the tasks as printable pages
 	@$(CARGO) build --quiet --bin chatcheck
 	@$(CARGO) run --quiet --example handouts -- handouts
 
-book: cargo-is-there ## Learn: write lessons, tasks and guide as web pages into book/
+book: cargo-is-there ## Learn: write the lessons, tasks and guide as web pages to book/
 	@$(CARGO) run --quiet --no-default-features --features server --example book -- book
 
 PROGRAMS = chatserver chatclient chatcheck
@@ -246,12 +246,12 @@ FIND_UNITDIR = \
 	unitdir="$(or $(UNITDIR),$$unitdir)"
 
 # Elsewhere than under /usr, `man` does not find the page by its name, and systemd would complain of that.
-install: ## Install: install programs and systemd unit under PREFIX=/usr/local
+install: ## Install: install programs and a systemd unit under PREFIX=/usr/local
 	@# root often has no cargo (`sudo make install`), and what root builds nobody else can build again.
 	@if [ -z "$$SUDO_USER" ] && command -v $(CARGO) >/dev/null 2>&1; then $(MAKE) --no-print-directory build; fi
 	@built="$(BUILT)"; built="$${built:-target}"; \
 	if [ ! -e "$$built/release/package/chatserver.1" ]; then \
-	  echo "make: nothing is built yet: run \`make build\` as yourself, then \`sudo make install\`."; exit 1; fi; \
+	  echo "make: nothing has been built yet: run \`make build\` as yourself, then \`sudo make install\`."; exit 1; fi; \
 	there="$(DESTDIR)$(PREFIX)"; until [ -e "$$there" ]; do there="$$(dirname "$$there")"; done; \
 	if [ ! -w "$$there" ]; then \
 	  echo "make: no permission to write to $(DESTDIR)$(PREFIX): use \`sudo make install\`, or choose another folder:"; \
@@ -270,13 +270,13 @@ install: ## Install: install programs and systemd unit under PREFIX=/usr/local
 	sed "s|/usr/bin/|$(BINDIR)/|; s|/etc/default/chatserver|$(OPTIONS)|; s|man:chatserver(1)|$$page|" \
 	  "$$source" > "$(DESTDIR)$$unit" && \
 	install -D -m 644 src/package/chatserver.default "$(DESTDIR)$(PREFIX)/share/doc/portal-chat/chatserver.default" && \
-	echo "Installed under $(DESTDIR)$(PREFIX). Run \`chatserver\` (\`chatserver --help\`, \`man chatserver\`)."; \
+	echo "Installed under $(DESTDIR)$(PREFIX). Run \`chatserver\` (see \`chatserver --help\` and \`man chatserver\`)."; \
 	case $$manager:"$(PREFIX)" in \
-	  user:*) echo "For a server that starts when you log in: systemctl --user daemon-reload && systemctl --user enable --now $$unit"; \
-	    echo "(To start it with the machine: loginctl enable-linger.) Its options are in ~/.config/portal-chat/chatserver, as OPTIONS=...";; \
-	  *:/usr|*:/usr/local) echo "For a server that starts with the machine: systemctl daemon-reload && systemctl enable --now chatserver";; \
-	  *) echo "For a server that starts with the machine: systemctl daemon-reload && systemctl enable --now $$unit";; esac; \
-	case $$manager in system) echo "(its options are in $(OPTIONS); $(PREFIX)/share/doc/portal-chat has an example).";; esac; \
+	  user:*) echo "To start a server whenever you log in: systemctl --user daemon-reload && systemctl --user enable --now $$unit"; \
+	    echo "(To start the server when the machine boots: loginctl enable-linger.) The options of the server are in ~/.config/portal-chat/chatserver, as OPTIONS=...";; \
+	  *:/usr|*:/usr/local) echo "To start a server whenever the machine boots: systemctl daemon-reload && systemctl enable --now chatserver";; \
+	  *) echo "To start a server whenever the machine boots: systemctl daemon-reload && systemctl enable --now $$unit";; esac; \
+	case $$manager in system) echo "The options of the server are in $(OPTIONS); $(PREFIX)/share/doc/portal-chat has an example.";; esac; \
 	case ":$$PATH:" in *":$(BINDIR):"*) ;; *) [ -n "$(DESTDIR)" ] || echo "$(BINDIR) is not on your PATH: add it, or run $(BINDIR)/chatserver.";; esac
 
 uninstall: ## Install: remove what `make install` installed (same PREFIX)
@@ -290,7 +290,7 @@ uninstall: ## Install: remove what `make install` installed (same PREFIX)
 
 package: build ## Install: build a Debian package (needs cargo-deb)
 	@command -v cargo-deb >/dev/null 2>&1 || { \
-	  echo "make: cargo-deb is not installed: run \`cargo install cargo-deb\`, then make again."; exit 1; }
+	  echo "make: cargo-deb is not installed: run \`cargo install cargo-deb\`, then run make again."; exit 1; }
 	@$(CARGO) deb --no-build --no-strip
 
 # The host's triple, as in the names of other Rust programs' archives.
@@ -309,20 +309,20 @@ dist: cargo-is-there ## Install: build an archive of the programs, with a checks
 	cd "$$built/dist" && tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(COMMITTED)" \
 	  -C stage -cf - "$$name" | gzip -9n > "$$name.tar.gz" && \
 	sha256sum "$$name.tar.gz" > "$$name.tar.gz.sha256" && rm -rf stage && \
-	echo "$$built/dist/$$name.tar.gz (and .sha256)." && \
-	echo "To install it, unpack it and copy its folders bin, lib and share into /usr/local."
+	echo "Built $$built/dist/$$name.tar.gz (and .sha256)." && \
+	echo "To install the programs, unpack the archive and copy its folders bin, lib and share into /usr/local."
 
 pages: cargo-is-there ## Work on it: regenerate the generated parts of the pages
 	WRITE_PAGES=1 $(CARGO) test --workspace --lib -- options_stand_on_the_page options_page the_page_has_the_terminals_table
 	WRITE_PAGES=1 $(CARGO) test --test rungs each_page_shows_its_server
 
-pictures: cargo-is-there ## Work on it: redraw the pictures of README and guide (Chromium)
+pictures: cargo-is-there ## Work on it: redraw the pictures of README and guide (needs Chromium)
 	$(CARGO) test --test web_page -- --ignored --exact pictures
 
-soak: cargo-is-there ## Work on it: run a hostile crowd for SECONDS=60 (SEED=N, CLUSTER=1)
+soak: cargo-is-there ## Work on it: run hostile clients for SECONDS=60 (SEED=N, CLUSTER=1)
 	SOAK_SECONDS=$(or $(SECONDS),60) SEED=$(SEED) $(CARGO) test --release --test $(if $(CLUSTER),cluster_soak,soak) -- --nocapture
 
-fuzz: cargo-is-there ## Work on it: fuzz each parser for FUZZ_SECONDS=60 (nightly Rust)
+fuzz: cargo-is-there ## Work on it: fuzz each parser for FUZZ_SECONDS=60 (needs nightly Rust)
 	for target in frames documents accounts typed; do \
 	  $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=9000 || exit 1; done
 
@@ -332,10 +332,10 @@ bugs: cargo-is-there ## Work on it: check that each lesson's exercise finds its 
 websocket-suite: cargo-is-there ## Work on it: run the Autobahn WebSocket suite (needs Python 2.7)
 	$(CARGO) test --release --test websocket -- --ignored --nocapture
 
-bench: cargo-is-there ## Work on it: benchmark against bare sockets (ARGS=fan-out: only that)
+bench: cargo-is-there ## Work on it: benchmark against bare sockets (only one: ARGS=fan-out)
 	@$(CARGO) bench --quiet --bench chat -- $(ARGS)
 
-bench-quick: cargo-is-there ## Work on it: run a shorter benchmark, in under a minute
+bench-quick: cargo-is-there ## Work on it: run a benchmark that takes less than a minute
 	@$(CARGO) bench --quiet --bench chat -- --quick $(ARGS)
 
 bench-compare: cargo-is-there ## Work on it: compare two benchmark results: BEFORE=file AFTER=file
@@ -351,10 +351,10 @@ cargo-is-there:
 	  exit 1; }
 	@have=$$($(CARGO) --version | sed -n 's/^cargo \([0-9.]*\).*/\1/p'); \
 	  [ -n "$$have" ] || { \
-	  echo "make: \`cargo --version\` fails. A fresh rustup has no toolchain yet: run \`rustup default stable\`, then make again."; \
+	  echo "make: \`cargo --version\` fails. A fresh rustup has no toolchain yet: run \`rustup default stable\`, then run make again."; \
 	  exit 1; }; \
 	  oldest=$$(printf '%s\n%s\n' "$(NEEDED)" "$$have" | sort -V | head -n 1); \
 	  [ "$$oldest" = "$(NEEDED)" ] || { \
-	  echo "make: this project needs Rust $(NEEDED), but cargo is $$have."; \
-	  echo "Run \`rustup update stable\`, then make again."; \
+	  echo "make: this project needs Rust $(NEEDED) or newer, but cargo is version $$have."; \
+	  echo "Run \`rustup update stable\`, then run make again."; \
 	  exit 1; }
