@@ -173,7 +173,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "direct",
             what: "a direct message reaches only its recipient",
-            idea: "This is rung 4's message inside a command. Which function can send both?",
+            idea: "A direct message is rung 4's message inside a command. Which function can send \
+                   both?",
             minutes: 10,
             needs: &["new-account", "register"],
             play: |subject| {

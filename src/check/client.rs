@@ -173,7 +173,8 @@ pub(super) const CLIENT: Rung = Rung {
         Check {
             name: "server-has-gone",
             what: "if the server closes the connection instead of replying, the client reports that and exits with a code other than 0",
-            idea: "What does reading from the socket return at the end of the stream? Is that a reply?",
+            idea: "What does reading from the socket return at the end of the stream? Is that \
+                   value a reply?",
             minutes: 10,
             needs: SENDS,
             play: |subject| {
@@ -188,7 +189,7 @@ pub(super) const CLIENT: Rung = Rung {
             name: "nobody-listens",
             what: "if nothing is listening on the port, the client reports that and exits with a code other than 0",
             idea: "A call that fails returns an error or throws. Which part of your program \
-                   handles that?",
+                   handles the failure?",
             minutes: 10,
             needs: &[],
             play: |subject| {

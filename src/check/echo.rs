@@ -117,7 +117,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "hang-up",
-            what: "a client that disconnects without `Exit` does not end the server",
+            what: "a client that disconnects without `Exit` does not stop the server",
             idea: "The end of the stream is not a line. What does your library return for it, and \
                    what is the first thing your code does with that value?",
             minutes: 15,
@@ -132,8 +132,8 @@ pub(super) const RUNG: Rung = Rung {
                     .echo("still there?")?;
                 after_a_reset(subject).map_err(|failure| {
                     failure.idea(
-                        "A connection can also break: then a read or a write fails. Whose visit \
-                         is over, and which loop must continue?",
+                        "When a connection breaks, a read or a write fails. Whose visit is over \
+                         then, and which loop must continue?",
                     )
                 })
             },

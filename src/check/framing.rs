@@ -23,7 +23,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "one-line",
             what: "the server sends a line back, as at rung 2",
-            idea: "Does it still pass the checks of rung 2?",
+            idea: "Does your server still pass the checks of rung 2?",
             minutes: 5,
             needs: &[],
             play: one_line,
@@ -32,7 +32,7 @@ pub(super) const RUNG: Rung = Rung {
             name: "byte-by-byte",
             what: "a line that arrives one byte at a time is one line",
             idea: "One write of the client is not one read of the server. What does your read \
-                   return, and when is that a whole line?",
+                   return, and when do you have a whole line?",
             minutes: 20,
             needs: &["one-line"],
             play: |subject| {
@@ -150,7 +150,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "last-line",
-            what: "the last line counts even without a line feed, also after other lines",
+            what: "after other lines, too, the last line counts without a line feed",
             idea: "At the end of the stream, look at the bytes that you have kept.",
             minutes: 5,
             needs: &["one-line", "glued", "cut-anywhere"],
@@ -184,7 +184,10 @@ pub(super) const RUNG: Rung = Rung {
                 let mut client = subject.connect("another client")?;
                 client.try_send("ü".repeat(LONGEST / 2 + 1) + "\n");
                 client.end().map_err(|failure| {
-                    failure.idea("Does your limit count letters or bytes? This letter takes two.")
+                    failure.idea(
+                        "Does your limit count letters or bytes? The letter in this line takes two \
+                         bytes.",
+                    )
                 })
             },
         },

@@ -109,7 +109,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "to-nobody-else",
-            what: "a message to one client reaches no other",
+            what: "a message to one client reaches no other client",
             idea: "If you loop over all clients, why?",
             minutes: 5,
             needs: &["greeting", "login", "to-one"],
@@ -330,7 +330,9 @@ fn many_to_one(clients: &mut [Talk]) -> Result<(), Failure> {
                 Ok(is_last) => missing -= usize::from(is_last),
                 Err(failure) if failure.symptom == Symptom::Different => {
                     return Err(failure
-                        .sent(format!("{speakers} clients sent to user0 at the same time"))
+                        .sent(format!(
+                            "{speakers} clients sent messages to user0 at the same time"
+                        ))
                         .idea(
                             "Several threads write to one socket. What keeps a document and its \
                              line feed together?",

@@ -150,7 +150,7 @@ impl Report {
             let next = self.rung.next();
             format!("\nAll {all} checks of {} passed.\n{next}", self.rung.name())
         } else if self.has_passed() {
-            format!("\n{passed} of {played} checks passed; the rung has {all}.\n")
+            format!("\n{passed} of {played} checks passed; the rung has {all} checks.\n")
         } else if played < all
             && self
                 .outcomes

@@ -43,7 +43,7 @@ pub(super) const RUNG: Rung = Rung {
     checks: &[
         Check {
             name: "join",
-            what: "a client that joins a room receives its port and a passcode",
+            what: "a client that joins a room receives the room's port and a passcode",
             idea: "A room is a listener, a thread and a list. Which thread creates them, and when?",
             minutes: 20,
             needs: &[],
@@ -54,7 +54,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "enter",
-            what: "the room's port greets a client that sends its passcode",
+            what: "the room's port greets a client that sends the right passcode",
             idea: "A room is a server like your first one, in its own thread. The first line that \
                    it reads decides whether it admits the client.",
             minutes: 25,
@@ -82,7 +82,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "passcode-once",
             what: "a passcode admits one connection, once",
-            idea: "Where do you keep it, and when do you remove it?",
+            idea: "Where do you keep a passcode, and when do you remove it?",
             minutes: 5,
             needs: &["join", "enter", "wrong-passcode"],
             play: |subject| {
@@ -146,8 +146,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "own-port",
             what: "each room has its own port, and all its members connect to it",
-            idea: "There is a stack of free ports, and a table from a room's name to the room. \
-                   Which lock guards which?",
+            idea: "There is a stack of free ports, and a table that maps a room's name to the \
+                   room. Which lock guards which?",
             minutes: 15,
             needs: JOIN,
             play: own_port,
@@ -155,8 +155,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "leave",
             what: "LEAVE is acknowledged, and closes the client's connection to the room",
-            idea: "The command arrives on one connection and closes the other. Which part of your \
-                   program knows both?",
+            idea: "The command arrives on one connection and closes another one. Which part of \
+                   your program knows both connections?",
             minutes: 20,
             needs: ENTER,
             play: |subject| {
@@ -192,7 +192,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "vanishes",
-            what: "a member whose connection to the room breaks leaves it, and the others are notified",
+            what: "a member whose connection to the room breaks leaves the room, and the other \
+                   members are notified",
             idea: "A visit to this room can end in two ways now. What must happen in both cases?",
             minutes: 15,
             needs: TALK,

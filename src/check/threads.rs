@@ -20,8 +20,8 @@ const OWN_PACE: &str = "The client was silent for two seconds, and it may be sil
 const QUIET: Duration = Duration::from_secs(2);
 
 /// The idea if one client's line contains another client's text.
-const OWN_BUFFER: &str = "Whose text is in that reply? Which variable holds an unfinished line, and \
-                          does each client have its own?";
+const OWN_BUFFER: &str = "Whose text is in the reply? Which variable holds an unfinished line, and \
+                          does each client have its own variable?";
 
 /// The number of connections that are reset, one after another.
 const BROKEN: usize = 10;
@@ -41,7 +41,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "one-line",
             what: "the server sends a line back, as at rung 1",
-            idea: "Does it still pass the checks of rung 1?",
+            idea: "Does your server still pass the checks of rung 1?",
             minutes: 5,
             needs: &[],
             play: one_line,
@@ -150,7 +150,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "reset",
             what: "a client's broken connection does not end any other visit",
-            idea: "Reads and writes can fail, too. When one does, whose visit is over?",
+            idea: "Reads and writes can fail, too. When one of them fails, whose visit is over?",
             minutes: 15,
             needs: &["one-line", "two-at-once", "own-answers"],
             play: |subject| {
@@ -173,7 +173,7 @@ pub(super) const RUNG: Rung = Rung {
             name: "half-close",
             what: "a client that has finished sending still receives its replies",
             idea: "A connection has two directions, and each is closed separately. What is still \
-                   missing after the client has closed one?",
+                   missing after the client has closed one direction?",
             minutes: 10,
             needs: &["one-line"],
             play: |subject| {

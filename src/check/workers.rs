@@ -88,7 +88,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "greeting",
-            what: "the worker's port greets a client that sends its passcode",
+            what: "the worker's port greets a client that sends the right passcode",
             idea: "Each worker is a thread with a listener that serves one client at a time. \
                    Which rung was that?",
             minutes: 20,
@@ -142,7 +142,7 @@ pub(super) const RUNG: Rung = Rung {
             name: "wrong-passcode",
             what: "a wrong passcode is rejected, and the right one is invalid afterwards",
             idea: "With unlimited attempts, a client will eventually find any passcode. What \
-                   changes after the only attempt that is allowed?",
+                   changes after the only allowed attempt?",
             minutes: 15,
             needs: BACK,
             play: |subject| {
@@ -150,8 +150,10 @@ pub(super) const RUNG: Rung = Rung {
                 let mut guesser = subject.connect_to(ticket.port, "a client that guesses")?;
                 guesser.send_doc(&handshake("no such passcode"))?;
                 expect_rejected(&mut guesser, "worker")?;
-                let mut late = subject
-                    .connect_to(ticket.port, "a client that sends the right one after that")?;
+                let mut late = subject.connect_to(
+                    ticket.port,
+                    "a client that sends the right passcode afterwards",
+                )?;
                 late.send_doc(&handshake(&ticket.passcode))?;
                 expect_rejected(&mut late, "worker")?;
                 expect_port_again(subject, &ticket, "sent a wrong passcode").map(drop)
@@ -246,7 +248,7 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "silent",
             what: "a client that sends no passcode receives IDLE TIMEOUT after a second, and its port returns to the stack",
-            idea: "A read can have a timeout. What does it return then?",
+            idea: "A read can have a timeout. What does the read return when the timeout expires?",
             minutes: 20,
             needs: BACK,
             play: |subject| {
@@ -265,7 +267,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "idle",
-            what: "a client that has sent nothing for two seconds receives IDLE TIMEOUT; one that sends does not",
+            what: "a client that has sent nothing for two seconds receives IDLE TIMEOUT; a client \
+                   that keeps sending does not",
             idea: "What does every message reset?",
             minutes: 20,
             needs: BACK,
@@ -324,8 +327,8 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "load",
             what: "the server serves 200 visits, four at a time",
-            idea: "In the reference server, a freed port does not wait for a tick. What does it wait \
-                   for in yours?",
+            idea: "In the reference server, a freed port does not wait for a tick. What does it \
+                   wait for in your server?",
             minutes: 10,
             needs: &["ticket", "greeting", "full", "terminate"],
             play: |subject| {
@@ -632,7 +635,7 @@ fn hostile_crowd(subject: &Subject<'_>) -> Result<(), Failure> {
 
 /// Connects with `ticket`, and ends the visit in one of the [`WAYS`] ways.
 fn misbehave(subject: &Subject<'_>, ticket: &PortalTicket, way: usize) -> Result<(), Failure> {
-    let mut caller = subject.connect_to(ticket.port, "one of a hostile crowd")?;
+    let mut caller = subject.connect_to(ticket.port, "one of many hostile clients")?;
     match way {
         0 => caller.reset(),
         1 => caller.try_send("<CLIENT><Handshake"),
@@ -644,7 +647,8 @@ fn misbehave(subject: &Subject<'_>, ticket: &PortalTicket, way: usize) -> Result
         4 => {
             // Two clients send one passcode.
             let _ = caller.send_doc(&handshake(&ticket.passcode));
-            let mut twin = subject.connect_to(ticket.port, "its twin")?;
+            let mut twin =
+                subject.connect_to(ticket.port, "a second client with the same passcode")?;
             let _ = twin.send_doc(&handshake(&ticket.passcode));
             caller.reset();
         }

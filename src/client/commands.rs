@@ -250,9 +250,9 @@ commands! {
             username: name.into(), reason: reason.into(),
         }));
     group "Your account":
-    "login" "NAME" "log in; prompts for your password, or for a new password if the name is new"
+    "login" "NAME" "log in (prompts for your password, or for a new password if the name is new)"
         => |name| given(name).map(TypedLine::Login);
-    "passwd" "" "change your password; prompts for the old and the new password"
+    "passwd" "" "change your password (prompts for the old and the new password)"
         => |_| Some(TypedLine::Passwd);
     "invitation" "CODE" "use an invitation code, which some servers require for a new name; then use /login"
         => |code| given(code).map(TypedLine::Invitation);

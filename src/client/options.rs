@@ -60,14 +60,14 @@ struct ClientArguments {
     #[arg(short = 'n', value_name = "NAME", value_parser = username, hide = true)]
     same_username: Option<String>,
 
-    /// Listen on PORT (any free one if omitted) and let the worker connect to this client
+    /// Listen on PORT (any free port if omitted) and let the worker connect to this client
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0", value_parser = callback_port, conflicts_with = "compat")]
     callback: Option<u16>,
     /// How to ask the portal for a worker's port
     #[arg(long, value_name = "WHICH", value_enum, default_value = "tcp")]
     portal: PortalProtocol,
     /// Use TLS (the server must have been started with --tls). If no authority vouches for the
-    /// certificate, ask once and remember it
+    /// certificate, ask whether to trust and remember it
     #[arg(long, conflicts_with_all = ["compat", "callback"])]
     tls: bool,
     /// Use TLS, and accept only the certificate with this SHA-256 fingerprint

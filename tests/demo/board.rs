@@ -241,7 +241,7 @@ impl Demo {
 
     fn rules_2_and_3(&self) {
         self.rule(
-            "Rule 2: a client asks the portal for a port, and gets the top one of the stack",
+            "Rule 2: a client asks the portal for a port, and gets the top port of the stack",
             "stack portal",
         );
         let ticket = self.request_port().expect("a port");
@@ -273,7 +273,7 @@ impl Demo {
 
     fn messages(&self) {
         self.rule(
-            "More messages: to everyone, to one name, to a room",
+            "More messages: to everyone, to one user, to a room",
             "rooms",
         );
         let names = ["alice", "bob", "carol"];

@@ -55,7 +55,7 @@ impl Chat {
                 PromptKind::Answer,
             )),
             Dialog::ConfirmCommand { line } => Some((
-                format!("run /{line} as a command, or send it as text? (run/send)"),
+                format!("run /{line}, or send it as text? (run/send)"),
                 PromptKind::Answer,
             )),
         })

@@ -306,7 +306,7 @@ impl Chat {
                         new: None,
                     });
                 } else {
-                    self.not_sent("/passwd works only at a terminal");
+                    self.not_sent("/passwd works only in a terminal");
                 }
             }
             // All others are handled above.
