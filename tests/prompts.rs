@@ -425,7 +425,7 @@ fn line_typed_while_disconnected_is_not_sent() {
     let _main = server.welcome("main again", "mallory");
     alice.wait_for_prompt("alice to mallory>");
     alice.type_text("ret\r");
-    alice.wait_for_text("when you typed it, you had no recipient");
+    alice.wait_for_text("when you typed this line, you had no recipient");
     alice.wait_for_prompt("alice to mallory>");
     // The arrow key recalls it, and then it goes to the recipient in the prompt.
     alice.type_text("\x1b[A");

@@ -72,7 +72,9 @@ pub fn echo(mut stream: &Stream, print: Print<'_>) -> Result<(), EchoError> {
             stream.write_all(reply.as_bytes()).map_err(interrupted)?;
         }
         if lines.next_frame().is_err() {
-            print("That line is too long; closing the connection.");
+            print(&format!(
+                "The client {peer} sent a line that is too long; closing the connection."
+            ));
             return Ok(());
         }
     }

@@ -185,7 +185,7 @@ impl Chat {
     /// Reports that a link ended before all messages on it were answered.
     pub(super) fn not_confirmed(&mut self, whom: &str) {
         let sentence = format!(
-            "your last message to {whom} was not confirmed and may have been lost (press ↑ to get \
+            "your last message to {whom} may have been lost: it was not confirmed (press ↑ to get \
              it back)"
         );
         self.not_sent(&sentence);
