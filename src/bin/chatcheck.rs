@@ -11,7 +11,7 @@ fn main() -> ExitCode {
 #[cfg(not(unix))]
 fn main() -> ExitCode {
     let sentence =
-        b"chatcheck: starting and stopping programs needs Unix; on Windows, run it under WSL\n";
+        b"chatcheck can start and stop programs only on Unix; on Windows, run chatcheck under WSL\n";
     let _ = std::io::Write::write_all(&mut std::io::stderr(), sentence);
     ExitCode::from(2)
 }
