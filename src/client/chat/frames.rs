@@ -33,7 +33,7 @@ impl Chat {
             Ok(doc) => doc,
             Err(error) => {
                 self.screen.notice(&format!(
-                    "ignored an invalid document from the server: {error}"
+                    "ignored a server document that this client can't read: {error}"
                 ));
                 return Ok(());
             }
