@@ -423,8 +423,8 @@ impl<'o> App<'o> {
             }
             Typed::TooMuch { bytes, lines } => {
                 self.chat.screen.not_sent(&format!(
-                    "paste not sent ({}, {bytes} bytes): a message can have at most {} bytes; to \
-                     send a whole file, start the client with `< FILE`",
+                    "the paste was not sent ({}, {bytes} bytes): a message can have at most {} \
+                     bytes; to send a whole file, start the client with `< FILE`",
                     counted(lines, "line", "lines"),
                     self.chat.codec().max_frame
                 ));
