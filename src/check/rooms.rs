@@ -395,7 +395,7 @@ fn expect_room_left(client: &mut Talk, user: &str, name: &str) -> Result<(), Fai
     expect_doc(
         client,
         &expected,
-        |doc| matches!(doc, ServerDoc::RoomLeft { username, room } if username == user && room == name),
+        |doc| matches!(doc, ServerDoc::RoomLeft { username, room, .. } if username == user && room == name),
     )
 }
 

@@ -170,6 +170,8 @@ documents! {
             username: Cow<'a, str> = Text "username",
             /// The room's name.
             room: Cow<'a, str> = Text "room",
+            /// The reason, as in `USER LEFT`.
+            reason: Option<Cow<'a, str>> = Optional "reason",
         },
         /// `partner` occupies the partner seat: it has just arrived, or was there before the
         /// welcome.

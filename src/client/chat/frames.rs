@@ -425,9 +425,15 @@ impl Chat {
             ServerDoc::RoomJoined { username, room } => {
                 self.screen.notice(&format!("[{room}] {username} joined"));
             }
-            ServerDoc::RoomLeft { username, room } => {
+            ServerDoc::RoomLeft {
+                username,
+                room,
+                reason,
+            } => {
                 if self.is_news(username) {
-                    self.screen.notice(&format!("[{room}] {username} left"));
+                    let why = because(reason.as_deref());
+                    self.screen
+                        .notice(&format!("[{room}] {username} left{why}"));
                 }
             }
             ServerDoc::Topic { room, topic, .. } if topic.is_empty() => {

@@ -230,9 +230,11 @@ impl Room {
         }
         let notified = match &member.connection {
             Some(connection) => {
+                let reason = member.main.reason_for_others();
                 let left = ServerDoc::RoomLeft {
                     username: member.name.as_str().into(),
                     room: self.name.as_str().into(),
+                    reason: reason.or_else(|| connection.reason_for_others()),
                 };
                 self.send_to_others(connection, &left)
             }

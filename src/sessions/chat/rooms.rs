@@ -140,6 +140,7 @@ impl Rooms {
             ServerDoc::RoomLeft {
                 username,
                 room: name,
+                reason: None,
             }
         };
         room.send(&doc, except)
