@@ -1351,3 +1351,55 @@ fn the_page_is_accessible() {
         assert_eq!(page.get("[document.getElementById('log').getAttribute('role'), document.getElementById('log').tabIndex]"), json!(["log", 0]));
     }
 }
+
+#[test]
+fn without_its_server_the_page_says_so_and_offers_another_try() {
+    let Some(page) = Page::open("offline", PHONE) else {
+        return;
+    };
+    page.wait("navigator.serviceWorker.controller");
+    let url = format!("http://{}/", page.entrance());
+    let Page { browser, server } = page;
+    server.stop();
+    browser.open_url("about:blank");
+    browser.open_url(&url);
+    browser.wait_until("document.title === 'Chat is offline'");
+    assert_eq!(
+        browser.run("return document.links[0].textContent"),
+        "Try again"
+    );
+}
+
+#[test]
+fn a_tap_on_a_notification_opens_its_conversation() {
+    let Some(page) = Page::open("notification", PHONE) else {
+        return;
+    };
+    page.log_in("alice");
+    let mut bob = page.member("bob");
+    direct(&mut bob, "alice", "look at this");
+    page.wait("[...conversations.all.values()].some((there) => there.name === 'bob')");
+    let key = page.get("[...conversations.all.values()].find((there) => there.name === 'bob').key");
+    // What the service worker sends when the notification is tapped.
+    page.run(&format!(
+        "navigator.serviceWorker.dispatchEvent(new MessageEvent('message', {{ data: {{ open: {key} }} }}))"
+    ));
+    page.wait(&format!("chosen.key === {key}"));
+    page.wait_for_text("look at this");
+}
+
+#[test]
+fn nothing_moves_for_a_user_who_prefers_that() {
+    let Some(page) = Page::open("motion", PHONE) else {
+        return;
+    };
+    let moving = "[...document.querySelectorAll('*')].filter((part) => [null, '::before', '::after'].some((pseudo) => {
+        const style = getComputedStyle(part, pseudo);
+        return style.transitionDuration.split(',').some((time) => parseFloat(time) > 0) || style.animationName !== 'none';
+    })).length";
+    assert_ne!(page.get(moving), 0, "the drawer slides in");
+    let feature = json!({ "name": "prefers-reduced-motion", "value": "reduce" });
+    let media = json!({ "features": [feature] });
+    page.browser.devtools("Emulation.setEmulatedMedia", &media);
+    assert_eq!(page.get(moving), 0);
+}
