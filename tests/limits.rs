@@ -371,7 +371,8 @@ fn event_file_on_a_full_disk_is_reported() {
     drop((alice, bob));
     let errors = server.stop();
     assert!(
-        errors.contains("event file /dev/full can't be written") && errors.contains("continues"),
+        errors.contains("can't write to the event file /dev/full")
+            && errors.contains("keeps running"),
         "{errors}"
     );
 }

@@ -228,7 +228,7 @@ fn server_continues_at_the_file_size_limit() {
     let stderr = server.stderr.take().unwrap();
     BufReader::new(stderr).read_line(&mut sentence).unwrap();
     assert!(
-        sentence.contains("the event file events can't be written (File too large"),
+        sentence.contains("can't write to the event file events (File too large"),
         "{sentence}"
     );
     // After that report, a signal still shuts the server down in an orderly way.

@@ -274,10 +274,10 @@ fn oversized_paste_is_refused() {
     ] {
         let drawn = alice.drawn;
         alice.type_text(&paste);
-        alice.wait_for_text(sentences::PASTE_NOT_SENT);
+        alice.wait_for_text(sentences::THE_PASTE_WAS_NOT_SENT);
         alice.type_text("\x15/clear\r");
         alice.wait_for("a clear screen", |alice| {
-            !alice.contents().contains(sentences::PASTE_NOT_SENT)
+            !alice.contents().contains(sentences::THE_PASTE_WAS_NOT_SENT)
         });
         assert!(
             alice.drawn - drawn < 200_000,

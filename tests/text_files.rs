@@ -295,7 +295,7 @@ fn invalid_line_of_client_conf_is_named() {
             "compat 0\ntls\n",
             "line 2: the argument '--compat <0|1|2>' cannot be used with '--tls'",
         ),
-        ("server\n", "line 1: server has no value"),
+        ("server\n", "line 1: server needs a value"),
     ] {
         std::fs::write(&file, text).unwrap();
         let (output_text, code) = run(CLIENT, &home, &["--config", config], b"");
@@ -563,14 +563,14 @@ fn failing_password_file_is_named() {
     assert_eq!(refused.0.trim_end().lines().count(), 1, "{refused:?}");
     for (password, sentence) in [
         ("right", "you are logged in as alice"),
-        ("wrong", "correct it there"),
+        ("wrong", "correct the password there"),
     ] {
         std::fs::write(&file, password).unwrap();
         let (output_text, code) = run();
         assert!(output_text.contains(sentence), "{output_text}");
         if password == "wrong" {
             assert!(
-                output_text.contains(&format!("the password in {}", file.display())),
+                output_text.contains(&format!("the password from {}", file.display())),
                 "{output_text}"
             );
             assert!(

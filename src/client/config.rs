@@ -90,7 +90,7 @@ fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<Str
         .iter()
         .find_map(|&(there, short)| (there == key).then_some(short));
     if short.is_some() && value.is_empty() {
-        return Err(format!("{key} requires a value: write `{key} VALUE`"));
+        return Err(format!("{key} needs a value: write `{key} VALUE`"));
     }
     if let Some(short) = short {
         return Ok(Some(format!("{short}={value}")));
@@ -246,7 +246,7 @@ mod tests {
                 "# mine\nreconnect = maybe",
                 "line 2: to turn reconnect on, write",
             ),
-            ("server", "line 1: server has no value"),
+            ("server", "line 1: server needs a value"),
             ("port 1\n\nport 1", "line 3: port is already set on line 1"),
             (
                 "reconnect\nreconnect = false",
@@ -274,7 +274,7 @@ mod tests {
                 "reconect",
                 "line 1: there is no setting reconect; did you mean `reconnect`?",
             ),
-            ("password secret", "line 1: a password must be in a file"),
+            ("password secret", "line 1: a password must be in a separate file"),
             (
                 "--",
                 "line 1: there is no setting --; the settings are server, port,",

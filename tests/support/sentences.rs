@@ -49,7 +49,6 @@ pub const NO_LINE_FEED_AFTER_YOUR_DOCUMENT: &str = "no line feed after your docu
 pub const NO_PROGRAM_IS_LISTENING: &str = "no program is listening on that port";
 pub const ON_OTHER_SERVERS_ALICE_ONE: &str = "on other servers: alice (one)";
 pub const PASSWORD_FOR_ALICE: &str = "password for alice:";
-pub const PASTE_NOT_SENT: &str = "paste not sent";
 pub const REDIS_HAS_LOST_DATA: &str = "Redis has lost data";
 pub const REFUSES_WRITES_OOM: &str = "refuses writes: \"OOM\"";
 pub const REPEAT_THE_PASSWORD: &str = "repeat the password";
