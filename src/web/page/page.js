@@ -156,7 +156,7 @@ const log = new Log($('log'), {
   emptyText({ kind, name }) {
     if (kind === 'partner')
       return 'Your partner is the client in the seat next to yours. You can talk with each other without names.';
-    if (kind === 'person') return `Only you and ${name} can read what you write here.`;
+    if (kind === 'person') return `Only ${name} gets what you write here.`;
     if (kind === 'requests') return 'The first messages from people you have not answered are collected here.';
     return 'No messages yet.';
   },
