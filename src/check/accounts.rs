@@ -224,7 +224,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "taken-over",
-            what: "the right password for a name that is online takes over the name",
+            what: "logging in with the right password takes over a name that is online",
             idea: "A laptop whose lid is closed does not close its connection. Which thread closes \
                    the old connection, and what does that connection's own thread do with the name \
                    when it notices?",

@@ -13,8 +13,8 @@ use super::talk::Talk;
 const CROWD: usize = 200;
 
 /// The idea if a client's visit has ended while it was silent.
-const OWN_PACE: &str = "The client was silent for two seconds, and it may be silent for longer. \
-                        What ended its visit: a timeout, or an exception?";
+const OWN_PACE: &str = "The client was silent for two seconds, and it is allowed to stay silent \
+                        for longer. What ended its visit: a timeout, or an exception?";
 
 /// The time for which a client is silent.
 const QUIET: Duration = Duration::from_secs(2);

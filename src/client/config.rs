@@ -274,7 +274,10 @@ mod tests {
                 "reconect",
                 "line 1: there is no setting reconect; did you mean `reconnect`?",
             ),
-            ("password secret", "line 1: a password must be in a separate file"),
+            (
+                "password secret",
+                "line 1: a password must be in a separate file",
+            ),
             (
                 "--",
                 "line 1: there is no setting --; the settings are server, port,",

@@ -83,7 +83,7 @@ impl fmt::Display for SeekError {
             SeekError::FullHere { there, .. } => {
                 write!(
                     f,
-                    "the server is full; another server in its chat, at {there}, has free seats"
+                    "the server is full; {there}, another server of the same chat, has free seats"
                 )
             }
             SeekError::TurnedAway => f.write_str(

@@ -18,7 +18,7 @@ const ROLES = [
   [/^member-/, 'read', 'its member'],
   [/^writer-/, 'channel', 'spilled output'],
   [/^full-/, 'read', 'a TLS handshake, to send FULL'],
-  [/^liveness$/, 'channel', 'ticks: do all clients’ machines still answer?'],
+  [/^liveness$/, 'channel', 'ticks: are all clients’ machines still reachable?'],
   [/^late-workers$/, 'channel', 'ticks: are the busy ports free?'],
   [/^board-feed$/, 'channel', 'its queue of events'],
   [/^board-/, 'accept', 'viewers of the board'],
