@@ -310,8 +310,11 @@ commands! {
                                       DURATION: 30s, 10m, 2h, 7d"
         => |rest| {
             let (name, rest) = split_word(rest)?;
-            // A first word that is not a duration belongs to the reason.
-            let duration = split_word(rest).filter(|(word, _)| time::read_duration(word).is_some());
+            // A first word that is not a duration belongs to the reason. The server refuses one that
+            // begins with a digit and is none: a typing error must not make a ban permanent.
+            let duration = split_word(rest).filter(|(word, _)| {
+                time::read_duration(word).is_some() || word.starts_with(|first: char| first.is_ascii_digit())
+            });
             Some(TypedLine::Ask(ClientCommand::Ban {
                 username: name.into(),
                 duration: duration.map(|(word, _)| word.into()),

@@ -15,6 +15,9 @@ use portal_core::event::ChatEvent;
 use portal_core::service::Refusal;
 use portal_wire::{CloseReason, ErrorCode, Name, Secret, ServerDoc};
 
+/// Names under which a user could be mistaken for the operator, or for a group of recipients.
+const RESERVED: [&str; 3] = ["operator", "everyone", "all"];
+
 impl Session<'_, AtWorker<'_>> {
     /// Handles a claim to a name. Asks for the password or, if names have no passwords, logs the
     /// client in if the name is free.
@@ -38,6 +41,14 @@ impl Session<'_, AtWorker<'_>> {
         if !name.is_for_a_person() {
             let sentence = "a name can't be a number or the word `server`; choose another";
             self.outgoing.error(ErrorCode::BadName, sentence);
+            return Ok(());
+        }
+        if RESERVED
+            .iter()
+            .any(|word| word.eq_ignore_ascii_case(name.as_str()))
+        {
+            let sentence = format!("the name {name} is reserved; choose another");
+            self.outgoing.error(ErrorCode::BadName, &sentence);
             return Ok(());
         }
         self.reject_banned_name(&name)?;

@@ -17,6 +17,8 @@ const HELP: &str = "  who                  list the clients, with addresses, tim
   servers              list the servers of the cluster
   say TEXT             send a notice to every client
   kick NAME [REASON]   disconnect a client (by name or seat port) and keep it out for a minute
+  kick NAME in ROOM [REASON]
+                       remove a user from a room
   ban NAME [DURATION] [REASON]
                        disconnect a user and reject later logins; DURATION is 30s, 10m, 2h or 7d
   ban ADDRESS[/PREFIX] [DURATION] [REASON]
@@ -40,10 +42,11 @@ const HELP: &str = "  who                  list the clients, with addresses, tim
   logout NAME          revoke the session tokens that keep NAME's browsers signed in
   moderator NAME [off] let a user kick, mute and ban others (off: undo)
   moderators           list the moderators
+  reload               read --config, --motd and the certificate again
   stop                 notify every client and shut down (also: Ctrl-C or Ctrl-D)
   help                 show this list";
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "who",
     "servers",
     "say",
@@ -62,6 +65,7 @@ const COMMANDS: [&str; 20] = [
     "logout",
     "moderator",
     "moderators",
+    "reload",
     "stop",
     "help",
 ];
@@ -84,6 +88,8 @@ const WITH_NAME: [&str; 9] = [
 pub(super) enum Obeyed {
     /// A reply to show.
     Show(String),
+    /// A request to read the configuration again.
+    Reload,
     /// A request to shut the server down.
     Stop,
 }
@@ -112,6 +118,7 @@ impl Operator {
         Obeyed::Show(match command {
             "" => String::new(),
             "stop" => return Obeyed::Stop,
+            "reload" => return Obeyed::Reload,
             "help" => HELP.to_owned(),
             "who" => who(server),
             #[cfg(feature = "cluster")]
@@ -123,8 +130,13 @@ impl Operator {
                 "  sent to {}",
                 counted(server.broadcast(rest), "client", "clients")
             ),
-            "kick" if rest.is_empty() => "  usage: kick NAME [REASON]".to_owned(),
+            "kick" if rest.is_empty() => "  usage: kick NAME [in ROOM] [REASON]".to_owned(),
             "kick" => {
+                if let Some((user, Some(room), reason)) = read_whom(rest) {
+                    let done = format!("{user} was removed from {room}");
+                    let rule = RoomRule::Remove(user);
+                    return Obeyed::Show(change_room(server, &room, &rule, reason, &done));
+                }
                 let (name, reason) = rest.split_once(' ').unwrap_or((rest, ""));
                 if server.kick(name, reason.trim()) {
                     format!("  disconnected {}", printable(name))
@@ -169,12 +181,15 @@ impl Operator {
     /// Sets a ban. If it covers an address with clients, or a whole network, asks for confirmation
     /// first.
     fn ban(&mut self, server: &Server, rest: &str) -> String {
-        const USAGE: &str = "  usage: ban NAME|ADDRESS[/PREFIX] [DURATION] [REASON]";
+        const USAGE: &str = "  usage: ban NAME|ADDRESS[/PREFIX] [DURATION] [REASON], where DURATION is \
+                             30s, 10m, 2h or 7d";
         let (whom, rest) = rest.split_once(' ').unwrap_or((rest, ""));
         let Some(whom) = read_subject(whom) else {
             return USAGE.to_owned();
         };
-        let (duration, reason) = split_duration(rest);
+        let Some((duration, reason)) = split_duration(rest) else {
+            return USAGE.to_owned();
+        };
         let covered = server.chat().covered(&whom);
         let rule = Rule::Ban(whom.clone(), duration, reason);
         let Banned::Network(network) = whom else {
@@ -239,13 +254,15 @@ fn name(text: &str) -> Option<Name> {
     Name::new(text).filter(Name::is_for_a_person)
 }
 
-/// Splits `[DURATION] [REASON]`. A first word that is not a duration belongs to the reason.
-fn split_duration(text: &str) -> (Option<Duration>, String) {
+/// Splits `[DURATION] [REASON]`. A first word that is not a duration belongs to the reason, unless
+/// it begins with a digit: a typing error must not make a ban permanent.
+fn split_duration(text: &str) -> Option<(Option<Duration>, String)> {
     let text = text.trim();
     let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
     match read_duration(first) {
-        Some(duration) => (Some(duration), printable(rest.trim()).to_string()),
-        None => (None, printable(text).to_string()),
+        Some(duration) => Some((Some(duration), printable(rest.trim()).to_string())),
+        None if first.starts_with(|first: char| first.is_ascii_digit()) => None,
+        None => Some((None, printable(text).to_string())),
     }
 }
 
@@ -274,7 +291,7 @@ fn mute(server: &Server, rest: &str) -> String {
         None => change(server, Rule::Mute(user, duration)),
         Some(room) => {
             let done = format!("{user} is muted in {room}{}", until(duration));
-            change_room(server, &room, &RoomRule::Mute(user, duration), &done)
+            change_room(server, &room, &RoomRule::Mute(user, duration), "", &done)
         }
     }
 }
@@ -284,15 +301,15 @@ fn unmute(server: &Server, rest: &str) -> String {
         Some((user, None, "")) => change(server, Rule::Unmute(user)),
         Some((user, Some(room), "")) => {
             let done = format!("{user} may send messages to {room} again");
-            change_room(server, &room, &RoomRule::Unmute(user), &done)
+            change_room(server, &room, &RoomRule::Unmute(user), "", &done)
         }
         _ => "  usage: unmute NAME [in ROOM]".to_owned(),
     }
 }
 
 /// Changes a rule of a room, and returns the reply.
-fn change_room(server: &Server, room: &Name, rule: &RoomRule, done: &str) -> String {
-    match server.chat().change_room(None, room, rule, "") {
+fn change_room(server: &Server, room: &Name, rule: &RoomRule, reason: &str, done: &str) -> String {
+    match server.chat().change_room(None, room, rule, reason) {
         Ok(()) => format!("  {done}"),
         Err(refusal) => format!("  {}", refusal.sentence),
     }
@@ -335,7 +352,7 @@ fn room(server: &Server, rest: &str) -> String {
         Some((room, rule, done))
     };
     match read() {
-        Some((room, rule, done)) => change_room(server, &room, &rule, &done),
+        Some((room, rule, done)) => change_room(server, &room, &rule, "", &done),
         None => "  usage: room NAME open|invite|password WORD|moderated|unmoderated, or\n         \
                  room NAME moderator NAME [off]"
             .to_owned(),
@@ -419,7 +436,18 @@ fn moderator(server: &Server, rest: &str) -> String {
             .to_owned();
     }
     match server.policies().set_moderator(&name, is_one) {
-        Ok(()) if is_one => format!("  {name} is a moderator"),
+        Ok(()) if is_one => {
+            let accounts = server.accounts().map(|accounts| accounts.all());
+            let exists = accounts.is_some_and(|all| all.iter().any(|one| one.name == name));
+            let warning = match exists {
+                true => String::new(),
+                false => {
+                    "; this name has no account yet, and the user who registers it will moderate"
+                        .to_owned()
+                }
+            };
+            format!("  {name} is a moderator{warning}")
+        }
         Ok(()) => format!("  {name} is no longer a moderator"),
         Err(error) => format!("  {error}"),
     }

@@ -304,12 +304,11 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
     let reloaded = Arc::clone(&server);
     let read_anew = move || {
         if running.can_reload() {
-            report(&running.reload(&reloaded));
+            running.reload(&reloaded)
         } else {
-            report(
-                &"SIGHUP reloads the certificate, --config and --motd, but this server uses none \
-                  of them",
-            );
+            "only the certificate, --config and --motd can be reloaded, and this server uses none \
+             of them"
+                .to_owned()
         }
     };
     let why = console.serve_until_stopped(&server, &signals, read_anew);
@@ -456,7 +455,7 @@ impl Console {
         &mut self,
         server: &Arc<Server>,
         signals: &Listening,
-        mut read_anew: impl FnMut(),
+        mut read_anew: impl FnMut() -> String,
     ) -> Why {
         let no_events = never();
         let no_lines = never();
@@ -464,7 +463,7 @@ impl Console {
         let mut went_on = false;
         loop {
             while let Some(typed) = self.input.as_mut().and_then(Input::next_typed) {
-                if self.is_stopped_by(typed, server, &mut operator) {
+                if self.is_stopped_by(typed, server, &mut operator, &mut read_anew) {
                     return Why::Operator;
                 }
             }
@@ -502,7 +501,7 @@ impl Console {
                         }
                     }
                     Ok(Signal::End(signal)) => return Why::Signal(signal),
-                    Ok(Signal::ReadAnew) => read_anew(),
+                    Ok(Signal::ReadAnew) => report(&read_anew()),
                     // The signal thread has exited, so nothing else could stop the server.
                     Err(_) => return Why::Signal("thread has ended"),
                 },
@@ -534,6 +533,7 @@ impl Console {
         typed: Typed<()>,
         server: &Server,
         operator: &mut Operator,
+        read_anew: &mut dyn FnMut() -> String,
     ) -> bool {
         match typed {
             Typed::Line { text, .. } => {
@@ -542,6 +542,10 @@ impl Console {
                     match operator.obey(server, line) {
                         Obeyed::Show(text) if text.is_empty() => {}
                         Obeyed::Show(text) => self.show(&text),
+                        Obeyed::Reload => {
+                            let report = read_anew();
+                            self.show(&format!("  {}", report.replace('\n', "\n  ")));
+                        }
                         Obeyed::Stop => return true,
                     }
                 }

@@ -170,7 +170,7 @@ function order(name, username, rest) {
   const [duration, reason] = firstWord(rest);
   if (name === 'mute' && rest) parts.duration = rest;
   if (name === 'ban') {
-    const isTimed = DURATION.test(duration);
+    const isTimed = /^\d/.test(duration);
     if (isTimed) parts.duration = duration;
     parts.reason = isTimed ? reason : rest;
   }
