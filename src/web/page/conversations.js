@@ -182,7 +182,8 @@ class Conversations {
   /** The conversations in the sidebar's order: first those that mention the user, then other unread ones. */
   sorted() {
     const kinds = ['room', 'everyone', 'person', 'requests', 'partner'];
-    const urgency = (there) => (there.unread ? (there.mentioned ? 0 : 1) : 2);
+    // A conversation stays in its place while it is the chosen one.
+    const urgency = (there) => there.kept ?? (there.unread ? (there.mentioned ? 0 : 1) : 2);
     return [...this.all.values()].sort(
       (a, b) =>
         urgency(a) - urgency(b) ||

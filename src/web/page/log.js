@@ -22,8 +22,10 @@ class Log {
     root.addEventListener('scroll', () => this.scrolled(), { passive: true });
     root.addEventListener('keydown', (event) => this.keyed(event));
     // A log scrolled to its end stays there when lines are added, the keyboard opens, the window is
-    // resized or the composer grows.
-    const stay = new ResizeObserver(() => {
+    // resized or the composer grows. The browser then scrolls, too, to keep what it shows in place.
+    this.resizedAt = 0;
+    const stay = new ResizeObserver((changes) => {
+      if (changes.some(({ target }) => target === root)) this.resizedAt = performance.now();
       if (this.isAtEnd) this.toEnd();
     });
     stay.observe(root);
@@ -190,7 +192,7 @@ class Log {
       sending: ['…', 'sending'],
       sent: ['✓', 'sent'],
       delivered: [
-        `✓ ${item.count ?? ''}`.trim(),
+        item.count && this.conversation.kind === 'room' ? `✓ ${item.count}` : item.count === 0 ? '–' : '✓',
         item.count === 0 ? 'sent, but nobody else is there' : `delivered to ${item.count}`,
       ],
       failed: ['', `not sent: ${item.reason}`],
@@ -286,6 +288,7 @@ class Log {
     const { scrollHeight, scrollTop, clientHeight } = this.root;
     // Only the user scrolls up. (The event of a scroll to the end may come when there is more.)
     if (scrollHeight - scrollTop - clientHeight < 40) this.isAtEnd = true;
+    else if (this.isAtEnd && performance.now() < this.resizedAt + 500) this.toEnd();
     else if (scrollTop < this.lastTop - 1) this.isAtEnd = false;
     this.lastTop = scrollTop;
     if (scrollTop < 600) {

@@ -148,6 +148,8 @@ function recipient() {
 
 /** Sends a line, or runs a command. Returns whether to clear the box. */
 function submit(text) {
+  // What answers it appears at the end.
+  log.toEnd();
   if (chosen.draftFor && chosen.draftFor !== recipient()) {
     chosen.draftFor = recipient();
     const now = session.partner ? `your partner is ${session.partner.label} now` : 'your partner has left';

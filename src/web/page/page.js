@@ -276,6 +276,8 @@ function choose(key, how = 'push') {
   if (!next) return;
   if (chosen !== next) {
     if (chosen && !chosen.unread) chosen.mark = null;
+    if (chosen) chosen.kept = null;
+    next.kept = next.unread ? (next.mentioned ? 0 : 1) : 2;
     chosen = next;
     composer.show(next);
     log.show(next);

@@ -126,11 +126,7 @@ class Session {
     // Random, so that a class that has lost its server does not reconnect at the same moment.
     const wait = this.pause * (1 + Math.random() / 4);
     this.pause = Math.min(this.pause * 2, LONGEST_PAUSE);
-    this.listener.state({
-      text: `${why} Reconnecting in ${Math.ceil(wait / 1000)} s.`,
-      isLost: true,
-      action: 'Reconnect now',
-    });
+    this.listener.state({ text: `${why} Reconnecting soon.`, isLost: true, action: 'Reconnect now' });
     this.timer = setTimeout(() => this.connect(), wait);
   }
 
