@@ -237,6 +237,24 @@ impl Demo {
         zoe.command("TERMINATE", "");
         self.wait_for("seat-free");
         self.pause(1.5);
+        self.restore_the_stack();
+    }
+
+    /// Brings the ports on the stack into their first order, in which two clients in a row are
+    /// partners.
+    fn restore_the_stack(&self) {
+        self.rule("The end. The show begins again", "stack");
+        let mut seated: Vec<(u16, Visitor)> = Vec::new();
+        for _ in &self.workers {
+            let ticket = self.request_port().expect("a port");
+            seated.push((ticket.0.port(), self.take_seat(&ticket)));
+        }
+        seated.sort_by_key(|(port, _)| *port);
+        while let Some((_, visitor)) = seated.pop() {
+            self.queue.events().try_iter().for_each(drop);
+            visitor.leave();
+            self.wait_for("seat-free");
+        }
     }
 
     fn rules_2_and_3(&self) {
@@ -336,6 +354,9 @@ impl Demo {
             "Rule 5d: the passcode has changed. The old passcode no longer admits a client",
             &look,
         );
+        // Without a ticket for this port, the passcode would not even be read.
+        self.request_port().expect("a port");
+        self.pause(0.3);
         let mut again = Visitor::at(worker);
         again.passcode(&passcode);
         again.receive("Wrong handshake passcode");

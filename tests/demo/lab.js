@@ -9,12 +9,23 @@ const BUTTONS = [
 
 const bar = element('nav');
 bar.id = 'lab';
-const result = element('p', '', 'Press a button. Select a card to choose the client.');
+const result = element('p', '', 'Press a button. Select a card to choose the client; Esc closes its panel.');
 result.id = 'lab-result';
 result.setAttribute('role', 'status');
 
-async function press(action) {
+// The port of the card that was selected last, also after its panel was closed.
+let selected = null;
+document.addEventListener('click', () => setTimeout(() => {
   const seat = state.chosen && state.chosen.seat;
+  if (!seat || seat === selected) return;
+  selected = seat;
+  write(result, 'The buttons now act as the client on port ' + seat + '.');
+}));
+
+async function press(action) {
+  // A card without a client selects nothing.
+  const card = state.cards.get(selected);
+  const seat = card && card.phase !== 'free' ? selected : null;
   write(result, '…');
   const answer = await fetch('lab/' + action + (seat ? '?seat=' + seat : ''), { method: 'POST' }).catch(() => null);
   write(result, answer ? await answer.text() : 'the laboratory does not respond');

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portal_chat::core::seats::SharedSeat;
 use portal_chat::event::{Events, ServerEvent};
 use portal_chat::server::Server;
 
@@ -191,8 +192,23 @@ impl Class {
         clients.retain(|client| !Arc::ptr_eq(client, gone));
     }
 
+    /// The clients that the server still serves. A stopped client does not notice its end.
     fn alive(&self) -> Vec<Arc<LabClient>> {
-        self.clients.lock().unwrap().clone()
+        let mut clients = self.clients.lock().unwrap().clone();
+        clients.retain(|client| {
+            let seats = self.server.state().seats.all().iter();
+            let mut connected = seats.filter_map(SharedSeat::connection);
+            let address = client.stream.local_addr().ok();
+            connected.any(|there| Some(there.peer) == address && !there.outbox.has_ended())
+        });
+        clients
+    }
+
+    fn has_partner(&self, client: &LabClient) -> bool {
+        let state = self.server.state();
+        let mut seats = state.seats.all().iter();
+        let seat = seats.find(|seat| seat.port.get() == client.seat);
+        seat.is_some_and(|seat| state.service.welcomed(seat.number.partner()).is_some())
     }
 
     /// Returns the client in that seat, or the one that entered last.
@@ -217,7 +233,10 @@ impl Class {
             "say" => {
                 show("sends a message to the partner");
                 client.document(&format!("<message>hello from {name}</message>"));
-                done("has sent the message")
+                match self.has_partner(client) {
+                    true => done("has sent the message"),
+                    false => done("has sent the message, but has no partner to receive it"),
+                }
             }
             "everyone" => {
                 show("sends a message to everyone");
