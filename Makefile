@@ -313,7 +313,7 @@ dist: cargo-is-there ## Install: build an archive of the programs, with a checks
 	echo "To install the programs, unpack the archive and copy its folders bin, lib and share into /usr/local."
 
 pages: cargo-is-there ## Work on it: regenerate the generated parts of the pages
-	WRITE_PAGES=1 $(CARGO) test --workspace --lib -- options_stand_on_the_page options_page the_page_has_the_terminals_table
+	WRITE_PAGES=1 $(CARGO) test --workspace --lib -- the_options_stand_on_the_page the_page_has_the_terminals_table
 	WRITE_PAGES=1 $(CARGO) test --test rungs each_page_shows_its_server
 
 pictures: cargo-is-there ## Work on it: redraw the pictures of README and guide (needs Chromium)

@@ -401,7 +401,7 @@ fn client_waits_for_its_old_name() {
     main.send_line(
         "<SERVER><error code='name-in-use'>the name alice is already in use</error></SERVER>",
     );
-    alice.wait_for_text(sentences::HOLDS_THE_NAME_ALICE);
+    alice.wait_for_text(sentences::IS_STILL_USING_THE_NAME_ALICE);
     // Meanwhile, the client has a prompt, and may log in as another user.
     alice.wait_for_prompt("you, alone>");
     alice.type_line("/login alicia");
@@ -606,7 +606,7 @@ fn messages_elsewhere_are_counted_in_the_prompt() {
     alice.type_line("/to all");
     alice.wait_for_prompt("alice to everyone [carol 1]>");
     alice.type_line("/unread");
-    alice.wait_for_text("unread: carol 1");
+    alice.wait_for_text("unread messages: carol 1");
     alice.type_line("/query carol");
     alice.wait_for_prompt("alice to carol alone>");
 }

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn options_page_matches_the_help() {
+    fn the_options_stand_on_the_page_as_in_the_help() {
         stand_on_the_page(CheckArguments::command(), "chatcheck.md");
     }
 

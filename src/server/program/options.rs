@@ -864,7 +864,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_lists_the_options_as_the_help_does() {
+    fn the_options_stand_on_the_page_as_in_the_help() {
         portal_cli::test_support::stand_on_the_page(ServerArguments::command(), "chatserver.md");
     }
 }
