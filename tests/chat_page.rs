@@ -1299,10 +1299,17 @@ fn older_messages_are_fetched_when_they_are_scrolled_to() {
 /// axe-core also checks the views.
 #[test]
 fn the_page_is_accessible() {
-    for size in BOTH {
+    let themes = [
+        (PHONE, "light"),
+        (LAPTOP, "light"),
+        (PHONE, "dark"),
+        (LAPTOP, "dark"),
+    ];
+    for (size, theme) in themes {
         let Some(page) = Page::open("accessible", size) else {
             return;
         };
+        page.browser.set_view(size.0, size.1, theme);
         let axe = std::env::var("AXE")
             .ok()
             .map(|file| std::fs::read_to_string(file).unwrap());
@@ -1315,7 +1322,11 @@ fn the_page_is_accessible() {
             if let Some(axe) = &axe {
                 page.run(&format!("{axe}; window.found = null; axe.run().then((all) => {{ window.found = all.violations.map((one) => `${{one.id}}: ${{one.nodes.map((node) => node.html.slice(0, 150)).join(' | ')}}`); }});"));
                 page.wait("window.found");
-                assert_eq!(page.get("window.found"), json!([]), "{view} at {size:?}");
+                assert_eq!(
+                    page.get("window.found"),
+                    json!([]),
+                    "{view}, {theme} at {size:?}"
+                );
             }
         };
         check("card");

@@ -362,7 +362,7 @@ fn script_receives_all_replies() {
     assert_eq!(code, 1, "something was refused: {out}");
     assert_eq!(out.matches("* sent\n").count(), 2, "{out}");
     assert!(
-        out.contains("nobody is not online; /names lists the users"),
+        out.contains(sentences::NOBODY_IS_NOT_ONLINE_NAMES_LISTS_THE_USERS),
         "{out}"
     );
     for text in ["one", "three", "four"] {
@@ -404,7 +404,7 @@ fn history_shows_the_conversation_in_the_prompt() {
     let (first, _) = direct.split_once('\n').unwrap();
     assert!(first.ends_with("] alice to bob: two"), "{out}");
     assert!(
-        out.contains("* the server has no old messages with carol\n"),
+        out.contains(sentences::THE_SERVER_HAS_NO_OLD_MESSAGES_WITH_CAROL),
         "{out}"
     );
 }
@@ -421,7 +421,7 @@ fn script_joins_a_room_and_sends() {
     );
     assert!(out.contains(sentences::YOU_LEFT_LOBBY), "{out}");
     assert!(
-        err.contains("not sent: you are no longer in lobby"),
+        err.contains(sentences::NOT_SENT_YOU_ARE_NO_LONGER_IN_LOBBY),
         "a line for a room goes to no other recipient: {err}"
     );
     assert_eq!(code, 1);
@@ -511,7 +511,7 @@ fn client_exits_if_its_reader_closes() {
     let mut first = String::new();
     let mut screen = BufReader::new(child.stdout.take().unwrap());
     screen.read_line(&mut first).unwrap();
-    assert!(first.contains("connected on port"), "{first}");
+    assert!(first.contains(sentences::CONNECTED_ON_PORT), "{first}");
     drop(screen);
     // The next output has no reader.
     let (_bob, _) = server.seat();

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use support::running::{Running, program};
-use support::{Client, PATIENCE, command, handshake, login, temporary_file, ticket};
+use support::{Client, PATIENCE, command, handshake, login, sentences, temporary_file, ticket};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 
@@ -110,7 +110,7 @@ fn sighup_applies_what_can_change_and_reports_what_needs_a_restart() {
     }
     let line = server.errors.recv_timeout(PATIENCE).unwrap();
     assert!(
-        line.contains("a restart is needed for the new --workers;"),
+        line.contains(sentences::A_RESTART_IS_NEEDED_FOR_THE_NEW_WORKERS),
         "{line}"
     );
     assert!(server.greeting("bob").contains("other"));
@@ -120,7 +120,7 @@ fn sighup_applies_what_can_change_and_reports_what_needs_a_restart() {
     write("worker = 8\n");
     let line = server.reload("the old settings remain in effect");
     assert!(line.contains("chat.toml, line 2: "), "{line}");
-    assert!(line.contains("did you mean `workers`?"), "{line}");
+    assert!(line.contains(sentences::DID_YOU_MEAN_WORKERS), "{line}");
 
     write("workers = 6\nrate = \"20/5\"\nmax-per-ip = 1\n");
     let line = server.reload("changed");

@@ -244,7 +244,7 @@ fn rooms_per_user_are_limited() {
     }
     alice.send_line(&command("JOIN", "<room>more</room><here/>"));
     let refused = alice.line_with("no-room-left");
-    assert!(refused.contains("leave one first"), "{refused}");
+    assert!(refused.contains(sentences::LEAVE_ONE_FIRST), "{refused}");
     alice.send_line(&command("LEAVE", "<room>r0</room>"));
     alice.line_with(">LEFT<");
     join(&mut alice, "more");

@@ -1,6 +1,9 @@
 //! The cargo features of the programs, and the Makefile's table of the options that need them.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/sentences.rs"]
+mod sentences;
+
 use std::process::Command;
 
 /// Returns a program's options for TLS, clusters and the journal, which the table must contain.
@@ -103,7 +106,7 @@ fn missing_feature_names_the_build_command() {
     let sentence = refused(client, &["127.0.0.1"], Some(&home));
     std::fs::remove_dir_all(&home).unwrap();
     assert!(
-        sentence.contains("127.0.0.1 50000 speaks TLS"),
+        sentence.contains(sentences::THE_SERVER_SPEAKS_TLS),
         "{sentence}"
     );
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use portal_chat::journal::{Exporter, Form, JournalSettings, Selection};
 use portal_chat::server::Settings;
 use support::running::{Running, program};
-use support::{Client, TestServer, command, login, temporary_file};
+use support::{Client, TestServer, command, login, sentences, temporary_file};
 
 /// A database that is deleted on drop.
 struct Journal(PathBuf);
@@ -250,7 +250,7 @@ fn export_prints_a_room_as_text_or_json() {
     journal.delete();
     let (code, text) = export(&[]);
     assert!(
-        code == Some(2) && text.contains("can't read the journal"),
+        code == Some(2) && text.contains(sentences::CANT_READ_THE_JOURNAL),
         "{text}"
     );
 }
@@ -270,13 +270,13 @@ fn check_does_not_touch_the_file() {
     };
     let text = check();
     assert!(text.contains("--journal-keep       7 days"), "{text}");
-    assert!(text.contains("The server will create"), "{text}");
+    assert!(text.contains(sentences::THE_SERVER_WILL_CREATE), "{text}");
     assert!(!journal.0.exists());
     // A damaged file is reported, and stays where it is.
     std::fs::write(&journal.0, "x".repeat(5_000)).unwrap();
     journal.set_mode(0o600);
     let text = check();
-    assert!(text.contains("is not a database"), "{text}");
+    assert!(text.contains(sentences::IS_NOT_A_DATABASE), "{text}");
     assert_eq!(std::fs::read(&journal.0).unwrap().len(), 5_000);
 }
 

@@ -371,8 +371,8 @@ fn event_file_on_a_full_disk_is_reported() {
     drop((alice, bob));
     let errors = server.stop();
     assert!(
-        errors.contains("can't write to the event file /dev/full")
-            && errors.contains("keeps running"),
+        errors.contains(sentences::CANT_WRITE_TO_THE_EVENT_FILE_DEVFULL)
+            && errors.contains(sentences::KEEPS_RUNNING),
         "{errors}"
     );
 }

@@ -14,6 +14,7 @@ use portal_chat::event::Events;
 use portal_chat::server::{Portals, Server, Settings, WebEntrance};
 use support::network::{LOOPBACK, is_inside_isolated_network, leave_in_time_wait};
 use support::running::Running;
+use support::sentences;
 use support::{Client, TestServer, UdpClient, handshake, ticket};
 
 const LOCAL: [IpAddr; 2] = [
@@ -147,7 +148,10 @@ fn server_does_not_listen_without_a_free_port() {
     let mut warning = String::new();
     let mut stderr = BufReader::new(server.stderr.take().unwrap());
     stderr.read_line(&mut warning).unwrap();
-    assert!(warning.contains("port 50001 is in use by a closed outgoing connection (TIME_WAIT); waiting up to a minute"), "{warning}");
+    assert!(
+        warning.contains(sentences::PORT_50001_IS_IN_USE_BY_A_CLOSED),
+        "{warning}"
+    );
     for port in [50000, 50001, 8080] {
         let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{port}");
@@ -173,7 +177,7 @@ fn port_in_use_is_refused_despite_time_wait() {
         .unwrap()
         .to_string();
     assert!(
-        refused.contains("port 50003 on 127.0.0.1 is taken by network"),
+        refused.contains(sentences::PORT_50003_ON_LOOPBACK_IS_TAKEN_BY_NETWORK),
         "{refused}"
     );
 }

@@ -228,7 +228,7 @@ fn server_continues_at_the_file_size_limit() {
     let stderr = server.stderr.take().unwrap();
     BufReader::new(stderr).read_line(&mut sentence).unwrap();
     assert!(
-        sentence.contains("can't write to the event file events (File too large"),
+        sentence.contains(sentences::CANT_WRITE_TO_THE_EVENT_FILE_EVENTS_FILE),
         "{sentence}"
     );
     // After that report, a signal still shuts the server down in an orderly way.

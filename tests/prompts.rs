@@ -480,7 +480,7 @@ fn rest_of_a_paste_keeps_its_recipient() {
     alice.type_line("hello");
     server.expect("main", "hello");
     assert_eq!(server.received_with("a secret"), Vec::<String>::new());
-    assert!(alice.contents().contains("not sent: "));
+    assert!(alice.contents().contains(sentences::NOT_SENT));
 }
 
 #[test]
@@ -606,7 +606,7 @@ fn messages_elsewhere_are_counted_in_the_prompt() {
     alice.type_line("/to all");
     alice.wait_for_prompt("alice to everyone [carol 1]>");
     alice.type_line("/unread");
-    alice.wait_for_text("unread messages: carol 1");
+    alice.wait_for_text(sentences::UNREAD_MESSAGES_CAROL_1);
     alice.type_line("/query carol");
     alice.wait_for_prompt("alice to carol alone>");
 }

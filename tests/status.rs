@@ -13,7 +13,7 @@ use portal_chat::event::Events;
 use portal_chat::metrics::{ServerStatus, Status as _};
 use portal_chat::server::{Server, Settings};
 use support::running::{Running, program};
-use support::{Client, PATIENCE, handshake, ticket};
+use support::{Client, PATIENCE, handshake, sentences, ticket};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 
@@ -139,7 +139,7 @@ fn started(options: &[&str]) -> (Running, Vec<SocketAddr>) {
         let address = line.split_once("http://").filter(|_| is_ours);
         let address = address.and_then(|(_, rest)| rest.split('/').next());
         addresses.extend(address.map(|text| text.parse::<SocketAddr>().unwrap()));
-        if line.contains("Ctrl-C to stop the server") {
+        if line.contains(sentences::CTRL_C_TO_STOP_THE_SERVER) {
             break;
         }
     }

@@ -341,7 +341,7 @@ fn impostors_receive_nothing() {
     assert_eq!(received.join().unwrap(), b"");
     let (text, code) = client(portal, &home, &["--tls-fingerprint", "nonsense"]);
     assert!(
-        text.contains("64 hexadecimal digits") && code == Some(2),
+        text.contains(sentences::HEXADECIMAL_DIGITS) && code == Some(2),
         "{text}"
     );
     std::fs::remove_dir_all(home).unwrap();
