@@ -60,7 +60,7 @@ const WATCH: &str = r#"
             messages: [...document.querySelectorAll('.message')].map(text),
             told: document.querySelectorAll('.beat').length,
             looked: [...document.querySelectorAll('.looked')].map((part) => part.dataset.look),
-            strays: state.events.filter((event) => event.event === 'unexpected-connection').length,
+            refused: state.events.filter((event) => event.event === 'wrong-passcode').length,
             events: [...document.querySelectorAll('#events li .word')].slice(-12).map(text),
         };
         const last = window.seen[window.seen.length - 1];
@@ -225,10 +225,10 @@ fn browser_sees_each_of_the_nine_rules() {
     expect_seen("Rule 5c:", "wrong passcode", &|look| {
         happened(look, "wrong-passcode")
     });
-    let strays = |look: &Value| look["strays"].as_u64().unwrap();
-    let before = during("Rule 5c:").into_iter().map(strays).max().unwrap();
+    let refused = |look: &Value| look["refused"].as_u64().unwrap();
+    let before = during("Rule 5c:").into_iter().map(refused).max().unwrap();
     expect_seen("Rule 5d:", "old passcode refused", &|look| {
-        strays(look) > before
+        refused(look) > before
     });
     expect_seen("Rule 6:", "end by idleness", &|look| {
         cards(look).any(|card| card["who"] == "last visit: idle-timeout")

@@ -255,6 +255,7 @@ impl Demo {
             visitor.leave();
             self.wait_for("seat-free");
         }
+        self.pause(1.0);
     }
 
     fn rules_2_and_3(&self) {

@@ -23,9 +23,11 @@ class Log {
     root.addEventListener('keydown', (event) => this.keyed(event));
     // A log scrolled to its end stays there when lines are added, the keyboard opens, the window is
     // resized or the composer grows. The browser then scrolls, too, to keep what it shows in place.
-    this.resizedAt = 0;
     const stay = new ResizeObserver((changes) => {
-      if (changes.some(({ target }) => target === root)) this.resizedAt = performance.now();
+      if (changes.some(({ target }) => target === root)) {
+        this.isResized = true;
+        requestAnimationFrame(() => requestAnimationFrame(() => (this.isResized = false)));
+      }
       if (this.isAtEnd) this.toEnd();
     });
     stay.observe(root);
@@ -288,7 +290,7 @@ class Log {
     const { scrollHeight, scrollTop, clientHeight } = this.root;
     // Only the user scrolls up. (The event of a scroll to the end may come when there is more.)
     if (scrollHeight - scrollTop - clientHeight < 40) this.isAtEnd = true;
-    else if (this.isAtEnd && performance.now() < this.resizedAt + 500) this.toEnd();
+    else if (this.isAtEnd && this.isResized) this.toEnd();
     else if (scrollTop < this.lastTop - 1) this.isAtEnd = false;
     this.lastTop = scrollTop;
     if (scrollTop < 600) {

@@ -155,7 +155,7 @@ const log = new Log($('log'), {
   },
   emptyText({ kind, name }) {
     if (kind === 'partner')
-      return 'Your partner is the client in the seat next to yours. You can talk with each other without names.';
+      return 'Your partner has the seat next to yours. You can talk without names.';
     if (kind === 'person') return `Only ${name} gets what you write here.`;
     if (kind === 'requests') return 'First messages from people you haven’t replied to appear here.';
     return 'No messages yet.';
