@@ -1,5 +1,6 @@
 //! The core with another service than the chat: what a client sends comes back (seed 001). It shows
 //! the parts of a server, and that the core needs nothing above it.
+#![cfg(test)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -78,11 +79,11 @@ impl Service for Echo {
     }
 }
 
-struct NoCallbacks;
+struct NeverDials;
 
-impl Dialer for NoCallbacks {
+impl Dialer for NeverDials {
     fn dial(&self, _: &mut Visit<'_>, _: &Handshake) -> Result<ServerDoc<'static>, CloseReason> {
-        Err(CloseReason::Entrance("no-callbacks"))
+        Err(CloseReason::Entrance("no-dialer"))
     }
 }
 
@@ -147,7 +148,7 @@ impl EchoServer {
                 tick: second,
                 clock,
             },
-            dialer: Arc::new(NoCallbacks),
+            dialer: Arc::new(NeverDials),
         };
         EchoServer {
             state,
