@@ -102,9 +102,11 @@ fn invalid_bytes_do_not_end_the_client() {
 #[test]
 fn input_before_a_question_does_not_answer_it() {
     let server = with_accounts("ahead");
-    let mut alice = client(&server, &["alice"]);
-    // Before the question appears, and so before any terminal mode is set.
-    alice.type_text("a line of chat\r");
+    // The line is typed before the client starts, and so before any question.
+    let port = server.server.portal().port();
+    let script = format!("read -r go; exec {CLIENT} 127.0.0.1 {port} alice");
+    let mut alice = Terminal::start("sh", &["-c", &script], &[]);
+    alice.type_text("go\ra line of chat\r");
     alice.wait_for_prompt("choose a password for alice>");
     alice.wait_for_text("was ignored");
     assert!(!alice.contents().contains(sentences::REPEAT_THE_PASSWORD));
