@@ -472,6 +472,7 @@ fn last_line_without_line_feed_is_sent() {
     assert_eq!(code, 0);
     bob.line_with("whole");
     bob.line_with("half");
+    server.wait_for_event("seat-free", None);
     // A plain socket that sends an unterminated message gets the same result.
     let (port, passcode) = support::ticket(&server.request_port());
     let mut nc = server.connect(port);
