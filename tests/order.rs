@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use portal_chat::accounts::policies::read_subject;
 use portal_chat::core::service::Refusal;
 use portal_chat::server::{Rate, Settings, WebEntrance};
-use portal_chat::sessions::policies::{Banned, Rule};
+use portal_chat::sessions::policies::{Banned, RoomRule, Rule};
 use portal_chat::wire::{ErrorCode, Name};
 use support::terminal::Terminal;
 use support::web::WebClient;
@@ -440,4 +440,23 @@ fn a_user_who_joins_while_being_removed_does_not_stay() {
         server.wait_for_event("room-ended", None);
         server.tick(1);
     }
+}
+
+#[test]
+fn the_operators_removal_from_a_room_tells_its_reason() {
+    let server = TestServer::start(&settings(2));
+    let (mut alice, _) = server.seat();
+    alice.send_line(&login("alice"));
+    alice.line_with("WELCOME");
+    alice.send_line(&command("JOIN", "<room>lobby</room><here/>"));
+    alice.line_with("JOINED");
+    let rule = RoomRule::Remove(name("alice"));
+    let chat = server.server.chat();
+    chat.change_room(None, &name("lobby"), &rule, "off-topic")
+        .unwrap();
+    let left = alice.line_with("<command>LEFT<");
+    assert!(
+        left.contains("<by>(operator)</by>") && left.contains("<reason>off-topic</reason>"),
+        "{left}"
+    );
 }

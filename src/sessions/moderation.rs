@@ -145,17 +145,17 @@ impl ChatState {
         let Some(there) = self.users.find(name) else {
             return Ok(());
         };
-        let by = by.map(|by| by.as_str().into());
+        let by = by.map_or(OPERATOR.into(), |by| by.as_str().into());
         let doc = match rule {
             RoomRule::Invite(_) => ServerDoc::Invited {
                 room: room.as_str().into(),
-                username: by.unwrap_or(OPERATOR.into()),
+                username: by,
             },
             // The user is not in the room.
             _ if self.rooms.leave(room, &there).is_err() => return Ok(()),
             _ => ServerDoc::Left {
                 room: room.as_str().into(),
-                by,
+                by: Some(by),
                 reason: Some(reason)
                     .filter(|reason| !reason.is_empty())
                     .map(Into::into),
