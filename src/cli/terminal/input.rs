@@ -73,8 +73,6 @@ struct Editing<T> {
     pending: String,
     /// The rows on the screen, up to the cursor.
     drawn: Option<Drawn>,
-    /// Whether Ctrl-L has been pressed since the last `draw`.
-    is_cleared: bool,
     is_dirty: bool,
     /// Output that the terminal has not accepted yet.
     out: Vec<u8>,
@@ -162,7 +160,6 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
             status: String::new(),
             pending: String::new(),
             drawn: None,
-            is_cleared: false,
             is_dirty: false,
             out: Vec::new(),
         });
@@ -441,7 +438,8 @@ impl<T: Clone + PartialEq> Editing<T> {
         };
         self.is_dirty = true;
         if key == Key::Ctrl('l') {
-            self.is_cleared = true;
+            // What is shown from now on stays on the screen.
+            self.pending += "\x1b[H\x1b[2J";
             return None;
         }
         let is_hidden = prompt.ask == PromptKind::Hidden;
@@ -558,11 +556,7 @@ impl<T: Clone + PartialEq> Editing<T> {
         let at_edge = end.column == 0 && end.row > 0 && !plain.ends_with('\n');
         let is_at_end = before_cursor == plain;
         let mut frame = String::new();
-        let mut drawn = self.drawn.take();
-        if std::mem::take(&mut self.is_cleared) {
-            drawn = None;
-            frame += "\x1b[H\x1b[2J";
-        }
+        let drawn = self.drawn.take();
         let old = drawn.as_ref().and_then(|drawn| drawn.whole.as_ref());
         let same_width = drawn.as_ref().is_some_and(|drawn| drawn.columns == columns);
         match old.and_then(|old| painted.strip_prefix(&**old)) {
