@@ -45,7 +45,7 @@
 //! | [`core::event`] | events, for the console, the event file, the board and the tests |
 //! | [`core::guard`], [`core::panics`], [`core::limits`] | protection of each client from the others |
 //!
-//! What happens in a seat:
+//! The sessions in the seats:
 //!
 //! | module | contains |
 //! |---|---|

@@ -1391,7 +1391,7 @@ fn a_tap_on_a_notification_opens_its_conversation() {
     direct(&mut bob, "alice", "look at this");
     page.wait("[...conversations.all.values()].some((there) => there.name === 'bob')");
     let key = page.get("[...conversations.all.values()].find((there) => there.name === 'bob').key");
-    // What the service worker sends when the notification is tapped.
+    // The service worker sends this when the notification is tapped.
     page.run(&format!(
         "navigator.serviceWorker.dispatchEvent(new MessageEvent('message', {{ data: {{ open: {key} }} }}))"
     ));

@@ -139,7 +139,7 @@ fn check(prompt: Prompt, steps: &[Step]) -> Result<(), TestCaseError> {
         alice.type_line(&format!("aa bb {number}"));
     }
     bob.line_with(&format!("aa bb {}<", STEPS - 1));
-    // What led here is not part of the test.
+    // The lines so far are not part of the test.
     alice.type_text("\x0c");
     alice.wait_for("an empty screen", |alice| {
         alice.contents().lines().count() == 1

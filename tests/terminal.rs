@@ -780,6 +780,14 @@ fn a_draft_survives_the_way_through_the_history() {
 }
 
 #[test]
+fn the_operator_reloads_at_the_terminal() {
+    let mut server = chatserver(&[]);
+    server.type_line("reload");
+    server.wait_for_text("can be reloaded");
+    server.wait_for_prompt("operator>");
+}
+
+#[test]
 fn ctrl_l_clears_the_screen_and_keeps_the_line() {
     let server = TestServer::with_workers(2);
     let mut alice = client(&server, &[]);

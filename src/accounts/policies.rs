@@ -964,7 +964,7 @@ impl SharedPolicies {
             Ok(()) => {}
             Err(PolicyError::Refused(refusal)) => return Err(refusal),
             Err(error) => {
-                let doing = "remember who has entered a room's password";
+                let doing = "store the users who entered a room's password";
                 self.events.emit_failure(doing, error.to_string());
             }
         }

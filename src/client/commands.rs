@@ -1,7 +1,7 @@
 //! The commands that a user can type. Their table is the only place that lists them: the parser,
 //! the help and the completions come from it, and a test compares the browser page with it.
 
-use portal_wire::{ClientCommand, Name, Secret, time};
+use portal_wire::{ClientCommand, Name, Secret};
 
 /// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
@@ -310,10 +310,10 @@ commands! {
                                       DURATION: 30s, 10m, 2h, 7d"
         => |rest| {
             let (name, rest) = split_word(rest)?;
-            // A first word that is not a duration belongs to the reason. The server refuses one that
-            // begins with a digit and is none: a typing error must not make a ban permanent.
+            // A first word that begins with a digit is the duration. The server refuses a mistyped
+            // one, so a typing error does not make a ban permanent.
             let duration = split_word(rest).filter(|(word, _)| {
-                time::read_duration(word).is_some() || word.starts_with(|first: char| first.is_ascii_digit())
+                word.starts_with(|first: char| first.is_ascii_digit())
             });
             Some(TypedLine::Ask(ClientCommand::Ban {
                 username: name.into(),

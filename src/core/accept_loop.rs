@@ -9,7 +9,7 @@ use crate::clock::Tick;
 use crate::connection::Connection;
 use crate::event::{ChatEvent, Events};
 use crate::limits;
-use crate::service::{Admission, Refusal};
+use crate::service::{AdmissionPolicy, Refusal};
 use crate::transport::Transport;
 use portal_net::{Listener, ReserveFd, Stream};
 use portal_wire::{CloseReason, ServerDoc};
@@ -25,7 +25,7 @@ pub struct AcceptLoop {
     pub transport: Arc<dyn Transport>,
     /// The bytes sent to a caller when no descriptor is left.
     no_descriptor: Arc<[u8]>,
-    admission: Arc<dyn Admission>,
+    admission: Arc<dyn AdmissionPolicy>,
 }
 
 impl AcceptLoop {
@@ -33,7 +33,7 @@ impl AcceptLoop {
     pub fn new(
         events: Events,
         transport: Arc<dyn Transport>,
-        admission: Arc<dyn Admission>,
+        admission: Arc<dyn AdmissionPolicy>,
     ) -> AcceptLoop {
         AcceptLoop {
             events,

@@ -135,14 +135,13 @@ impl EchoServer {
         });
         let portal = Portal {
             seats: Arc::clone(&state.seats),
-            accept_loop: accept_loop.clone(),
+            accept_loop,
             clock: clock.clone(),
             panics,
             takes_short_datagrams: false,
         };
         let worker = Worker {
             state: Arc::clone(&state),
-            accept_loop,
             factory: ConnectionFactory {
                 transport,
                 tick: second,

@@ -43,7 +43,7 @@ pub trait Service: Send + Sync {
 }
 
 /// Decides who may have a seat. The default methods admit everybody.
-pub trait Admission: Send + Sync {
+pub trait AdmissionPolicy: Send + Sync {
     /// Returns the reason for rejecting a client at `address`. It is asked before the client gets a
     /// seat, and again before it is welcomed. Never blocks.
     fn refuse_address(&self, address: IpAddr, now: Tick) -> Option<Refusal> {
@@ -61,7 +61,7 @@ pub trait Admission: Send + Sync {
 /// Admits everybody.
 pub struct AdmitAll;
 
-impl Admission for AdmitAll {}
+impl AdmissionPolicy for AdmitAll {}
 
 /// The error sent to a client whose request is refused. An event contains the details for the
 /// operator.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use portal_net::{Listener, Stream};
 use portal_wire::{CloseReason, Handshake, ServerDoc};
 
-use crate::accept_loop::AcceptLoop;
 use crate::event::ChatEvent;
 use crate::handshake::first_frame;
 use crate::limits;
@@ -38,8 +37,6 @@ pub trait Dialer: Send + Sync {
 pub struct Worker {
     /// The server's state.
     pub state: Arc<ServerState>,
-    /// Accepts and rejects connections.
-    pub accept_loop: AcceptLoop,
     /// Creates connections from accepted sockets.
     pub factory: ConnectionFactory,
     /// Connects to clients that request a callback.
@@ -60,7 +57,8 @@ impl Worker {
             listener,
         };
         let is_over = || self.state.clock.is_stopped();
-        self.accept_loop
+        self.state
+            .accept_loop
             .accept_each(listener, is_over, |stream, peer| {
                 port.receive(seat, stream, peer)
             });
@@ -96,6 +94,7 @@ impl WorkerPort<'_> {
         // A web page on the client's own machine must not use up the client's only attempt.
         let stream = self
             .worker
+            .state
             .accept_loop
             .transport
             .screen(stream, seat.port)?;
@@ -118,7 +117,7 @@ impl WorkerPort<'_> {
 
     fn reject(&self, seat: &SharedSeat, stream: Stream, peer: SocketAddr) {
         let (port, room) = (seat.port, None);
-        let accept_loop = &self.worker.accept_loop;
+        let accept_loop = &self.worker.state.accept_loop;
         accept_loop.turn_away(stream, &ServerDoc::WrongPasscode { port, room });
         // During shutdown the server itself connects, to wake this thread.
         if !self.worker.state.clock.is_stopped() {

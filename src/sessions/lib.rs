@@ -1,5 +1,5 @@
-//! What the clients do in their seats: a client's requests and the replies to them, the users by
-//! name, the pairs and the rooms, history, and moderation.
+//! The sessions of the clients in the seats: requests and replies, the users by name, the pairs and
+//! the rooms, history, and moderation.
 //!
 //! [`state::ChatState`] is the [`Service`](portal_core::service::Service) that the core gives its
 //! clients to. Other features are behind traits: [`accounts::Accounts`], [`policies::Policies`],

@@ -22,7 +22,7 @@ use portal_core::outbox::Queued;
 use portal_core::panics::Panics;
 use portal_core::seat::SeatNumber;
 use portal_core::seats::{Seats, SharedSeat};
-use portal_core::service::{Admission, Refusal, Service};
+use portal_core::service::{AdmissionPolicy, Refusal, Service};
 use portal_core::transport::Decoder;
 use portal_net::lock::Mutex;
 use portal_wire::{CloseReason, Elsewhere, ServerDoc};
@@ -128,7 +128,7 @@ pub struct AdmissionRules {
     pub backplane: Arc<dyn Backplane>,
 }
 
-impl Admission for AdmissionRules {
+impl AdmissionPolicy for AdmissionRules {
     fn refuse_address(&self, address: IpAddr, now: Tick) -> Option<Refusal> {
         self.policies.refuse_address(address, now)
     }

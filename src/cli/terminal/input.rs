@@ -438,7 +438,7 @@ impl<T: Clone + PartialEq> Editing<T> {
         };
         self.is_dirty = true;
         if key == Key::Ctrl('l') {
-            // What is shown from now on stays on the screen.
+            // Only output from before the key disappears.
             self.pending += "\x1b[H\x1b[2J";
             return None;
         }

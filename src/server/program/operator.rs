@@ -649,6 +649,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_mistyped_duration_is_not_a_reason() {
+        let minute = Some(Duration::from_secs(60));
+        for (text, wanted) in [
+            ("1m spam", Some((minute, "spam".to_owned()))),
+            ("spam and 5x", Some((None, "spam and 5x".to_owned()))),
+            ("", Some((None, String::new()))),
+            ("5x", None),
+            ("10 minutes", None),
+        ] {
+            assert_eq!(split_duration(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
     fn times_are_short() {
         let second = Duration::from_secs(1);
         assert_eq!(

@@ -75,7 +75,11 @@ impl LateWorkers {
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => in_use.push(missing),
                 Err(error) => {
-                    trouble(&self.worker.accept_loop.events, "start a worker", &error);
+                    trouble(
+                        &self.worker.state.accept_loop.events,
+                        "start a worker",
+                        &error,
+                    );
                     self.missing.push(missing);
                 }
             }
@@ -94,7 +98,7 @@ impl LateWorkers {
                 missing.held = held;
                 let ports = vec![missing.lease.port()];
                 let reason = reason(held);
-                let events = &self.worker.accept_loop.events;
+                let events = &self.worker.state.accept_loop.events;
                 events.emit(|| ChatEvent::PortsBusy { ports, reason });
             }
         }

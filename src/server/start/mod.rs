@@ -634,7 +634,6 @@ impl Server {
         server.start_liveness(settings)?;
         let worker = Worker {
             state: Arc::clone(&server.state),
-            accept_loop: accept_loop.clone(),
             factory: factory.clone(),
             dialer,
         };

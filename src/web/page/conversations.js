@@ -125,6 +125,8 @@ class Conversation {
   }
 }
 
+const urgencyOf = ({ unread, mentioned }) => (unread ? (mentioned ? 0 : 1) : 2);
+
 class Conversations {
   constructor() {
     this.all = new Map();
@@ -183,7 +185,7 @@ class Conversations {
   sorted() {
     const kinds = ['room', 'everyone', 'person', 'requests', 'partner'];
     // A conversation stays in its place while it is the chosen one.
-    const urgency = (there) => there.kept ?? (there.unread ? (there.mentioned ? 0 : 1) : 2);
+    const urgency = (there) => there.kept ?? urgencyOf(there);
     return [...this.all.values()].sort(
       (a, b) =>
         urgency(a) - urgency(b) ||

@@ -148,7 +148,7 @@ function recipient() {
 
 /** Sends a line, or runs a command. Returns whether to clear the box. */
 function submit(text) {
-  // What answers it appears at the end.
+  // Its reply appears at the end.
   log.toEnd();
   if (chosen.draftFor && chosen.draftFor !== recipient()) {
     chosen.draftFor = recipient();

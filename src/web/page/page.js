@@ -277,7 +277,7 @@ function choose(key, how = 'push') {
   if (chosen !== next) {
     if (chosen && !chosen.unread) chosen.mark = null;
     if (chosen) chosen.kept = null;
-    next.kept = next.unread ? (next.mentioned ? 0 : 1) : 2;
+    next.kept = urgencyOf(next);
     chosen = next;
     composer.show(next);
     log.show(next);

@@ -399,7 +399,7 @@ class Session {
       this.nameTries += 1;
       if (this.nameTries === 1)
         this.listener.notice(
-          `The name ${name} is still in use by your old connection. The page retries until it is free, which can take 4 minutes.`,
+          `The name ${name} is still in use by your old connection. The page retries for up to 4 minutes.`,
         );
       this.loginLater(() => this.login(name, this.identity.password));
       return;
