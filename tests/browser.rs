@@ -127,6 +127,8 @@ fn browser_sees_each_of_the_nine_rules() {
     });
     browser.open(announced.recv_timeout(PATIENCE).unwrap());
     browser.run(WATCH);
+    // The show would wait at its first caption for *Next*.
+    browser.run("timeline.toEnd()");
     is_watching.store(true, Ordering::Release);
     while !playing.is_finished() {
         thread::sleep(Duration::from_millis(100));
@@ -231,10 +233,10 @@ fn browser_sees_each_of_the_nine_rules() {
         refused(look) > before
     });
     expect_seen("Rule 6:", "end by idleness", &|look| {
-        cards(look).any(|card| card["who"] == "last visit: idle-timeout")
+        cards(look).any(|card| card["who"] == "last visit: idle")
     });
     expect_seen("Rule 6, too:", "end by total time", &|look| {
-        cards(look).any(|card| card["who"] == "last visit: total-time-timeout")
+        cards(look).any(|card| card["who"] == "last visit: total time")
     });
     expect_seen("Rule 7:", "empty stack", &|look| ports(look) == 0);
     expect_seen("Rule 7:", "FULL", &|look| happened(look, "full"));
@@ -251,7 +253,7 @@ fn browser_sees_each_of_the_nine_rules() {
     let lefts: BTreeSet<String> = during("Rule 8:").iter().filter_map(left).collect();
     assert!(lefts.len() > 1, "hal's ticks do not run down: {lefts:?}");
     expect_seen("Rule 9:", "end by TERMINATE", &|look| {
-        cards(look).any(|card| card["who"] == "last visit: terminate")
+        cards(look).any(|card| card["who"] == "last visit: TERMINATE")
     });
 
     browser.run("document.getElementById('show-ladder').click()");

@@ -130,14 +130,22 @@ fn each_button_does_on_real_sockets_what_it_says() {
     );
     lab.done("everyone");
     assert_eq!(lab.wait_for("public").number("count"), Some(1));
-    lab.done("room");
+    let (_, sentence) = lab.press("room");
+    assert!(sentence.contains("its only member"), "{sentence}");
     assert_eq!(lab.wait_for("room-said").text("room"), Some("lobby"));
+    let (_, sentence) = lab.press(&format!("room?seat={first}"));
+    assert!(sentence.ends_with("has sent the message"), "{sentence}");
+    lab.wait_for("room-said");
 
     // A client that is stopped reads nothing, however much arrives; then it continues.
     lab.done(&format!("stop?seat={first}"));
     lab.done("say");
     lab.wait_for("relayed");
     assert!(lab.lab.class.has_unread(u16::try_from(first).unwrap()));
+    assert!(
+        lab.request("GET /lab/stopped", "")
+            .ends_with(&format!("\r\n{first}"))
+    );
     lab.done(&format!("continue?seat={first}"));
     let until = Instant::now() + PATIENCE;
     while lab.lab.class.has_unread(u16::try_from(first).unwrap()) {

@@ -9,6 +9,8 @@ const BUTTONS = [
 
 const bar = element('nav');
 bar.id = 'lab';
+// The buttons' captions come with what they do, and nothing waits for *Next*.
+timeline.hasBegun = true;
 const result = element('p', '', 'Press a button. Select a card to choose the client; Esc closes its panel.');
 result.id = 'lab-result';
 result.setAttribute('role', 'status');
@@ -30,7 +32,16 @@ async function press(action) {
   const answer = await fetch('lab/' + action + (seat ? '?seat=' + seat : ''), { method: 'POST' }).catch(() => null);
   write(result, answer ? await answer.text() : 'the laboratory does not respond');
   result.classList.toggle('bad', !answer || !answer.ok);
+  showStopped();
 }
+
+/** Marks the clients that are stopped: the server can't know it. */
+async function showStopped() {
+  const answer = await fetch('lab/stopped').catch(() => null);
+  const seats = answer && answer.ok ? (await answer.text()).split(' ') : [];
+  for (const place of document.querySelectorAll('.place')) place.classList.toggle('stopped', seats.includes(place.id.slice('place-'.length)));
+}
+setInterval(showStopped, 2000);
 
 for (const [title, buttons] of BUTTONS) {
   const group = element('p', 'group');

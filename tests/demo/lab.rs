@@ -218,6 +218,11 @@ fn serve(
                 Err(reason) => answer(&stream, "409 Conflict", &reason),
             }
         }
+        ("GET", "/lab/stopped", _) => {
+            let seats = class.stopped_seats();
+            let seats: Vec<String> = seats.iter().map(u16::to_string).collect();
+            answer(&stream, "200 OK", &seats.join(" "))
+        }
         ("GET", "/lab.js", _) => part(&stream, "text/javascript", include_str!("lab.js")),
         ("GET", "/lab.css", _) => part(&stream, "text/css", include_str!("lab.css")),
         ("GET", "/", _) => {

@@ -204,6 +204,20 @@ impl Class {
         clients
     }
 
+    /// The seats whose clients are stopped.
+    pub fn stopped_seats(&self) -> Vec<u16> {
+        let mut clients = self.alive();
+        clients.retain(|client| *client.stopped.lock().unwrap());
+        clients.iter().map(|client| client.seat).collect()
+    }
+
+    /// Returns whether anybody else is a member of the lobby.
+    fn has_company_in_lobby(&self, client: &LabClient) -> bool {
+        let clients = self.alive();
+        let mut others = clients.iter().filter(|other| other.seat != client.seat);
+        others.any(|other| *other.is_member.lock().unwrap())
+    }
+
     fn has_partner(&self, client: &LabClient) -> bool {
         let state = self.server.state();
         let mut seats = state.seats.all().iter();
@@ -249,13 +263,23 @@ impl Class {
                     client.command("JOIN", "<room>lobby</room><here/>");
                 }
                 client.command("SAY", "<room>lobby</room><message>hello, lobby</message>");
-                done("has sent the message")
+                match self.has_company_in_lobby(client) {
+                    true => done("has sent the message"),
+                    false => done(
+                        "has joined the room and sent the message, but is its only member: press \"to a room\" for another client, too",
+                    ),
+                }
             }
             "flood" => {
                 show("floods the partner");
                 let flooding = Arc::clone(client);
                 thread::spawn(move || flooding.flood());
-                done("is sending as fast as the server reads, for four seconds")
+                match self.has_partner(client) {
+                    true => done("is sending as fast as the server reads, for four seconds"),
+                    false => done(
+                        "is sending for four seconds, but has no partner: each message is answered NO PARTNER",
+                    ),
+                }
             }
             "stop" => {
                 show("is stopped and reads nothing");

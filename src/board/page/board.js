@@ -178,6 +178,7 @@ $('pause').addEventListener('click', () => timeline.toggle());
 $('step').addEventListener('click', () => timeline.step(1));
 $('back').addEventListener('click', () => timeline.step(-1));
 $('next').addEventListener('click', () => timeline.next());
+$('previous').addEventListener('click', () => timeline.previous());
 $('to-end').addEventListener('click', () => timeline.toEnd());
 $('position').addEventListener('change', () => {
   if (timeline.mode === 'live') timeline.pause();
@@ -242,6 +243,7 @@ addEventListener('keydown', (event) => {
     Escape: () => { closeStory(); showLegend(false); },
     ' ': event.target.tagName !== 'BUTTON' && (() => timeline.toggle()),
     n: () => timeline.next(),
+    p: () => timeline.previous(),
     e: () => timeline.toEnd(),
     ',': () => changeSpeed(-1),
     '.': () => changeSpeed(1),

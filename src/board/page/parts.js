@@ -61,6 +61,11 @@ function counted(count, one, many) {
   return count + ' ' + (count === 1 ? one : many);
 }
 
+/** A passcode is recognised by its beginning. */
+function shortened(passcode) {
+  return String(passcode).slice(0, 6) + '…';
+}
+
 /** Returns whether an event is a socket call. Only stories show these, because there are many. */
 function isCall(event) {
   return ['bind', 'listen', 'accept', 'connect', 'read', 'write', 'shutdown', 'close', 'recv_from', 'send_to', 'frame'].includes(event.event);

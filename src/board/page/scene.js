@@ -3,11 +3,14 @@
 'use strict';
 
 /** Plainer words for some ends. */
-const END_WORDS = { gone: 'closed the connection', broken: 'connection reset' };
+const END_WORDS = {
+  gone: 'closed', broken: 'reset', terminate: 'TERMINATE', 'idle-timeout': 'idle', 'total-time-timeout': 'total time', 'handshake-timeout': 'no passcode',
+};
 
 /** Draws everything that has changed. */
 function showScene() {
   write($('tick'), state.tick);
+  showPeriod();
   $('hand').setAttribute('transform', `rotate(${(state.tick % 12) * 30} 50 50)`);
   document.body.classList.toggle('single', isSingle());
   showCaption();
@@ -17,6 +20,12 @@ function showScene() {
   showStack();
   showThreads();
   lookAtWires();
+}
+
+/** Shows how long the last tick took: the seed's interrupt comes every one to two seconds. */
+function showPeriod() {
+  const ticks = state.events.slice(-200).filter((event) => event.event === 'tick').slice(-2);
+  write($('period'), ticks.length < 2 ? '' : 'after ' + ((ticks[1].time - ticks[0].time) / 1000).toFixed(1) + ' s');
 }
 
 function showCaption() {
@@ -58,8 +67,8 @@ function showEntrances() {
 function showStack() {
   const stack = state.stack;
   const unit = isSingle() ? 'seat' : 'port';
-  write($('stack-count'), counted(stack.count, unit, unit + 's') + (stack.count ? '' : ': FULL'));
-  $('stack-side').classList.toggle('empty', !stack.count);
+  write($('stack-count'), counted(stack.count, unit, unit + 's') + (stack.count || !state.seats ? '' : ': FULL'));
+  $('stack-side').classList.toggle('empty', !stack.count && state.seats > 0);
   const fits = Math.max(1, Math.floor($('stack').clientHeight / (parseFloat(getComputedStyle($('stack')).fontSize) * 1.36)) - 1);
   const shown = stack.top.slice(0, stack.count > fits ? fits : fits + 1);
   const key = shown.join() + '/' + stack.count;
@@ -142,7 +151,7 @@ function showCard(seat, card) {
   const isUsed = ['seated', 'calling', 'closing'].includes(card.phase) && !isSingle();
   const passcode = place.querySelector('.passcode');
   passcode.hidden = isSingle();
-  set('code', (card.passcode ? card.passcode.slice(0, 6) + '…' : '••••••') + (card.changes ? ' no. ' + (card.changes + 1) : '') + (isUsed ? ' used' : ''));
+  set('code', (card.passcode ? shortened(card.passcode) : '••••••') + (card.changes ? ' no. ' + (card.changes + 1) : '') + (isUsed ? ' used' : ''));
   passcode.classList.toggle('used', isUsed);
   showClient(place, card);
   showLeft(place, card);
@@ -153,7 +162,7 @@ function showClient(place, card) {
   const client = place.lastChild;
   const isThere = ['greeting', 'calling', 'seated'].includes(card.phase) || card.phase === 'closing' && card.peer;
   const kind = isThere ? 'there' : card.phase === 'reserved' ? 'expected' : 'absent';
-  const name = { greeting: card.peer, calling: card.peer, seated: card.name || card.peer, closing: card.end };
+  const name = { greeting: card.peer, calling: card.peer, seated: card.name || card.peer, closing: card.name || card.peer || card.end };
   const words = of(name, card.phase)
     || (card.phase === 'reserved' ? 'has a ticket' : card.end ? 'last visit: ' + (of(END_WORDS, card.end) || card.end) : '');
   const looked = client.classList.contains('looked') ? ' looked' : '';

@@ -83,7 +83,8 @@ function details(event) {
   const parts = [];
   for (const [name, value] of Object.entries(event.details)) {
     // The bytes of a call are shown separately. For a message, `bytes` is a number.
-    if (typeof value !== 'string' || name !== 'bytes') parts.push(name + ' ' + value);
+    if (typeof value === 'string' && name === 'bytes') continue;
+    parts.push(name + ' ' + (name === 'passcode' ? shortened(value) : value));
   }
   return parts.join('  ');
 }

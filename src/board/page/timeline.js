@@ -66,6 +66,9 @@ const timeline = {
   replay: null,
   isLoading: false,
   isOver: false,
+  /** Whether the viewer has used the time controls, or the first act of a show has been found. Until then, a show
+   * waits at its first caption. */
+  hasBegun: false,
   timer: 0,
   /** The time until which the last event is shown, before another one follows. */
   shownUntil: 0,
@@ -82,7 +85,13 @@ const timeline = {
       this.states.push(stateAfter(this.states[this.states.length - 1] || this.first, event));
     }
     this.forgetOldest();
-    if (isFirst) {
+    const opening = this.hasBegun ? -1 : this.events.findIndex((event) => event.event === 'caption');
+    if (opening >= 0) {
+      // The class has not been asked to look yet.
+      this.speed = this.replay ? this.replay.speed : this.speed;
+      this.pause();
+      this.jump(opening + 1);
+    } else if (isFirst) {
       this.jump(this.events.length);
       if (this.replay) this.begin();
     } else if (this.mode === 'live') {
@@ -212,6 +221,7 @@ const timeline = {
   },
 
   pause() {
+    this.hasBegun = true;
     this.mode = 'paused';
     this.captions = null;
     clearTimeout(this.timer);
@@ -222,6 +232,7 @@ const timeline = {
 
   play(captions = null) {
     if (this.replay && this.at >= this.events.length && this.lastNumber() >= this.replay.count && this.mode === 'paused') this.seek(0);
+    this.hasBegun = true;
     this.mode = 'playing';
     this.captions = captions;
     holdAll(false);
@@ -238,13 +249,31 @@ const timeline = {
     else this.pause();
   },
 
-  /** Plays one act: from the next caption to the end of what it describes. While playing, plays only
-   * the rest of the current act. Without captions, shows the next event. */
+  /** Plays one act: from the next caption to the end of what it describes. While playing, and at a caption, plays
+   * only the rest of the current act. Without captions, shows the next event. */
   next() {
     const isCaptioned = state.caption || this.events.some((event) => event.event === 'caption');
     if (!isCaptioned) return this.step(1);
+    this.play(this.isAtEndOfAct() || (this.mode === 'paused' && !this.isAtCaption()) ? 1 : 0);
+  },
+
+  isAtCaption() {
+    return this.at > 0 && this.events[this.at - 1].event === 'caption';
+  },
+
+  isAtEndOfAct() {
     const next = this.events[this.at];
-    this.play(this.mode === 'paused' || (next && next.event === 'act-ended') ? 1 : 0);
+    return Boolean(next && next.event === 'act-ended');
+  },
+
+  /** Pauses at the caption of the current act, or, at a caption, at the one before. */
+  previous() {
+    const until = this.isAtCaption() ? this.at - 1 : this.at;
+    const caption = this.events.slice(0, until).map((event) => event.event).lastIndexOf('caption');
+    if (caption < 0) return;
+    this.pause();
+    this.jump(caption + 1);
+    this.show();
   },
 
   /** Moves one event forward or back. Events that are not listed are passed over. */
@@ -269,6 +298,7 @@ const timeline = {
 
   /** Shows the end: what happens now, or the last event of a recorded run. */
   toEnd() {
+    this.hasBegun = true;
     clearTimeout(this.timer);
     this.timer = 0;
     this.captions = null;
@@ -329,6 +359,8 @@ const timeline = {
     const behind = this.events.slice(this.at).filter(isStep).length;
     const steps = behind ? '; ' + behind + (behind === 1 ? ' step' : ' steps') + ' behind' : '';
     if (this.isOver) link('the server has stopped', false);
+    else if (isPaused && this.isAtCaption()) link('press n for this act', true);
+    else if (isPaused && this.isAtEndOfAct()) link('end of the act', true);
     else if (this.replay) link(isPaused ? (shownAt < count ? 'a recorded run, paused' : 'end of the run') : 'a recorded run', true);
     else if (isPaused) link('paused' + steps, true);
     else if (state.over) link('the server is shutting down', false);
