@@ -406,6 +406,57 @@ fn solved_rung_names_the_next_command() {
     assert!(!report("2", &["--only", "one-line"]).contains(next));
 }
 
+/// The second server notes what the table says when it starts. A teacher may interrupt a long run at any time.
+#[test]
+fn table_of_a_class_has_each_submission_as_soon_as_it_is_checked() {
+    let folder = std::env::temp_dir().join(format!("portal-chat-class-{}", process::id()));
+    let submissions = folder.join("submissions");
+    std::fs::create_dir_all(&submissions).unwrap();
+    let noted = folder.join("noted");
+    std::fs::write(
+        submissions.join("alice.sh"),
+        "echo alice can\\'t start\nexit 1\n",
+    )
+    .unwrap();
+    std::fs::write(
+        submissions.join("bob's.sh"),
+        format!(
+            "cp '{}'/*.csv '{}'\n",
+            submissions.display(),
+            noted.display()
+        ),
+    )
+    .unwrap();
+    let class = submissions.to_str().unwrap();
+    let output = checker(&[
+        "1",
+        "sh {submission} {port}",
+        "--only",
+        "one-line",
+        "--class",
+        class,
+    ]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let read = |file: PathBuf| std::fs::read_to_string(file).unwrap();
+    assert!(
+        noted.exists(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let first = read(noted);
+    let table = read(submissions.join("chatcheck-rung-1.csv"));
+    let page = read(submissions.join("chatcheck-rung-1.html"));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(first, "submission,passed,one-line\n\"alice.sh\",0,0\n");
+    assert_eq!(table, format!("{first}\"bob's.sh\",0,0\n"));
+    assert!(page.contains("<tr><th>bob&apos;s.sh<td>0"), "{page}");
+    assert!(
+        text.contains("alice.sh   0 of 1  first failure: one-line"),
+        "{text}"
+    );
+}
+
 #[test]
 fn junit_report_is_valid_xml() {
     let file = std::env::temp_dir().join(format!("portal-chat-junit-{}.xml", process::id()));

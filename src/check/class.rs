@@ -61,18 +61,33 @@ pub(super) fn run(
             checks.len()
         ))?;
         submissions.push(submission);
+        // A class takes long: what is known stays if the teacher interrupts it.
+        write_tables(rung, checks, folder, &submissions)?;
     }
-    let name = format!("chatcheck-rung-{}", rung.number);
-    for (ending, text) in [
-        ("csv", csv(checks, &submissions)),
-        ("html", html(rung, checks, &submissions)),
-    ] {
-        let file = folder.join(&name).with_extension(ending);
-        std::fs::write(&file, text)
-            .map_err(|error| format!("can't write {}: {error}", file.display()))?;
+    for file in write_tables(rung, checks, folder, &submissions)? {
         print(&format!("{}\n", file.display()))?;
     }
     Ok(submissions.iter().all(|one| one.count() == checks.len()))
+}
+
+/// Writes the table of the submissions so far as CSV and HTML. Returns the files.
+fn write_tables(
+    rung: &Rung,
+    checks: &[&'static Check],
+    folder: &Path,
+    submissions: &[Submission],
+) -> Result<[PathBuf; 2], String> {
+    let name = format!("chatcheck-rung-{}", rung.number);
+    let write = |ending: &str, text: String| {
+        let file = folder.join(&name).with_extension(ending);
+        std::fs::write(&file, text)
+            .map_err(|error| format!("can't write {}: {error}", file.display()))?;
+        Ok::<_, String>(file)
+    };
+    Ok([
+        write("csv", csv(checks, submissions))?,
+        write("html", html(rung, checks, submissions))?,
+    ])
 }
 
 fn print(text: &str) -> Result<(), String> {
