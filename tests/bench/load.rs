@@ -449,7 +449,14 @@ impl Secret {
         std::fs::create_dir_all(&folder).unwrap();
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
-        std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        let mut key = std::fs::OpenOptions::new();
+        key.write(true).create(true).truncate(true);
+        // The server refuses a key that other users can read.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut key, 0o600);
+        let mut key = key.open(folder.join("key.pem")).unwrap();
+        key.write_all(made.signing_key.serialize_pem().as_bytes())
+            .unwrap();
         let mut roots = rustls::RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
