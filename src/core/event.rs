@@ -89,9 +89,10 @@ macro_rules! event_kinds {
             fn into_parts(self) -> (&'static str, Vec<$crate::event::Field>) {
                 match self {
                     $( $kinds::$kind { $( $field ),* } => {
-                        let fields: Vec<Option<$crate::event::Field>> =
-                            Vec::from([$( $crate::event::field(stringify!($field), $field) ),*]);
-                        ($name, fields.into_iter().flatten().collect())
+                        #[allow(unused_mut)]
+                        let mut fields = Vec::new();
+                        $( $crate::event::add_field(&mut fields, stringify!($field), $field); )*
+                        ($name, fields)
                     } ),*
                 }
             }
@@ -99,9 +100,15 @@ macro_rules! event_kinds {
     };
 }
 
-/// Returns the named field, unless it is left out.
-pub fn field(name: &'static str, value: impl IntoField) -> Option<Field> {
-    Some((name.into(), value.into_field()?))
+/// Adds the named field, unless it is left out.
+///
+/// It is never inlined: the fields of all kinds together would take 6 KiB of the stack of each
+/// thread that emits an event, and a thread keeps the pages that it has touched.
+#[inline(never)]
+pub fn add_field(fields: &mut Vec<Field>, name: &'static str, value: impl IntoField) {
+    if let Some(value) = value.into_field() {
+        fields.push((name.into(), value));
+    }
 }
 
 impl Event {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use portal_wire::{CloseReason, ErrorCode, Port};
 
-use super::{EventKind, Field, FieldValue, IntoField, field};
+use super::{EventKind, Field, FieldValue, IntoField, add_field};
 use crate::seat::SeatNumber;
 use crate::tick::Ticks;
 
@@ -156,13 +156,12 @@ pub struct SocketCall {
 
 impl EventKind for SocketCall {
     fn into_parts(self) -> (&'static str, Vec<Field>) {
-        let fields = [
-            field("address", self.address),
-            field("wanted", self.wanted),
-            field("got", self.got),
-            field("failed", self.failed),
-            field("bytes", self.bytes),
-        ];
-        (self.call, fields.into_iter().flatten().collect())
+        let mut fields = Vec::new();
+        add_field(&mut fields, "address", self.address);
+        add_field(&mut fields, "wanted", self.wanted);
+        add_field(&mut fields, "got", self.got);
+        add_field(&mut fields, "failed", self.failed);
+        add_field(&mut fields, "bytes", self.bytes);
+        (self.call, fields)
     }
 }
