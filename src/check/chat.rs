@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::failure::{Failure, shown};
+use super::failure::{Failure, Symptom, shown};
 use super::program::Subject;
 use super::talk::Talk;
 use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Relay, Scope, ServerDoc};
@@ -45,7 +45,15 @@ pub(super) fn expect_rejected(client: &mut Talk, kind: &str) -> Result<(), Failu
         client,
         &expected,
         |doc| matches!(doc, ServerDoc::WrongPasscode { room, .. } if room.is_some() == (kind == "room")),
-    )?;
+    )
+    .map_err(|failure| {
+        failure.hint(
+            Symptom::Silence,
+            "The operating system has accepted the connection, but your program has neither read \
+             from it nor answered. Is a thread blocked in accept() at that port even while no \
+             client is expected there?",
+        )
+    })?;
     client.end()
 }
 

@@ -4,6 +4,9 @@ use super::failure::{Failure, Symptom};
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 
+/// The number of lines whose replies a client does not read.
+const UNREAD: usize = 20_000;
+
 pub(super) const RUNG: Rung = Rung {
     number: 1,
     title: "one socket",
@@ -130,12 +133,14 @@ pub(super) const RUNG: Rung = Rung {
                 subject
                     .connect("the client after it")?
                     .echo("still there?")?;
-                after_a_reset(subject).map_err(|failure| {
-                    failure.idea(
+                after_a_reset(subject)
+                    .and_then(|()| after_unread_replies(subject))
+                    .map_err(|failure| {
+                        failure.idea(
                         "When a connection breaks, a read or a write fails. Whose visit is over \
                          then, and which loop must continue?",
                     )
-                })
+                    })
             },
         },
         Check {
@@ -181,6 +186,15 @@ fn after_a_reset(subject: &Subject<'_>) -> Result<(), Failure> {
     let mut client = subject.connect("a client that resets its connection")?;
     client.echo("hello")?;
     client.reset();
+    subject.connect("the client after it")?.echo("hello")
+}
+
+/// Closes a connection on which many replies are on the way, so that writes fail, too, and expects
+/// the next client to be served.
+fn after_unread_replies(subject: &Subject<'_>) -> Result<(), Failure> {
+    let mut client = subject.connect("a client that closes before it reads its replies")?;
+    client.try_send("x\n".repeat(UNREAD));
+    drop(client);
     subject.connect("the client after it")?.echo("hello")
 }
 

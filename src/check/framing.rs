@@ -127,12 +127,15 @@ pub(super) const RUNG: Rung = Rung {
                    which ones do they treat as the end of a line? (Think of strip, splitlines and \
                    files in text mode.)",
             minutes: 5,
-            needs: &["one-line"],
+            needs: &["one-line", "carriage-return"],
             play: |subject| {
                 let mut client = subject.connect("a client")?;
                 client.echo("  two spaces before, a tab after\t")?;
                 client.echo("\ta tab  and  double  spaces ")?;
-                client.echo("a\rcarriage return inside")
+                client.echo("a\rcarriage return inside")?;
+                // Only the carriage return directly before the line feed is not part of the line.
+                client.send("another one at the end\r\r\n")?;
+                client.line("From server -> another one at the end\r")
             },
         },
         Check {

@@ -1,6 +1,7 @@
 //! Rung 4: clients that address each other. From here on, each line contains one document
 //! (`protocol`).
 
+use std::collections::VecDeque;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,17 +53,27 @@ pub(super) const RUNG: Rung = Rung {
                         _ => None,
                     })
                 };
-                let mut first = subject.connect("a client")?;
-                let one = seat(&mut first)?;
-                let mut second = subject.connect("a second client")?;
-                let other = seat(&mut second)?;
-                match one == other {
-                    false => Ok(()),
-                    true => Err(second
-                        .failure("a different seat for each connected client")
-                        .received(format!("seat {one} for both clients"))
-                        .idea("Which variable counts the clients, and what changes it?")),
+                let mut connected: VecDeque<(Talk, u32)> = VecDeque::new();
+                for number in 1..=5 {
+                    // From the third client on, another one has left before.
+                    if number > 2
+                        && let Some((mut leaving, _)) = connected.pop_front()
+                    {
+                        leaving.finish();
+                        // Whether the server closes its end is another check's question.
+                        let _ = leaving.end();
+                    }
+                    let mut client = subject.connect(&format!("client {number}"))?;
+                    let seat = seat(&mut client)?;
+                    if connected.iter().any(|(_, taken)| *taken == seat) {
+                        return Err(client
+                            .failure("a different seat for each connected client")
+                            .received(format!("seat {seat} for two clients"))
+                            .idea("Which variable counts the clients, and what changes it?"));
+                    }
+                    connected.push_back((client, seat));
                 }
+                Ok(())
             },
         },
         Check {
@@ -171,6 +182,24 @@ pub(super) const RUNG: Rung = Rung {
                 bob.send_doc(&ClientDoc::message("%alice%hello"))?;
                 expect_message(&mut alice, "bob", "hello", &Scope::Direct)?;
                 (0..RACES).try_for_each(|race| race_for(subject, &format!("racer{race}")))
+            },
+        },
+        Check {
+            name: "bad-name",
+            what: "a name with other characters, or with more than 32, gets an error",
+            idea: "In many languages, a function that looks for letters also finds é and 你. Which \
+                   characters does the task allow?",
+            minutes: 5,
+            needs: &["greeting", "login"],
+            play: |subject| {
+                let mut client = connect_client(subject, "a client")?;
+                for name in ["zoé", "two words", "a/b", "你好", &"n".repeat(33)] {
+                    client.send_doc(&login(name))?;
+                    expect_error(&mut client, ErrorCode::BadName)?;
+                }
+                let longest = "A-Za-z0-9_.".repeat(3)[..32].to_owned();
+                client.send_doc(&login(&longest))?;
+                expect_welcome(&mut client, &longest)
             },
         },
         Check {

@@ -183,14 +183,14 @@ impl<'p> Launch<'p> {
         }
     }
 
-    /// Starts the program for one check, on a port that was just found to be free, with its own
-    /// folder if its command contains one.
+    /// Starts the program for one check, on a port of this `parity` that was just found to be free,
+    /// with its own folder if its command contains one.
     ///
     /// # Errors
     /// No port is free, no folder can be created, or `sh` can't be started.
-    pub(super) fn start(&self) -> Result<Subject<'p>, Failure> {
+    pub(super) fn start(&self, parity: Parity) -> Result<Subject<'p>, Failure> {
         let wrong = |error: io::Error| Failure::expected("a running program").received(error);
-        let (address, claims) = free_ports(self.more_ports).map_err(wrong)?;
+        let (address, claims) = free_ports(self.more_ports, parity).map_err(wrong)?;
         let mut line = self.command.replace(PORT, &address.port().to_string());
         let folder = match line.contains(FOLDER) {
             true => Some(ServerFolder::new(self.programs).map_err(wrong)?),
@@ -246,8 +246,15 @@ fn load_per_core(loadavg: &str, cores: usize) -> f64 {
     load / f64::from(u32::try_from(cores).unwrap_or(u32::MAX))
 }
 
-/// Finds a free port of 127.0.0.1 followed by `more` free ports. The sockets in the result reserve
-/// them against other checkers.
+/// Whether a program's own port is even or odd.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parity {
+    Even,
+    Odd,
+}
+
+/// Finds a free port of 127.0.0.1 of this `parity`, followed by `more` free ports. The sockets in
+/// the result reserve them against other checkers.
 ///
 /// Another program could bind the port before the program under test does. It is therefore not one
 /// of the ports that the kernel uses for outgoing connections (on Linux, they begin at 32768).
@@ -256,12 +263,13 @@ fn load_per_core(loadavg: &str, cores: usize) -> f64 {
 ///
 /// # Errors
 /// None of the ports tried is free.
-fn free_ports(more: u16) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
+fn free_ports(more: u16, parity: Parity) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..TRIES {
         let mut bytes = [0; 2];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
         let port = PORTS.start + u16::from_be_bytes(bytes) % (PORTS.end - more - PORTS.start);
+        let port = port / 2 * 2 + u16::from(parity == Parity::Odd);
         let claimed: io::Result<Vec<UdpSocket>> = (port..=port + more)
             .map(|port| {
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -32,7 +32,7 @@ impl CheckResult {
         let mut printed = Vec::new();
         let mut idea = None;
         record_action("");
-        let result = launch.start().and_then(|subject| {
+        let result = launch.start(check.parity()).and_then(|subject| {
             let result = (check.play)(&subject);
             let result = result.map_err(|failure| match subject.end() {
                 Some(status) if !failure.received.contains(ENDED) => Failure {
@@ -65,6 +65,7 @@ impl CheckResult {
 /// The idea if the program's output explains the failure.
 fn idea_from_output(lines: &[&str], failure: Option<&Failure>) -> Option<&'static str> {
     let failure = failure?;
+    let has = |word: &str| lines.iter().any(|line| line.to_lowercase().contains(word));
     match failure.symptom {
         Symptom::Silence
             if lines
@@ -76,17 +77,20 @@ fn idea_from_output(lines: &[&str], failure: Option<&Failure>) -> Option<&'stati
                  reply to the client, and is something, such as a buffer, holding it back?",
             )
         }
-        Symptom::NotListening
-            if failure.idea.is_none()
-                && lines
-                    .iter()
-                    .any(|line| line.to_lowercase().contains("already in use")) =>
-        {
-            Some(
-                "The port is in use. Is it the port from the command line, and do you bind it only \
-                 once?",
-            )
-        }
+        _ if failure.idea.is_some() => None,
+        Symptom::NotListening if has("already in use") => Some(
+            "The port is in use. Is it the port from the command line, and do you bind it only \
+             once?",
+        ),
+        Symptom::Silence | Symptom::Closed if has("already in use") => Some(
+            "Your program binds a port on which an earlier listener of its own still listens: see \
+             its last output. A listener that is closed while a thread is blocked in accept() goes \
+             on listening. How do you wake that thread?",
+        ),
+        Symptom::Silence | Symptom::Closed if has("traceback") || has("panicked at") => Some(
+            "Your program has reported an error: see its last output. Which thread failed, and who \
+             waits for it now?",
+        ),
         _ => None,
     }
 }

@@ -234,10 +234,20 @@ pub(super) const RUNG: Rung = Rung {
             minutes: 25,
             needs: &["join", "enter", "leave", "rooms"],
             play: |subject| {
-                let mut alice = log_in(subject, "alice")?;
+                let (mut alice, mut bob) = (log_in(subject, "alice")?, log_in(subject, "bob")?);
                 let ticket = ticket(&mut alice, "lobby")?;
                 let _there = enter(subject, &ticket, "alice", "lobby")?;
+                let bobs_ticket = self::ticket(&mut bob, "lobby")?;
                 leave(&mut alice, "lobby")?;
+                let _bob_there = enter(subject, &bobs_ticket, "bob", "lobby").map_err(|failure| {
+                    failure
+                        .sent("alice, the only member, left the lobby while bob had a passcode for it")
+                        .idea(
+                            "Who else may still come when the last member has left? The room is \
+                             empty only when nobody can come any more.",
+                        )
+                })?;
+                leave(&mut bob, "lobby")?;
                 expect_room_gone(&mut alice, "lobby")?;
                 subject.expect_port_closed(ticket.port)?;
                 self::ticket(&mut alice, "attic")?;
@@ -275,7 +285,7 @@ pub(super) const RUNG: Rung = Rung {
                     leave(&mut alice, &name)?;
                     there.end_after_news("the end of the connection to the room")?;
                 }
-                Ok(())
+                after_no_shows(subject)
             },
         },
         Check {
@@ -481,7 +491,35 @@ fn no_room_left(subject: &Subject<'_>) -> Result<(), Failure> {
     if let Some(first) = people.first_mut() {
         leave(first, "room0")?;
     }
-    let expected = "JOINED, after one room has ended";
+    expect_room_again(&mut late, "JOINED, after one room has ended")
+}
+
+/// Uses every port for a room to which nobody connects, and expects the ports to be free afterwards.
+fn after_no_shows(subject: &Subject<'_>) -> Result<(), Failure> {
+    let mut people = Vec::new();
+    for number in 0..ROOMS {
+        if number % 4 == 0 {
+            people.push(log_in(subject, &format!("absent{}", number / 4))?);
+        }
+        if let Some(client) = people.last_mut() {
+            ticket(client, &format!("room{number}"))?;
+        }
+    }
+    let mut late = log_in(subject, "late")?;
+    expect_room_gone(&mut late, "rooms to which nobody has connected")?;
+    expect_room_again(&mut late, "JOINED, because no room exists").map_err(|failure| {
+        failure
+            .sent(format!(
+                "clients joined {ROOMS} rooms but did not connect, and, once these were gone, another room"
+            ))
+            .idea(
+                "A room can end without ever having had a member. Does that end push the port, too?",
+            )
+    })
+}
+
+/// Sends JOIN until there is a room, whose port may be freed at any moment.
+fn expect_room_again(late: &mut Talk, expected: &str) -> Result<(), Failure> {
     let until = Instant::now() + late.patience();
     loop {
         late.send_doc(&join("one-more"))?;

@@ -1,7 +1,7 @@
 //! A rung: a task, and the checks that decide whether it is solved.
 
 use super::failure::Failure;
-use super::program::{Kind, Subject};
+use super::program::{Kind, Parity, Subject};
 
 /// The last rung with a task.
 const LAST_TASK: u8 = 7;
@@ -66,4 +66,16 @@ pub(super) struct Check {
     pub(super) needs: &'static [&'static str],
     /// Runs the check.
     pub(super) play: fn(&Subject<'_>) -> Result<(), Failure>,
+}
+
+impl Check {
+    /// Whether the program runs on an even or an odd port. A server that computes a worker's partner
+    /// from its port's number is right on half of all ports: `pairs` runs on an odd port, and `load`,
+    /// which tests pairs once more, on an even one, each time.
+    pub(super) fn parity(&self) -> Parity {
+        match self.name {
+            "pairs" => Parity::Odd,
+            _ => Parity::Even,
+        }
+    }
 }

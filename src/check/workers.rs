@@ -58,6 +58,9 @@ const WAITING: usize = 4;
 /// repeats the request after a second.)
 const DROPPED: Duration = Duration::from_millis(900);
 
+/// The number of attempts in the check `stack`.
+const STACK_ROUNDS: usize = 3;
+
 const TICKET: &[&str] = &["ticket"];
 const SEAT: &[&str] = &["ticket", "greeting"];
 const BACK: &[&str] = &["ticket", "greeting", "full"];
@@ -125,6 +128,15 @@ pub(super) const RUNG: Rung = Rung {
                 client.end_after_news("the end of the connection")?;
                 expect_port_again(subject, &ticket, "sent TERMINATE").map(drop)
             },
+        },
+        Check {
+            name: "stack",
+            what: "the port that returned last is the first one to be assigned again",
+            idea: "A stack has one end. At which end of your list do you push, and at which one do \
+                   you pop?",
+            minutes: 5,
+            needs: &["ticket", "greeting", "full", "terminate"],
+            play: stack,
         },
         Check {
             name: "vanishes",
@@ -326,17 +338,23 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "load",
-            what: "the server serves 200 visits, four at a time",
+            what: "the server serves 200 visits, four at a time, and then partners can still talk",
             idea: "In the reference server, a freed port does not wait for a tick. What does it \
                    wait for in your server?",
             minutes: 10,
-            needs: &["ticket", "greeting", "full", "terminate"],
+            needs: &["ticket", "greeting", "full", "pairs", "terminate"],
             play: |subject| {
                 in_four_threads(VISITS, |_| {
                     let (mut client, _) = connect_to_worker(subject)?;
                     client.send_doc(&ClientDoc::message("hello"))?;
                     client.send_doc(&ClientDoc::Command(ClientCommand::Terminate))?;
                     client.end_after_news("the end of the connection, after TERMINATE")
+                })?;
+                pairs(subject).map_err(|failure| {
+                    failure.idea(
+                        "Is a worker's partner computed from its number among the workers, or from \
+                         its port? The portal may have any port.",
+                    )
                 })
             },
         },
@@ -529,6 +547,45 @@ fn expect_each_port_once(subject: &Subject<'_>) -> Result<(), Failure> {
         pause += reservation() / 2;
         thread::sleep(pause);
     }
+}
+
+/// Lets the four clients leave in a known order, and expects their ports in the reverse order.
+fn stack(subject: &Subject<'_>) -> Result<(), Failure> {
+    let mut wrong = None;
+    // On a busy machine, a port may be pushed later than the one after it. A server without a stack
+    // is wrong in every round.
+    for _ in 0..STACK_ROUNDS {
+        let mut clients = Vec::new();
+        for _ in 0..WORKERS {
+            clients.push(connect_to_worker(subject)?);
+        }
+        let mut pushed = Vec::new();
+        for (mut client, ticket) in clients {
+            client.send_doc(&ClientDoc::Command(ClientCommand::Terminate))?;
+            client.end_after_news("the end of the connection")?;
+            thread::sleep(slowed(SETTLE));
+            pushed.push(ticket.port);
+        }
+        pushed.reverse();
+        let mut assigned = Vec::new();
+        while let Some(ticket) = request_port(subject)?
+            && assigned.len() < pushed.len()
+        {
+            assigned.push(ticket.port);
+        }
+        if assigned == pushed {
+            return Ok(());
+        }
+        wrong = Some(
+            Failure::expected(format!("the ports in the order {pushed:?}"))
+                .sent(format!(
+                    "the client of port {} left last; then other clients connected to the portal",
+                    pushed[0]
+                ))
+                .received(format!("{assigned:?}")),
+        );
+    }
+    wrong.map_or(Ok(()), Err)
 }
 
 fn pairs(subject: &Subject<'_>) -> Result<(), Failure> {

@@ -114,8 +114,10 @@ class Server:
         else:
             self.refuse(client, "unknown-command")
 
+    names_allowed = r"[A-Za-z0-9_.-]{1,32}"
+
     def login(self, client, name):
-        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", name):
+        if not re.fullmatch(self.names_allowed, name):
             return self.refuse(client, "bad-name")
         with self.lock:
             if self.is_taken(name):
@@ -223,6 +225,12 @@ class NameInUse(Server):
         return False
 
 
+class BadName(Server):
+    """\\w also matches é and 你."""
+
+    names_allowed = r"[\w.-]{1,32}"
+
+
 class Percent(Server):
     def address(self, text):
         parts = text.split("%")
@@ -308,6 +316,7 @@ FAULTS = {
     "no-such-user": NoSuchUser,
     "login-first": LoginFirst,
     "name-in-use": NameInUse,
+    "bad-name": BadName,
     "percent": Percent,
     "markup": Markup,
     "any-xml": AnyXml,

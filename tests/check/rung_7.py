@@ -294,6 +294,14 @@ class Terminate(Server):
             pass
 
 
+class Stack(Server):
+    """Uses a queue: the port that has waited longest is assigned first."""
+
+    class Worker(Worker):
+        def push(self):
+            self.server.stack.insert(0, self)
+
+
 class Vanishes(Server):
     """Does not clean up after an exception: the worker is lost forever."""
 
@@ -418,6 +426,7 @@ FAULTS = {
     "full": Full,
     "pairs": Pairs,
     "terminate": Terminate,
+    "stack": Stack,
     "vanishes": Vanishes,
     "wrong-passcode": WrongPasscode,
     "stray": Stray,
