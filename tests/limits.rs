@@ -443,3 +443,27 @@ fn full_disk_confirms_no_lost_account() {
     server.stop();
     std::fs::remove_file(file).unwrap();
 }
+
+/// The operator's `who` shows for how long each client has been idle.
+#[test]
+fn messages_in_a_room_count_as_activity_of_the_client() {
+    let server = TestServer::start(&support::without_timeouts());
+    let (mut alice, port) = server.seat();
+    alice.send_line(&support::login("alice"));
+    alice.line_with("WELCOME");
+    alice.send_line(&support::command("JOIN", "<room>lobby</room>"));
+    let (room, passcode) = support::ticket(&alice.line_with("<command>JOINED"));
+    let mut member = server.connect(room);
+    member.send_line(&support::handshake(&passcode));
+    member.line_with("Connection successful");
+    server.tick(5);
+    // The second answer shows that the first message has been handled to its end.
+    for text in ["hello", "again"] {
+        member.send_line(&support::message(text));
+        member.line_with("<command>SENT");
+    }
+    let state = server.server.state();
+    let seat = state.seats.all().iter().find(|seat| seat.port == port);
+    let connection = seat.unwrap().connection().unwrap();
+    assert_eq!(connection.last_activity(), Some(state.clock.now()));
+}

@@ -108,6 +108,7 @@ impl SharedSeat {
             let there = occupied.connection.as_ref();
             let is_there = there.is_some_and(|there| Arc::ptr_eq(there, connection));
             if is_there {
+                connection.touch(now);
                 occupied.seat.touch(now);
             }
             is_there
