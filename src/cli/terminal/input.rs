@@ -525,11 +525,8 @@ impl<T: Clone + PartialEq> Editing<T> {
             true => time_of_day() + " ",
             false => String::new(),
         };
-        let name = match self.editor.searched() {
-            Some(query) => format!("(search) {query}> "),
-            None => format!("{}> ", prompt.name),
-        };
-        let name = printable(&name);
+        let name = self.editor.search_prompt();
+        let name = printable(name.as_ref().unwrap_or(&prompt.name)) + "> ";
         let (line, cursor) = match prompt.ask {
             PromptKind::Hidden => (String::new(), 0),
             _ => shown_line(self.editor.text(), self.editor.cursor()),

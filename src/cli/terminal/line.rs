@@ -65,6 +65,8 @@ enum Last {
 /// A search in the history (Ctrl-R).
 struct Search {
     query: String,
+    /// False if no earlier line has the query. The line stays the one found last.
+    is_found: bool,
     at: usize,
     before: (String, usize),
 }
@@ -136,9 +138,13 @@ impl LineEditor {
         self.buffer.pos()
     }
 
-    /// The text that is being searched for in the history, if any.
-    pub(super) fn searched(&self) -> Option<&str> {
-        self.search.as_ref().map(|search| &*search.query)
+    /// What stands in place of the prompt during a search in the history.
+    pub(super) fn search_prompt(&self) -> Option<String> {
+        let Search {
+            query, is_found, ..
+        } = self.search.as_ref()?;
+        let state = if *is_found { "search" } else { "no match" };
+        Some(format!("({state}) {query}"))
     }
 
     /// Stops a search, and keeps the line that it has found.
@@ -224,6 +230,7 @@ impl LineEditor {
             Key::Ctrl('r') => {
                 self.search = Some(Search {
                     query: String::new(),
+                    is_found: true,
                     at: self.history.lines.len(),
                     before: before.clone(),
                 });
@@ -386,6 +393,7 @@ impl LineEditor {
             .rev()
             .find(is_match)
             .filter(|_| !query.is_empty());
+        search.is_found = found.is_some() || query.is_empty();
         if let Some(at) = found {
             search.at = at;
             let line = lines[at].clone();
@@ -477,13 +485,20 @@ mod tests {
         let mut editor = editor(&["hello bob", "hello carol", "bye"]);
         press(&mut editor, "draft^Rhello");
         assert_eq!(
-            (editor.text(), editor.searched()),
-            ("hello carol", Some("hello"))
+            (editor.text(), editor.search_prompt().as_deref()),
+            ("hello carol", Some("(search) hello"))
         );
         press(&mut editor, "^R");
         assert_eq!(editor.text(), "hello bob");
+        press(&mut editor, "x");
+        assert_eq!(
+            (editor.text(), editor.search_prompt().as_deref()),
+            ("hello bob", Some("(no match) hellox"))
+        );
+        editor.press(Key::Backspace);
+        assert_eq!(editor.search_prompt().as_deref(), Some("(search) hello"));
         press(&mut editor, "^C");
-        assert_eq!((editor.text(), editor.searched()), ("draft", None));
+        assert_eq!((editor.text(), editor.search_prompt()), ("draft", None));
         press(&mut editor, "^Rbye");
         assert_eq!(editor.press(Key::Enter), Edited::Line("bye".to_owned()));
     }

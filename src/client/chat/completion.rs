@@ -30,6 +30,8 @@ pub(crate) fn completions(before: &str, known: &CompletionWords) -> (usize, Vec<
     let bare = word.trim_start_matches(['@', '(', '"', '#']);
     let (bare, end) = match bare.strip_prefix('%') {
         Some(name) => (name, "%"),
+        // A message that begins with a name is addressed to that user.
+        None if lead.is_empty() && bare == word => (bare, ": "),
         None => (bare, " "),
     };
     let start = before.len() - bare.len();
@@ -76,7 +78,8 @@ mod tests {
             ("/QUI", 0, vec!["/quit ", "/quiet "]),
             ("/msg bo", 5, vec!["Bob ", "bobby "]),
             ("/msg bob ca", 9, vec!["carol "]),
-            ("car", 0, vec!["carol "]),
+            ("car", 0, vec!["carol: "]),
+            ("@car", 1, vec!["carol "]),
             ("hello ca", 6, vec!["carol "]),
             ("hello @ca", 7, vec!["carol "]),
             ("hello (ca", 7, vec!["carol "]),
