@@ -129,7 +129,7 @@ pub(super) const RUNG: Rung = Rung {
             name: "not-in-plain-text",
             what: "the server's files contain no password in plain text",
             idea: "You can check a password without storing it. What can you store instead, and \
-                   what is the salt for?",
+                   what is the salt for? Does anything else, such as a log, keep what arrives?",
             minutes: 20,
             needs: &["new-account", "register"],
             play: |subject| {

@@ -98,7 +98,7 @@ pub(super) fn expect_unpredictable(seen: &[String], sent: &str) -> Result<(), Fa
         {
             let first: Vec<&str> = seen.iter().take(4).map(String::as_str).collect();
             return wrong(format!(
-                "numbers close to each other: {}, …",
+                "{}, …: numbers in a range of fewer than {NUMERIC_RANGE}",
                 first.join(", ")
             ));
         }

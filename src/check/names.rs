@@ -66,8 +66,13 @@ pub(super) const RUNG: Rung = Rung {
                     let mut client = subject.connect(&format!("client {number}"))?;
                     let seat = seat(&mut client)?;
                     if connected.iter().any(|(_, taken)| *taken == seat) {
+                        let left = match number {
+                            ..=2 => String::new(),
+                            _ => format!("client {} left, and then ", number - 2),
+                        };
                         return Err(client
                             .failure("a different seat for each connected client")
+                            .sent(format!("{left}client {number} connected"))
                             .received(format!("seat {seat} for two clients"))
                             .idea("Which variable counts the clients, and what changes it?"));
                     }

@@ -222,7 +222,9 @@ pub(super) const RUNG: Rung = Rung {
                 alice.reset();
                 expect_room_left(&mut bob_lobby, "alice", "lobby")?;
                 for there in [&mut alice_lobby, &mut alice_attic] {
-                    there.end_after_news("the end of alice's connections to rooms")?;
+                    there
+                        .end_after_news("the end of alice's connections to rooms")
+                        .map_err(|failure| failure.sent("alice's first connection was reset"))?;
                 }
                 Ok(())
             },

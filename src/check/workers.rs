@@ -110,8 +110,8 @@ pub(super) const RUNG: Rung = Rung {
             name: "pairs",
             what: "a client's message reaches the client of the partner worker, and no other \
                    client",
-            idea: "Given a worker's number, what is its partner's? (A single bit operator can \
-                   compute it.)",
+            idea: "Given a worker's number, from 1 to 4, what is its partner's? (The ports do not \
+                   tell: the portal's may be odd or even.)",
             minutes: 20,
             needs: SEAT,
             play: pairs,
@@ -285,9 +285,11 @@ pub(super) const RUNG: Rung = Rung {
             minutes: 20,
             needs: BACK,
             play: |subject| {
+                let before = Instant::now();
                 let (mut client, ticket) = connect_to_worker(subject)?;
                 // Send late, so that a server that ignores the message times out too early.
                 thread::sleep(idle() * 3 / 4);
+                expect_no_idle_timeout(&mut client, before)?;
                 let start = Instant::now();
                 client.send_doc(&ClientDoc::message("the last word"))?;
                 expect_idle_timeout(&mut client)?;
@@ -444,6 +446,28 @@ fn expect_idle_timeout(client: &mut Talk) -> Result<(), Failure> {
         matches!(doc, ServerDoc::IdleTimeout)
     })?;
     client.end()
+}
+
+/// Expects no IDLE TIMEOUT yet from a client's worker, which has been silent since `before` or later.
+fn expect_no_idle_timeout(client: &mut Talk, before: Instant) -> Result<(), Failure> {
+    let patience = client.patience();
+    client.set_patience(RETRY_INTERVAL);
+    let has_come = expect_doc(client, "", |doc| matches!(doc, ServerDoc::IdleTimeout)).is_ok();
+    client.set_patience(patience);
+    let passed = before.elapsed();
+    if !has_come || passed >= idle() {
+        return Ok(());
+    }
+    Err(client
+        .failure(format!(
+            "no IDLE TIMEOUT before {} s had passed",
+            idle().as_secs()
+        ))
+        .received(format!("it after {} ms at most", passed.as_millis()))
+        .idea(
+            "One time limit applies before the passcode, and another one after it. Where does your \
+             program switch from one to the other?",
+        ))
 }
 
 /// Expects `what` to have happened no earlier than `least` after `start`, when `after` happened.
