@@ -648,3 +648,95 @@ fn one_departure_is_one_line() {
     alice.wait_for_text("carol left");
     assert_eq!(alice.contents().matches("bob left").count(), 1);
 }
+
+#[test]
+fn reply_goes_to_the_sender_who_was_on_the_screen() {
+    let mut server = ScriptedServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
+    let mut main = server.welcome("main", "bob");
+    alice.wait_for_prompt("alice to bob>");
+    main.send_line("<CLIENT from='carol' scope='direct'><message>psst</message></CLIENT>");
+    alice.wait_for_prompt("alice to bob [carol 1]>");
+    alice.type_text("/reply yes");
+    alice.wait_for("the line", |alice| alice.line().ends_with("/reply yes"));
+    main.send_line("<CLIENT from='dave' scope='direct'><message>hello</message></CLIENT>");
+    alice.wait_for("dave's message", |alice| {
+        alice.line().contains("carol 1, dave 1")
+    });
+    alice.type_text("\r");
+    server.expect("main", "<to>carol</to><message>yes</message>");
+    alice.wait_for_text("your reply goes to carol");
+    alice.type_line("/reply hello, dave");
+    server.expect("main", "<to>dave</to><message>hello, dave</message>");
+}
+
+#[test]
+fn line_without_prompts_does_not_go_to_a_partner_who_has_just_come() {
+    let mut server = ScriptedServer::new();
+    let port = server.address().port().to_string();
+    let arguments = ["127.0.0.1", &port, "alice"];
+    let mut alice = Terminal::start(CLIENT, &arguments, &[("TERM", "dumb")]);
+    let mut main = server.welcome("main", "bob");
+    alice.type_line("for bob");
+    server.expect("main", "<message>for bob</message>");
+    main.command("PARTNER LEFT", "<partner>bob</partner>");
+    main.command("PARTNER JOINED", "<partner>mallory</partner>");
+    alice.wait_for_text("you are talking to mallory");
+    alice.type_line("a secret for bob");
+    alice.wait_for_text("you have another partner since your last line");
+    alice.type_line("for mallory");
+    server.expect("main", "<message>for mallory</message>");
+    assert_eq!(server.received_with("secret"), Vec::<String>::new());
+}
+
+#[test]
+fn line_typed_after_an_idle_timeout_is_not_sent() {
+    let mut server = ScriptedServer::new();
+    let port = server.address().port().to_string();
+    for term in ["xterm", "dumb"] {
+        let arguments = ["127.0.0.1", &port, "alice", "--reconnect"];
+        let mut alice = Terminal::start(CLIENT, &arguments, &[("TERM", term)]);
+        let mut main = server.welcome("main", "bob");
+        alice.wait_for_text("talking to bob");
+        main.command("IDLE TIMEOUT", "");
+        main.close();
+        alice.wait_for_text("press Enter to reconnect");
+        alice.type_line("a draft");
+        alice.wait_for_text(sentences::NOT_SENT_YOU_ARE_NOT_CONNECTED);
+        let _main = server.welcome("main again", "mallory");
+        alice.wait_for_text("talking to mallory");
+        assert_eq!(server.received_with("a draft"), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn recipient_that_a_line_names_by_mistake_is_explained() {
+    let mut server = ScriptedServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
+    let mut main = server.welcome("main", "bob");
+    alice.wait_for_prompt("alice to bob>");
+    // The client knows who is online.
+    alice.type_line("/names");
+    server.expect("main", "WHO");
+    main.command("WHO", "<user>alice</user><user>bob</user><user>carol</user>");
+    alice.wait_for_text("online (3)");
+    alice.type_line("%50% off");
+    alice.wait_for_text("not sent: %50% at the beginning");
+    alice.type_line("%%50% off");
+    server.expect("main", "<message>%%50% off</message>");
+    alice.type_line("%carol%hello");
+    server.expect("main", "<message>%carol%hello</message>");
+    // A user has the name of a room.
+    main.command("USER JOINED", "<username>lobby</username>");
+    alice.type_line("/join lobby");
+    let _room = server.welcome_into_room(&mut main, "room");
+    alice.wait_for_prompt("alice in lobby>");
+    alice.type_line("/to lobby");
+    alice.wait_for_text("lobby is a room and a user");
+    alice.type_line("/query lobby");
+    alice.wait_for_prompt("alice to lobby alone>");
+    alice.type_line("/to #lobby");
+    alice.wait_for_prompt("alice in lobby>");
+}

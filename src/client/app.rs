@@ -294,6 +294,9 @@ impl<'o> App<'o> {
                     continue;
                 }
             }
+            if !self.input.has_draft() {
+                self.chat.begin_line();
+            }
             // A burst is drawn once.
             if incoming.is_empty() || self.input.is_behind() {
                 self.show();
@@ -566,7 +569,7 @@ impl<'o> App<'o> {
     /// Asks a user who was disconnected for being idle whether to reconnect. Without this question,
     /// an idle client would keep its seat by reconnecting. Returns whether to reconnect.
     fn is_there_again(&mut self) -> bool {
-        if !self.chat.screen.has_prompts() {
+        if self.is_script() {
             return false;
         }
         self.chat
@@ -575,9 +578,14 @@ impl<'o> App<'o> {
         self.not_connected(TypeAhead::KeepsTarget);
         loop {
             match self.typed_while_waiting(&never::<()>()) {
-                Waited::Line(text) => {
-                    return commands::read(&text, self.typist) != TypedLine::Quit;
-                }
+                Waited::Line(text) => match commands::read(&text, self.typist) {
+                    TypedLine::Quit => return false,
+                    TypedLine::Nothing => return true,
+                    _ => {
+                        self.chat.screen.not_sent(NOT_CONNECTED);
+                        return true;
+                    }
+                },
                 Waited::Left => return false,
                 Waited::Enough(()) => {}
             }
@@ -594,7 +602,7 @@ impl<'o> App<'o> {
     fn typed_while_waiting<R>(&mut self, over: &Receiver<R>) -> Waited<R> {
         loop {
             // A script's lines are kept for the next session.
-            while self.chat.screen.has_prompts()
+            while !self.is_script()
                 && let Some(typed) = self.input.next_typed()
             {
                 match typed {
@@ -699,15 +707,14 @@ impl<'o> App<'o> {
                 Waited::Line(text) => match commands::read(&text, self.typist) {
                     TypedLine::Quit => return Err(ExitStatus::Left),
                     TypedLine::Nothing => {}
-                    _ => self
-                        .chat
-                        .screen
-                        .not_sent("not sent: you are not connected (press ↑ to get the line back)"),
+                    _ => self.chat.screen.not_sent(NOT_CONNECTED),
                 },
             }
         }
     }
 }
+
+const NOT_CONNECTED: &str = "not sent: you are not connected (press ↑ to get the line back)";
 
 /// The outcome of a wait without a connection.
 enum Waited<R> {

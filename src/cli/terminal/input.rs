@@ -180,6 +180,12 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
         self.editing.is_some()
     }
 
+    /// Returns whether the user has begun a line.
+    pub fn has_draft(&self) -> bool {
+        let editing = self.editing.as_ref();
+        editing.is_some_and(|editing| !editing.editor.text().is_empty())
+    }
+
     /// Takes an event. Returns whether the user has done something.
     pub fn take(&mut self, event: Result<InputEvent<T>, RecvError>) -> bool {
         let Ok(InputEvent(event)) = event else {

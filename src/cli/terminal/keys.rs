@@ -310,9 +310,15 @@ impl Perform for Found {
         }
     }
 
-    fn esc_dispatch(&mut self, _intermediates: &[u8], _ignore: bool, byte: u8) {
+    fn esc_dispatch(&mut self, intermediates: &[u8], _ignore: bool, byte: u8) {
         self.in_sequence = false;
-        if byte.is_ascii_alphanumeric() {
+        // No terminal sends such a sequence: it is Alt with a sign, and then the next key.
+        if let Some((sign, others)) = intermediates.split_first() {
+            let typed = others.iter().chain([&byte]);
+            let text: String = typed.map(|byte| char::from(*byte)).collect();
+            self.keys.push(Key::Alt(char::from(*sign)));
+            self.keys.push(Key::Text(text));
+        } else if byte.is_ascii_alphanumeric() {
             self.keys
                 .push(Key::Alt(char::from(byte.to_ascii_lowercase())));
         }
@@ -428,6 +434,14 @@ mod tests {
             let bytes = format!("hel{answer}lo").into_bytes();
             assert_eq!(typed(keys(&bytes)), "hello", "{answer:?}");
             assert_eq!(typed(keys_one_by_one(&bytes)), "hello", "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn alt_with_a_sign_swallows_no_key() {
+        for sign in ['.', '#', '/'] {
+            let found = keys(format!("abc\x1b{sign}XYZ").as_bytes());
+            assert_eq!(found, [text("abc"), Key::Alt(sign), text("XYZ")]);
         }
     }
 

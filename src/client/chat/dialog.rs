@@ -184,7 +184,7 @@ impl Chat {
             | Dialog::ConfirmPublic { .. }
             | Dialog::ConfirmCommand { .. } => {}
         }
-        self.screen.notice("nothing was sent");
+        self.screen.notice("the question is cancelled");
         Ok(())
     }
 

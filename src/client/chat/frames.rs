@@ -257,9 +257,8 @@ impl Chat {
 
     /// Handles the loss of the main link. Reports messages that may have been lost with it.
     pub(crate) fn lost(&mut self) {
-        if std::mem::take(&mut self.replies.unanswered) > 0 {
-            self.not_confirmed("other people");
-        }
+        let unanswered = std::mem::take(&mut self.replies.unanswered);
+        self.not_confirmed(unanswered, "other people");
     }
 
     /// Shows a message from another user.

@@ -167,6 +167,8 @@ impl Chat {
     /// Handles the loss of a room to which typed lines were sent. A user sees the new recipient in
     /// the next prompt; a script must choose one.
     fn lose_focus(&mut self, room: &str) {
+        // They can't be read any more.
+        self.talk.unread.remove(&room.to_ascii_lowercase());
         if !matches!(&self.talk.focus, Focus::Room(there) if there.eq_ignore_ascii_case(room)) {
             return;
         }
@@ -183,12 +185,18 @@ impl Chat {
     }
 
     /// Reports that a link ended before all messages on it were answered.
-    pub(super) fn not_confirmed(&mut self, whom: &str) {
-        let sentence = format!(
-            "your last message to {whom} may have been lost: it was not confirmed (press ↑ to get \
-             it back)"
-        );
-        self.not_sent(&sentence);
+    pub(super) fn not_confirmed(&mut self, unanswered: u32, whom: &str) {
+        match unanswered {
+            0 => {}
+            1 => self.not_sent(&format!(
+                "your last message to {whom} may have been lost: it was not confirmed (press ↑ to \
+                 get it back)"
+            )),
+            count => self.not_sent(&format!(
+                "your last {count} messages to {whom} may have been lost: they were not confirmed \
+                 (press ↑ to get them back)"
+            )),
+        }
     }
 
     /// Handles an event from a room's link.
@@ -210,11 +218,11 @@ impl Chat {
                 let was_there = self.talk.focus == Focus::Room(name.clone());
                 self.rooms.by_key.retain(|_, room| room.link.id() != id);
                 self.rooms.left.retain(|room| room.link.id() != id);
-                if unanswered > 0 {
-                    self.not_confirmed(&name);
-                }
+                self.not_confirmed(unanswered, &name);
                 if leaving == Leaving::No {
-                    self.screen.notice(&format!("you are no longer in {name}"));
+                    self.screen.notice(&format!(
+                        "you are no longer in {name}: the connection to the room has ended"
+                    ));
                     self.lose_focus(&name);
                     if self.has_prompts && was_there {
                         // The main link may be lost, too; the room is rejoined when that link is

@@ -92,6 +92,11 @@ pub(super) struct Talk {
     pub(super) presence_notified: bool,
     /// The sender of the last direct message.
     pub(super) last_direct: Option<String>,
+    /// The sender of the last direct message before the user began the current line: `/reply` goes
+    /// to the one that the user has seen, whoever writes in the meantime.
+    pub(super) reply_to: Option<String>,
+    /// The partner that a user without prompts has been told of for the last line.
+    pub(super) seen_partner: Target,
     /// The number of unread messages in each other conversation, by the recipient's name.
     pub(super) unread: BTreeMap<String, usize>,
     /// The user who left last, so that one departure is shown once.
@@ -189,6 +194,8 @@ impl Chat {
                 link: 0,
                 presence_notified: false,
                 last_direct: None,
+                reply_to: None,
+                seen_partner: Target::Nobody,
                 unread: BTreeMap::new(),
                 departed: None,
                 hinted: false,
@@ -267,6 +274,13 @@ impl Chat {
             Focus::Person(name) if is_in => Target::Person(name.to_ascii_lowercase()),
             Focus::Room(room) if self.rooms.is_in(room) => Target::Room(room.to_ascii_lowercase()),
             Focus::Everyone | Focus::Person(_) | Focus::Room(_) | Focus::Lost(_) => Target::Nobody,
+        }
+    }
+
+    /// The user has not begun a line, so that the next one is about what is on the screen now.
+    pub(crate) fn begin_line(&mut self) {
+        if self.talk.reply_to != self.talk.last_direct {
+            self.talk.reply_to.clone_from(&self.talk.last_direct);
         }
     }
 

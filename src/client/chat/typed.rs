@@ -20,6 +20,9 @@ impl Chat {
                 _ => self.answered(text),
             };
         }
+        if under.is_none() && self.has_other_partner(text) {
+            return Ok(());
+        }
         if under.is_none() && self.is_first_of_dialogue(text) {
             self.typist = Typist::Script { seed_words: true };
         }
@@ -106,6 +109,25 @@ impl Chat {
             commands::read(line, self.typist),
             TypedLine::Say(_) | TypedLine::Act(_) | TypedLine::Seed(_)
         )
+    }
+
+    /// Rejects a line for the partner if another one has taken the seat since the last line. A
+    /// terminal without prompts does not show when a line was begun, or for whom.
+    fn has_other_partner(&mut self, text: &str) -> bool {
+        let is_for_partner = self.talk.focus == Focus::Partner && self.goes_to_target(text);
+        if self.typist != Typist::Person || self.has_prompts || !is_for_partner {
+            return false;
+        }
+        let partner = self.beside();
+        let seen = std::mem::replace(&mut self.talk.seen_partner, partner.clone());
+        let is_other = seen != Target::Nobody && partner != Target::Nobody && partner != seen;
+        if is_other {
+            self.not_sent(
+                "not sent: you have another partner since your last line; to send it to the new \
+                 one, type it again",
+            );
+        }
+        is_other
     }
 
     /// Rejects a line that was begun under an outdated prompt.
@@ -251,8 +273,16 @@ impl Chat {
             TypedLine::AskDirect => {
                 return self.ask_server(ClientCommand::DirectList, Awaiting::List);
             }
-            TypedLine::Reply(text) => match self.talk.last_direct.clone() {
-                Some(to) => return self.send_direct(&to, text, false),
+            TypedLine::Reply(text) => match self.talk.reply_to.clone() {
+                Some(to) => {
+                    let other = self.talk.last_direct.as_ref().filter(|last| **last != to);
+                    if let Some(other) = other {
+                        self.screen.notice(&format!(
+                            "your reply goes to {to}; {other} wrote while you were typing"
+                        ));
+                    }
+                    return self.send_direct(&to, text, false);
+                }
                 None => self.not_sent("not sent: you have not received a direct message yet"),
             },
             TypedLine::Join {
@@ -366,6 +396,18 @@ impl Chat {
     pub(super) fn send(&mut self, text: &str, me: bool) -> Handled {
         // `%NAME%text` specifies its own recipient (seed 003), so it needs no partner.
         let is_addressed = matches!(Addressed::read(text), Addressed::One { .. });
+        if let Addressed::One { name, .. } = Addressed::read(text)
+            && self.has_prompts
+            && self.login.me.is_some()
+            && self.replies.silent_whos == 0
+            && self.online(name).is_none()
+        {
+            self.not_sent(&format!(
+                "not sent: %{name}% at the beginning sends a line to the user {name}, who is not \
+                 online; to begin a line with %, type %%"
+            ));
+            return Ok(());
+        }
         match self.talk.focus.clone() {
             Focus::Partner
                 if self.target() == Target::Nobody && self.has_prompts && !is_addressed =>
@@ -414,9 +456,18 @@ impl Chat {
 
     /// Makes `whom` the recipient of typed lines: everyone, a room that the user is in, or a user.
     fn go_to(&mut self, whom: &str) {
+        let is_room = whom.starts_with('#');
         let whom = commands::in_room(whom).unwrap_or(whom);
         if whom.eq_ignore_ascii_case("all") {
             self.turn_to(Focus::Everyone);
+        } else if let (false, Some(room), Some(name)) =
+            (is_room, self.rooms.name_of(whom), self.online(whom))
+        {
+            self.lose_way(&format!("/to {whom}"));
+            self.not_sent(&format!(
+                "{whom} is a room and a user: use /to #{room} for the room, or /query {name} for \
+                 the user"
+            ));
         } else if let Some(room) = self.rooms.name_of(whom) {
             self.turn_to(Focus::Room(room));
         } else if let Some(name) = self.online(whom) {
