@@ -788,6 +788,26 @@ fn a_guest_talks_with_the_partner_only() {
     }
 }
 
+/// A message that arrives while `/reply` is being typed does not redirect it.
+#[test]
+fn a_reply_goes_to_the_sender_who_was_on_the_page() {
+    let Some(page) = Page::open("reply", LAPTOP) else {
+        return;
+    };
+    page.log_in("alice");
+    let mut others = ["carol", "dave"].map(|name| page.member(name));
+    let direct = |text: &str| command("DM", &format!("<to>alice</to><message>{text}</message>"));
+    others[0].send_line(&direct("from carol"));
+    page.wait("lastSender === 'carol'");
+    page.run("composer.box.value = '/reply yes'; composer.box.dispatchEvent(new Event('input'))");
+    others[1].send_line(&direct("from dave"));
+    page.wait("lastSender === 'dave'");
+    page.run("composer.submit()");
+    others[0].line_with("<message>yes<");
+    page.send("/reply hello");
+    others[1].line_with("<message>hello<");
+}
+
 #[test]
 fn the_log_groups_separates_and_marks() {
     for size in BOTH {

@@ -29,14 +29,14 @@ class Composer {
       event.preventDefault();
       this.submit();
     });
-    // A touch on the button must not take the focus, which would close the phone's keyboard.
+    // A touch on the button must not close the phone's keyboard.
     $('send').addEventListener('pointerdown', (event) => event.preventDefault());
     for (const kind of ['paste', 'drop']) {
       this.box.addEventListener(kind, (event) => {
         const { files } = event.clipboardData ?? event.dataTransfer ?? {};
         if (!files?.length) return;
         event.preventDefault();
-        this.calls.note('Images and files can’t be sent here. Upload the file elsewhere, and send a link.');
+        this.calls.note('Images and files can’t be sent here. Send a link.');
       });
     }
   }
@@ -69,6 +69,8 @@ class Composer {
   }
 
   typed() {
+    // Not to a later sender.
+    this.replyTo = this.text.startsWith('/r') && (this.replyTo || lastSender);
     const { conversation } = this;
     conversation.draft = this.box.value;
     if (!conversation.draft) conversation.draftFor = null;

@@ -11,7 +11,7 @@ function obey(line) {
     return false;
   };
   if (!row)
-    return wrong(`There is no command /${word}; try /help. To send the line as a message, begin it with //.`);
+    return wrong(`There is no command /${word}; try /help. To send it as a message, begin with //.`);
   const usage = () => wrong(`Usage: ${usageOf(row)}`);
   const name = row.names[0];
   const [first, more] = firstWord(rest);
@@ -41,7 +41,7 @@ function obey(line) {
       return first && more ? sayElsewhere('person', first, more) : usage();
     case 'reply':
       if (!rest) return usage();
-      return lastSender ? sayElsewhere('person', lastSender, rest) : wrong('Nobody has sent you a direct message yet.');
+      return composer.replyTo ? sayElsewhere('person', composer.replyTo, rest) : wrong('No direct messages yet.');
     case 'send':
       return first && more ? sayElsewhere('room', first, more) : usage();
     case 'me':
