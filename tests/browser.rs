@@ -686,10 +686,10 @@ fn running_board_can_be_paused_and_stepped() {
         ));
     };
     browser.open(board.address());
+    browser.wait_until("timeline.first !== null");
+    // A show waits for the class at its first caption.
     caption("one");
-    shows("one", "live");
-    key(" ");
-    shows("one", "paused");
+    shows("one", "paused; n plays this act");
     caption("two");
     shows("one", "paused; 1 step behind");
     caption("three");
@@ -719,6 +719,7 @@ fn late_board_counts_the_missing_events() {
     let board = Board::live(ANY.parse().unwrap(), &mut events, REDACTOR, None, &[]).unwrap();
     browser.open(board.address());
     browser.wait_until("document.getElementById('link').textContent === 'live'");
+    browser.run("timeline.toEnd()");
     let has_note =
         "document.getElementById('events').textContent.includes('earlier events are not shown')";
     assert_eq!(browser.run(&format!("return {has_note}")), json!(false));

@@ -720,7 +720,10 @@ fn recipient_that_a_line_names_by_mistake_is_explained() {
     // The client knows who is online.
     alice.type_line("/names");
     server.expect("main", "WHO");
-    main.command("WHO", "<user>alice</user><user>bob</user><user>carol</user>");
+    main.command(
+        "WHO",
+        "<user>alice</user><user>bob</user><user>carol</user>",
+    );
     alice.wait_for_text("online (3)");
     alice.type_line("%50% off");
     alice.wait_for_text("not sent: %50% at the beginning");

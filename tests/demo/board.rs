@@ -204,7 +204,7 @@ impl Demo {
 
         self.rule(
             "Rule 6: carol is silent for too long, so she receives IDLE TIMEOUT",
-            "ticker",
+            "ticker top-port",
         );
         let mut carol = self.seat_called("carol");
         carol.receive("IDLE TIMEOUT");
@@ -212,7 +212,7 @@ impl Demo {
         self.pause(1.0);
         self.rule(
             "Rule 6, too: dora is active, but her total time runs out",
-            "ticker",
+            "ticker top-port",
         );
         let mut dora = self.seat_called("dora");
         let mut number = 0;
@@ -225,13 +225,15 @@ impl Demo {
 
         self.rule(
             "Rule 8: each tick brings hal closer to his timeout",
-            "ticker",
+            "ticker top-port",
         );
-        let hal = self.seat_called("hal");
-        self.pause(2.0);
-        self.end_act(vec![hal]);
+        let mut hal = self.seat_called("hal");
+        // The tick that the timer wants goes to the timer, and ends the visit.
+        hal.receive("IDLE TIMEOUT");
+        self.wait_for("seat-free");
+        self.pause(1.0);
 
-        self.rule("Rule 9: zoe sends TERMINATE to leave", "stack");
+        self.rule("Rule 9: zoe sends TERMINATE to leave", "stack top-port");
         let mut zoe = self.seat_called("zoe");
         self.pause(0.8);
         zoe.command("TERMINATE", "");
@@ -260,7 +262,7 @@ impl Demo {
 
     fn rules_2_and_3(&self) {
         self.rule(
-            "Rule 2: a client asks the portal for a port, and gets the top port of the stack",
+            "Rule 2: the portal gives a client the top port of the stack",
             "stack portal",
         );
         let ticket = self.request_port().expect("a port");
@@ -275,7 +277,7 @@ impl Demo {
         self.pause(0.8);
         let next = self.server.free_ports()[0];
         self.caption(
-            "Rule 3, too: partners talk. A single thread reads and writes",
+            "Rule 3, too: partners talk. The worker that reads also writes",
             &format!("{port} {next}"),
         );
         let mut bob = self.seat();
@@ -331,7 +333,7 @@ impl Demo {
         stray.receive("Wrong handshake passcode");
         self.pause(1.0);
         self.rule(
-            "Rules 5a and 5b: the portal issues the passcode, and sends it only once",
+            "Rules 5a and 5b: the portal issues a passcode, and sends it once",
             "portal",
         );
         let ticket = self.request_port().expect("a port");
@@ -342,7 +344,7 @@ impl Demo {
         self.end_act(vec![carol]);
         self.rule(
             "Rule 5c: a client has only one attempt at the passcode",
-            "portal",
+            "portal top-port",
         );
         let (worker, passcode) = self.request_port().expect("a port");
         self.pause(0.5);
@@ -351,10 +353,7 @@ impl Demo {
         dave.receive("Wrong handshake passcode");
         self.pause(0.8);
         let look = worker.port().to_string();
-        self.caption(
-            "Rule 5d: the passcode has changed. The old passcode no longer admits a client",
-            &look,
-        );
+        self.caption("Rule 5d: the old passcode no longer admits a client", &look);
         // Without a ticket for this port, the passcode would not even be read.
         self.request_port().expect("a port");
         self.pause(0.3);
@@ -380,7 +379,7 @@ impl Demo {
             visitor.message("I am staying");
         }
         self.caption(
-            "Rule 7: the client sleeps and tries again. Meanwhile, another client has left",
+            "Rule 7: the client sleeps and asks again. Another one has left",
             "stack portal",
         );
         erin.leave();
@@ -390,13 +389,15 @@ impl Demo {
         self.end_act(vec![alice, bob, frank, gina]);
     }
 
-    /// Shows the caption of a rule, after all clients of the previous rule have left.
+    /// Shows the caption of a rule, after all clients of the previous rule have left. In `look`,
+    /// `top-port` stands for the port that the next client gets.
     fn rule(&self, text: &str, look: &str) {
         while self.server.free_ports().len() < self.workers.len() {
             thread::sleep(self.step / 20);
         }
         self.pause(0.5);
-        self.caption(text, look);
+        let top = self.server.free_ports()[0].to_string();
+        self.caption(text, &look.replace("top-port", &top));
     }
 
     /// Shows a caption, and marks the part of the board that the next act is about.

@@ -29,6 +29,8 @@ async function press(action) {
   const card = state.cards.get(selected);
   const seat = card && card.phase !== 'free' ? selected : null;
   write(result, '…');
+  // What the button does happens now.
+  if (timeline.mode !== 'live' && timeline.speed >= 1) timeline.toEnd();
   const answer = await fetch('lab/' + action + (seat ? '?seat=' + seat : ''), { method: 'POST' }).catch(() => null);
   write(result, answer ? await answer.text() : 'the laboratory does not respond');
   result.classList.toggle('bad', !answer || !answer.ok);

@@ -24,7 +24,8 @@ function connect(query) {
     if (!timeline.replay) setTimeout(() => connect(''), 3000);
   });
   own.onerror = () => {
-    link('connection lost', false);
+    // What has arrived can be watched to its end.
+    if (timeline.at >= timeline.events.length) link('connection lost', false);
     // After some errors, a browser does not reconnect by itself.
     if (own.readyState === EventSource.CLOSED && own === source) setTimeout(() => (timeline.replay ? timeline.loadMore() : connect('')), 3000);
   };
@@ -234,6 +235,13 @@ new ResizeObserver(() => {
 }).observe($('board'));
 $('board').addEventListener('scroll', lookAtWires, true);
 addEventListener('resize', () => { ladder.dirty = true; ladder.show(); });
+
+// After a click, the keys are the page's again: Space pauses, whatever was clicked before.
+document.addEventListener('click', (event) => {
+  const button = event.target.closest('button');
+  if (button && event.detail > 0) button.blur();
+});
+for (const id of ['position', 'speed']) $(id).addEventListener('change', () => $(id).blur());
 
 addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;

@@ -110,7 +110,7 @@ const FLIGHTS = {
     const port = event.details.port;
     const ticket = () => withKey('ticket', port);
     if (event.web) return fly(ticket(), [before.stackTop, middle($('web')), faceOf(event.seat)], 1500);
-    const asker = inTheStreet(event, event.details.asker, '');
+    const asker = inTheStreet(event, withoutLoopback(event.details.asker), '');
     fly(chip('ticket', port), [before.stackTop, middle($('portal'))], 600, () => {
       fly(ticket(), [middle($('portal')), middle(asker)], 600, () => {
         fly(ticket(), [middle(asker), faceOf(event.seat)], 600);
@@ -122,8 +122,11 @@ const FLIGHTS = {
     fly(withKey('ticket', event.details.port), [middle($('portal')), middle($('street')) || faceOf(event.seat)], 800);
   },
   full(event) {
-    const asker = inTheStreet(event, event.details.asker, 'bad');
-    fly(chip('bad', 'FULL'), [middle(entranceOf(event)), middle(asker)], 900, () => setTimeout(() => asker.remove(), 1200));
+    const asker = inTheStreet(event, withoutLoopback(event.details.asker), 'bad');
+    fly(chip('bad', 'FULL'), [middle(entranceOf(event)), middle(asker)], 900, () => {
+      write(asker.querySelector('.who'), 'sleeps, asks again');
+      setTimeout(() => asker.remove(), 6000);
+    });
   },
   arrived(event) {
     fly(chip('note', 'connect'), [faceOf(event.seat), socketOf(event.seat)], 700);
@@ -139,8 +142,9 @@ const FLIGHTS = {
     fly(withKey('key bad', 'wrong'), [faceOf(event.seat), socketOf(event.seat), faceOf(event.seat)], 1200);
   },
   'unexpected-connection'(event) {
-    const asker = inTheStreet(event, event.details.peer, 'bad');
-    fly(chip('bad', 'no ticket'), [middle(asker), socketOf(event.seat), middle(asker)], 1400, () => setTimeout(() => asker.remove(), 400));
+    // It has not been at the portal.
+    const at = middle(partsOf(event.seat).client);
+    fly(chip('bad', withoutLoopback(event.details.peer) + ' no ticket'), [at, socketOf(event.seat), at], 1800);
   },
   'no-show'(event) {
     const { card } = partsOf(event.seat);

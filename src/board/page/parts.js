@@ -66,6 +66,11 @@ function shortened(passcode) {
   return String(passcode).slice(0, 6) + '…';
 }
 
+/** On this machine, the port tells clients apart. */
+function withoutLoopback(address) {
+  return String(address).replace(/^127\.0\.0\.1(?=:)/, '');
+}
+
 /** Returns whether an event is a socket call. Only stories show these, because there are many. */
 function isCall(event) {
   return ['bind', 'listen', 'accept', 'connect', 'read', 'write', 'shutdown', 'close', 'recv_from', 'send_to', 'frame'].includes(event.event);

@@ -70,7 +70,7 @@ function showStack() {
   write($('stack-count'), counted(stack.count, unit, unit + 's') + (stack.count || !state.seats ? '' : ': FULL'));
   $('stack-side').classList.toggle('empty', !stack.count && state.seats > 0);
   const fits = Math.max(1, Math.floor($('stack').clientHeight / (parseFloat(getComputedStyle($('stack')).fontSize) * 1.36)) - 1);
-  const shown = stack.top.slice(0, stack.count > fits ? fits : fits + 1);
+  const shown = stack.top.slice(0, stack.count > fits + 1 ? fits : fits + 1);
   const key = shown.join() + '/' + stack.count;
   if ($('stack').dataset.shown === key) return;
   $('stack').dataset.shown = key;
@@ -162,7 +162,8 @@ function showClient(place, card) {
   const client = place.lastChild;
   const isThere = ['greeting', 'calling', 'seated'].includes(card.phase) || card.phase === 'closing' && card.peer;
   const kind = isThere ? 'there' : card.phase === 'reserved' ? 'expected' : 'absent';
-  const name = { greeting: card.peer, calling: card.peer, seated: card.name || card.peer, closing: card.name || card.peer || card.end };
+  const peer = card.peer && withoutLoopback(card.peer);
+  const name = { greeting: peer, calling: peer, seated: card.name || peer, closing: card.name || peer || card.end };
   const words = of(name, card.phase)
     || (card.phase === 'reserved' ? 'has a ticket' : card.end ? 'last visit: ' + (of(END_WORDS, card.end) || card.end) : '');
   const looked = client.classList.contains('looked') ? ' looked' : '';
@@ -184,7 +185,8 @@ function showLeft(place, card) {
     part.append(element('b', '', count), (count === 1 ? ' tick ' : ' ticks ') + what);
     left.push(part);
   };
-  ticks(card.until, { reserved: 'to connect', greeting: 'to send it', calling: 'to answer' }[card.phase] || 'left');
+  const most = { reserved: state.rules.reserve, greeting: state.rules.handshake }[card.phase];
+  ticks(card.until, { reserved: 'to connect', greeting: 'to send it', calling: 'to answer' }[card.phase] || 'left', most || undefined);
   ticks(card.idle, 'until idle', state.rules.idle || undefined);
   ticks(card.total, 'left in total', state.rules.total || undefined);
   place.querySelector('.left').replaceChildren(...left);

@@ -85,10 +85,11 @@ const timeline = {
       this.states.push(stateAfter(this.states[this.states.length - 1] || this.first, event));
     }
     this.forgetOldest();
-    const opening = this.hasBegun ? -1 : this.events.findIndex((event) => event.event === 'caption');
-    if (opening >= 0) {
+    const opening = this.events.findIndex((event) => event.event === 'caption');
+    // A recorded run plays, and a page that was opened during a show shows what happens now.
+    if (isFirst) this.hasBegun ||= opening >= 0 || Boolean(this.replay);
+    if (!this.hasBegun && opening >= 0) {
       // The class has not been asked to look yet.
-      this.speed = this.replay ? this.replay.speed : this.speed;
       this.pause();
       this.jump(opening + 1);
     } else if (isFirst) {
@@ -169,7 +170,13 @@ const timeline = {
       return;
     }
     // An act ends before its actors leave, or otherwise at the next caption.
-    if (this.captions === 0 && ACT_ENDS.includes(next.event)) return this.pause();
+    if (this.captions === 0 && ACT_ENDS.includes(next.event)) {
+      // What is in the air lands first.
+      const rest = this.shownUntil - performance.now();
+      if (rest <= 0) return this.pause();
+      this.timer = setTimeout(() => { this.timer = 0; this.schedule(); }, rest);
+      return;
+    }
     if (this.captions !== null && next.event === 'caption') this.captions -= 1;
     const last = this.events[this.at - 1];
     const gap = last ? Math.min(LONGEST_PAUSE, Math.max(0, next.time - last.time)) : 0;
@@ -254,7 +261,9 @@ const timeline = {
   next() {
     const isCaptioned = state.caption || this.events.some((event) => event.event === 'caption');
     if (!isCaptioned) return this.step(1);
-    this.play(this.isAtEndOfAct() || (this.mode === 'paused' && !this.isAtCaption()) ? 1 : 0);
+    const next = this.events[this.at];
+    const isAtEnd = Boolean(next) && ACT_ENDS.includes(next.event);
+    this.play(this.isAtEndOfAct() || (this.mode === 'paused' && (isAtEnd || !this.isAtCaption())) ? 1 : 0);
   },
 
   isAtCaption() {
@@ -358,11 +367,9 @@ const timeline = {
     select.value = given;
     const behind = this.events.slice(this.at).filter(isStep).length;
     const steps = behind ? '; ' + behind + (behind === 1 ? ' step' : ' steps') + ' behind' : '';
-    if (this.isOver) link('the server has stopped', false);
-    else if (isPaused && this.isAtCaption()) link('press n for this act', true);
-    else if (isPaused && this.isAtEndOfAct()) link('end of the act', true);
+    if (this.isOver && this.at >= this.events.length) link('the server has stopped', false);
     else if (this.replay) link(isPaused ? (shownAt < count ? 'a recorded run, paused' : 'end of the run') : 'a recorded run', true);
-    else if (isPaused) link('paused' + steps, true);
+    else if (isPaused) link('paused' + steps + (this.isAtCaption() ? '; n plays this act' : this.isAtEndOfAct() ? '; end of the act' : ''), true);
     else if (state.over) link('the server is shutting down', false);
     else link(this.mode === 'live' ? 'live' : 'playing' + steps, true);
   },
