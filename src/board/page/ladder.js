@@ -12,7 +12,7 @@ const SAVED_SIZE = 16;
 
 const ladder = {
   rows: [],
-  /** The names of clients, by lane. */
+  /** The names of clients, by lane; empty if several clients had that seat. */
   names: new Map(),
   dirty: false,
 
@@ -61,7 +61,6 @@ const ladder = {
         break;
       }
       case 'ticket':
-        this.names.delete(client.key);
         if (event.web) {
           arrow(client, worker, 'opens a WebSocket');
           arrow(worker, client, d.port + ' and passcode');
@@ -92,7 +91,8 @@ const ladder = {
         arrow(worker, client, 'Connection successful', 'good');
         break;
       case 'logged-in':
-        this.names.set(client.key, d.name);
+        // One lane may show several clients, one after another.
+        this.names.set(client.key, [undefined, d.name].includes(this.names.get(client.key)) ? d.name : '');
         note(worker, 'logged in: ' + d.name);
         break;
       case 'relayed':
