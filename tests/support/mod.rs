@@ -190,13 +190,13 @@ impl TestServer {
     /// Checks invariant 1 at the end of a test: after all clients have left, each port is on the
     /// stack exactly once. Pending reservations expire first.
     pub fn assert_all_ports_freed(&self) {
-        self.assert_all_ports_freed_except(0);
+        self.assert_all_ports_freed_except(&[]);
     }
 
-    /// Like [`TestServer::assert_all_ports_freed`], except that the first `seated` ports are
-    /// still taken.
-    pub fn assert_all_ports_freed_except(&self, seated: usize) {
-        let mut expected = self.server.workers()[seated..].to_vec();
+    /// Like [`TestServer::assert_all_ports_freed`], except that these ports are still taken.
+    pub fn assert_all_ports_freed_except(&self, taken: &[Port]) {
+        let mut expected = self.server.workers().to_vec();
+        expected.retain(|port| !taken.contains(port));
         expected.sort();
         let until = Instant::now() + PATIENCE;
         while self.server.free_ports().len() < expected.len() && Instant::now() < until {
