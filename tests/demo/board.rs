@@ -341,6 +341,9 @@ impl Demo {
         let mut carol = self.take_seat(&ticket);
         carol.log_in("carol");
         self.pause(0.8);
+        // Another request gets another port, and another passcode.
+        self.request_port().expect("a port");
+        self.pause(0.8);
         self.end_act(vec![carol]);
         self.rule(
             "Rule 5c: a client has only one attempt at the passcode",

@@ -103,6 +103,13 @@ function withKey(kind, text) {
   return made;
 }
 
+/** Returns the beginning of the passcode that a thread has read last, if passcodes are shown. */
+function offered(event) {
+  const read = [...state.events].reverse().find((other) => other.event === 'read' && other.thread === event.thread);
+  const [, passcode] = /<HandshakePasscode>([^<]*)</.exec((read && read.details.bytes) || '') || [];
+  return passcode ? shortened(passcode) : '';
+}
+
 // --- the flights of each event
 
 const FLIGHTS = {
@@ -139,7 +146,7 @@ const FLIGHTS = {
     });
   },
   'wrong-passcode'(event) {
-    fly(withKey('key bad', 'wrong'), [faceOf(event.seat), socketOf(event.seat), faceOf(event.seat)], 1200);
+    fly(withKey('key bad', 'wrong: ' + offered(event)), [faceOf(event.seat), socketOf(event.seat), faceOf(event.seat)], 1200);
   },
   'unexpected-connection'(event) {
     // It has not been at the portal.
