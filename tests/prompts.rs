@@ -153,6 +153,17 @@ impl ScriptedServer {
     }
 }
 
+/// Starts the client of alice, whose partner is bob. Returns the server, her terminal and her main
+/// link.
+fn alice_with_bob() -> (ScriptedServer, Terminal, Link) {
+    let mut server = ScriptedServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
+    let main = server.welcome("main", "bob");
+    alice.wait_for_prompt("alice to bob>");
+    (server, alice, main)
+}
+
 /// Every kind of prompt, the line that leads to it, and its text.
 const PROMPTS: [(&str, &str, &str); 11] = [
     ("partner", "", "alice to bob>"),
@@ -465,11 +476,7 @@ fn room_prompt_returns_after_reconnect() {
 /// The rest of a paste waits for the reply to JOIN. In the meantime, alice gets another partner.
 #[test]
 fn rest_of_a_paste_keeps_its_recipient() {
-    let mut server = ScriptedServer::new();
-    let port = server.address().port().to_string();
-    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
-    let mut main = server.welcome("main", "bob");
-    alice.wait_for_prompt("alice to bob>");
+    let (mut server, mut alice, mut main) = alice_with_bob();
     alice.type_text("\x1b[200~/join -n lobby\na secret\x1b[201~\r");
     server.expect("main", "JOIN");
     main.command("PARTNER LEFT", "<partner>bob</partner>");
@@ -485,11 +492,7 @@ fn rest_of_a_paste_keeps_its_recipient() {
 
 #[test]
 fn messages_are_sent_before_leaving() {
-    let mut server = ScriptedServer::new();
-    let port = server.address().port().to_string();
-    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
-    let mut main = server.welcome("main", "bob");
-    alice.wait_for_prompt("alice to bob>");
+    let (mut server, mut alice, mut main) = alice_with_bob();
     alice.type_line("/join -n lobby");
     let mut room = server.welcome_into_room(&mut main, "room");
     alice.wait_for_text(sentences::YOU_JOINED_LOBBY);
@@ -594,11 +597,7 @@ fn room_is_the_recipient_again_whichever_link_ends_first() {
 
 #[test]
 fn messages_elsewhere_are_counted_in_the_prompt() {
-    let mut server = ScriptedServer::new();
-    let port = server.address().port().to_string();
-    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
-    let mut main = server.welcome("main", "bob");
-    alice.wait_for_prompt("alice to bob>");
+    let (_server, mut alice, mut main) = alice_with_bob();
     main.send_line("<CLIENT from='carol' scope='direct'><message>psst</message></CLIENT>");
     main.send_line("<CLIENT from='dave' scope='public'><message>one</message></CLIENT>");
     main.send_line("<CLIENT from='dave' scope='public'><message>two</message></CLIENT>");
@@ -613,11 +612,7 @@ fn messages_elsewhere_are_counted_in_the_prompt() {
 
 #[test]
 fn commands_of_seed_004_are_recognised_without_a_slash() {
-    let mut server = ScriptedServer::new();
-    let port = server.address().port().to_string();
-    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
-    let mut main = server.welcome("main", "bob");
-    alice.wait_for_prompt("alice to bob>");
+    let (mut server, mut alice, mut main) = alice_with_bob();
     // It could be meant for bob.
     alice.type_line("join lobby");
     alice.wait_for_prompt("run /join lobby, or send it as text?");
@@ -637,11 +632,7 @@ fn commands_of_seed_004_are_recognised_without_a_slash() {
 
 #[test]
 fn one_departure_is_one_line() {
-    let mut server = ScriptedServer::new();
-    let port = server.address().port().to_string();
-    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
-    let mut main = server.welcome("main", "bob");
-    alice.wait_for_prompt("alice to bob>");
+    let (_server, mut alice, mut main) = alice_with_bob();
     main.command("USER LEFT", "<username>bob</username>");
     main.command("PARTNER LEFT", "<partner>bob</partner>");
     main.command("USER LEFT", "<username>carol</username>");
@@ -651,11 +642,7 @@ fn one_departure_is_one_line() {
 
 #[test]
 fn reply_goes_to_the_sender_who_was_on_the_screen() {
-    let mut server = ScriptedServer::new();
-    let port = server.address().port().to_string();
-    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
-    let mut main = server.welcome("main", "bob");
-    alice.wait_for_prompt("alice to bob>");
+    let (mut server, mut alice, mut main) = alice_with_bob();
     main.send_line("<CLIENT from='carol' scope='direct'><message>psst</message></CLIENT>");
     alice.wait_for_prompt("alice to bob [carol 1]>");
     alice.type_text("/reply yes");
@@ -672,22 +659,26 @@ fn reply_goes_to_the_sender_who_was_on_the_screen() {
 }
 
 #[test]
-fn line_without_prompts_does_not_go_to_a_partner_who_has_just_come() {
-    let mut server = ScriptedServer::new();
-    let port = server.address().port().to_string();
-    let arguments = ["127.0.0.1", &port, "alice"];
-    let mut alice = Terminal::start(CLIENT, &arguments, &[("TERM", "dumb")]);
-    let mut main = server.welcome("main", "bob");
-    alice.type_line("for bob");
-    server.expect("main", "<message>for bob</message>");
-    main.command("PARTNER LEFT", "<partner>bob</partner>");
-    main.command("PARTNER JOINED", "<partner>mallory</partner>");
-    alice.wait_for_text("you are talking to mallory");
-    alice.type_line("a secret for bob");
-    alice.wait_for_text("you have another partner since your last line");
-    alice.type_line("for mallory");
-    server.expect("main", "<message>for mallory</message>");
-    assert_eq!(server.received_with("secret"), Vec::<String>::new());
+fn line_without_prompts_does_not_go_to_a_partner_who_has_just_joined() {
+    for has_talked in [true, false] {
+        let mut server = ScriptedServer::new();
+        let port = server.address().port().to_string();
+        let arguments = ["127.0.0.1", &port, "alice"];
+        let mut alice = Terminal::start(CLIENT, &arguments, &[("TERM", "dumb")]);
+        let mut main = server.welcome("main", "bob");
+        if has_talked {
+            alice.type_line("for bob");
+            server.expect("main", "<message>for bob</message>");
+        }
+        main.command("PARTNER LEFT", "<partner>bob</partner>");
+        main.command("PARTNER JOINED", "<partner>mallory</partner>");
+        alice.wait_for_text("you are talking to mallory");
+        alice.type_line("a secret for bob");
+        alice.wait_for_text("your partner has changed");
+        alice.type_line("for mallory");
+        server.expect("main", "<message>for mallory</message>");
+        assert_eq!(server.received_with("secret"), Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -712,21 +703,11 @@ fn line_typed_after_an_idle_timeout_is_not_sent() {
 
 #[test]
 fn recipient_that_a_line_names_by_mistake_is_explained() {
-    let mut server = ScriptedServer::new();
-    let port = server.address().port().to_string();
-    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
-    let mut main = server.welcome("main", "bob");
-    alice.wait_for_prompt("alice to bob>");
-    // The client knows who is online.
-    alice.type_line("/names");
-    server.expect("main", "WHO");
-    main.command(
-        "WHO",
-        "<user>alice</user><user>bob</user><user>carol</user>",
-    );
-    alice.wait_for_text("online (3)");
+    let (mut server, mut alice, mut main) = alice_with_bob();
     alice.type_line("%50% off");
-    alice.wait_for_text("not sent: %50% at the beginning");
+    server.expect("main", "<message>%50% off</message>");
+    main.send_line("<SERVER><error code='no-such-user'>50 is not online</error></SERVER>");
+    alice.wait_for_text("type %%");
     alice.type_line("%%50% off");
     server.expect("main", "<message>%%50% off</message>");
     alice.type_line("%carol%hello");

@@ -61,7 +61,7 @@ pub(super) fn run(
             checks.len()
         ))?;
         submissions.push(submission);
-        // A class takes long: what is known stays if the teacher interrupts it.
+        // Checking a class takes minutes. An interrupted run keeps its results.
         write_tables(rung, checks, folder, &submissions)?;
     }
     for file in write_tables(rung, checks, folder, &submissions)? {

@@ -189,8 +189,8 @@ fn after_a_reset(subject: &Subject<'_>) -> Result<(), Failure> {
     subject.connect("the client after it")?.echo("hello")
 }
 
-/// Closes a connection on which many replies are on the way, so that writes fail, too, and expects
-/// the next client to be served.
+/// Closes a connection that has many unread replies, so that the server's writes fail. Expects the
+/// next client to be served.
 fn after_unread_replies(subject: &Subject<'_>) -> Result<(), Failure> {
     let mut client = subject.connect("a client that closes before it reads its replies")?;
     client.try_send("x\n".repeat(UNREAD));

@@ -60,7 +60,7 @@ pub(super) const RUNG: Rung = Rung {
                         && let Some((mut leaving, _)) = connected.pop_front()
                     {
                         leaving.finish();
-                        // Whether the server closes its end is another check's question.
+                        // Another check requires the server to close its end.
                         let _ = leaving.end();
                     }
                     let mut client = subject.connect(&format!("client {number}"))?;

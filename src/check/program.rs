@@ -246,7 +246,7 @@ fn load_per_core(loadavg: &str, cores: usize) -> f64 {
     load / f64::from(u32::try_from(cores).unwrap_or(u32::MAX))
 }
 
-/// Whether a program's own port is even or odd.
+/// The parity of a program's own port.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Parity {
     Even,

@@ -69,7 +69,7 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// Whether the program runs on an even or an odd port. A server that computes a worker's partner
+    /// Returns the parity of the port on which the program runs. A server that computes a worker's partner
     /// from its port's number is right on half of all ports: `pairs` runs on an odd port, and `load`,
     /// which tests pairs once more, on an even one, each time.
     pub(super) fn parity(&self) -> Parity {

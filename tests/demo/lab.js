@@ -9,7 +9,7 @@ const BUTTONS = [
 
 const bar = element('nav');
 bar.id = 'lab';
-// The buttons' captions come with what they do, and nothing waits for *Next*.
+// In the laboratory, captions do not wait for *Next*.
 timeline.hasBegun = true;
 const result = element('p', '', 'Press a button. Select a card to choose the client; Esc closes its panel.');
 result.id = 'lab-result';
@@ -29,7 +29,7 @@ async function press(action) {
   const card = state.cards.get(selected);
   const seat = card && card.phase !== 'free' ? selected : null;
   write(result, '…');
-  // What the button does happens now.
+  // The button acts on the present state, so the page shows that.
   if (timeline.mode !== 'live' && timeline.speed >= 1) timeline.toEnd();
   const answer = await fetch('lab/' + action + (seat ? '?seat=' + seat : ''), { method: 'POST' }).catch(() => null);
   write(result, answer ? await answer.text() : 'the laboratory does not respond');

@@ -24,7 +24,7 @@ function connect(query) {
     if (!timeline.replay) setTimeout(() => connect(''), 3000);
   });
   own.onerror = () => {
-    // What has arrived can be watched to its end.
+    // The viewer can watch the events that have arrived.
     if (timeline.at >= timeline.events.length) link('connection lost', false);
     // After some errors, a browser does not reconnect by itself.
     if (own.readyState === EventSource.CLOSED && own === source) setTimeout(() => (timeline.replay ? timeline.loadMore() : connect('')), 3000);
@@ -236,7 +236,7 @@ new ResizeObserver(() => {
 $('board').addEventListener('scroll', lookAtWires, true);
 addEventListener('resize', () => { ladder.dirty = true; ladder.show(); });
 
-// After a click, the keys are the page's again: Space pauses, whatever was clicked before.
+// A clicked button gives up the focus. Otherwise, Space would press it again instead of pausing.
 document.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (button && event.detail > 0) button.blur();

@@ -103,9 +103,9 @@ function withKey(kind, text) {
   return made;
 }
 
-/** Returns the beginning of the passcode that a thread has read last, if passcodes are shown. */
+/** Returns the beginning of the last passcode that the event's thread has read, if passcodes are shown. */
 function offered(event) {
-  const read = [...state.events].reverse().find((other) => other.event === 'read' && other.thread === event.thread);
+  const read = state.events.findLast((other) => other.event === 'read' && other.thread === event.thread);
   const [, passcode] = /<HandshakePasscode>([^<]*)</.exec((read && read.details.bytes) || '') || [];
   return passcode ? shortened(passcode) : '';
 }
@@ -149,7 +149,7 @@ const FLIGHTS = {
     fly(withKey('key bad', 'wrong: ' + offered(event)), [faceOf(event.seat), socketOf(event.seat), faceOf(event.seat)], 1200);
   },
   'unexpected-connection'(event) {
-    // It has not been at the portal.
+    // The client connects to the worker without a visit to the portal.
     const at = middle(partsOf(event.seat).client);
     fly(chip('bad', withoutLoopback(event.details.peer) + ' no ticket'), [at, socketOf(event.seat), at], 1800);
   },

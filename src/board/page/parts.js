@@ -61,12 +61,12 @@ function counted(count, one, many) {
   return count + ' ' + (count === 1 ? one : many);
 }
 
-/** A passcode is recognised by its beginning. */
+/** Returns the beginning of a passcode, which is enough to recognise it. */
 function shortened(passcode) {
   return String(passcode).slice(0, 6) + '…';
 }
 
-/** On this machine, the port tells clients apart. */
+/** Omits the address of this machine. The port identifies the client. */
 function withoutLoopback(address) {
   return String(address).replace(/^127\.0\.0\.1(?=:)/, '');
 }

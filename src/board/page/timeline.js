@@ -89,7 +89,7 @@ const timeline = {
     // A recorded run plays, and a page that was opened during a show shows what happens now.
     if (isFirst) this.hasBegun ||= opening >= 0 || Boolean(this.replay);
     if (!this.hasBegun && opening >= 0) {
-      // The class has not been asked to look yet.
+      // The viewer starts the first act.
       this.pause();
       this.jump(opening + 1);
     } else if (isFirst) {
@@ -171,7 +171,7 @@ const timeline = {
     }
     // An act ends before its actors leave, or otherwise at the next caption.
     if (this.captions === 0 && ACT_ENDS.includes(next.event)) {
-      // What is in the air lands first.
+      // The last flights land first.
       const rest = this.shownUntil - performance.now();
       if (rest <= 0) return this.pause();
       this.timer = setTimeout(() => { this.timer = 0; this.schedule(); }, rest);

@@ -138,7 +138,7 @@ impl LineEditor {
         self.buffer.pos()
     }
 
-    /// What stands in place of the prompt during a search in the history.
+    /// The text in place of the prompt during a search in the history.
     pub(super) fn search_prompt(&self) -> Option<String> {
         let Search {
             query, is_found, ..

@@ -8,6 +8,7 @@ use super::state::{Chat, Handled, Partner, SessionEnd};
 use super::words::in_our_words;
 use crate::commands::When;
 use crate::screen::mentions;
+use crate::target::Target;
 use portal_wire::{ClientCommand, ErrorCode, Relay, RoomAccess, Scope, ServerDoc};
 
 /// Returns the reason why a user left, as the end of a sentence.
@@ -41,6 +42,7 @@ impl Chat {
         if matches!(doc, ServerDoc::Sent { .. } | ServerDoc::Error { .. }) {
             self.replies.unanswered = self.replies.unanswered.saturating_sub(1);
         }
+        self.explain_percent(&doc);
         match doc {
             ServerDoc::Relay(relay) => self.relay(&relay),
             ServerDoc::PartnerJoined { partner } => self.partner_joined(&partner),
@@ -348,7 +350,25 @@ impl Chat {
             label: partner.to_owned(),
             arrival: self.talk.arrivals,
         });
+        if self.talk.seen_partner == Target::Nobody {
+            self.talk.seen_partner = self.beside();
+        }
         self.screen.notice(&format!("you are talking to {partner}"));
+    }
+
+    /// Explains how to send a text such as `50% off`, if the server took its beginning for a name.
+    pub(super) fn explain_percent(&mut self, reply: &ServerDoc<'_>) {
+        let code = match reply {
+            ServerDoc::Sent { .. } => None,
+            ServerDoc::Error { code, .. } => Some(*code),
+            _ => return,
+        };
+        let was_addressed = std::mem::take(&mut self.replies.is_addressed);
+        if was_addressed && self.has_prompts && code == Some(ErrorCode::NoSuchUser) {
+            self.screen.notice(
+                "%NAME% at the beginning sends a line to NAME; to begin a line with %, type %%",
+            );
+        }
     }
 
     /// Handles `NO PARTNER`. The first one reports a change; a later one is the reply to a message.

@@ -244,6 +244,9 @@ impl Chat {
                 room.unanswered = room.unanswered.saturating_sub(1);
             }
         }
+        if let Ok(doc) = &doc {
+            self.explain_percent(doc);
+        }
         match doc {
             Ok(ServerDoc::Relay(relay)) => self.relay(&relay),
             Ok(news) if self.room_news(&news) => {}

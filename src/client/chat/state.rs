@@ -92,10 +92,11 @@ pub(super) struct Talk {
     pub(super) presence_notified: bool,
     /// The sender of the last direct message.
     pub(super) last_direct: Option<String>,
-    /// The sender of the last direct message before the user began the current line: `/reply` goes
-    /// to the one that the user has seen, whoever writes in the meantime.
+    /// The recipient of `/reply`: the sender of the last direct message before the user began the
+    /// current line. Later messages do not redirect the line.
     pub(super) reply_to: Option<String>,
-    /// The partner that a user without prompts has been told of for the last line.
+    /// The partner for whom a line was last typed at a terminal without prompts; before that, the
+    /// first partner.
     pub(super) seen_partner: Target,
     /// The number of unread messages in each other conversation, by the recipient's name.
     pub(super) unread: BTreeMap<String, usize>,
@@ -125,6 +126,8 @@ pub(super) struct Replies {
     pub(super) silent_sents: u32,
     /// The number of public and direct messages on the main link without a reply.
     pub(super) unanswered: u32,
+    /// True after a line of the form `%NAME%text`, until its reply.
+    pub(super) is_addressed: bool,
     /// The number of requests that were refused or not sent.
     pub(super) refusals: u32,
 }
@@ -277,7 +280,7 @@ impl Chat {
         }
     }
 
-    /// The user has not begun a line, so that the next one is about what is on the screen now.
+    /// Prepares for a new line, which refers to the messages on the screen now.
     pub(crate) fn begin_line(&mut self) {
         if self.talk.reply_to != self.talk.last_direct {
             self.talk.reply_to.clone_from(&self.talk.last_direct);

@@ -123,8 +123,7 @@ impl Chat {
         let is_other = seen != Target::Nobody && partner != Target::Nobody && partner != seen;
         if is_other {
             self.not_sent(
-                "not sent: you have another partner since your last line; to send it to the new \
-                 one, type it again",
+                "not sent: your partner has changed; to send the line to the new one, type it again",
             );
         }
         is_other
@@ -396,18 +395,7 @@ impl Chat {
     pub(super) fn send(&mut self, text: &str, me: bool) -> Handled {
         // `%NAME%text` specifies its own recipient (seed 003), so it needs no partner.
         let is_addressed = matches!(Addressed::read(text), Addressed::One { .. });
-        if let Addressed::One { name, .. } = Addressed::read(text)
-            && self.has_prompts
-            && self.login.me.is_some()
-            && self.replies.silent_whos == 0
-            && self.online(name).is_none()
-        {
-            self.not_sent(&format!(
-                "not sent: %{name}% at the beginning sends a line to the user {name}, who is not \
-                 online; to begin a line with %, type %%"
-            ));
-            return Ok(());
-        }
+        self.replies.is_addressed = is_addressed;
         match self.talk.focus.clone() {
             Focus::Partner
                 if self.target() == Target::Nobody && self.has_prompts && !is_addressed =>
