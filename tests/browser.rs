@@ -24,7 +24,7 @@ use browser::Browser;
 use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::{Clock, Tick};
 use portal_chat::event::Recording;
-use portal_chat::event::{Events, ServerEvent};
+use portal_chat::event::{ChatEvent, Events, ServerEvent};
 use portal_chat::server::{Server, Settings};
 use portal_chat::wire::{Revision, printable};
 use serde_json::{Value, json};
@@ -705,6 +705,25 @@ fn running_board_can_be_paused_and_stepped() {
     // Stepping back also pauses.
     key("ArrowLeft");
     shows("three", "paused; 1 step behind");
+
+    // Paused inside an act, *Next* plays the rest of that act; at its end, the next act.
+    let asked = || {
+        let asker = ANY.parse().unwrap();
+        events.emit(|| ChatEvent::Full { asker });
+    };
+    asked();
+    asked();
+    caption("five");
+    asked();
+    caption("six");
+    key("n");
+    shows("four", "paused; 3 steps behind; end of the act");
+    key("ArrowLeft");
+    shows("four", "paused; 4 steps behind");
+    key("n");
+    shows("four", "paused; 3 steps behind; end of the act");
+    key("n");
+    shows("five", "paused; 1 step behind; end of the act");
     drop(events);
     board.stop();
 }

@@ -256,14 +256,11 @@ const timeline = {
     else this.pause();
   },
 
-  /** Plays one act: from the next caption to the end of what it describes. While playing, and at a caption, plays
-   * only the rest of the current act. Without captions, shows the next event. */
+  /** Plays the rest of the current act or, at its end, the next one. Without captions, shows the next event. */
   next() {
     const isCaptioned = state.caption || this.events.some((event) => event.event === 'caption');
     if (!isCaptioned) return this.step(1);
-    const next = this.events[this.at];
-    const isAtEnd = Boolean(next) && ACT_ENDS.includes(next.event);
-    this.play(this.isAtEndOfAct() || (this.mode === 'paused' && (isAtEnd || !this.isAtCaption())) ? 1 : 0);
+    this.play(this.isInAct() ? 0 : 1);
   },
 
   isAtCaption() {
@@ -272,7 +269,12 @@ const timeline = {
 
   isAtEndOfAct() {
     const next = this.events[this.at];
-    return Boolean(next && next.event === 'act-ended');
+    return Boolean(next && ACT_ENDS.includes(next.event));
+  },
+
+  isInAct() {
+    const isOver = this.events.slice(0, this.at).findLast(({ event }) => ACT_ENDS.includes(event))?.event === 'act-ended';
+    return Boolean(state.caption) && !isOver && !this.isAtEndOfAct();
   },
 
   /** Pauses at the caption of the current act, or, at a caption, at the one before. */
