@@ -124,6 +124,16 @@ impl Page {
         ));
     }
 
+    /// Waits until the log has observed its new size. Until then, it takes a scroll for the
+    /// browser's.
+    fn wait_until_resized(&self) {
+        self.run(
+            "window.isDrawn = false;
+             requestAnimationFrame(() => requestAnimationFrame(() => (window.isDrawn = true)));",
+        );
+        self.wait("window.isDrawn");
+    }
+
     /// The processor time that the page's main thread has used, in seconds. It does not depend on
     /// the machine's other load.
     fn processor_time(&self) -> f64 {
@@ -454,6 +464,7 @@ fn a_log_at_its_end_stays_there() {
     // The user reads earlier lines: new ones do not scroll, and are counted.
     page.browser.set_view(390, 844, "light");
     page.wait(is_at_end);
+    page.wait_until_resized();
     page.run("document.getElementById('log').scrollTop = 700");
     page.wait("!document.getElementById('newest').hidden");
     let top = page.get("document.getElementById('log').scrollTop");

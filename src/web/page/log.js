@@ -22,12 +22,13 @@ class Log {
     root.addEventListener('scroll', () => this.scrolled(), { passive: true });
     root.addEventListener('keydown', (event) => this.keyed(event));
     // A log scrolled to its end stays there when lines are added, the keyboard opens, the window is
-    // resized or the composer grows. The browser then scrolls, too, to keep what it shows in place.
-    const stay = new ResizeObserver((changes) => {
-      if (changes.some(({ target }) => target === root)) {
-        this.isResized = true;
-        requestAnimationFrame(() => requestAnimationFrame(() => (this.isResized = false)));
-      }
+    // resized or the composer grows. The browser then scrolls, too, to keep what it shows in place:
+    // a scroll that comes before its resize has been observed is not the user's.
+    this.width = root.clientWidth;
+    this.height = root.clientHeight;
+    const stay = new ResizeObserver(() => {
+      this.width = root.clientWidth;
+      this.height = root.clientHeight;
       if (this.isAtEnd) this.toEnd();
     });
     stay.observe(root);
@@ -287,10 +288,11 @@ class Log {
   }
 
   scrolled() {
-    const { scrollHeight, scrollTop, clientHeight } = this.root;
+    const { scrollHeight, scrollTop, clientWidth, clientHeight } = this.root;
+    const isResized = clientWidth !== this.width || clientHeight !== this.height;
     // Only the user scrolls up. (The event of a scroll to the end may come when there is more.)
     if (scrollHeight - scrollTop - clientHeight < 40) this.isAtEnd = true;
-    else if (this.isAtEnd && this.isResized) this.toEnd();
+    else if (this.isAtEnd && isResized) this.toEnd();
     else if (scrollTop < this.lastTop - 1) this.isAtEnd = false;
     this.lastTop = scrollTop;
     if (scrollTop < 600) {
