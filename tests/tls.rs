@@ -197,6 +197,29 @@ fn class_behind_one_address_connects_at_once() {
     server.assert_all_ports_freed();
 }
 
+/// One record of TLS takes a part of the queue only. The rest follows within the same tick.
+#[test]
+fn late_reader_gets_its_farewell_over_tls() {
+    let (tls, client) = both();
+    let server = TestServer::start(&Settings {
+        tick: PATIENCE,
+        ..settings(2, &tls)
+    });
+    use_tls(Some(client));
+    let (mut alice, _) = server.seat();
+    let (mut bob, _) = server.seat();
+    use_tls(None);
+    let long = message(&"x".repeat(8000));
+    // More than all sockets and the queue hold.
+    for _ in 0..4000 {
+        alice.send_line(&long);
+    }
+    alice.line_with("too-slow");
+    assert!(bob.rest().contains("TOO SLOW"));
+    drop(alice);
+    server.assert_all_ports_freed();
+}
+
 /// Resolves to a certificate with any key.
 #[derive(Debug)]
 struct FixedCertificate(Arc<CertifiedKey>);

@@ -391,7 +391,10 @@ impl Outbox {
         }
         drop(queue);
 
-        let result = self.write_pieces(&pieces);
+        let result = match ending {
+            None => self.write_once(&pieces),
+            Some(_) => self.write_for_a_tick(&pieces),
+        };
 
         let mut queue = self.queue.lock();
         queue
@@ -425,20 +428,41 @@ impl Outbox {
         }
     }
 
-    /// Writes the pieces in order, until one is not fully accepted; returns the number of bytes
-    /// written. Only that last write blocks, for at most a tick.
-    fn write_pieces(&self, pieces: &[Vec<u8>]) -> io::Result<usize> {
+    /// Performs one blocking write, of at most one piece. Returns the number of bytes written, fewer
+    /// if the write timeout expires or TLS can't take more at once.
+    fn write_once(&self, pieces: &[Vec<u8>]) -> io::Result<usize> {
+        let Some(piece) = pieces.iter().find(|piece| !piece.is_empty()) else {
+            return Ok(0);
+        };
+        match (&self.stream).write(piece) {
+            Err(error) if is_full(&error) => Ok(0),
+            result => result,
+        }
+    }
+
+    /// Writes the pieces in order, for at most a tick altogether. Returns the number of bytes
+    /// written.
+    fn write_for_a_tick(&self, pieces: &[Vec<u8>]) -> io::Result<usize> {
+        let until = Instant::now() + self.patience;
         let mut written = 0;
-        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-            match (&self.stream).write(piece) {
-                Ok(count) => {
-                    written += count;
-                    if count < piece.len() {
-                        break;
-                    }
+        for piece in pieces {
+            let mut rest = piece.as_slice();
+            while !rest.is_empty() {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(written);
                 }
-                Err(error) if is_full(&error) => break,
-                Err(error) => return Err(error),
+                // The connection is about to be closed, so nobody needs the old timeout.
+                self.stream.set_write_timeout(Some(left))?;
+                match (&self.stream).write(rest) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(count) => {
+                        written += count;
+                        rest = &rest[count..];
+                    }
+                    Err(error) if is_full(&error) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(written)
@@ -607,6 +631,7 @@ mod tests {
     use super::*;
     use crate::notify::NotifyReceiver;
     use crate::transport::XmlLineEncoder;
+    use socket2::SockRef;
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
@@ -617,12 +642,24 @@ mod tests {
     }
 
     fn outbox_with(write_timeout: Duration) -> (Arc<Outbox>, NotifyReceiver, TcpStream) {
+        outbox_on(connected(), write_timeout)
+    }
+
+    /// The server's and the client's socket.
+    fn connected() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (listener.accept().unwrap().0, client)
+    }
+
+    fn outbox_on(
+        (server, client): (TcpStream, TcpStream),
+        write_timeout: Duration,
+    ) -> (Arc<Outbox>, NotifyReceiver, TcpStream) {
         client
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
-        let stream = Stream::from(listener.accept().unwrap().0);
+        let stream = Stream::from(server);
         let notifications = NotifyReceiver::new();
         let outbox = Outbox::new(
             stream,
@@ -762,6 +799,35 @@ mod tests {
             received.last().map(|l| &l[..40])
         );
         assert!(received.iter().all(|document| document.starts_with("<SERVER>") && document.ends_with("</SERVER>")));
+    }
+
+    /// The client reads just fast enough that no single write expires.
+    #[test]
+    fn the_last_step_takes_one_tick_however_much_is_queued() {
+        let patience = Duration::from_millis(400);
+        let (server, client) = connected();
+        SockRef::from(&server)
+            .set_send_buffer_size(32 * 1024)
+            .unwrap();
+        SockRef::from(&client)
+            .set_recv_buffer_size(32 * 1024)
+            .unwrap();
+        let (outbox, _notifications, mut client) = outbox_on((server, client), patience);
+        let sent = fill(&outbox) + 30;
+        for _ in 0..30 {
+            assert_eq!(outbox.send_doc(&text(32)), Queued::Yes);
+        }
+        let reader = thread::spawn(move || {
+            let mut piece = vec![0; limits::FLUSH_CHUNK];
+            let mut received = 0;
+            while let Ok(count @ 1..) = client.read(&mut piece) {
+                received += count;
+                thread::sleep(patience / 16);
+            }
+            received
+        });
+        outbox.hang_up(CloseReason::Shutdown);
+        assert!(reader.join().unwrap() < sent * 32 * 1024);
     }
 
     #[test]

@@ -247,8 +247,8 @@ impl Tls {
         let mut state = self.state.lock();
         self.flush(&mut state, socket)?;
         let mut taken = state.skip_the_owed(bytes);
-        if taken < bytes.len() {
-            taken += state.encrypt(&bytes[taken..])?;
+        if taken == 0 && !bytes.is_empty() {
+            taken += state.encrypt(bytes)?;
             match self.flush(&mut state, socket) {
                 Ok(()) => {}
                 Err(error) if is_full(&error) => {
@@ -296,6 +296,7 @@ impl Tls {
                 return Err(ErrorKind::WouldBlock.into());
             }
             let tail = std::mem::take(&mut state.tail);
+            let length = tail.len();
             state.is_out = true;
             let mut socket = socket;
             let written = MutexGuard::unlocked(state, || socket.write(&tail));
@@ -309,6 +310,8 @@ impl Tls {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                // The write timeout has expired.
+                Ok(_) if count < length => return Err(ErrorKind::WouldBlock.into()),
                 Ok(_) => {}
             }
         }
