@@ -274,7 +274,7 @@ impl Backplane for RedisBackplane {
     fn publish(
         &self,
         sender: Option<Sender<'_>>,
-        to: Recipients<'_>,
+        to: Recipients<&Name>,
         messages: &mut dyn Iterator<Item = (&str, bool)>,
         reply: &mut dyn FnMut((&str, bool)) -> Reply,
     ) -> Route {

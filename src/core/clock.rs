@@ -219,15 +219,15 @@ impl Clock {
     pub fn beat(&self) -> (Tick, usize) {
         let now = self.state.now.fetch_add(1, Ordering::AcqRel) + 1;
         let subscribers = self.state.subscribers.lock();
-        let mut sink = 0;
+        let mut notified = 0;
         for subscriber in subscribers
             .iter()
             .filter(|subscriber| subscriber.alarm.is_due(now))
         {
             subscriber.sink.tick(Tick(now));
-            sink += 1;
+            notified += 1;
         }
-        (Tick(now), sink)
+        (Tick(now), notified)
     }
 
     /// Stops the clock: all subscribers receive the stop signal, including those that subscribe

@@ -96,7 +96,7 @@ impl Connection {
     }
 
     /// Records that the current thread serves the client.
-    pub fn is_served_here(&self) {
+    pub fn serve_on_this_thread(&self) {
         let name = std::thread::current().name().unwrap_or_default().into();
         let _ = self.thread.set(name);
     }
@@ -198,7 +198,7 @@ impl Connection {
     }
 
     /// Records that the client has sent a complete document without the line feed after it.
-    pub fn lacks_a_line_feed(&self) {
+    pub fn note_missing_line_feed(&self) {
         self.lacks_a_line_feed.store(true, Ordering::Release);
     }
 

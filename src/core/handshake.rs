@@ -60,7 +60,9 @@ pub fn first_frame(
             Ok(0) => return Err(CloseReason::PeerClosed),
             Ok(_) if outbox.has_ended() => return Err(CloseReason::ConnectionReset),
             // Lets the timer thread send an error that mentions the missing line feed.
-            Ok(_) if decoder.unfinished().ends_with(b"</CLIENT>") => connection.lacks_a_line_feed(),
+            Ok(_) if decoder.unfinished().ends_with(b"</CLIENT>") => {
+                connection.note_missing_line_feed()
+            }
             Ok(_) => {}
             Err(error) if pending.is_some() && is_timeout(&error) => {
                 connection.end_silent();

@@ -126,10 +126,10 @@ impl<'v> Visit<'v> {
         wish: SeatRequest,
     ) -> Result<(), CloseReason> {
         let (port, peer, now) = (self.seat.port, self.connection.peer, self.state.clock.now());
-        let show = |occupied: &mut crate::seats::SeatSlot| {
+        let check = |occupied: &mut crate::seats::SeatSlot| {
             occupied.seat.check_passcode(passcode, wish, now)
         };
-        match self.seat.with_seat(show) {
+        match self.seat.with_seat(check) {
             Verdict::Admitted => Ok(()),
             Verdict::Refused => {
                 let events = &self.state.events;

@@ -157,9 +157,9 @@ impl BrowserEntrance {
         };
         held.claim_with(
             stream,
-            |seat, lease| match self.workers {
-                Some(_) => seat.begin_handshake(lease, now).map(Some),
-                None => seat.occupy(lease, now).map(|()| None),
+            |seat, token| match self.workers {
+                Some(_) => seat.begin_handshake(token, now).map(Some),
+                None => seat.occupy(token, now).map(|()| None),
             },
             |shared, occupied, ticket, stream| {
                 if let Some(ticket) = &ticket {

@@ -94,7 +94,7 @@ impl SinglePort {
         };
         held.claim_with(
             stream,
-            |seat, lease| seat.occupy(lease, now),
+            |seat, token| seat.occupy(token, now),
             |shared, occupied, (), stream| {
                 let (label, timer) = (shared.number.to_string(), shared.timer.clone());
                 let opened = self.factory.connection(stream, shared.port, &label, timer);

@@ -100,18 +100,14 @@ impl Role for AtWorker<'_> {
                 token: Secret(token),
             } => session.resume(&username, &token),
             ClientCommand::Invitation { code: Secret(code) } => session.invitation(code.trim()),
+            // Valid only in a datagram.
+            ClientCommand::Port => session.refuse(&DocError::UnknownCommand("PORT".to_owned())),
             command => match session.connection().name() {
                 Some(name) => session.obey_somebody(&name, command),
-                None if matches!(command, ClientCommand::Port) => session.refuse(&not_here()),
                 None => session.login_first(),
             },
         }
     }
-}
-
-/// The error for `PORT`, which is valid only in a datagram.
-fn not_here() -> DocError {
-    DocError::UnknownCommand("PORT".to_owned())
 }
 
 impl Session<'_, AtWorker<'_>> {
@@ -226,14 +222,28 @@ impl Session<'_, AtWorker<'_>> {
                 };
                 self.history(who, (room.as_deref(), with.as_deref()), range);
             }
-            command => {
-                let done = self
-                    .moderate(who, &command)
-                    .or_else(|| self.room_rules(who, &command));
-                if done.is_none() {
-                    return self.refuse(&not_here());
-                }
-            }
+            ClientCommand::Kick { room: None, .. }
+            | ClientCommand::Mute { room: None, .. }
+            | ClientCommand::Unmute { room: None, .. }
+            | ClientCommand::Ban { .. }
+            | ClientCommand::Unban { .. }
+            | ClientCommand::Report { .. } => self.moderate(who, &command),
+            ClientCommand::Kick { .. }
+            | ClientCommand::Mute { .. }
+            | ClientCommand::Unmute { .. }
+            | ClientCommand::Room { .. }
+            | ClientCommand::Invite { .. } => self.room_rules(who, &command),
+            // These need no login, or are the same in every role.
+            ClientCommand::Login { .. }
+            | ClientCommand::Password { .. }
+            | ClientCommand::Resume { .. }
+            | ClientCommand::Invitation { .. }
+            | ClientCommand::Port
+            | ClientCommand::Stay
+            | ClientCommand::Ping
+            | ClientCommand::Terminate
+            | ClientCommand::IdleTimeout
+            | ClientCommand::TotalTimeTimeout => {}
         }
         Ok(())
     }

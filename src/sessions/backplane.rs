@@ -18,15 +18,26 @@ pub struct Sender<'s> {
     pub name: &'s Name,
 }
 
-/// The recipients of a message on all servers.
+/// The recipients of a message on all servers. `N` is a name, owned or borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recipients<'r> {
+pub enum Recipients<N> {
     /// All clients that have logged in.
     Everyone,
     /// The members of a room.
-    Room(&'r Name),
+    Room(N),
     /// One client.
-    One(&'r Name),
+    One(N),
+}
+
+impl Recipients<&Name> {
+    /// The same recipients, with their names copied.
+    pub(crate) fn cloned(self) -> Recipients<Name> {
+        match self {
+            Recipients::Everyone => Recipients::Everyone,
+            Recipients::Room(room) => Recipients::Room(room.clone()),
+            Recipients::One(name) => Recipients::One(name.clone()),
+        }
+    }
 }
 
 /// The result of a request to the other servers.
@@ -97,7 +108,7 @@ pub trait Backplane: Send + Sync {
     fn publish(
         &self,
         sender: Option<Sender<'_>>,
-        to: Recipients<'_>,
+        to: Recipients<&Name>,
         messages: &mut dyn Iterator<Item = (&str, bool)>,
         reply: &mut dyn FnMut((&str, bool)) -> Reply,
     ) -> Route {

@@ -85,14 +85,14 @@ fn deliver(state: &ChatState, event: BackplaneEvent<'_>, unwritten: &mut Unwritt
             }
         }
         BackplaneEvent::Topic { room, message } => {
-            let batch = (message.from, message.text);
+            let change = (message.from, message.text);
             let rooms = &state.rooms;
             flush_all(&rooms.with(|rooms| {
                 if let Some(room) = Name::new(room) {
                     let journal = state.history.journal();
                     journal.set_topic(&room, message.text, message.from);
                 }
-                rooms.set_topic_remote(room, batch, message.here)
+                rooms.set_topic_remote(room, change, message.here)
             }));
         }
         BackplaneEvent::Direct {

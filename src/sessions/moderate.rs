@@ -10,8 +10,8 @@ use portal_wire::{ClientCommand, CloseReason, ErrorCode, Name, ServerDoc, printa
 use std::time::Duration;
 
 impl Session<'_, AtWorker<'_>> {
-    /// Executes a command from a moderator, or `REPORT`. Returns `None` if it is neither.
-    pub(crate) fn moderate(&mut self, who: &Name, command: &ClientCommand<'_>) -> Option<()> {
+    /// Executes a command that concerns the whole server, from a moderator, or `REPORT`.
+    pub(crate) fn moderate(&mut self, who: &Name, command: &ClientCommand<'_>) {
         // Storing a rule may take a while.
         self.outgoing.send_answers();
         let done = match command {
@@ -42,13 +42,12 @@ impl Session<'_, AtWorker<'_>> {
                 Ok(format!("{name} may send messages again"))
             }),
             ClientCommand::Report { username, reason } => self.report(who, username, reason),
-            _ => return None,
+            _ => return,
         };
         match done {
             Ok(text) => self.outgoing.answer(&ServerDoc::Notice(text.into())),
             Err(refusal) => self.outgoing.error(refusal.code, &refusal.sentence),
         }
-        Some(())
     }
 
     fn change(&self, who: &Name, rule: Rule) -> Result<Vec<String>, Refusal> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::backplane::{Outcome, Recipients, Reply, Route, Sender};
-use crate::chat::{Connection, MessageBatch, RoomError, Unwritten};
+use crate::chat::{Connection, MessageBatch, RoomError};
 use crate::journal::{Conversation, History, Stamp};
 use crate::limits;
 use crate::pending_replies::PendingReplies;
@@ -95,8 +95,7 @@ impl<'s> Outgoing<'s> {
         }
         self.batch.push(text, me);
         self.connection.count_sent(text.len());
-        // A frame is about 64 bytes longer than its text.
-        if self.batch.bytes() + 64 * self.batch.count() > limits::MAX_TURN_BYTES {
+        if self.batch.bytes() > limits::MAX_TURN_BYTES {
             self.deliver();
         }
     }
@@ -171,7 +170,7 @@ impl<'s> Outgoing<'s> {
 
     /// Publishes the batch through the backplane. Returns whether it must be delivered only on this
     /// server.
-    fn publish(&mut self, to: Recipients<'_>, batch: &MessageBatch) -> bool {
+    fn publish(&mut self, to: Recipients<&Name>, batch: &MessageBatch) -> bool {
         let name = self.name();
         let sender = name.as_ref().map(|name| Sender {
             session: self.connection.session(),
@@ -224,19 +223,13 @@ impl<'s> Outgoing<'s> {
         self.connection.name().or_else(|| Name::new(&self.label))
     }
 
-    fn conclusion(&self, to: Recipients<'_>) -> Conclusion {
-        let (to, recipient) = match to {
-            Recipients::Everyone => (To::Everyone, String::new()),
-            Recipients::Room(name) => (To::Room, name.to_string()),
-            Recipients::One(name) => (To::One, name.to_string()),
-        };
+    fn conclusion(&self, to: Recipients<&Name>) -> Conclusion {
         Conclusion {
             events: self.state.events.clone(),
             history: Arc::clone(&self.state.history),
             port: self.port,
             name: Arc::clone(&self.label),
-            to,
-            recipient: recipient.into(),
+            to: to.cloned(),
             is_topic: false,
         }
     }
@@ -317,20 +310,24 @@ impl<'s> Outgoing<'s> {
         }
         let stamp = self.state.history.stamp(batch.count());
         batch.stamp(stamp);
-        // Write it after the message is kept, so that its recipient finds it in the history.
-        let mut unwritten = Unwritten::default();
-        let append = |there: Arc<Connection>| batch.append_to(&there, &mut unwritten);
-        let queued = recipient.map_or(Queued::Closed, append);
+        let queued = match &recipient {
+            Some(recipient) => batch.append_unwritten(recipient).0,
+            None => Queued::Closed,
+        };
         let outcome = match queued {
             Queued::Yes => Outcome::Sent(1, Some(stamp)),
             Queued::Closed => Outcome::NoSuchUser,
         };
         self.conclude(Recipients::One(to), outcome, batch);
+        // Only now are the messages in the history, where their recipient may look for them.
+        if let Some(recipient) = recipient {
+            recipient.outbox.flush();
+        }
     }
 
     /// Answers each message in a batch with the same outcome. The stamp in `outcome` is that of the
     /// first message.
-    fn conclude(&mut self, to: Recipients<'_>, mut outcome: Outcome, batch: &MessageBatch) {
+    fn conclude(&mut self, to: Recipients<&Name>, mut outcome: Outcome, batch: &MessageBatch) {
         let conclusion = self.conclusion(to);
         for message in batch.texts() {
             self.write_answer(&conclusion.conclude(outcome, message));
@@ -419,7 +416,8 @@ fn no_such_user(to: &str) -> ServerDoc<'static> {
     }
 }
 
-/// Turns the outcome of a message, immediate or later, into an event and a reply.
+/// Turns the outcome of a message, immediate or later, into an event and a reply, and keeps a
+/// direct message that was delivered.
 #[derive(Clone)]
 struct Conclusion {
     events: Events,
@@ -427,22 +425,16 @@ struct Conclusion {
     port: Port,
     /// The sender's name.
     name: Arc<str>,
-    to: To,
-    /// The room's or the recipient's name.
-    recipient: Arc<str>,
+    to: Recipients<Name>,
     is_topic: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum To {
-    Everyone,
-    Room,
-    One,
 }
 
 impl Conclusion {
     fn conclude(&self, outcome: Outcome, (text, me): (&str, bool)) -> ServerDoc<'static> {
-        let recipient = || self.recipient.to_string();
+        let recipient = || match &self.to {
+            Recipients::Everyone => String::new(),
+            Recipients::Room(name) | Recipients::One(name) => name.to_string(),
+        };
         let (code, sentence) = match outcome {
             Outcome::Sent(..) if self.is_topic => {
                 return ServerDoc::Topic {
@@ -452,8 +444,8 @@ impl Conclusion {
                 };
             }
             Outcome::Sent(count, stamp) => {
-                if self.to == To::One {
-                    self.keep_direct(stamp, text, me);
+                if let Recipients::One(to) = &self.to {
+                    self.keep_direct(to, stamp, text, me);
                 }
                 self.emit_sent(count, text);
                 return ServerDoc::Sent { count };
@@ -464,16 +456,15 @@ impl Conclusion {
                     name: self.name.to_string(),
                     to: recipient(),
                 });
-                return no_such_user(&self.recipient);
+                return no_such_user(&recipient());
             }
-            Outcome::NotYours if self.to == To::Room => (
-                ErrorCode::NotAMember,
-                format!("you are not in {}", self.recipient),
-            ),
-            Outcome::NotYours => (
-                ErrorCode::LoginFirst,
-                "another user has your name now; log in again".to_owned(),
-            ),
+            Outcome::NotYours => match &self.to {
+                Recipients::Room(room) => (ErrorCode::NotAMember, format!("you are not in {room}")),
+                Recipients::Everyone | Recipients::One(_) => (
+                    ErrorCode::LoginFirst,
+                    "another user has your name now; log in again".to_owned(),
+                ),
+            },
             Outcome::Unreachable => (
                 ErrorCode::Unreachable,
                 "the other servers are unreachable, so nothing was sent; try again later"
@@ -492,36 +483,34 @@ impl Conclusion {
 
     /// Keeps a direct message that was delivered. If the recipient is on another server, that
     /// server also keeps it.
-    fn keep_direct(&self, stamp: Option<Stamp>, text: &str, me: bool) {
-        let names = Name::new(&self.name).zip(Name::new(&self.recipient));
-        if let Some((from, to)) = names {
+    fn keep_direct(&self, to: &Name, stamp: Option<Stamp>, text: &str, me: bool) {
+        if let Some(from) = Name::new(&self.name) {
             let stamp = self.history.agreed(stamp);
-            self.history.keep_direct((&from, &to), text, me, stamp);
+            self.history.keep_direct((&from, to), text, me, stamp);
         }
     }
 
     fn emit_sent(&self, count: usize, text: &str) {
         let (port, name) = (self.port, || self.name.to_string());
-        let recipient = || self.recipient.to_string();
         let text = || self.events.text(text);
-        self.events.emit_traffic(|| match self.to {
-            To::Everyone => ChatEvent::Public {
+        self.events.emit_traffic(|| match &self.to {
+            Recipients::Everyone => ChatEvent::Public {
                 port,
                 name: name(),
                 count,
                 text: text(),
             },
-            To::Room => ChatEvent::RoomSaid {
+            Recipients::Room(room) => ChatEvent::RoomSaid {
                 port,
-                room: recipient(),
+                room: room.to_string(),
                 name: name(),
                 count,
                 text: text(),
             },
-            To::One => ChatEvent::Direct {
+            Recipients::One(to) => ChatEvent::Direct {
                 port,
                 name: name(),
-                to: recipient(),
+                to: to.to_string(),
                 text: text(),
             },
         });

@@ -239,7 +239,7 @@ impl RoomManager {
     pub(crate) fn join_here(&self, name: &Name, joiner: &Joiner<'_>) -> Result<(), RoomError> {
         let notified = self.enter(name, joiner.who, |rooms| {
             let (port, notified) = rooms.enter_here(name, joiner, self.clock.now())?;
-            self.emit_joined(name, joiner.main.session(), joiner.who);
+            self.report_joined(name, joiner.main.session(), joiner.who);
             // Emit this under the lock, before an event can report that the client has left.
             self.events.emit(|| ChatEvent::RoomJoined {
                 port,
@@ -394,7 +394,7 @@ impl RoomManager {
     pub(crate) fn leave(&self, name: &Name, main: &Arc<Connection>) -> Result<(), RoomError> {
         let departure = self.with(|rooms| {
             let departure = rooms.leave(name, main)?;
-            self.note(name, &departure);
+            self.report_departure(name, &departure);
             Ok(departure)
         })?;
         if let Some(connection) = &departure.connection {
@@ -421,13 +421,13 @@ impl RoomManager {
 
     /// Reports a new member to the other servers. Called under the rooms' lock, so that the
     /// member's departure is reported later. Does not block.
-    pub(crate) fn emit_joined(&self, room: &Name, session: u64, name: &Name) {
+    pub(crate) fn report_joined(&self, room: &Name, session: u64, name: &Name) {
         self.backplane.join(Sender { session, name }, room);
     }
 
     /// Reports a departure to the other servers, and whether the room has ended here. Called like
-    /// [`RoomManager::emit_joined`].
-    pub(crate) fn note(&self, room: &Name, departure: &Departure) {
+    /// [`RoomManager::report_joined`].
+    pub(crate) fn report_departure(&self, room: &Name, departure: &Departure) {
         if let Some((session, name)) = &departure.left {
             let session = *session;
             self.backplane.leave(Sender { session, name }, room);

@@ -22,8 +22,8 @@ impl Session<'_, InRoom<'_>> {
 }
 
 impl Session<'_, AtWorker<'_>> {
-    /// Executes a command about a room's rules. Returns `None` if it is another command.
-    pub(crate) fn room_rules(&mut self, who: &Name, command: &ClientCommand<'_>) -> Option<()> {
+    /// Executes a command that concerns one room and its rules.
+    pub(crate) fn room_rules(&mut self, who: &Name, command: &ClientCommand<'_>) {
         // Storing a rule may take a while.
         self.outgoing.send_answers();
         let done = match command {
@@ -60,14 +60,13 @@ impl Session<'_, AtWorker<'_>> {
                 self.change_room(who, room, &RoomRule::Unmute(name.clone()), "")?;
                 Ok(Some(format!("{name} may send messages to {room} again")))
             }),
-            _ => return None,
+            _ => return,
         };
         match done {
             Ok(Some(text)) => self.outgoing.answer(&ServerDoc::Notice(text.into())),
             Ok(None) => {}
             Err(refusal) => self.outgoing.error(refusal.code, &refusal.sentence),
         }
-        Some(())
     }
 
     /// Answers with a room's rules.

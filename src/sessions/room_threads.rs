@@ -175,7 +175,7 @@ impl RunningRoom {
         let rooms = &self.state.rooms;
         let late = rooms.with_room(&self.name, &self.handle, |rooms| {
             let expired = rooms.expire(&self.name, now);
-            self.state.rooms.note(&self.name, &expired.1);
+            self.state.rooms.report_departure(&self.name, &expired.1);
             expired
         });
         if let Some((silent, departure)) = late {
@@ -239,7 +239,7 @@ impl RunningRoom {
             {
                 self.state
                     .rooms
-                    .emit_joined(&self.name, main.session(), who);
+                    .report_joined(&self.name, main.session(), who);
                 // Emit this under the lock, before an event can report that the client has left.
                 events.emit(|| ChatEvent::RoomJoined {
                     port,
@@ -288,7 +288,7 @@ impl RunningRoom {
         let rooms = &self.state.rooms;
         let departure = rooms.with(|held| {
             let departure = held.hang_up(&self.name, connection);
-            rooms.note(&self.name, &departure);
+            rooms.report_departure(&self.name, &departure);
             departure
         });
         let was_member = departure.connection.is_some();

@@ -103,16 +103,17 @@ impl<'s, R: Role> Session<'s, R> {
         self.outgoing.connection
     }
 
-    /// Returns whether the server has ended the session while the client is still sending. (If a
-    /// write found the connection broken, input that arrived earlier still counts.)
-    fn is_cut_off(&self) -> bool {
+    /// Returns the reason if the server has ended the session while the client is still sending.
+    /// (If a write found the connection broken, input that arrived earlier still counts.)
+    fn cut_off(&self) -> Option<CloseReason> {
         let outbox = &self.connection().outbox;
-        outbox.has_ended() && outbox.ended() != Some(CloseReason::ConnectionReset)
+        let end = outbox.has_ended().then(|| outbox.ended()).flatten();
+        end.filter(|end| *end != CloseReason::ConnectionReset)
     }
 
     /// Serves the client until the session ends, and returns the reason.
     pub fn run(mut self, decoder: &mut dyn Decoder) -> CloseReason {
-        self.connection().is_served_here();
+        self.connection().serve_on_this_thread();
         loop {
             self.state.panics.fail_point("session");
             // Input that arrived with the passcode is a separate turn, so serve before reading.
@@ -130,8 +131,10 @@ impl<'s, R: Role> Session<'s, R> {
                     self.outgoing.wait_for_pending();
                     return CloseReason::PeerClosed;
                 }
-                Ok(_) if self.is_cut_off() => return CloseReason::ConnectionReset,
-                Ok(_) => self.connection().count_read(self.state.clock.now()),
+                Ok(_) => match self.cut_off() {
+                    Some(end) => return end,
+                    None => self.connection().count_read(self.state.clock.now()),
+                },
                 Err(error) => return CloseReason::of_read(&error),
             }
         }
@@ -174,8 +177,8 @@ impl<'s, R: Role> Session<'s, R> {
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(self.rejected(&error)),
             };
-            if self.is_cut_off() {
-                break Err(CloseReason::ConnectionReset);
+            if let Some(end) = self.cut_off() {
+                break Err(end);
             }
             was_active |= !matches!(read, Ok(ClientDoc::Command(ClientCommand::Ping)));
             let waited = self

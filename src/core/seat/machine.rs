@@ -342,7 +342,7 @@ impl Seat {
         }
         let until = Deadline::after(now, self.timeouts.handshake);
         let total = self.timeouts.total.map(|ticks| Deadline::after(now, ticks));
-        if let Some(token) = self.take_lease() {
+        if let Some(token) = self.free_and_take_token() {
             self.state = SeatState::Greeting {
                 token,
                 until,
@@ -373,7 +373,7 @@ impl Seat {
         };
         let total = *total;
         let right = passcode.is_some_and(|passcode| self.passcode.matches(passcode));
-        let Some(token) = self.take_lease() else {
+        let Some(token) = self.free_and_take_token() else {
             return Verdict::TooLate;
         };
         if !right || self.barred {
@@ -398,7 +398,7 @@ impl Seat {
             return false;
         };
         let total = *total;
-        if let Some(token) = self.take_lease() {
+        if let Some(token) = self.free_and_take_token() {
             self.state = self.timeouts.seated(token, now, total);
         }
         true
@@ -423,7 +423,7 @@ impl Seat {
             SeatState::Reserved { until, .. } if until.is_past(now) => {
                 // Create the passcode first: if that panics, nothing has changed.
                 let next = next();
-                let token = self.take_lease()?;
+                let token = self.free_and_take_token()?;
                 self.passcode = next;
                 return Some(Expiry::NoShow(token));
             }
@@ -457,7 +457,7 @@ impl Seat {
         }
         // Create the passcode first: if that panics, nothing has changed.
         let next = next();
-        let token = self.take_lease()?;
+        let token = self.free_and_take_token()?;
         self.passcode = next;
         Some(token)
     }
@@ -468,7 +468,7 @@ impl Seat {
         if matches!(
             self.state,
             SeatState::Greeting { .. } | SeatState::Calling { .. } | SeatState::Seated { .. }
-        ) && let Some(token) = self.take_lease()
+        ) && let Some(token) = self.free_and_take_token()
         {
             self.state = SeatState::Closing { token };
         }
@@ -482,7 +482,7 @@ impl Seat {
             return None;
         }
         self.passcode = next;
-        self.take_lease()
+        self.free_and_take_token()
     }
 
     /// Closes the seat for the server's shutdown. The seat can no longer be reserved or taken. A
@@ -491,7 +491,7 @@ impl Seat {
         self.barred = true;
         self.close();
         if matches!(self.state, SeatState::Reserved { .. }) {
-            self.take_lease()
+            self.free_and_take_token()
         } else {
             None
         }
@@ -526,7 +526,7 @@ impl Seat {
     }
 
     /// Frees the seat and returns the port token, if the seat had one.
-    fn take_lease(&mut self) -> Option<PortToken> {
+    fn free_and_take_token(&mut self) -> Option<PortToken> {
         match std::mem::replace(&mut self.state, SeatState::Free) {
             SeatState::Free => None,
             SeatState::Reserved { token, .. }

@@ -47,7 +47,7 @@ impl fmt::Display for SeatNumber {
     }
 }
 
-/// The right to a seat and its port. Each port has one token, which can't be copied. The token is
+/// The right to a seat and its port. Each seat has one token, which can't be copied. The token is
 /// on the stack or, while the seat is in use, in the seat. Code that pushes a port twice therefore
 /// does not compile. (Only tests can clone a token: the model clones whole worlds.)
 #[derive(PartialEq, Eq, Hash, Debug)]
@@ -81,8 +81,8 @@ impl WorkloadStack {
     /// Creates a stack of `ports`. Seats are numbered in port order, and the first one is taken
     /// first. Port tokens are created only here.
     pub fn new(ports: impl IntoIterator<Item = Port>) -> WorkloadStack {
-        let leases = ports.into_iter().enumerate();
-        let mut free: Vec<PortToken> = leases
+        let numbered = ports.into_iter().enumerate();
+        let mut free: Vec<PortToken> = numbered
             .map(|(index, port)| PortToken {
                 seat: SeatNumber::from_index(index),
                 port,

@@ -22,7 +22,7 @@ use portal_core::worker::Worker;
 /// A seat whose worker is not listening yet.
 pub(crate) struct MissingPort {
     /// The right to the seat, held by this thread until the worker is listening.
-    pub(crate) lease: PortToken,
+    pub(crate) token: PortToken,
     pub(crate) address: SocketAddr,
     /// The use of the port as reported by the last event.
     pub(crate) held: Option<PortUse>,
@@ -62,16 +62,16 @@ impl LateWorkers {
     fn try_again(&mut self) -> Vec<(Arc<Listener>, JoinHandle<()>)> {
         let (mut started, mut in_use) = (Vec::new(), Vec::new());
         let tried = std::mem::take(&mut self.missing);
-        let mut absent: Vec<SeatNumber> = tried.iter().map(|there| there.lease.seat()).collect();
+        let mut absent: Vec<SeatNumber> = tried.iter().map(|there| there.token.seat()).collect();
         for missing in tried {
             let bound = self.binder.bind(missing.address);
-            match bound.and_then(|port| self.start_worker(&missing.lease, port)) {
+            match bound.and_then(|port| self.start_worker(&missing.token, port)) {
                 Ok(worker) => {
                     started.push(worker);
-                    let seat = missing.lease.seat();
+                    let seat = missing.token.seat();
                     absent.retain(|there| *there != seat);
                     let seats = &self.worker.state.seats;
-                    seats.add(missing.lease, |seat| absent.contains(&seat));
+                    seats.add(missing.token, |seat| absent.contains(&seat));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => in_use.push(missing),
                 Err(error) => {
@@ -96,7 +96,7 @@ impl LateWorkers {
         for (missing, held) in in_use.iter_mut().zip(held) {
             if held.is_some() && missing.held != held {
                 missing.held = held;
-                let ports = vec![missing.lease.port()];
+                let ports = vec![missing.token.port()];
                 let reason = reason(held);
                 let events = &self.worker.state.accept_loop.events;
                 events.emit(|| ChatEvent::PortsBusy { ports, reason });
@@ -106,14 +106,14 @@ impl LateWorkers {
 
     fn start_worker(
         &self,
-        lease: &PortToken,
+        token: &PortToken,
         port: BoundPort,
     ) -> io::Result<(Arc<Listener>, JoinHandle<()>)> {
         let listener = port.listen(limits::WORKER_BACKLOG as i32)?;
         let listener = Arc::new(listener.secured(self.tls.as_ref()));
-        let (worker, seat) = (Arc::clone(&self.worker), lease.seat());
+        let (worker, seat) = (Arc::clone(&self.worker), token.seat());
         let accepts = Arc::clone(&listener);
-        let name = format!("worker-{}", lease.port());
+        let name = format!("worker-{}", token.port());
         let thread = crate::threads::start(name, move || {
             if let Some(seat) = worker.state.seats.seat(seat) {
                 worker.run(seat, &accepts);

@@ -447,9 +447,9 @@ impl Server {
         for (index, port) in workers.iter().enumerate() {
             let timer = clock.subscribe_timer();
             let seat = Seat::new(passcodes.random(), timeouts);
-            let lease = (SeatNumber::from_index(index), *port);
+            let place = (SeatNumber::from_index(index), *port);
             seats.push(SharedSeat::new(
-                lease,
+                place,
                 seat,
                 timer.alarm(),
                 timer.notifier(),
@@ -772,9 +772,9 @@ impl Server {
         };
         let missing = self.state.seats.hold_back(is_missing).into_iter();
         let missing: Vec<MissingPort> = missing
-            .map(|lease| MissingPort {
-                address: settings.bind.at(lease.port().get()),
-                lease,
+            .map(|token| MissingPort {
+                address: settings.bind.at(token.port().get()),
+                token,
                 held: Some(PortUse::EndedConnection),
             })
             .collect();
@@ -798,7 +798,7 @@ impl Server {
         self.missing = missing.len();
         let events = &self.state.events;
         events.emit(|| ChatEvent::PortsBusy {
-            ports: missing.iter().map(|there| there.lease.port()).collect(),
+            ports: missing.iter().map(|there| there.token.port()).collect(),
             reason: ports::reason(Some(PortUse::EndedConnection)),
         });
         let late = LateWorkers {

@@ -7,7 +7,10 @@ use super::{Connection, Unwritten};
 use crate::journal::{HistoryEntry, Stamp};
 use portal_core::outbox::Queued;
 use portal_core::transport::{Encoder, Encoding, RequestId};
-use portal_wire::{Frames, Relay, Scope, ServerDoc, time};
+use portal_wire::{Frames, Relay, Scope, ServerDoc, escaped_bytes, time};
+
+/// About the length of a message's frame without its text, in bytes.
+const FRAME_BYTES: usize = 128;
 
 /// Messages from one sender to the same recipients. They are encoded once per encoding, for the
 /// first recipient that uses it.
@@ -18,6 +21,8 @@ pub struct MessageBatch {
     /// The text of all messages, concatenated; `messages` has an entry for each.
     texts: String,
     messages: Vec<BatchEntry>,
+    /// About the length of the messages as frames, in bytes.
+    bytes: usize,
     /// The stamp of the first message, and its time in RFC 3339 format. The other messages have the
     /// ids that follow.
     stamp: Option<(Stamp, String)>,
@@ -44,6 +49,7 @@ impl MessageBatch {
 
     pub(crate) fn push(&mut self, text: &str, me: bool) {
         self.texts.push_str(text);
+        self.bytes += FRAME_BYTES + escaped_bytes(text);
         let end = self.texts.len();
         self.messages.push(BatchEntry { end, me });
         self.encodings = 0;
@@ -79,9 +85,10 @@ impl MessageBatch {
         self.messages.len()
     }
 
-    /// The total length of the text, in bytes.
+    /// About the length of the messages as frames, in bytes. Escaping makes a text up to six times
+    /// as long.
     pub(crate) fn bytes(&self) -> usize {
-        self.texts.len()
+        self.bytes
     }
 
     /// Each message's text, and whether it is an action.
@@ -98,6 +105,7 @@ impl MessageBatch {
     pub(crate) fn clear(&mut self) {
         self.texts.clear();
         self.messages.clear();
+        self.bytes = 0;
         self.stamp = None;
         self.encodings = 0;
     }
@@ -115,6 +123,14 @@ impl MessageBatch {
         recipient: &Arc<Connection>,
         unwritten: &mut Unwritten,
     ) -> Queued {
+        let (queued, bytes) = self.append_unwritten(recipient);
+        unwritten.add(recipient, bytes);
+        queued
+    }
+
+    /// Appends the messages to one recipient's outbox, which the caller must flush. Also returns
+    /// the number of bytes.
+    pub(crate) fn append_unwritten(&mut self, recipient: &Connection) -> (Queued, usize) {
         let messages = self.messages.len();
         let mut bytes = 0;
         let queued = recipient.append(messages, |encoder| {
@@ -122,8 +138,7 @@ impl MessageBatch {
             bytes = frames.len();
             frames
         });
-        unwritten.add(recipient, bytes);
-        queued
+        (queued, bytes)
     }
 
     /// Returns the messages in the encoding of `encoder`.

@@ -399,7 +399,7 @@ impl Rooms {
         &mut self,
         name: &Name,
         caller: &Arc<Connection>,
-        batch: Option<&str>,
+        passcode: Option<&str>,
         now: Tick,
     ) -> Admission {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
@@ -413,7 +413,7 @@ impl Rooms {
         };
         room.callers.remove(index);
         let address = caller.peer.ip();
-        let Some(passcode) = batch else {
+        let Some(passcode) = passcode else {
             return Admission::Refused;
         };
         let expected = |member: &&mut Member| member.seat.would_admit(address, passcode, now);
