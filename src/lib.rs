@@ -16,10 +16,10 @@
 //! | `portal-chat` (this one) | the three programs, the [`guide`], the ladder of lessons | |
 //! | `portal-server` ([`program`], [`server`], [`event`]) | the program `chatserver`: options, the operator's console, signals, event files; starts the threads of all other crates | |
 //! | `portal-check` ([`check`]) | the program `chatcheck`, which checks a student's own server, one rung of the ladder at a time | how this server works |
-//! | `portal-client` ([`client`]) | the program `chatclient`, which gets a seat, edits lines and shows what arrives | the server |
-//! | `portal-lesson` ([`lesson`]) | the echo servers of the first rungs; [the ladder](lesson::ladder) leads from them to this server | everything else |
+//! | `portal-client` ([`client`]) | the program `chatclient`, which gets a seat, edits lines and shows what arrives | how the server works |
+//! | `portal-lesson` ([`lesson`]) | the echo servers of the first rungs; [the ladder](lesson::ladder) leads from them to this server | the server |
 //! | `portal-rungs` | seven small servers, one file for each of the first seven rungs | everything else |
-//! | `portal-backplane` ([`cluster`], with the feature `cluster`) | several servers as one chat, over Redis | sockets and sessions |
+//! | `portal-backplane` ([`cluster`], with the feature `cluster`) | several servers as one chat, over Redis | the clients' connections |
 //! | `portal-journal` ([`journal`], with the feature `journal`) | messages and topics that survive a restart, in an SQLite database | who may read them |
 //! | `portal-board` ([`board`]) | a web page that shows the inside of a running server, or of a recorded run | anything but events |
 //! | `portal-entrances` | browsers, the single port, callbacks, the TLS portal, and the protocols that clients use there | the rules of a session |
@@ -60,12 +60,13 @@
 //!
 //! # The threads
 //!
-//! Each thread blocks on one thing. Its name shows its purpose in `top -H`, in `ps -T` and in every
-//! event line.
+//! Each thread waits for work in one place, named in the table. On the way, it may also wait for a
+//! full socket, a tick or another server's reply, for a limited time. Its name shows its purpose in
+//! `top -H`, in `ps -T` and in every event line.
 //!
 //! | thread | how many | blocks on | does |
 //! |---|---|---|---|
-//! | `main` | 1 | the channels of signals and typed lines | starts the other threads, runs the operator's commands, joins all threads |
+//! | `main` | 1 | the channels of signals and typed lines | starts the other threads, runs the operator's commands, waits for the other threads to end |
 //! | `ticker` | 1 | its stop channel, one tick at a time | advances the clock, broadcasts the tick |
 //! | `liveness` | 1 | its channel of ticks | checks whether the clients' kernels still acknowledge data, and ends the sessions of vanished clients |
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, replies |
@@ -77,7 +78,7 @@
 //! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 per client | `accept`, `read` | replaces the portal and the workers |
 //! | `web-8080` | 1, with `--web` | `accept` | accepts browsers |
 //! | `browser-1` … | 1 per browser in a seat; without a seat, see `portal-tls-1` | `read` | replies to its `GET`, or is portal and worker for it |
-//! | `room-50005` | 1 per room | `accept` | accepts members; at the end joins the room's threads and frees the port |
+//! | `room-50005` | 1 per room | `accept` | accepts members; at the end waits for the room's threads and frees the port |
 //! | `timer-50005` | 1 per room | its channel | expires reservations |
 //! | `member-1` …, `writer-50005` | 1 each per member; before the passcode, see `portal-tls-1` | `read`, its channel | works like a worker and its timer |
 //! | `metrics-9464` | 1, with `--metrics` | `accept` | accepts programs that ask for the state of the server |
@@ -120,8 +121,9 @@
 //! (`src/sessions/at_worker.rs`, or `in_room.rs`). `Outgoing` collects the messages
 //! (`src/sessions/outgoing.rs`). At the end of the turn (one read and every frame in it), they are
 //! encoded once for each encoding that the recipients use ([`chat::MessageBatch`]) and written into
-//! each recipient's socket ([`outbox::Outbox::send`]). One read, one write, one thread. A second
-//! thread takes part only if the partner's socket is full: the partner's timer writes the rest.
+//! each recipient's socket (`Outbox::send_encoded`, `src/core/outbox.rs`). One read, one write, one thread. A
+//! recipient's timer thread takes part only if its socket is full, or if many members of a group
+//! talk at once: then it writes.
 //!
 //! A browser's message takes the same path. Its thread (`src/entrances/browser.rs`) took the seat
 //! off the stack; after the passcode it runs a session like any other, over another transport
@@ -155,9 +157,10 @@
 //! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, the settings that SIGHUP changes, identities, pending callers, the board's viewers, the journal in memory, the queue of `journal`, and all others | nothing |
 //!
 //! Only `Outbox`, `Tls` and `ReserveFd` may be held during a read from or a write to a socket;
-//! debug builds check this, too. That read or write must not block. No lock is held during a bind,
-//! a spawn, a join or a callback. The exceptions are the callbacks to
-//! [`core::event::EventObserver`] and [`net::threads::ThreadObserver`], which take no lock.
+//! debug builds check this, too. That read or write must not block. No lock is held while a thread
+//! is started or joined, or while a listener is bound. A closure that runs under a lock
+//! (`with_seat`, `with`) takes only locks further down; the observers
+//! ([`core::event::EventObserver`], [`net::threads::ThreadObserver`]) take none.
 //!
 //! # Where to start reading
 //!

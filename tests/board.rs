@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::Clock;
 use portal_chat::event::Recording;
-use portal_chat::event::{ChatEvent, Events, ServerEvent, start_event_file};
+use portal_chat::event::{CoreEvent, Events, ServerEvent, start_event_file};
 use portal_chat::net::Port;
 use portal_chat::server::{Server, Settings};
 use portal_chat::wire::CloseReason;
@@ -353,7 +353,7 @@ fn viewer_sees_the_countdown_of_ticks() {
         let (tick, subscribers) = board_server.clock.beat();
         board_server
             .events
-            .emit(|| ChatEvent::Ticked { told: subscribers });
+            .emit(|| CoreEvent::Ticked { told: subscribers });
         assert!(tick.0 <= 3);
     }
     viewer.wait_for("seat-free");
@@ -378,7 +378,7 @@ fn redacted_page_contains_no_texts_or_secrets() {
     let mut guest = board_server.seat();
     while !viewer.events.iter().any(|event| event["event"] == "read") {
         guest.send_line("<CLIENT><message>wh1sper</message></CLIENT>");
-        board_server.events.emit(|| ChatEvent::Ticked { told: 0 });
+        board_server.events.emit(|| CoreEvent::Ticked { told: 0 });
         assert!(viewer.next());
     }
     guest.send_line("<CLIENT><command>LOGIN</command><username>alice</username></CLIENT>");
@@ -438,7 +438,7 @@ fn replay_ends_in_the_picture_of_the_run() {
         let (_, subscribers) = board_server.clock.beat();
         board_server
             .events
-            .emit(|| ChatEvent::Ticked { told: subscribers });
+            .emit(|| CoreEvent::Ticked { told: subscribers });
         bob.send_line(&format!("<CLIENT><message>{round}</message></CLIENT>"));
         alice.expect_line(&format!("<message>{round}<"));
     }
@@ -566,7 +566,7 @@ fn viewers_that_do_not_read_delay_no_others() {
         .collect();
     let port = Port::new(50001).unwrap();
     for _ in 0..2000 {
-        board_server.events.emit(|| ChatEvent::Closed {
+        board_server.events.emit(|| CoreEvent::Closed {
             port,
             peer: ANY.parse().unwrap(),
             end: CloseReason::PeerClosed,

@@ -24,7 +24,7 @@ use browser::Browser;
 use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::{Clock, Tick};
 use portal_chat::event::Recording;
-use portal_chat::event::{ChatEvent, Events, ServerEvent};
+use portal_chat::event::{CoreEvent, Events, ServerEvent};
 use portal_chat::server::{Server, Settings};
 use portal_chat::wire::{Revision, printable};
 use serde_json::{Value, json};
@@ -709,7 +709,7 @@ fn running_board_can_be_paused_and_stepped() {
     // Paused inside an act, *Next* plays the rest of that act; at its end, the next act.
     let asked = || {
         let asker = ANY.parse().unwrap();
-        events.emit(|| ChatEvent::Full { asker });
+        events.emit(|| CoreEvent::Full { asker });
     };
     asked();
     asked();

@@ -116,7 +116,7 @@ impl RedisBackplane {
     }
 
     pub fn id(&self) -> &str {
-        &self.shared.caller_id
+        &self.shared.server_id
     }
 
     fn ask(&self, op: Op, args: Vec<String>, done: ScriptCallback) {
@@ -414,7 +414,7 @@ impl Backplane for RedisBackplane {
         let mut others = self.servers();
         others.retain(|there| {
             let is_fine = there.load.tls || !self.over_tls;
-            is_fine && there.lives && there.id != self.shared.caller_id && there.load.free > 0
+            is_fine && there.lives && there.id != self.shared.server_id && there.load.free > 0
         });
         let there = others.into_iter().max_by_key(|there| there.load.free)?;
         let (address, port) = (there.address?, Port::new(there.load.port)?);

@@ -162,7 +162,7 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
                 shared.places.set("all", all);
                 shared
                     .places
-                    .set(&format!("inbox:{}", shared.caller_id), inbox);
+                    .set(&format!("inbox:{}", shared.server_id), inbox);
                 link.set_within(ANSWER_WITHIN).map_err(failed)?;
                 return Ok(link);
             }
@@ -191,7 +191,7 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
             // renewed belongs to a running server.
             Registered::Held { left } => {
                 if left > left_before || Instant::now() > patience {
-                    return Err(ClusterError::IdTaken(shared.caller_id.clone()));
+                    return Err(ClusterError::IdTaken(shared.server_id.clone()));
                 }
                 left_before = left;
                 shared.pause(shared.lease / 12);
@@ -253,7 +253,7 @@ pub(super) fn wake(shared: &SharedState) -> ScriptCall {
     let to_nobody = ["0", "0", ""].map(str::to_owned);
     ScriptCall {
         op: Op::Ack,
-        args: [vec![shared.caller_id.clone()], to_nobody.to_vec()].concat(),
+        args: [vec![shared.server_id.clone()], to_nobody.to_vec()].concat(),
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct SharedState {
     pub(super) rules: &'static str,
     /// Set at startup.
     host: OnceLock<BackplaneHost>,
-    pub(super) caller_id: String,
+    pub(super) server_id: String,
     prefix: String,
     address: Option<std::net::IpAddr>,
     /// The incarnations under which this server has taken leases, the current one last.
@@ -136,7 +136,7 @@ impl SharedState {
             lease: settings.lease,
             rules: if passwords { "passwords" } else { "names" },
             host: OnceLock::new(),
-            caller_id: settings.id.clone(),
+            server_id: settings.id.clone(),
             prefix: settings.prefix.clone(),
             address: settings.address,
             boots: Mutex::new(vec![random_word()]),
@@ -165,7 +165,7 @@ impl SharedState {
     pub(super) fn caller(&self) -> CallingServer {
         CallingServer {
             prefix: self.prefix.clone(),
-            id: self.caller_id.clone(),
+            id: self.server_id.clone(),
             incarnation: self.boots.lock().last().cloned().unwrap_or_default(),
         }
     }
@@ -182,7 +182,7 @@ impl SharedState {
         let mut words = owner.split(' ');
         let (id, incarnation, session) = (words.next()?, words.next()?, words.next()?);
         let is_here =
-            id == self.caller_id && self.boots.lock().iter().any(|there| there == incarnation);
+            id == self.server_id && self.boots.lock().iter().any(|there| there == incarnation);
         session.parse().ok().filter(|_| is_here)
     }
 
@@ -331,7 +331,7 @@ impl SharedState {
 
     pub(super) fn set_servers(&self, servers: Vec<PeerServer>) {
         if let Some(host) = self.host() {
-            host.update_load(&servers, &self.caller_id);
+            host.update_load(&servers, &self.server_id);
         }
         *self.servers.lock() = servers;
     }

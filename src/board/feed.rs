@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde_json::{Map, Value, json};
 
 use portal_core::clock::Tick;
-use portal_core::event::{ChatEvent, Event, EventQueue, FieldValue, TOO_FAST, TrafficGate};
+use portal_core::event::{CoreEvent, Event, EventQueue, FieldValue, TOO_FAST, TrafficGate};
 use portal_net::lock::Mutex;
 
 use super::redactor::Redactor;
@@ -100,7 +100,7 @@ impl Feed {
         let mut shown: Vec<Arc<str>> = events.map(|event| shared.log.take_in(event)).collect();
         if lost > 0 {
             let (count, reason) = (lost, TOO_FAST.to_owned());
-            let kind = ChatEvent::LinesMissing { count, reason };
+            let kind = CoreEvent::LinesMissing { count, reason };
             let missing = Event::new(shared.log.tick(), kind);
             shown.push(shared.log.take_in(missing));
         }
@@ -225,7 +225,7 @@ mod tests {
         let mut events = Events::new(Clock::new());
         let (queue, gate) = events.add_gated_reader(1);
         for _ in 0..3 {
-            events.emit(|| ChatEvent::ShuttingDown { why: None });
+            events.emit(|| CoreEvent::ShuttingDown { why: None });
         }
         let redactor = Redactor {
             texts: false,

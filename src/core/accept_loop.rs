@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::clock::Tick;
 use crate::connection::Connection;
-use crate::event::{ChatEvent, Events};
+use crate::event::{CoreEvent, Events};
 use crate::limits;
 use crate::service::{AdmissionPolicy, Refusal};
 use crate::transport::Transport;
@@ -54,9 +54,9 @@ impl AcceptLoop {
     }
 
     /// Returns the reason for rejecting a caller whose address is banned, and emits the event.
-    pub fn refuse_banned(&self, peer: SocketAddr, now: Tick) -> Option<Refusal> {
+    pub fn check_ban(&self, peer: SocketAddr, now: Tick) -> Option<Refusal> {
         let refusal = self.admission.refuse_address(peer.ip(), now)?;
-        self.events.emit(|| ChatEvent::Rejected {
+        self.events.emit(|| CoreEvent::Rejected {
             peer,
             name: None,
             reason: refusal.sentence.clone(),
@@ -68,8 +68,8 @@ impl AcceptLoop {
     ///
     /// # Errors
     /// The reason for rejecting the client, which has been notified.
-    pub fn reject_banned(&self, connection: &Connection, now: Tick) -> Result<(), CloseReason> {
-        match self.refuse_banned(connection.peer, now) {
+    pub fn reject_if_banned(&self, connection: &Connection, now: Tick) -> Result<(), CloseReason> {
+        match self.check_ban(connection.peer, now) {
             None => Ok(()),
             Some(refusal) => {
                 connection.outbox.send_doc(&refusal.doc());
@@ -116,7 +116,7 @@ impl AcceptLoop {
     /// Rejects a caller because no seat is free.
     pub fn send_full(&self, stream: Stream, peer: SocketAddr) {
         self.turn_away(stream, &self.full());
-        self.events.emit(|| ChatEvent::Full { asker: peer });
+        self.events.emit(|| CoreEvent::Full { asker: peer });
     }
 }
 

@@ -73,8 +73,8 @@ impl Sink {
     }
 }
 
-/// The next tick for which a subscription must be woken. It is written under the lock of the seat
-/// whose deadlines it mirrors, and read by the ticker.
+/// The next tick for which a subscription must be woken. It is written under the lock that guards
+/// the deadlines it mirrors (a seat's or the rooms'), and read by the ticker.
 #[derive(Clone)]
 pub struct Alarm(Arc<AtomicU64>);
 

@@ -2,9 +2,10 @@
 //! tests.
 //!
 //! Emitting an event never blocks: each reader has a bounded queue, and an event that finds the
-//! queue full is dropped and counted for that reader. Without a reader, events are not even built.
+//! queue full is dropped and counted for that reader. Without a reader or an observer, events are
+//! not even built.
 
-mod chat_event;
+mod core_event;
 mod emit;
 mod traffic_gate;
 
@@ -17,11 +18,11 @@ use portal_wire::{CloseReason, ErrorCode, Port, printable};
 
 use crate::tick::{Tick, Ticks};
 
-pub use chat_event::{ChatEvent, Place, SocketCall};
+pub use core_event::{CoreEvent, Place, SocketCall};
 pub use emit::{EventObserver, EventQueue, Events};
 pub use traffic_gate::TrafficGate;
 
-/// The reason in [`ChatEvent::LinesMissing`] if a reader's queue was full.
+/// The reason in [`CoreEvent::LinesMissing`] if a reader's queue was full.
 pub const TOO_FAST: &str = "events arrived faster than they could be written";
 
 /// A named value in an event.
@@ -230,6 +231,12 @@ fn ranges(ports: &[Port]) -> String {
 mod tests {
     use super::*;
 
+    crate::event_kinds! {
+        enum TestEvent {
+            Relayed = "relayed" { from: Place, to: Place, bytes: usize, text: Option<String> },
+        }
+    }
+
     #[test]
     fn consecutive_ports_are_a_range() {
         let ports = [50001, 50002, 50003, 7, 65535, 9].map(|port| Port::new(port).unwrap());
@@ -241,7 +248,7 @@ mod tests {
         let text = Some("\u{1b}[2Jhi".to_owned());
         let place = |port| Place::Port(Port::new(port).unwrap());
         let (from, to) = (place(50001), place(50002));
-        let kind = ChatEvent::Relayed {
+        let kind = TestEvent::Relayed {
             from,
             to,
             bytes: 6,

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use crate::event::{ChatEvent, Events};
+use crate::event::{CoreEvent, Events};
 use portal_wire::CloseReason;
 
 thread_local! {
@@ -61,7 +61,7 @@ impl Panics {
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "a panic without a message".to_owned());
         let place = PLACE.take().unwrap_or_else(|| "?".to_owned());
-        self.events.emit(|| ChatEvent::Panicked { message, place });
+        self.events.emit(|| CoreEvent::Panicked { message, place });
         CloseReason::Panicked
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::accept_loop::{AcceptLoop, back_off, trouble};
 use crate::clock::{Clock, Tick};
-use crate::event::ChatEvent;
+use crate::event::CoreEvent;
 use crate::guard::udp_reply_limit::{UdpReply, UdpReplyLimit, longest_answer};
 use crate::limits;
 use crate::panics::Panics;
@@ -145,7 +145,7 @@ impl Portal {
             if !allows(UdpReply::Again) {
                 return None;
             }
-            self.accept_loop.events.emit(|| ChatEvent::TicketResent {
+            self.accept_loop.events.emit(|| CoreEvent::TicketResent {
                 port: ticket.port,
                 asker: peer,
             });
@@ -181,11 +181,11 @@ impl Portal {
     pub fn answer(&self, asker: Asker, peer: SocketAddr) -> PortalReply {
         let events = &self.accept_loop.events;
         let now = self.clock.now();
-        if let Some(refusal) = self.accept_loop.refuse_banned(peer, now) {
+        if let Some(refusal) = self.accept_loop.check_ban(peer, now) {
             return PortalReply::Banned(refusal);
         }
         let reply = |ticket: &Ticket| {
-            events.emit(|| ChatEvent::Ticket {
+            events.emit(|| CoreEvent::Ticket {
                 port: ticket.port,
                 asker: peer,
                 passcode: events.passcode(&ticket.passcode),
@@ -198,7 +198,7 @@ impl Portal {
             self.seats.reserve(held, asker, now, reply)
         });
         if ticket.is_none() {
-            events.emit(|| ChatEvent::Full { asker: peer });
+            events.emit(|| CoreEvent::Full { asker: peer });
         }
         ticket.map_or(PortalReply::Full, PortalReply::Ticket)
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::clock::{Alarm, Deadline, Tick};
 use crate::connection::Connection;
-use crate::event::{ChatEvent, Events, Place};
+use crate::event::{CoreEvent, Events, Place};
 use crate::guard::keepalive::Keepalive;
 use crate::notify::Notifier;
 use crate::seat::{
@@ -235,7 +235,7 @@ impl Seats {
         // Emit under the lock, as in `put_back`.
         let mut stack = self.stack.lock();
         stack.add(token, missing);
-        self.events.emit(|| ChatEvent::PortReady { port });
+        self.events.emit(|| CoreEvent::PortReady { port });
     }
 
     /// All seats, ordered by number.
@@ -287,7 +287,7 @@ impl Seats {
         })
     }
 
-    /// Reserves `held` for `asker`, if it is free at `now`. `reply` is called under the seat's
+    /// Reserves `held` for `asker` from `now` on, unless the server is shutting down. `reply` is called under the seat's
     /// lock, so that the reservation is announced before the arrival.
     pub(crate) fn reserve(
         &self,
@@ -316,7 +316,7 @@ impl Seats {
         let revoked = shared.with_seat(|occupied| occupied.seat.revoke(&ticket.passcode, || next));
         if let Some(token) = revoked {
             let port = shared.port;
-            self.events.emit(|| ChatEvent::NoShow { port });
+            self.events.emit(|| CoreEvent::NoShow { port });
             self.put_back(token, shown);
         }
     }
@@ -350,7 +350,7 @@ impl Seats {
         // Emitting never blocks.
         let mut stack = self.stack.lock();
         stack.push(token);
-        self.events.emit(|| ChatEvent::SeatFree { port, passcode });
+        self.events.emit(|| CoreEvent::SeatFree { port, passcode });
     }
 
     fn uncount(&self, address: IpAddr) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::clock::{Tick, TimerSubscription};
 use crate::connection::Connection;
-use crate::event::{ChatEvent, Events};
+use crate::event::{CoreEvent, Events};
 use crate::guard::keepalive::KeepaliveAction;
 use crate::notify::Notification;
 use crate::outbox::Flush;
@@ -103,7 +103,7 @@ impl SeatTimer {
         let end = match expiry {
             None => return connection,
             Some(Expiry::NoShow(token)) => {
-                self.events.emit(|| ChatEvent::NoShow { port: seat.port });
+                self.events.emit(|| CoreEvent::NoShow { port: seat.port });
                 self.seats.put_back(token, shown);
                 return connection;
             }
@@ -131,12 +131,8 @@ impl SeatTimer {
 
     /// Closes the seat at shutdown, and disconnects its client.
     fn shut_down(&self, seat: &SharedSeat) {
-        let (token, connection) = seat.with_seat(|occupied| {
-            (
-                occupied.seat.close_for_shutdown(),
-                occupied.connection.clone(),
-            )
-        });
+        let (token, connection) =
+            seat.with_seat(|occupied| (occupied.seat.bar(), occupied.connection.clone()));
         if let Some(token) = token {
             // The passcode is no longer valid.
             self.seats.put_back(token, None);

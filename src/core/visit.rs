@@ -1,7 +1,7 @@
 //! The life of a connection: handshake, welcome, session, cleanup.
 //!
 //! The order of the cleanup matters. The client leaves all registries before its connection is
-//! closed. Every connection that arrived while the seat was taken is rejected before the passcode
+//! closed. The connections that arrived while the seat was taken are rejected before the passcode
 //! changes and the port is returned to the stack, so none of them can be mistaken for the next
 //! client. A panic affects only this client: the cleanup is the same, and a step that has already
 //! been done does nothing.
@@ -13,7 +13,7 @@ use portal_net::Port;
 use portal_wire::{CloseReason, ServerDoc};
 
 use crate::connection::Connection;
-use crate::event::{ChatEvent, Place};
+use crate::event::{CoreEvent, Place};
 use crate::panics::Panics;
 use crate::seat::{SeatRequest, Verdict};
 use crate::seats::SharedSeat;
@@ -46,8 +46,8 @@ pub trait Entrance {
         peer: SocketAddr,
         end: CloseReason,
         _admitted: bool,
-    ) -> ChatEvent {
-        ChatEvent::Closed { port, peer, end }
+    ) -> CoreEvent {
+        CoreEvent::Closed { port, peer, end }
     }
 }
 
@@ -89,7 +89,7 @@ impl<'v> Visit<'v> {
                 Err(end) => return end,
             };
             let now = state.clock.now();
-            if let Err(end) = state.accept_loop.reject_banned(&self.connection, now) {
+            if let Err(end) = state.accept_loop.reject_if_banned(&self.connection, now) {
                 return end;
             }
             admitted = true;
@@ -99,7 +99,7 @@ impl<'v> Visit<'v> {
                 Place::Port(_) => None,
                 Place::Seat(number) => Some(number.get().into()),
             };
-            state.events.emit(|| ChatEvent::Seated {
+            state.events.emit(|| CoreEvent::Seated {
                 port,
                 peer,
                 via,
@@ -133,7 +133,7 @@ impl<'v> Visit<'v> {
             Verdict::Admitted => Ok(()),
             Verdict::Refused => {
                 let events = &self.state.events;
-                events.emit(|| ChatEvent::WrongPasscode { port, peer });
+                events.emit(|| CoreEvent::WrongPasscode { port, peer });
                 let outbox = &self.connection.outbox;
                 outbox.send_doc(&ServerDoc::WrongPasscode { port, room: None });
                 Err(CloseReason::WrongPasscode)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use portal_net::{Listener, Stream};
 use portal_wire::{CloseReason, Handshake, ServerDoc};
 
-use crate::event::ChatEvent;
+use crate::event::CoreEvent;
 use crate::handshake::first_frame;
 use crate::limits;
 use crate::seat::{Arrival, SeatRequest};
@@ -75,7 +75,7 @@ impl WorkerPort<'_> {
             CloseReason::PeerClosed
         });
         if let Some(opened) = arrived {
-            state.events.emit(|| ChatEvent::Arrived { port, peer });
+            state.events.emit(|| CoreEvent::Arrived { port, peer });
             Visit::new(state, seat, opened).run(self);
         } else if end == CloseReason::Panicked {
             abandon(state, seat, self, end);
@@ -119,10 +119,10 @@ impl WorkerPort<'_> {
         let (port, room) = (seat.port, None);
         let accept_loop = &self.worker.state.accept_loop;
         accept_loop.turn_away(stream, &ServerDoc::WrongPasscode { port, room });
-        // During shutdown the server itself connects, to wake this thread.
+        // At shutdown, the server itself may connect to wake this thread (not on Linux).
         if !self.worker.state.clock.is_stopped() {
             let events = &accept_loop.events;
-            events.emit(|| ChatEvent::UnexpectedConnection { port, peer });
+            events.emit(|| CoreEvent::UnexpectedConnection { port, peer });
         }
     }
 }
@@ -158,8 +158,9 @@ impl Entrance for WorkerPort<'_> {
         }
     }
 
-    /// Rejects the connections that are waiting now, at most as many as the backlog holds, so that
-    /// a stream of unexpected connections can't block the port for its next client.
+    /// Rejects the connections that are waiting now, at most as many as the kernel queues (the
+    /// backlog and one), so that a stream of unexpected connections can't block the port for its
+    /// next client.
     fn reject_waiting(&self, seat: &SharedSeat) {
         let listener = self.listener;
         if listener.set_nonblocking(true).is_err() {

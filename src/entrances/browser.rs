@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use portal_core::accept_loop::{AcceptLoop, back_off};
 use portal_core::clock::Ticks;
-use portal_core::event::ChatEvent;
+use portal_core::event::CoreEvent;
 use portal_core::guard::keepalive::Keepalive;
 use portal_core::handshake::first_frame;
 use portal_core::seat::{SeatNumber, SeatRequest, Ticket};
@@ -126,7 +126,7 @@ impl BrowserEntrance {
     fn visit(&self, caller: Pending, stream: Stream, begun: &[u8]) {
         let peer = stream.peer();
         let now = self.state.clock.now();
-        if let Some(refusal) = self.accept_loop.refuse_banned(peer, now) {
+        if let Some(refusal) = self.accept_loop.check_ban(peer, now) {
             return self.accept_loop.turn_away(stream, &refusal.doc());
         }
         let (number, opened, ticket) = match self.take_a_seat(stream, peer, begun) {
@@ -163,7 +163,7 @@ impl BrowserEntrance {
             },
             |shared, occupied, ticket, stream| {
                 if let Some(ticket) = &ticket {
-                    state.events.emit(|| ChatEvent::Ticket {
+                    state.events.emit(|| CoreEvent::Ticket {
                         port: ticket.port,
                         asker: peer,
                         passcode: state.events.passcode(&ticket.passcode),
@@ -277,13 +277,13 @@ impl Entrance for Browser<'_> {
         peer: SocketAddr,
         end: CloseReason,
         admitted: bool,
-    ) -> ChatEvent {
+    ) -> CoreEvent {
         match end {
             // The client reserved a seat and left without sending the passcode.
             CloseReason::PeerClosed | CloseReason::ConnectionReset if !admitted => {
-                ChatEvent::NoShow { port }
+                CoreEvent::NoShow { port }
             }
-            end => ChatEvent::Closed { port, peer, end },
+            end => CoreEvent::Closed { port, peer, end },
         }
     }
 }

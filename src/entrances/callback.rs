@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use portal_core::accept_loop::trouble;
 use portal_core::connection::Connection;
-use portal_core::event::ChatEvent;
+use portal_core::event::CoreEvent;
 use portal_core::guard::per_address_limit::PerAddressLimit;
 use portal_core::seat::Phase;
 use portal_core::sockets::ConnectionFactory;
@@ -131,7 +131,7 @@ fn refuse(visit: &Visit<'_>, sentence: String) -> CloseReason {
         .outbox
         .send_doc(&ServerDoc::Error { code, sentence });
     let events = &visit.state.events;
-    events.emit(|| ChatEvent::Refused { port, code });
+    events.emit(|| CoreEvent::Refused { port, code });
     BAD_CALLBACK
 }
 

@@ -46,7 +46,7 @@ impl SinglePort {
                 state.panics.caught(|| {
                     state.panics.fail_point("single");
                     let now = state.clock.now();
-                    if let Some(refusal) = self.accept_loop.refuse_banned(peer, now) {
+                    if let Some(refusal) = self.accept_loop.check_ban(peer, now) {
                         return self.send_last(stream, peer, LastWord::Banned(refusal));
                     }
                     match self.claim_seat(stream, peer) {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Backlog of a worker's listener, in connections; the same as std's. One pass over the backlog
-/// also rejects at most this many unexpected connections.
+/// Backlog of a worker's listener, in connections; the same as std's. The kernel
+/// queues one more.
 pub const WORKER_BACKLOG: usize = 128;
 
 /// Stack size of each server thread, in bytes. The XML parser does not recurse and nothing else

@@ -308,7 +308,7 @@ impl PendingConnections {
     fn start_parked(self: &Arc<Self>) {
         loop {
             let (start, left) = self.next();
-            // Closing a socket is a system call, so it must not happen while the lock is held.
+            // Closing a socket may take long, so it must not happen while the lock is held.
             drop(left);
             let Some(start) = start else { return };
             let Start {

@@ -339,7 +339,7 @@ impl ServerStatus {
                 &counters.sent,
             ),
             (
-                "portal_chat_events_dropped_total",
+                "portal_core_events_dropped_total",
                 "Events dropped because a reader (console, event file or board) was too slow.",
                 &*self.dropped,
             ),
@@ -489,7 +489,7 @@ impl Display for Escaped<'_> {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::event::ChatEvent;
+    use crate::event::{CoreEvent, SessionEvent};
     use crate::wire::Port;
 
     #[test]
@@ -523,20 +523,20 @@ mod tests {
         let mut events = Events::new(Clock::new());
         let (status, _) = ServerStatus::new(&Settings::default(), &mut events);
         let (port, peer) = (Port::new(50001).unwrap(), ([127, 0, 0, 1], 9).into());
-        events.emit(|| ChatEvent::Seated {
+        events.emit(|| CoreEvent::Seated {
             port,
             peer,
             via: None,
             seat: None,
         });
-        events.emit(|| ChatEvent::Seated {
+        events.emit(|| CoreEvent::Seated {
             port,
             peer,
             via: Some("web"),
             seat: None,
         });
-        events.emit(|| ChatEvent::Full { asker: peer });
-        events.emit(|| ChatEvent::WrongPassword {
+        events.emit(|| CoreEvent::Full { asker: peer });
+        events.emit(|| SessionEvent::WrongPassword {
             port,
             name: "alice".to_owned(),
         });

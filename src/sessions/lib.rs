@@ -11,6 +11,7 @@ pub mod accounts;
 pub mod at_worker;
 pub mod backplane;
 pub mod chat;
+pub mod event;
 mod in_room;
 pub mod journal;
 pub mod limits;

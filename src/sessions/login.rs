@@ -8,10 +8,10 @@ use crate::accounts::{PasswordChange, PasswordCheck};
 use crate::at_worker::AtWorker;
 use crate::backplane::{Claim, Sender};
 use crate::chat::NameClaim;
+use crate::event::SessionEvent;
 use crate::limits;
 use crate::login_throttle::LoginThrottle;
 use crate::turn::Session;
-use portal_core::event::ChatEvent;
 use portal_core::service::Refusal;
 use portal_wire::{CloseReason, ErrorCode, Name, Secret, ServerDoc};
 
@@ -51,7 +51,7 @@ impl Session<'_, AtWorker<'_>> {
             self.outgoing.error(ErrorCode::BadName, &sentence);
             return Ok(());
         }
-        self.reject_banned_name(&name)?;
+        self.reject_if_name_banned(&name)?;
         match &self.state.logins.accounts {
             Some(accounts) => {
                 // The lookup may take a while.
@@ -124,7 +124,7 @@ impl Session<'_, AtWorker<'_>> {
             Ok(PasswordCheck::Wrong) => self.wrong_password(&name)?,
             Ok(PasswordCheck::Registered(name)) => {
                 self.right_password(&name);
-                self.state.events.emit(|| ChatEvent::Registered {
+                self.state.events.emit(|| SessionEvent::Registered {
                     port,
                     name: name.to_string(),
                 });
@@ -152,7 +152,7 @@ impl Session<'_, AtWorker<'_>> {
             self.outgoing.error(ErrorCode::BadName, sentence);
             return Ok(());
         };
-        self.reject_banned_name(&name)?;
+        self.reject_if_name_banned(&name)?;
         // The check may take a while.
         self.outgoing.send_answers();
         let checked = self.state.logins.tokens.check(&name, token);
@@ -173,7 +173,7 @@ impl Session<'_, AtWorker<'_>> {
 
     fn wrong_token(&mut self, name: &Name) -> Result<(), CloseReason> {
         let port = self.outgoing.port;
-        self.state.events.emit(|| ChatEvent::WrongToken {
+        self.state.events.emit(|| SessionEvent::WrongToken {
             port,
             name: name.to_string(),
         });
@@ -212,7 +212,7 @@ impl Session<'_, AtWorker<'_>> {
             self.refused(&refusal);
         }
         let port = self.outgoing.port;
-        self.state.events.emit(|| ChatEvent::LoggedOut {
+        self.state.events.emit(|| SessionEvent::LoggedOut {
             port,
             name: name.to_string(),
         });
@@ -259,7 +259,7 @@ impl Session<'_, AtWorker<'_>> {
                 // The new password has revoked the token.
                 self.role.has_token = false;
                 let port = self.outgoing.port;
-                self.state.events.emit(|| ChatEvent::PasswordChanged {
+                self.state.events.emit(|| SessionEvent::PasswordChanged {
                     port,
                     name: name.to_string(),
                 });
@@ -325,7 +325,7 @@ impl Session<'_, AtWorker<'_>> {
             self.wait_to_guess(name)?;
         }
         let port = self.outgoing.port;
-        self.state.events.emit(|| ChatEvent::WrongPassword {
+        self.state.events.emit(|| SessionEvent::WrongPassword {
             port,
             name: name.to_string(),
         });
@@ -380,7 +380,7 @@ impl Session<'_, AtWorker<'_>> {
         self.role.claimed = None;
         self.outgoing.label = self.connection().label();
         let port = self.outgoing.port;
-        self.state.events.emit(|| ChatEvent::LoggedIn {
+        self.state.events.emit(|| SessionEvent::LoggedIn {
             port,
             name: name.to_string(),
         });
@@ -393,7 +393,7 @@ impl Session<'_, AtWorker<'_>> {
             let text = "you are a moderator: you can remove, mute and ban users";
             self.outgoing.answer(&ServerDoc::Notice(text.into()));
         }
-        self.reject_banned_name(name)
+        self.reject_if_name_banned(name)
     }
 
     /// Claims the name on all servers.

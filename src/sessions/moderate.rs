@@ -100,12 +100,12 @@ impl Session<'_, AtWorker<'_>> {
 
     /// Ends the session if the client is banned. It is called after the client has its name: a ban
     /// that is set at the same moment either finds the client or is found here.
-    pub(crate) fn reject_banned_name(&mut self, name: &Name) -> Result<(), CloseReason> {
+    pub(crate) fn reject_if_name_banned(&mut self, name: &Name) -> Result<(), CloseReason> {
         let (peer, now) = (self.connection().peer, self.state.clock.now());
         let Some(refusal) = self.state.policies.refuse_name(name, peer.ip(), now) else {
             return Ok(());
         };
-        let event = || portal_core::event::ChatEvent::Rejected {
+        let event = || portal_core::event::CoreEvent::Rejected {
             peer,
             name: Some(name.to_string()),
             reason: refusal.sentence.clone(),

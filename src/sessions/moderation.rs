@@ -11,9 +11,10 @@ use portal_net::host_of;
 use portal_wire::{CloseReason, ErrorCode, Name, ServerDoc};
 
 use crate::chat::{Connection, flush_all};
+use crate::event::SessionEvent;
 use crate::policies::{Banned, Change, RoomRule, Rule};
 use crate::state::ChatState;
-use portal_core::event::{ChatEvent, Place};
+use portal_core::event::Place;
 use portal_core::seats::SharedSeat;
 use portal_core::service::Refusal;
 
@@ -39,7 +40,7 @@ impl ChatState {
             return Err(not_here(whom));
         }
         // Emit this before the event for the end of the session.
-        self.events.emit(|| ChatEvent::Kicked {
+        self.events.emit(|| SessionEvent::Kicked {
             name: label.clone(),
             by: shown(by),
             reason: reason.to_owned(),
@@ -75,22 +76,22 @@ impl ChatState {
         self.policies.change(&change, now)?;
         let (by_text, rule) = (shown(by), change.rule);
         let event = match rule.clone() {
-            Rule::Ban(whom, duration, reason) => ChatEvent::Banned {
+            Rule::Ban(whom, duration, reason) => SessionEvent::Banned {
                 whom: whom.to_string(),
                 by: by_text,
                 seconds: duration.map(|duration| duration.as_secs()),
                 reason,
             },
-            Rule::Unban(whom) => ChatEvent::Unbanned {
+            Rule::Unban(whom) => SessionEvent::Unbanned {
                 whom: whom.to_string(),
                 by: by_text,
             },
-            Rule::Mute(name, duration) => ChatEvent::Muted {
+            Rule::Mute(name, duration) => SessionEvent::Muted {
                 name: name.to_string(),
                 by: by_text,
                 seconds: duration.map(|duration| duration.as_secs()),
             },
-            Rule::Unmute(name) => ChatEvent::Unmuted {
+            Rule::Unmute(name) => SessionEvent::Unmuted {
                 name: name.to_string(),
                 by: by_text,
             },
@@ -129,7 +130,7 @@ impl ChatState {
     ) -> Result<(), Refusal> {
         let now = self.clock.now();
         self.policies.change_room(by, room, rule, now)?;
-        self.events.emit(|| ChatEvent::RoomRule {
+        self.events.emit(|| SessionEvent::RoomRule {
             room: room.to_string(),
             by: shown(by),
             rule: rule.to_string(),
@@ -167,7 +168,7 @@ impl ChatState {
 
     /// Emits a report about a user, and sends it to the moderators that are logged in.
     pub fn report(&self, by: &Name, whom: &str, reason: &str) {
-        self.events.emit(|| ChatEvent::Reported {
+        self.events.emit(|| SessionEvent::Reported {
             name: whom.to_owned(),
             by: by.to_string(),
             reason: reason.to_owned(),

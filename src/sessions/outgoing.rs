@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use crate::backplane::{Outcome, Recipients, Reply, Route, Sender};
 use crate::chat::{Connection, MessageBatch, RoomError};
+use crate::event::SessionEvent;
 use crate::journal::{Conversation, History, Stamp};
 use crate::limits;
 use crate::pending_replies::PendingReplies;
 use crate::state::ChatState;
-use portal_core::event::{ChatEvent, Events};
+use portal_core::event::{CoreEvent, Events};
 use portal_core::outbox::Queued;
 use portal_core::seat::SeatNumber;
 use portal_core::transport::RequestId;
@@ -154,7 +155,7 @@ impl<'s> Outgoing<'s> {
         let (from, to) = (seats.place(seat), seats.place(seat.partner()));
         for (text, _) in batch.texts() {
             match queued {
-                Queued::Yes => events.emit_traffic(|| ChatEvent::Relayed {
+                Queued::Yes => events.emit_traffic(|| SessionEvent::Relayed {
                     from,
                     to,
                     bytes: text.len(),
@@ -162,7 +163,7 @@ impl<'s> Outgoing<'s> {
                 }),
                 Queued::Closed => {
                     self.write_answer(&ServerDoc::NoPartner);
-                    events.emit_traffic(|| ChatEvent::NoPartner { from });
+                    events.emit_traffic(|| SessionEvent::NoPartner { from });
                 }
             }
         }
@@ -281,7 +282,7 @@ impl<'s> Outgoing<'s> {
         let events = &self.state.events;
         for (text, _) in batch.texts() {
             self.write_answer(&ServerDoc::Sent { count });
-            events.emit_traffic(|| ChatEvent::RoomSaid {
+            events.emit_traffic(|| SessionEvent::RoomSaid {
                 port: audience.port,
                 room: name.to_string(),
                 name: self.label.to_string(),
@@ -338,7 +339,7 @@ impl<'s> Outgoing<'s> {
     }
 
     fn reply_no_such_user(&self, to: &str) {
-        self.state.events.emit_traffic(|| ChatEvent::NoSuchUser {
+        self.state.events.emit_traffic(|| SessionEvent::NoSuchUser {
             port: self.port,
             name: self.label.to_string(),
             to: to.to_owned(),
@@ -401,7 +402,7 @@ impl<'s> Outgoing<'s> {
         let port = self.port;
         self.state
             .events
-            .emit_traffic(|| ChatEvent::Refused { port, code });
+            .emit_traffic(|| CoreEvent::Refused { port, code });
         self.answer(&ServerDoc::Error {
             code,
             sentence: sentence.into(),
@@ -451,7 +452,7 @@ impl Conclusion {
                 return ServerDoc::Sent { count };
             }
             Outcome::NoSuchUser => {
-                self.events.emit_traffic(|| ChatEvent::NoSuchUser {
+                self.events.emit_traffic(|| SessionEvent::NoSuchUser {
                     port: self.port,
                     name: self.name.to_string(),
                     to: recipient(),
@@ -494,20 +495,20 @@ impl Conclusion {
         let (port, name) = (self.port, || self.name.to_string());
         let text = || self.events.text(text);
         self.events.emit_traffic(|| match &self.to {
-            Recipients::Everyone => ChatEvent::Public {
+            Recipients::Everyone => SessionEvent::Public {
                 port,
                 name: name(),
                 count,
                 text: text(),
             },
-            Recipients::Room(room) => ChatEvent::RoomSaid {
+            Recipients::Room(room) => SessionEvent::RoomSaid {
                 port,
                 room: room.to_string(),
                 name: name(),
                 count,
                 text: text(),
             },
-            Recipients::One(to) => ChatEvent::Direct {
+            Recipients::One(to) => SessionEvent::Direct {
                 port,
                 name: name(),
                 to: to.to_string(),

@@ -16,11 +16,12 @@ use std::thread::JoinHandle;
 
 use crate::backplane::{Backplane, Sender};
 use crate::chat::{Connection, Departure, Joiner, RoomError, RoomHandle, Rooms, flush_all};
+use crate::event::SessionEvent;
 use crate::journal::History;
 use crate::policies::Policies;
 use portal_core::accept_loop::trouble;
 use portal_core::clock::{Clock, TimerSubscription};
-use portal_core::event::{ChatEvent, Events};
+use portal_core::event::Events;
 use portal_core::seat::{PortToken, Ticket, WorkloadStack};
 use portal_net::lock::{Condvar, Mutex, Rank};
 use portal_net::threads::{ThreadBudget, ThreadToken, spawn, take};
@@ -40,7 +41,8 @@ pub struct NewRoom {
     pub(crate) handle: Arc<RoomHandle>,
     pub(crate) listener: Arc<Listener>,
     pub(crate) timer: TimerSubscription,
-    /// The right to start the room's timer thread. A room without a timer would never end.
+    /// The right to start the room's timer thread, taken before the room opens. Without a timer, its
+    /// timeouts do not work.
     pub(crate) timer_token: ThreadToken,
 }
 
@@ -241,7 +243,7 @@ impl RoomManager {
             let (port, notified) = rooms.enter_here(name, joiner, self.clock.now())?;
             self.report_joined(name, joiner.main.session(), joiner.who);
             // Emit this under the lock, before an event can report that the client has left.
-            self.events.emit(|| ChatEvent::RoomJoined {
+            self.events.emit(|| SessionEvent::RoomJoined {
                 port,
                 room: name.to_string(),
                 name: joiner.who.to_string(),
@@ -316,7 +318,7 @@ impl RoomManager {
         }
         directory.rooms.remember(name, topic, history);
         self.policies.room_opened(name, who);
-        self.events.emit(|| ChatEvent::RoomOpened {
+        self.events.emit(|| SessionEvent::RoomOpened {
             port,
             room: name.to_string(),
         });
@@ -384,7 +386,7 @@ impl RoomManager {
         // Emit this under the lock, before another room can take the port.
         let mut free = self.ports.free.lock();
         free.push(token);
-        self.events.emit(|| ChatEvent::RoomEnded {
+        self.events.emit(|| SessionEvent::RoomEnded {
             port: handle.port,
             room: name.to_string(),
         });
@@ -441,7 +443,7 @@ impl RoomManager {
     }
 
     pub(crate) fn emit_left(&self, name: &Name, connection: &Connection, end: CloseReason) {
-        self.events.emit(|| ChatEvent::RoomLeft {
+        self.events.emit(|| SessionEvent::RoomLeft {
             room: name.to_string(),
             name: connection.label().to_string(),
             end,

@@ -12,6 +12,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::chat::RoomHandle;
 use crate::chat::{Admission, Connection, flush_all};
+use crate::event::SessionEvent;
 use crate::in_room::InRoom;
 use crate::limits;
 use crate::room_manager::NewRoom;
@@ -19,7 +20,7 @@ use crate::state::ChatState;
 use crate::turn::Session;
 use portal_core::accept_loop::{AcceptLoop, trouble};
 use portal_core::clock::Tick;
-use portal_core::event::ChatEvent;
+use portal_core::event::CoreEvent;
 use portal_core::handshake::first_frame;
 use portal_core::notify::{Notification, NotifyReceiver};
 use portal_core::outbox::Flush;
@@ -111,7 +112,7 @@ impl RunningRoom {
                 .connection(stream, port, &port.to_string(), notifications.notifier());
         let now = self.state.clock.now();
         let called = rooms.with_room(&self.name, &self.handle, |rooms| {
-            rooms.call(&self.name, &connection, now)
+            rooms.add_caller(&self.name, &connection, now)
         });
         if let Some(Ok(())) = called {
             // A caller that is not admitted stays among the pending callers until its connection is
@@ -127,7 +128,7 @@ impl RunningRoom {
             connection.outbox.cut(CloseReason::PeerClosed);
             self.accepting
                 .events
-                .emit(|| ChatEvent::UnexpectedConnection { port, peer });
+                .emit(|| CoreEvent::UnexpectedConnection { port, peer });
         }
     }
 
@@ -210,7 +211,7 @@ impl RunningRoom {
             .and_then(|()| first_frame(connection, pending.as_ref(), decoder));
         let said = match said.and_then(|said| {
             self.accepting
-                .reject_banned(connection, self.state.clock.now())
+                .reject_if_banned(connection, self.state.clock.now())
                 .map(|()| said)
         }) {
             Ok(said) => said,
@@ -241,7 +242,7 @@ impl RunningRoom {
                     .rooms
                     .report_joined(&self.name, main.session(), who);
                 // Emit this under the lock, before an event can report that the client has left.
-                events.emit(|| ChatEvent::RoomJoined {
+                events.emit(|| SessionEvent::RoomJoined {
                     port,
                     room: self.name.to_string(),
                     name: who.to_string(),
@@ -256,7 +257,7 @@ impl RunningRoom {
             ..
         }) = admission
         else {
-            events.emit(|| ChatEvent::WrongPasscode { port, peer });
+            events.emit(|| CoreEvent::WrongPasscode { port, peer });
             self.refuse(connection);
             return CloseReason::WrongPasscode;
         };

@@ -8,12 +8,12 @@
 use std::sync::Arc;
 
 use crate::chat::Connection;
+use crate::event::SessionEvent;
 use crate::limits;
 use crate::outgoing::Outgoing;
 use crate::pace::{Rate, TokenBucket};
 use crate::state::ChatState;
 use portal_core::clock::{Subscription, Tick};
-use portal_core::event::ChatEvent;
 use portal_core::service::Refusal;
 use portal_core::transport::{Decoder, Input};
 use portal_net::Port;
@@ -207,7 +207,7 @@ impl<'s, R: Role> Session<'s, R> {
         {
             self.state
                 .events
-                .emit_pulse(|| ChatEvent::Activity { port });
+                .emit_pulse(|| SessionEvent::Activity { port });
         }
     }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::{Clock, Tick, Ticker};
 use portal_chat::event::{
-    ChatEvent, EventQueue, Events, ReaderThread, ServerEvent, start_event_file,
+    CoreEvent, EventQueue, Events, ReaderThread, ServerEvent, start_event_file,
 };
 use portal_chat::net::threads::Roster;
 use portal_chat::server::{Server, Settings};
@@ -150,7 +150,7 @@ pub fn perform(
     let emitter = events.clone();
     let period = step.div_f64(TICKS_A_STEP);
     let ticker = Ticker::start(clock.clone(), period, move |now, reported| {
-        emitter.emit(|| ChatEvent::Ticked { told: reported });
+        emitter.emit(|| CoreEvent::Ticked { told: reported });
         ticked(now);
     });
     let ticker = ticker.expect("a thread");

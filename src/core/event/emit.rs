@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use portal_net::lock::Mutex;
 
 use super::traffic_gate::TrafficGate;
-use super::{ChatEvent, Event, EventKind, Field, SocketCall};
+use super::{CoreEvent, Event, EventKind, Field, SocketCall};
 use crate::clock::Clock;
 use crate::seat::Passcode;
 use crate::tick::Tick;
@@ -180,7 +180,8 @@ impl Events {
         EventQueue { events, dropped }
     }
 
-    /// Emits an event from the current thread. `kind` is called only if there is a reader.
+    /// Emits an event from the current thread. `kind` is called only if there is a reader or
+    /// an observer.
     pub fn emit<K: EventKind>(&self, kind: impl FnOnce() -> K) {
         self.emit_at(Volume::Change, kind);
     }
@@ -229,7 +230,7 @@ impl Events {
                 }
             }
         };
-        self.emit(|| ChatEvent::Error {
+        self.emit(|| CoreEvent::Error {
             doing,
             error,
             times,
@@ -238,7 +239,7 @@ impl Events {
 
     /// Emits a tick, and the final counts of failures that have stopped.
     pub fn emit_tick(&self, reported: usize) {
-        self.emit_pulse(|| ChatEvent::Ticked { told: reported });
+        self.emit_pulse(|| CoreEvent::Ticked { told: reported });
         let now = self.clock.now();
         self.emit_counts(|repeats| now.0 - repeats.last.0 >= OVER_AFTER);
     }
@@ -251,7 +252,7 @@ impl Events {
         };
         for ((doing, error), Repeats { unreported, .. }) in over {
             if unreported > 0 {
-                self.emit(|| ChatEvent::Error {
+                self.emit(|| CoreEvent::Error {
                     doing,
                     error,
                     times: Some(unreported),
@@ -343,8 +344,8 @@ mod tests {
             bytes: None,
         };
         let fail = || {
-            events.emit(|| ChatEvent::ShuttingDown { why: None });
-            events.emit_traffic(|| ChatEvent::ShuttingDown { why: None });
+            events.emit(|| CoreEvent::ShuttingDown { why: None });
+            events.emit_traffic(|| CoreEvent::ShuttingDown { why: None });
             events.emit_call(call);
         };
         fail();
@@ -364,7 +365,7 @@ mod tests {
         let mut events = Events::new(Clock::new());
         let (slow, quick) = (events.add_reader(1), events.add_reader(8));
         for _ in 0..4 {
-            events.emit(|| ChatEvent::ShuttingDown { why: None });
+            events.emit(|| CoreEvent::ShuttingDown { why: None });
         }
         assert_eq!(
             (
@@ -389,10 +390,10 @@ mod tests {
         let kinds = Arc::new(Kinds::default());
         let mut events = Events::new(Clock::new());
         events.observe_with(Arc::clone(&kinds) as _);
-        events.emit_traffic(|| ChatEvent::ShuttingDown { why: None });
+        events.emit_traffic(|| CoreEvent::ShuttingDown { why: None });
         let full = events.add_reader(1);
         for _ in 0..3 {
-            events.emit(|| ChatEvent::Ticked { told: 7 });
+            events.emit(|| CoreEvent::Ticked { told: 7 });
         }
         let call = SocketCall {
             call: "read",
@@ -470,14 +471,14 @@ mod tests {
 
     #[test]
     fn events_are_not_built_without_readers() {
-        Events::new(Clock::new()).emit(|| -> ChatEvent { panic!("built") });
+        Events::new(Clock::new()).emit(|| -> CoreEvent { panic!("built") });
     }
 
     #[test]
     fn traffic_leaves_room_for_changes() {
         let mut events = Events::new(Clock::new());
         let queue = events.add_reader(8);
-        let what = || ChatEvent::ShuttingDown { why: None };
+        let what = || CoreEvent::ShuttingDown { why: None };
         for _ in 0..100 {
             events.emit_traffic(what);
             events.emit_pulse(what);

@@ -13,7 +13,8 @@
 //! Seated when the call is answered, otherwise to Closing.
 //!
 //! Three threads call these methods, under the seat's lock. The portal reserves. The worker admits
-//! the arrival, checks the passcode, closes and frees. The timer thread enforces the deadlines.
+//! the arrival, checks the passcode, closes and frees. The timer thread enforces the deadlines. (A
+//! browser's thread is portal and worker for it; a room's seats are under the rooms' lock.)
 //! Only the timer thread cancels a reservation, unless the portal revokes it or the server shuts
 //! down. Only the worker goes from Closing to Free, so a session that ends late can't affect the
 //! next client's reservation.
@@ -190,7 +191,7 @@ pub struct Seat {
     passcode: Passcode,
     timeouts: Timeouts,
     state: SeatState,
-    /// Set at shutdown. The seat can no longer be reserved or taken.
+    /// The seat can no longer be reserved or taken: it is free, or its client is leaving.
     barred: bool,
 }
 
@@ -322,8 +323,7 @@ impl Seat {
     pub fn would_admit(&self, address: IpAddr, passcode: &str, now: Tick) -> bool {
         match &self.state {
             SeatState::Reserved { asker, until, .. } => {
-                !self.barred
-                    && asker.address == address.to_canonical()
+                asker.address == address.to_canonical()
                     && !until.is_past(now)
                     && self.passcode.matches(passcode)
             }
@@ -335,9 +335,7 @@ impl Seat {
     pub fn arrive(&mut self, address: IpAddr, now: Tick) -> Arrival {
         match &self.state {
             SeatState::Reserved { asker, until, .. }
-                if !self.barred
-                    && asker.address == address.to_canonical()
-                    && !until.is_past(now) => {}
+                if asker.address == address.to_canonical() && !until.is_past(now) => {}
             _ => return Arrival::Unexpected,
         }
         let until = Deadline::after(now, self.timeouts.handshake);
@@ -376,7 +374,7 @@ impl Seat {
         let Some(token) = self.free_and_take_token() else {
             return Verdict::TooLate;
         };
-        if !right || self.barred {
+        if !right {
             self.state = SeatState::Closing { token };
             return Verdict::Refused;
         }
@@ -485,9 +483,9 @@ impl Seat {
         self.free_and_take_token()
     }
 
-    /// Closes the seat for the server's shutdown. The seat can no longer be reserved or taken. A
-    /// reservation is canceled, and its port token is returned to be pushed.
-    pub fn close_for_shutdown(&mut self) -> Option<PortToken> {
+    /// Closes the seat for good, at shutdown or because a member has left its room. A reservation is
+    /// canceled, and its port token is returned to be pushed.
+    pub fn bar(&mut self) -> Option<PortToken> {
         self.barred = true;
         self.close();
         if matches!(self.state, SeatState::Reserved { .. }) {
@@ -780,20 +778,20 @@ mod tests {
         let none = || -> Passcode { panic!("only a no-show changes the passcode here") };
         assert_eq!(seat.expire(Tick(6), none), Some(Expiry::Idle));
         assert!(seat.free(Passcode::from_bits(2)).is_some());
-        seat.close_for_shutdown();
+        seat.bar();
         assert!(seat.occupy(refused, Tick(0)).is_err(), "barred");
     }
 
     #[test]
     fn a_barred_seat_admits_no_client_and_returns_its_token() {
         let (mut seat, mut stack, _) = reserved();
-        stack.push(seat.close_for_shutdown().unwrap());
+        stack.push(seat.bar().unwrap());
         assert!(
             seat.reserve(stack.pop().unwrap(), asker(), Tick(0))
                 .is_err()
         );
         let mut connection = seated();
-        assert_eq!(connection.close_for_shutdown(), None);
+        assert_eq!(connection.bar(), None);
         assert_eq!(connection.phase(), Phase::Closing);
     }
 }

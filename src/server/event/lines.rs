@@ -77,7 +77,7 @@ fn every() -> Vec<Event> {
             fix: "a fix".to_owned(),
         }),
         event(JournalEvent::JournalMissed { count: 3 }),
-        event(ChatEvent::Started {
+        event(CoreEvent::Started {
             ports: vec![port, other],
             period: 1,
             reserve: ticks(2),
@@ -85,26 +85,26 @@ fn every() -> Vec<Event> {
             idle: 300,
             total: 0,
         }),
-        event(ChatEvent::Listening {
+        event(CoreEvent::Listening {
             role: "workers",
             address: peer,
         }),
-        event(ChatEvent::Ticket {
+        event(CoreEvent::Ticket {
             port,
             asker: peer,
             passcode: some("abc"),
             via: None,
         }),
-        event(ChatEvent::Ticket {
+        event(CoreEvent::Ticket {
             port,
             asker: peer,
             passcode: None,
             via: Some("web"),
         }),
-        event(ChatEvent::TicketResent { port, asker: peer }),
-        event(ChatEvent::Full { asker: peer }),
-        event(ChatEvent::NoShow { port }),
-        event(ChatEvent::Arrived { port, peer }),
+        event(CoreEvent::TicketResent { port, asker: peer }),
+        event(CoreEvent::Full { asker: peer }),
+        event(CoreEvent::NoShow { port }),
+        event(CoreEvent::Arrived { port, peer }),
         event(EntranceEvent::Calling { port, peer }),
         event(EntranceEvent::TlsEstablished { port, peer }),
         event(EntranceEvent::TlsFailed {
@@ -123,88 +123,88 @@ fn every() -> Vec<Event> {
             status: "403 Forbidden".to_owned(),
             reason: "a reason".to_owned(),
         }),
-        event(ChatEvent::UnexpectedConnection { port, peer }),
-        event(ChatEvent::WrongPasscode { port, peer }),
-        event(ChatEvent::Seated {
+        event(CoreEvent::UnexpectedConnection { port, peer }),
+        event(CoreEvent::WrongPasscode { port, peer }),
+        event(CoreEvent::Seated {
             port,
             peer,
             via: None,
             seat: None,
         }),
-        event(ChatEvent::Seated {
+        event(CoreEvent::Seated {
             port,
             peer,
             via: Some("web"),
             seat: None,
         }),
-        event(ChatEvent::Seated {
+        event(CoreEvent::Seated {
             port,
             peer,
             via: None,
             seat: Some(2),
         }),
-        event(ChatEvent::Relayed {
+        event(SessionEvent::Relayed {
             from: Place::Port(port),
             to: Place::Port(other),
             bytes: 2,
             text: some("h\u{85}i"),
         }),
-        event(ChatEvent::Relayed {
+        event(SessionEvent::Relayed {
             from: Place::Port(port),
             to: Place::Port(other),
             bytes: 2,
             text: None,
         }),
-        event(ChatEvent::Relayed {
+        event(SessionEvent::Relayed {
             from: Place::Seat(SeatNumber::from_index(0)),
             to: Place::Seat(SeatNumber::from_index(1)),
             bytes: 2,
             text: None,
         }),
-        event(ChatEvent::NoPartner {
+        event(SessionEvent::NoPartner {
             from: Place::Port(port),
         }),
-        event(ChatEvent::PortsBusy {
+        event(CoreEvent::PortsBusy {
             ports: vec![port, Port::new(50002).unwrap()],
             reason: "a reason",
         }),
-        event(ChatEvent::PortReady { port }),
-        event(ChatEvent::Registered { port, name: name() }),
-        event(ChatEvent::LoggedIn { port, name: name() }),
-        event(ChatEvent::PasswordChanged { port, name: name() }),
-        event(ChatEvent::WrongPassword { port, name: name() }),
-        event(ChatEvent::WrongToken { port, name: name() }),
-        event(ChatEvent::LoggedOut { port, name: name() }),
-        event(ChatEvent::Public {
+        event(CoreEvent::PortReady { port }),
+        event(SessionEvent::Registered { port, name: name() }),
+        event(SessionEvent::LoggedIn { port, name: name() }),
+        event(SessionEvent::PasswordChanged { port, name: name() }),
+        event(SessionEvent::WrongPassword { port, name: name() }),
+        event(SessionEvent::WrongToken { port, name: name() }),
+        event(SessionEvent::LoggedOut { port, name: name() }),
+        event(SessionEvent::Public {
             port,
             name: name(),
             count: 3,
             text: some("a \"b\"\\\n"),
         }),
-        event(ChatEvent::Direct {
+        event(SessionEvent::Direct {
             port,
             name: name(),
             to: "bob".to_owned(),
             text: None,
         }),
-        event(ChatEvent::NoSuchUser {
+        event(SessionEvent::NoSuchUser {
             port,
             name: name(),
             to: "bob".to_owned(),
         }),
-        event(ChatEvent::RoomOpened { port, room: room() }),
-        event(ChatEvent::RoomEnded { port, room: room() }),
-        event(ChatEvent::RoomJoined {
+        event(SessionEvent::RoomOpened { port, room: room() }),
+        event(SessionEvent::RoomEnded { port, room: room() }),
+        event(SessionEvent::RoomJoined {
             port,
             room: room(),
             name: name(),
         }),
-        event(ChatEvent::RoomLeft {
+        event(SessionEvent::RoomLeft {
             room: room(),
             name: name(),
             end: CloseReason::ClientIdleTimeout,
         }),
-        event(ChatEvent::RoomSaid {
+        event(SessionEvent::RoomSaid {
             port,
             room: room(),
             name: name(),
@@ -229,70 +229,70 @@ fn every() -> Vec<Event> {
             is_one: true,
         }),
         event(PolicyEvent::Invite { open: 2 }),
-        event(ChatEvent::Kicked {
+        event(SessionEvent::Kicked {
             name: name(),
             by: "(operator)".to_owned(),
             reason: "loud".to_owned(),
         }),
-        event(ChatEvent::Banned {
+        event(SessionEvent::Banned {
             whom: "192.0.2.0/24".to_owned(),
             by: "bob".to_owned(),
             seconds: Some(600),
             reason: "loud".to_owned(),
         }),
-        event(ChatEvent::Banned {
+        event(SessionEvent::Banned {
             whom: name(),
             by: "bob".to_owned(),
             seconds: None,
             reason: String::new(),
         }),
-        event(ChatEvent::Unbanned {
+        event(SessionEvent::Unbanned {
             whom: name(),
             by: "bob".to_owned(),
         }),
-        event(ChatEvent::Muted {
+        event(SessionEvent::Muted {
             name: name(),
             by: "bob".to_owned(),
             seconds: Some(600),
         }),
-        event(ChatEvent::Unmuted {
+        event(SessionEvent::Unmuted {
             name: name(),
             by: "bob".to_owned(),
         }),
-        event(ChatEvent::RoomRule {
+        event(SessionEvent::RoomRule {
             room: "lobby".to_owned(),
             by: "bob".to_owned(),
             rule: "invite-only".to_owned(),
         }),
-        event(ChatEvent::Reported {
+        event(SessionEvent::Reported {
             name: name(),
             by: "bob".to_owned(),
             reason: "loud".to_owned(),
         }),
-        event(ChatEvent::Rejected {
+        event(CoreEvent::Rejected {
             peer,
             name: Some(name()),
             reason: "you are banned".to_owned(),
         }),
-        event(ChatEvent::Rejected {
+        event(CoreEvent::Rejected {
             peer,
             name: None,
             reason: "you are banned".to_owned(),
         }),
-        event(ChatEvent::Refused {
+        event(CoreEvent::Refused {
             port,
             code: ErrorCode::BadName,
         }),
-        event(ChatEvent::Closed {
+        event(CoreEvent::Closed {
             port,
             peer,
             end: CloseReason::TotalTimeout,
         }),
-        event(ChatEvent::SeatFree {
+        event(CoreEvent::SeatFree {
             port,
             passcode: None,
         }),
-        event(ChatEvent::Activity { port }),
+        event(SessionEvent::Activity { port }),
         event(ServerEvent::Caption {
             text: "look".to_owned(),
             look: None,
@@ -304,21 +304,21 @@ fn every() -> Vec<Event> {
         event(ServerEvent::ActEnded {}),
         event(ServerEvent::ThreadStarted { name: name() }),
         event(ServerEvent::ThreadEnded { name: name() }),
-        event(ChatEvent::Panicked {
+        event(CoreEvent::Panicked {
             message: "oops".to_owned(),
             place: "here:1:2".to_owned(),
         }),
-        event(ChatEvent::Error {
+        event(CoreEvent::Error {
             doing: "accept",
             error: "no".to_owned(),
             times: None,
         }),
-        event(ChatEvent::Error {
+        event(CoreEvent::Error {
             doing: "accept",
             error: "no".to_owned(),
             times: Some(12),
         }),
-        event(ChatEvent::LinesMissing {
+        event(CoreEvent::LinesMissing {
             count: 3,
             reason: "a reason".to_owned(),
         }),
@@ -346,9 +346,9 @@ fn every() -> Vec<Event> {
             failed: some("no"),
             bytes: None,
         }),
-        event(ChatEvent::Ticked { told: 3 }),
-        event(ChatEvent::ShuttingDown { why: None }),
-        event(ChatEvent::ShuttingDown {
+        event(CoreEvent::Ticked { told: 3 }),
+        event(CoreEvent::ShuttingDown { why: None }),
+        event(CoreEvent::ShuttingDown {
             why: some("operator"),
         }),
     ]

@@ -11,6 +11,7 @@ pub use portal_accounts::AccountEvent;
 #[cfg(test)]
 pub use portal_accounts::policies::PolicyEvent;
 pub use portal_core::event::*;
+pub use portal_sessions::event::SessionEvent;
 pub use portal_web::event::EntranceEvent;
 pub(crate) use readers::start_console;
 pub use readers::{ReaderThread, start_event_file};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use super::{ChatEvent, Event, EventQueue, TOO_FAST, to_json};
+use super::{CoreEvent, Event, EventQueue, TOO_FAST, to_json};
 use crate::clock::Tick;
 use crate::files::is_elsewhere;
 use crate::limits;
@@ -117,7 +117,7 @@ impl<W: Write, F: Fn(&Event) -> Option<String>> EventWriter<W, F> {
         } = self;
         writer.write(lines, |count, reason| {
             let reason = reason.to_owned();
-            let missing = Event::new(*tick, ChatEvent::LinesMissing { count, reason });
+            let missing = Event::new(*tick, CoreEvent::LinesMissing { count, reason });
             format(&missing).unwrap_or_default()
         })
     }
@@ -343,7 +343,7 @@ mod tests {
         let queue = events.add_reader(8);
         let thread = start_event_file(queue, &path, None).unwrap();
         let tell_and_wait = |path: &Path| {
-            events.emit(|| ChatEvent::ShuttingDown { why: None });
+            events.emit(|| CoreEvent::ShuttingDown { why: None });
             while std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
                 std::thread::yield_now();
             }
@@ -352,7 +352,7 @@ mod tests {
         std::fs::rename(&path, &moved).unwrap();
         // The thread may already have chosen the old file for this event; after that, the new file
         // exists.
-        events.emit(|| ChatEvent::ShuttingDown { why: None });
+        events.emit(|| CoreEvent::ShuttingDown { why: None });
         while !path.exists() {
             std::thread::yield_now();
         }
@@ -385,7 +385,7 @@ mod tests {
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
         let mut reader = options.open(&path).unwrap();
         let thread = start_event_file(events.add_reader(8), &path, None).unwrap();
-        events.emit(|| ChatEvent::ShuttingDown { why: None });
+        events.emit(|| CoreEvent::ShuttingDown { why: None });
         drop(events);
         assert!(thread.finish());
         let mut text = String::new();
@@ -406,7 +406,7 @@ mod tests {
         }
         let mut events = Events::new(Clock::new());
         let thread = start_event_file(events.add_reader(8), &path, None).unwrap();
-        events.emit(|| ChatEvent::ShuttingDown { why: None });
+        events.emit(|| CoreEvent::ShuttingDown { why: None });
         drop(events);
         assert!(thread.finish());
         let text = std::fs::read_to_string(&path).unwrap();
@@ -447,7 +447,7 @@ mod tests {
         let mut events = Events::new(Clock::new());
         let queue = events.add_reader(1);
         for _ in 0..3 {
-            events.emit(|| ChatEvent::ShuttingDown { why: None });
+            events.emit(|| CoreEvent::ShuttingDown { why: None });
         }
         drop(events);
         let out = SharedBuffer::default();
@@ -487,10 +487,10 @@ mod tests {
         };
         left(2);
         for count in [1, 0] {
-            events.emit(|| ChatEvent::ShuttingDown { why: None });
+            events.emit(|| CoreEvent::ShuttingDown { why: None });
             left(count);
         }
-        events.emit(|| ChatEvent::ShuttingDown { why: None });
+        events.emit(|| CoreEvent::ShuttingDown { why: None });
         drop(events);
         assert!(console.finish());
         assert_eq!(words(&out), ["lines-missing", "shutting-down", "-"]);

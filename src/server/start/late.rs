@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::clock::Subscription;
-use crate::event::ChatEvent;
+use crate::event::CoreEvent;
 use crate::limits;
 use crate::net::{BoundPort, Listener, PortProtocol, PortUse, TlsServer};
 use crate::seat::{PortToken, SeatNumber};
@@ -99,7 +99,7 @@ impl LateWorkers {
                 let ports = vec![missing.token.port()];
                 let reason = reason(held);
                 let events = &self.worker.state.accept_loop.events;
-                events.emit(|| ChatEvent::PortsBusy { ports, reason });
+                events.emit(|| CoreEvent::PortsBusy { ports, reason });
             }
         }
     }

@@ -30,7 +30,7 @@ use crate::accounts::{
 };
 use crate::chat::{Connection, Pairs, Rooms, Users};
 use crate::clock::{Clock, Tick, Ticks, TimerSubscription};
-use crate::event::{ChatEvent, Events, SocketCall};
+use crate::event::{CoreEvent, Events, SocketCall};
 use crate::limits;
 use crate::lock::Mutex;
 use crate::net::{
@@ -456,7 +456,7 @@ impl Server {
             ));
             timekeeping.push(timer);
         }
-        events.emit(|| ChatEvent::Started {
+        events.emit(|| CoreEvent::Started {
             ports: workers.clone(),
             period: settings.tick.as_secs(),
             reserve: timeouts.reserve,
@@ -797,7 +797,7 @@ impl Server {
         }
         self.missing = missing.len();
         let events = &self.state.events;
-        events.emit(|| ChatEvent::PortsBusy {
+        events.emit(|| CoreEvent::PortsBusy {
             ports: missing.iter().map(|there| there.token.port()).collect(),
             reason: ports::reason(Some(PortUse::EndedConnection)),
         });
@@ -924,7 +924,7 @@ impl Server {
 
     fn emit_listening(&self, role: &'static str, address: SocketAddr) {
         let events = &self.state.events;
-        events.emit(|| ChatEvent::Listening { role, address });
+        events.emit(|| CoreEvent::Listening { role, address });
     }
 
     fn spawn(
@@ -1091,7 +1091,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         let why = self.why.lock().take();
         self.state.events.emit_last_counts();
-        self.state.events.emit(|| ChatEvent::ShuttingDown { why });
+        self.state.events.emit(|| CoreEvent::ShuttingDown { why });
         // The timers send farewells and shut the sockets down, which wakes workers blocked in
         // `read`.
         self.state.clock.stop();

@@ -223,7 +223,7 @@ impl Room {
         // exactly once.
         let token = member
             .seat
-            .close_for_shutdown()
+            .bar()
             .or_else(|| member.seat.free(Passcode::random()));
         if let Some(token) = token {
             self.free_places.push(token);

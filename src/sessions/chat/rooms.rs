@@ -376,7 +376,7 @@ impl Rooms {
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`].
-    pub(crate) fn call(
+    pub(crate) fn add_caller(
         &mut self,
         name: &Name,
         connection: &Arc<Connection>,

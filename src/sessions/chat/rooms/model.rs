@@ -225,7 +225,7 @@ impl RoomsWorld {
             }
             RoomStep::Connect(person) => {
                 let caller = &cast.connections[person];
-                let called = self.rooms.call(name, caller, self.now);
+                let called = self.rooms.add_caller(name, caller, self.now);
                 self.connected[person] = called.is_ok();
             }
             RoomStep::Say(person, whose) => {
