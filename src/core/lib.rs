@@ -9,6 +9,7 @@
 pub mod accept_loop;
 pub mod clock;
 pub mod connection;
+#[cfg(test)]
 mod echo;
 pub mod event;
 #[cfg(any(test, feature = "test-support"))]

@@ -19,6 +19,9 @@ use crate::seat::Expiry;
 use crate::seats::{Seats, SharedSeat};
 use portal_wire::{CloseReason, ServerDoc};
 
+/// The client did not accept the connection that it had asked for.
+pub const NO_ANSWER: CloseReason = CloseReason::Entrance("no-answer");
+
 /// The state shared by all workers' timers.
 #[derive(Clone)]
 pub struct SeatTimer {
@@ -119,7 +122,7 @@ impl SeatTimer {
                 }
                 return connection;
             }
-            Some(Expiry::NoAnswer) => CloseReason::Entrance("no-answer"),
+            Some(Expiry::NoAnswer) => NO_ANSWER,
             Some(Expiry::Idle) => CloseReason::IdleTimeout,
             Some(Expiry::Total) => CloseReason::TotalTimeout,
         };

@@ -16,6 +16,7 @@ use portal_core::event::CoreEvent;
 use portal_core::guard::per_address_limit::PerAddressLimit;
 use portal_core::seat::Phase;
 use portal_core::sockets::ConnectionFactory;
+use portal_core::timer::NO_ANSWER;
 use portal_core::visit::Visit;
 use portal_core::worker::Dialer;
 use portal_net::Stream;
@@ -28,8 +29,6 @@ use crate::limits;
 
 /// The client requested a callback that the server refuses.
 pub(crate) const BAD_CALLBACK: CloseReason = CloseReason::Entrance("bad-callback");
-/// The client did not accept the callback.
-pub(crate) const NO_ANSWER: CloseReason = CloseReason::Entrance("no-answer");
 
 /// Connects to clients that request a callback.
 pub struct Callbacks {

@@ -146,18 +146,7 @@ impl Session<'_, AtWorker<'_>> {
                 token: Secret(token),
             } => return self.logout(who, &token),
             ClientCommand::Members { room } => self.members(&room),
-            ClientCommand::Rooms => {
-                self.outgoing.send_answers();
-                let elsewhere = self.state.backplane.rooms();
-                let here = || self.state.rooms.with(|rooms| rooms.list());
-                let rooms = elsewhere.unwrap_or_else(here);
-                let rooms = rooms
-                    .iter()
-                    .map(|(name, members)| (name.as_str().into(), *members));
-                self.outgoing.answer(&ServerDoc::Rooms {
-                    rooms: rooms.collect(),
-                });
-            }
+            ClientCommand::Rooms => self.rooms(),
             ClientCommand::Join {
                 room,
                 here,
@@ -167,45 +156,7 @@ impl Session<'_, AtWorker<'_>> {
                 return self.join(who, &room, here, password);
             }
             ClientCommand::Say { room, message, me } => self.send_to_room(who, &room, &message, me),
-            ClientCommand::Topic {
-                topic: Some(topic), ..
-            } if topic.len() > limits::MAX_TOPIC_BYTES => {
-                let (length, most) = (topic.len(), limits::MAX_TOPIC_BYTES);
-                let sentence = format!(
-                    "the topic is {length} bytes long, but the limit is {most}; shorten it"
-                );
-                self.outgoing.error(ErrorCode::BadTopic, &sentence);
-            }
-            ClientCommand::Topic { room, topic } => {
-                let (main, rooms) = (self.connection(), &self.state.rooms);
-                let name = Name::new(&room).ok_or(RoomError::NoSuchRoom);
-                if let (Ok(name), Some(_)) = (&name, &topic)
-                    && self.is_refused_in(name, who)
-                {
-                    return Ok(());
-                }
-                if let (Ok(name), Some(topic)) = (&name, &topic)
-                    && rooms.with(|rooms| rooms.name_for(name, main)).is_ok()
-                    && !self.outgoing.publish_topic(name, topic)
-                {
-                    return Ok(());
-                }
-                self.outgoing.wait_for_pending();
-                let set_topic = |name: Name| {
-                    rooms.with(|rooms| {
-                        let notified = rooms.topic(&name, main, topic.as_deref())?;
-                        if let Some(topic) = &topic {
-                            let journal = self.state.history.journal();
-                            journal.set_topic(&name, topic, &main.label());
-                        }
-                        Ok(notified)
-                    })
-                };
-                match name.and_then(set_topic) {
-                    Ok(notified) => flush_all(&notified),
-                    Err(error) => self.not_in_room(&room, &error),
-                }
-            }
+            ClientCommand::Topic { room, topic } => self.topic(who, &room, topic.as_deref()),
             ClientCommand::Leave { room } => self.leave(&room),
             ClientCommand::History {
                 room,
@@ -253,6 +204,58 @@ impl Session<'_, AtWorker<'_>> {
         self.outgoing.send_answers();
         let everywhere = self.state.backplane.users();
         everywhere.unwrap_or_else(|| self.state.users.names())
+    }
+
+    /// Sends the names of all rooms on all servers, or on this server if the others can't be
+    /// reached.
+    fn rooms(&mut self) {
+        self.outgoing.send_answers();
+        let elsewhere = self.state.backplane.rooms();
+        let here = || self.state.rooms.with(|rooms| rooms.list());
+        let rooms = elsewhere.unwrap_or_else(here);
+        let rooms = rooms
+            .iter()
+            .map(|(name, members)| (name.as_str().into(), *members));
+        self.outgoing.answer(&ServerDoc::Rooms {
+            rooms: rooms.collect(),
+        });
+    }
+
+    /// Sets a room's topic; without `topic`, sends the current one.
+    fn topic(&mut self, who: &Name, room: &str, topic: Option<&str>) {
+        let (length, most) = (topic.map_or(0, str::len), limits::MAX_TOPIC_BYTES);
+        if length > most {
+            let sentence =
+                format!("the topic is {length} bytes long, but the limit is {most}; shorten it");
+            return self.outgoing.error(ErrorCode::BadTopic, &sentence);
+        }
+        let (main, rooms) = (self.connection(), &self.state.rooms);
+        let Some(name) = Name::new(room) else {
+            return self.not_in_room(room, &RoomError::NoSuchRoom);
+        };
+        if let Some(topic) = topic {
+            if self.is_refused_in(&name, who) {
+                return;
+            }
+            if rooms.with(|rooms| rooms.name_for(&name, main)).is_ok()
+                && !self.outgoing.publish_topic(&name, topic)
+            {
+                return;
+            }
+        }
+        self.outgoing.wait_for_pending();
+        let notified = rooms.with(|rooms| {
+            let notified = rooms.topic(&name, main, topic)?;
+            if let Some(topic) = topic {
+                let journal = self.state.history.journal();
+                journal.set_topic(&name, topic, &main.label());
+            }
+            Ok(notified)
+        });
+        match notified {
+            Ok(notified) => flush_all(&notified),
+            Err(error) => self.not_in_room(room, &error),
+        }
     }
 
     /// Sends the names of a room's members, including those on the other servers if these can be

@@ -38,6 +38,7 @@ mod text;
 pub mod time;
 mod websocket;
 mod well_formed;
+#[cfg(test)]
 mod xml_tests;
 
 pub use client_doc::{ClientCommand, ClientDoc};

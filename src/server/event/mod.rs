@@ -2,6 +2,7 @@
 
 mod json;
 #[cfg(all(test, feature = "cluster", feature = "journal"))]
+#[cfg(test)]
 mod lines;
 mod readers;
 mod recording;

@@ -9,8 +9,10 @@ mod budget;
 mod conflict;
 mod late;
 mod listeners;
+#[cfg(test)]
 mod panic_tests;
 mod ports;
+#[cfg(test)]
 mod session_tests;
 mod settings;
 mod thread_events;
@@ -37,7 +39,7 @@ use crate::net::{
     BoundPort, Call, Datagrams, Listener, Network, PendingConnections, PendingLimits, Port,
     PortUse, Tap, TlsServer,
 };
-use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
+use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, Timeouts, WorkloadStack};
 use crate::threads::ThreadBudget;
 use crate::web::http::{self, Hosts, Refusal, Rules, SharedRules};
 use crate::web::{Page, PageSettings};
@@ -90,7 +92,7 @@ const JOURNAL_FILES: usize = 15;
 
 /// Returns the rooms' ports, which follow the last worker's. If the system chooses ports, these
 /// numbers serve only to distinguish the rooms.
-fn room_ports(settings: &Settings, portal: Port) -> impl Iterator<Item = Port> + use<> {
+fn room_numbers(settings: &Settings, portal: Port) -> impl Iterator<Item = Port> + use<> {
     let first = match settings.port {
         0 => 1,
         _ if settings.single_port.is_some() => usize::from(portal.get()) + 1,
@@ -98,6 +100,58 @@ fn room_ports(settings: &Settings, portal: Port) -> impl Iterator<Item = Port> +
     };
     let numbers = (first..first + settings.rooms).filter_map(|number| u16::try_from(number).ok());
     numbers.filter_map(Port::new)
+}
+
+fn room_ports(settings: &Settings, portal: Port, tap: Tap) -> RoomPorts {
+    let tls = settings.tls.clone();
+    RoomPorts {
+        free: Mutex::new(WorkloadStack::new(room_numbers(settings, portal))),
+        bind: settings.bind,
+        any_port: settings.port == 0,
+        listen: Box::new(move |wanted| match Listener::bind(wanted, &tap) {
+            Ok(listener) => Ok(listener.secured(tls.as_ref())),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                Err(explain(error, wanted, "room", 1).to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        }),
+    }
+}
+
+/// Creates a free seat for each port, and the subscription of its timer thread.
+fn make_seats(
+    ports: &[Port],
+    passcodes: PasscodeKind,
+    timeouts: Timeouts,
+    clock: &Clock,
+) -> (Vec<SharedSeat>, Vec<TimerSubscription>) {
+    let seat = |(index, port): (usize, &Port)| {
+        let timer = clock.subscribe_timer();
+        let place = (SeatNumber::from_index(index), *port);
+        let seat = Seat::new(passcodes.random(), timeouts);
+        let seat = SharedSeat::new(place, seat, timer.alarm(), timer.notifier());
+        (seat, timer)
+    };
+    ports.iter().enumerate().map(seat).unzip()
+}
+
+/// Returns the transport of TCP clients, which recognises other protocols and says so.
+fn screened_transport(
+    settings: &Settings,
+    events: Events,
+    needs_passcode: bool,
+    own_callers: OwnCallers,
+) -> Arc<dyn Transport> {
+    match settings.compat {
+        None => {
+            let xml = XmlLines::new(settings.max_message);
+            Arc::new(Screened::new(xml, events, needs_passcode, own_callers))
+        }
+        Some(revision) => {
+            let legacy = Legacy::new(revision);
+            Arc::new(Screened::new(legacy, events, needs_passcode, own_callers))
+        }
+    }
 }
 
 /// Returns a worker's port, which may not be bound yet.
@@ -181,7 +235,7 @@ fn open_tokens(
     Ok(Arc::new(tokens.map_err(StartError::Tokens)?))
 }
 
-/// Opens the journal.
+/// Opens the journal's file, if it has one.
 #[cfg(feature = "journal")]
 fn open_journal(
     settings: &Settings,
@@ -423,18 +477,9 @@ impl Server {
         };
         let timeouts = settings.timeouts();
         let own_callers = OwnCallers::default();
-        let transport = |needs_passcode| -> Arc<dyn Transport> {
+        let transport = |needs_passcode| {
             let (events, own) = (events.clone(), own_callers.clone());
-            match settings.compat {
-                None => {
-                    let xml = XmlLines::new(settings.max_message);
-                    Arc::new(Screened::new(xml, events, needs_passcode, own))
-                }
-                Some(revision) => {
-                    let legacy = Legacy::new(revision);
-                    Arc::new(Screened::new(legacy, events, needs_passcode, own))
-                }
-            }
+            screened_transport(settings, events, needs_passcode, own)
         };
         let passcodes = match settings.compat {
             None => PasscodeKind::Hex,
@@ -443,19 +488,7 @@ impl Server {
         // A room's client must have logged in, so a web page can't connect there.
         let transport_of_rooms = transport(true);
         let transport = transport(settings.single_port.is_none());
-        let (mut seats, mut timekeeping) = (Vec::new(), Vec::new());
-        for (index, port) in workers.iter().enumerate() {
-            let timer = clock.subscribe_timer();
-            let seat = Seat::new(passcodes.random(), timeouts);
-            let place = (SeatNumber::from_index(index), *port);
-            seats.push(SharedSeat::new(
-                place,
-                seat,
-                timer.alarm(),
-                timer.notifier(),
-            ));
-            timekeeping.push(timer);
-        }
+        let (seats, timekeeping) = make_seats(&workers, passcodes, timeouts, &clock);
         events.emit(|| CoreEvent::Started {
             ports: workers.clone(),
             period: settings.tick.as_secs(),
@@ -480,19 +513,6 @@ impl Server {
             transport,
             tick: settings.tick,
             clock: clock.clone(),
-        };
-        let tls = settings.tls.clone();
-        let room_ports = RoomPorts {
-            free: Mutex::new(WorkloadStack::new(room_ports(settings, port))),
-            bind: settings.bind,
-            any_port: settings.port == 0,
-            listen: Box::new(move |wanted| match Listener::bind(wanted, &tap) {
-                Ok(listener) => Ok(listener.secured(tls.as_ref())),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    Err(explain(error, wanted, "room", 1).to_string())
-                }
-                Err(error) => Err(error.to_string()),
-            }),
         };
         let other_ports = [
             Some(port.get()),
@@ -552,7 +572,7 @@ impl Server {
                 users: Arc::new(users),
                 rooms: RoomManager::new(
                     rooms,
-                    room_ports,
+                    room_ports(settings, port, tap),
                     thread_budget,
                     serve_room,
                     (clock.clone(), events.clone()),

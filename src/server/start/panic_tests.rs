@@ -1,5 +1,4 @@
 //! Tests that a panic anywhere affects only the client that caused it.
-#![cfg(test)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};

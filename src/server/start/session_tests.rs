@@ -1,5 +1,4 @@
 //! Tests for sessions whose turn is cut short, and for sessions whose client does not read.
-#![cfg(test)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
