@@ -485,6 +485,20 @@ fn a_log_at_its_end_stays_there() {
 }
 
 #[test]
+fn a_click_on_a_name_opens_the_actions() {
+    let Some(page) = Page::open("name-click", PHONE) else {
+        return;
+    };
+    page.log_in("alice");
+    let mut bob = page.member("bob");
+    say(&mut bob, "hello");
+    page.wait_for_text("hello");
+    page.click(".message .from");
+    page.press(".menu", "Private message");
+    page.wait("chosen.key === 'person:bob'");
+}
+
+#[test]
 fn links_end_where_the_url_ends() {
     let Some(page) = Page::open("links", LAPTOP) else {
         return;

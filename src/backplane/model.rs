@@ -4,6 +4,7 @@
 //!
 //! The model reimplements the scripts in `scripts`. [`ClusterWorld::check`] states the invariants.
 //! Each variant of [`Bug`] omits one line of the protocol, and the search finds all of these bugs.
+#![cfg(test)]
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};

@@ -1,5 +1,6 @@
 //! The core with another service than the chat: what a client sends comes back (seed 001). It shows
 //! the parts of a server, and that the core needs nothing above it.
+#![cfg(test)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -429,7 +429,7 @@ impl Outbox {
     }
 
     /// Performs one blocking write, of at most one piece. Returns the number of bytes written, fewer
-    /// if the write timeout expires or TLS can't take more at once.
+    /// if the write timeout expires or the stream can't take more at once.
     fn write_once(&self, pieces: &[Vec<u8>]) -> io::Result<usize> {
         let Some(piece) = pieces.iter().find(|piece| !piece.is_empty()) else {
             return Ok(0);

@@ -339,7 +339,7 @@ impl ServerStatus {
                 &counters.sent,
             ),
             (
-                "portal_core_events_dropped_total",
+                "portal_chat_events_dropped_total",
                 "Events dropped because a reader (console, event file or board) was too slow.",
                 &*self.dropped,
             ),

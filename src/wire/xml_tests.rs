@@ -1,5 +1,6 @@
 //! Tests of documents as XML: documents that were written can be read, and the fixed strings match
 //! the protocol.
+#![cfg(test)]
 
 use std::borrow::Cow;
 

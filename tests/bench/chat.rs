@@ -44,14 +44,12 @@ fn main() {
         ["scenario", name, size, ..] => run_here(name, size),
         ["compare", before, after, ..] => table::compare(before, after),
         _ => {
-            // `cargo test --benches` only checks that everything runs.
             let has = |option: &str| words.contains(&option);
-            let size = if has("--test") {
-                Size::Trial
-            } else if has("--quick") {
-                Size::Quick
-            } else {
-                Size::Full
+            let size = match (has("--bench"), has("--quick")) {
+                // `cargo test --bench chat` only checks that everything runs.
+                (false, _) => Size::Trial,
+                (true, true) => Size::Quick,
+                (true, false) => Size::Full,
             };
             run_all(
                 size,

@@ -13,8 +13,8 @@
 //! Seated when the call is answered, otherwise to Closing.
 //!
 //! Three threads call these methods, under the seat's lock. The portal reserves. The worker admits
-//! the arrival, checks the passcode, closes and frees. The timer thread enforces the deadlines. (A
-//! browser's thread is portal and worker for it; a room's seats are under the rooms' lock.)
+//! the arrival, checks the passcode, closes and frees. The timer thread enforces the deadlines. (At
+//! some entrances one thread is portal and worker; a room's seats are under the rooms' lock.)
 //! Only the timer thread cancels a reservation, unless the portal revokes it or the server shuts
 //! down. Only the worker goes from Closing to Free, so a session that ends late can't affect the
 //! next client's reservation.

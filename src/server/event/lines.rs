@@ -1,4 +1,5 @@
 //! Checks that the lines for all kinds of events stay the same.
+#![cfg(test)]
 #![allow(clippy::unwrap_used)]
 
 use std::time::SystemTime;

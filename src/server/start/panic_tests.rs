@@ -1,4 +1,5 @@
 //! Tests that a panic anywhere affects only the client that caused it.
+#![cfg(test)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};

@@ -1,4 +1,5 @@
 //! Tests for sessions whose turn is cut short, and for sessions whose client does not read.
+#![cfg(test)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -138,5 +139,5 @@ fn a_turn_ends_with_its_session() {
     let ended = received_of_a_turn(|alice| {
         alice.outbox.end(CloseReason::Kicked);
     });
-    assert_eq!(ended, (CloseReason::ConnectionReset, Vec::new()));
+    assert_eq!(ended, (CloseReason::Kicked, Vec::new()));
 }

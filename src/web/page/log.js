@@ -9,6 +9,8 @@ const GROUP_WITHIN = 5 * 60 * 1000;
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
 const DATE_AND_TIME = new Intl.DateTimeFormat(undefined, { dateStyle: 'long', timeStyle: 'medium' });
 
+const sizeOf = (box) => `${box.clientWidth} ${box.clientHeight}`;
+
 class Log {
   constructor(root, calls) {
     this.root = root;
@@ -18,17 +20,13 @@ class Log {
     this.conversation = null;
     this.first = 0; // the index of the first item that is in the page
     this.isAtEnd = true;
-    this.lastTop = 0;
     root.addEventListener('scroll', () => this.scrolled(), { passive: true });
     root.addEventListener('keydown', (event) => this.keyed(event));
     // A log scrolled to its end stays there when lines are added, the keyboard opens, the window is
     // resized or the composer grows. The browser then scrolls, too, to keep what it shows in place:
     // a scroll that comes before its resize has been observed is not the user's.
-    this.width = root.clientWidth;
-    this.height = root.clientHeight;
     const stay = new ResizeObserver(() => {
-      this.width = root.clientWidth;
-      this.height = root.clientHeight;
+      this.size = sizeOf(root);
       if (this.isAtEnd) this.toEnd();
     });
     stay.observe(root);
@@ -156,6 +154,7 @@ class Log {
     clock.dateTime = item.at.toISOString();
     clock.title = DATE_AND_TIME.format(item.at);
     const from = element('bdi', 'from', shown(item.from));
+    from.addEventListener('click', () => more.click());
     if (isFirst && !item.me) {
       const picture = element('span', 'picture', initial(item.from));
       picture.setAttribute('aria-hidden', 'true');
@@ -288,11 +287,10 @@ class Log {
   }
 
   scrolled() {
-    const { scrollHeight, scrollTop, clientWidth, clientHeight } = this.root;
-    const isResized = clientWidth !== this.width || clientHeight !== this.height;
+    const { scrollHeight, scrollTop, clientHeight } = this.root;
     // Only the user scrolls up. (The event of a scroll to the end may come when there is more.)
     if (scrollHeight - scrollTop - clientHeight < 40) this.isAtEnd = true;
-    else if (this.isAtEnd && isResized) this.toEnd();
+    else if (this.isAtEnd && this.size !== sizeOf(this.root)) this.toEnd();
     else if (scrollTop < this.lastTop - 1) this.isAtEnd = false;
     this.lastTop = scrollTop;
     if (scrollTop < 600) {

@@ -9,6 +9,7 @@
 //! 2. a passcode admits at most one connection, to the port and from the address for which it was
 //!    issued, and is never issued again, except to a UDP client that repeats its request;
 //! 3. an unexpected connection changes nothing about the seat.
+#![cfg(test)]
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -10,6 +10,7 @@
 //!    have been rejected but has not disconnected yet;
 //! 3. a passcode admits at most one connection, for the user and from the address for which it was
 //!    issued, and no user is in a room twice.
+#![cfg(test)]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
