@@ -125,7 +125,7 @@ PART = @sh tests/run.sh "$(LOGS)"
 test: cargo-is-there ## Work on it: run all tests, printing one line per file
 	@$(CARGO) test --quiet --workspace --no-run
 	@logs="$(BUILT)/test-logs"; rm -rf "$$logs"; mkdir -p "$$logs"; \
-	  $(PARTS) --jobs=$(JOBS) LOGS="$$logs" test@demo $(TESTS:%=test@%) test@lib test@examples test@doc; \
+	  $(PARTS) --jobs=$(JOBS) LOGS="$$logs" test@demo $(TESTS:%=test@%) test@lib test@examples test@doc test@bench; \
 	  $(PARTS) --jobs=$(if $(filter 1,$(JOBS)),1,5) LOGS="$$logs" $(TIMED_TESTS:%=test@%) test@models; \
 	  sh tests/run.sh "$$logs"
 
@@ -147,6 +147,10 @@ test@doc:
 # It plays with the programs that were built for the other tests.
 test@demo:
 	$(PART) demo $(CARGO) test --workspace --test demo
+
+# Every benchmark once, in a small size: do they still run?
+test@bench:
+	$(PART) bench $(CARGO) test --bench chat
 
 test@%:
 	$(PART) $* $(CARGO) test --test $*

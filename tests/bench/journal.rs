@@ -75,7 +75,7 @@ pub(super) fn chat(size: Size) -> Vec<Row> {
     });
     let name = format!("{members} members with a journal, deliveries/s");
     rows.push(Row::new(&name, with, without, ">= 0.95"));
-    let members = size.of(5, 50, 50);
+    let members = size.of(6, 50, 50);
     let each = size.of(20, 300, 1_000);
     let (with, without) = with_and_without(size, members, |server| {
         all_send(crowd(server, members), each, false).0

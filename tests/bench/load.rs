@@ -412,12 +412,19 @@ pub fn mixed_crowd(
         line
     });
     let mut members: Vec<Line> = members.collect();
-    // Documents about partners precede the reply to this command.
-    for member in &mut members {
-        member.send_lines("<CLIENT><command>PING</command></CLIENT>\n");
-        member.line_with("PONG");
-    }
+    settle(&mut members);
     members
+}
+
+/// Waits until everybody has received all documents about its partner. After a member's first PONG,
+/// its worker has announced its login; after the second one, it has received its partner's.
+fn settle(members: &mut [Line]) {
+    for _ in 0..2 {
+        for member in &mut *members {
+            member.send_lines("<CLIENT><command>PING</command></CLIENT>\n");
+            member.line_with("PONG");
+        }
+    }
 }
 
 /// Sixty-four bytes of text that begin with a number.
@@ -583,16 +590,10 @@ impl Secret {
                 "<CLIENT><command>LOGIN</command><username>m{number:04}</username></CLIENT>\n"
             ));
             line.line_with("<command>WELCOME");
-            line.send_lines("<CLIENT><command>PING</command></CLIENT>\n");
-            line.line_with("PONG");
             line
         });
         let mut members: Vec<Line> = members.collect();
-        // Documents about partners that connected later precede the reply to this command.
-        for member in &mut members {
-            member.send_lines("<CLIENT><command>PING</command></CLIENT>\n");
-            member.line_with("PONG");
-        }
+        settle(&mut members);
         members
     }
 }
