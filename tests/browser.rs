@@ -653,6 +653,12 @@ fn class_fits_into_the_window() {
             );
             assert_eq!(marked, json!(["right passcode", "seated"]), "{about}");
             assert_eq!(low_contrast(&browser), json!([]), "{about}: story");
+            if seats <= 8 {
+                browser.wait_until(
+                    "[...document.querySelectorAll('.card')].every((card) => card.getBoundingClientRect().right \
+                     < document.getElementById('story').getBoundingClientRect().left)",
+                );
+            }
             save("story");
             key("Escape");
         }
