@@ -368,3 +368,215 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
         *byte ^= mask;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 70_000;
+
+    /// A client's frame, masked as RFC 6455 prescribes.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        write_text(&mut frame, |out| out.extend_from_slice(payload));
+        frame[0] = first;
+        frame[1] |= 0x80;
+        let begin = frame.len() - payload.len();
+        let mask = [0x37, 0xfa, 0x21, 0x3d];
+        unmask(&mut frame[begin..], mask);
+        frame.splice(begin..begin, mask);
+        frame
+    }
+
+    /// Gives a client's bytes to a reader. Returns the messages and the error at the end.
+    fn read_with(
+        mut reader: Assembler,
+        mut bytes: Vec<u8>,
+        limit: usize,
+    ) -> (Vec<Vec<u8>>, Option<FrameError>) {
+        let (mut start, mut messages) = (0, Vec::new());
+        loop {
+            start = match reader.next(&mut bytes, start, limit) {
+                Ok(NextMessage::Wait) => return (messages, None),
+                Ok(NextMessage::Here { begin, end }) => {
+                    messages.push(bytes[begin..end].to_vec());
+                    end
+                }
+                Ok(NextMessage::Assembled { end }) => {
+                    messages.push(reader.message().to_vec());
+                    end
+                }
+                Ok(NextMessage::Passed { end }) => end,
+                Err(error) => return (messages, Some(error)),
+            }
+        }
+    }
+
+    fn read(bytes: Vec<u8>) -> (Vec<Vec<u8>>, Option<FrameError>) {
+        read_with(Assembler::new(false), bytes, LIMIT)
+    }
+
+    fn is_rejected(bytes: Vec<u8>) -> bool {
+        matches!(read(bytes), (messages, Some(FrameError::NotWebSocket(_))) if messages.is_empty())
+    }
+
+    /// The examples of RFC 6455, 5.7.
+    #[test]
+    fn the_examples_of_the_rfc_are_read_and_written() {
+        let mut out = Vec::new();
+        write_text(&mut out, |out| out.extend_from_slice(b"Hello"));
+        assert_eq!(out, b"\x81\x05Hello");
+        let masked = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
+        assert_eq!(frame(0x81, b"Hello"), masked);
+        assert_eq!(read(masked.to_vec()), (vec![b"Hello".to_vec()], None));
+        let in_two = [frame(0x01, b"Hel"), frame(0x80, b"lo")].concat();
+        assert_eq!(read(in_two), (vec![b"Hello".to_vec()], None));
+        let mut ping = Vec::new();
+        write_ping(&mut ping);
+        assert_eq!(ping, b"\x89\x00");
+        let mut close = Vec::new();
+        write_close(1000, &mut close);
+        assert_eq!(close, b"\x88\x02\x03\xe8");
+    }
+
+    #[test]
+    fn lengths_take_one_three_or_nine_bytes() {
+        for (length, header) in [
+            (125, vec![0x81, 125]),
+            (126, vec![0x81, 126, 0, 126]),
+            (0xffff, vec![0x81, 126, 0xff, 0xff]),
+            (0x1_0000, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let text = vec![b'x'; length];
+            let mut out = Vec::new();
+            write_text(&mut out, |out| out.extend_from_slice(&text));
+            assert_eq!(out[..header.len()], header);
+            assert_eq!(out[header.len()..], text);
+            assert_eq!(read(frame(0x81, &text)), (vec![text], None));
+        }
+    }
+
+    #[test]
+    fn a_frame_is_read_once_it_is_complete() {
+        for payload in [&b"Hello"[..], &[b'x'; 300]] {
+            let whole = frame(0x81, payload);
+            for end in 0..whole.len() {
+                assert_eq!(read(whole[..end].to_vec()), (vec![], None), "{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_ping_between_fragments_is_answered() {
+        let mut reader = Assembler::new(false);
+        let mut bytes = [frame(0x01, b"a"), frame(0x89, b"you"), frame(0x8a, b"")].concat();
+        let mut start = 0;
+        for _ in 0..3 {
+            let Ok(NextMessage::Passed { end }) = reader.next(&mut bytes, start, LIMIT) else {
+                panic!("a message")
+            };
+            start = end;
+        }
+        let pongs = reader.take_pongs().expect("a pong");
+        assert_eq!(pongs.bytes(), b"\x8a\x03you");
+        assert!(reader.take_pongs().is_none());
+        let mut rest = frame(0x80, b"b");
+        assert_eq!(
+            reader.next(&mut rest, 0, LIMIT),
+            Ok(NextMessage::Assembled { end: 7 })
+        );
+        assert_eq!(reader.message(), b"ab");
+    }
+
+    #[test]
+    fn a_violation_of_the_rfc_ends_the_stream() {
+        let unmasked = b"\x81\x05Hello".to_vec();
+        let mut too_long = vec![0x81, 0xff];
+        too_long.extend(u64::MAX.to_be_bytes());
+        for bytes in [
+            unmasked,
+            too_long,
+            // Reserved bits, and undefined opcodes.
+            frame(0xc1, b"a"),
+            frame(0xa1, b"a"),
+            frame(0x91, b"a"),
+            frame(0x83, b"a"),
+            frame(0x8b, b"a"),
+            // Control frames must be whole and short.
+            frame(0x09, b"a"),
+            frame(0x89, &[b'a'; 126]),
+            // Fragments out of order.
+            frame(0x80, b"a"),
+            [frame(0x01, b"a"), frame(0x81, b"b")].concat(),
+            // Close frames with half a code, or with one that may not be sent.
+            frame(0x88, b"\x03"),
+            frame(0x88, b"\x03\xed"),
+            frame(0x88, b"\x0b\xb7"),
+        ] {
+            assert!(is_rejected(bytes.clone()), "{bytes:x?}");
+        }
+        assert!(!is_rejected(frame(0x89, &[b'a'; 125])));
+    }
+
+    #[test]
+    fn a_close_reports_its_code() {
+        for (payload, error) in [
+            (&b""[..], FrameError::Closed { code: None }),
+            (b"\x03\xe8", FrameError::Closed { code: Some(1000) }),
+            (b"\x0b\xb8bye", FrameError::Closed { code: Some(3000) }),
+            (b"\x03\xe8\xff", FrameError::NotUtf8),
+        ] {
+            assert_eq!(read(frame(0x88, payload)), (vec![], Some(error)));
+        }
+    }
+
+    #[test]
+    fn text_must_be_utf_8_and_binary_data_must_be_wanted() {
+        // A character may be split between two fragments.
+        let split = [frame(0x01, b"\xc3"), frame(0x80, b"\xa9")].concat();
+        assert_eq!(read(split), (vec!["é".into()], None));
+        for bytes in [
+            frame(0x81, b"\xc3"),
+            [frame(0x01, b"\xc3"), frame(0x80, b"a")].concat(),
+        ] {
+            assert_eq!(read(bytes), (vec![], Some(FrameError::NotUtf8)));
+        }
+        let binary = frame(0x82, b"\xff");
+        assert_eq!(read(binary.clone()), (vec![], Some(FrameError::Binary)));
+        let mut reader = Assembler::new(true);
+        let mut bytes = binary;
+        assert!(reader.next(&mut bytes, 0, LIMIT).is_ok() && reader.was_binary());
+        let mut echo = Vec::new();
+        write_echo(true, b"\xff", &mut echo);
+        assert_eq!(echo, b"\x82\x01\xff");
+        echo.clear();
+        write_echo(false, b"a", &mut echo);
+        assert_eq!(echo, b"\x81\x01a");
+    }
+
+    /// Fragments count, too, so that empty ones also reach the limit.
+    #[test]
+    fn a_message_over_the_limit_is_rejected_by_its_header() {
+        let over = Some(FrameError::TooLong { limit: 4 });
+        let read = |bytes| read_with(Assembler::new(false), bytes, 4);
+        assert_eq!(read(frame(0x81, b"abcd")), (vec![b"abcd".to_vec()], None));
+        assert_eq!(
+            read(frame(0x81, b"abcde")[..2].to_vec()),
+            (vec![], over.clone())
+        );
+        let two = |first: &[u8], second: &[u8]| [frame(0x01, first), frame(0x80, second)].concat();
+        assert_eq!(read(two(b"ab", b"c")), (vec![b"abc".to_vec()], None));
+        assert_eq!(read(two(b"ab", b"cd")), (vec![], over.clone()));
+        let empty = [vec![frame(0x01, b"")], vec![frame(0x00, b""); 4]].concat();
+        assert_eq!(read(empty.concat()), (vec![], over));
+    }
+
+    #[test]
+    fn an_error_is_repeated() {
+        let mut reader = Assembler::new(false);
+        let mut bad = frame(0x83, b"a");
+        let error = reader.next(&mut bad, 0, LIMIT).unwrap_err();
+        let mut good = frame(0x81, b"a");
+        assert_eq!(reader.next(&mut good, 0, LIMIT), Err(error));
+    }
+}

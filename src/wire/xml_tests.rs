@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use crate::Port;
 use crate::client_doc::{ClientCommand, ClientDoc, plainest_message};
 use crate::client_doc::{read_client, write_client};
-use crate::doc::{CallbackRequest, ErrorCode};
-use crate::elements::{child, parse, text_of};
+use crate::doc::{CallbackRequest, ErrorCode, Secret};
+use crate::elements::{Elsewhere, RoomAccess, child, parse, text_of};
 use crate::limits;
 use crate::server_doc::{Relay, Scope, ServerDoc};
 use crate::server_doc::{read_server, write_server};
@@ -114,6 +114,365 @@ fn the_fixed_strings_are_those_of_the_protocol() {
         assert_eq!(server(&doc), bytes);
         assert_eq!(read_server(bytes).unwrap(), doc);
     }
+}
+
+/// Every field of every command, once with each optional part and once without.
+#[test]
+fn commands_of_a_server_have_these_forms() {
+    let secret = || Secret("t0k".into());
+    let there = |web: Option<&'static str>| Elsewhere {
+        address: "::1".parse().unwrap(),
+        port: port(50000),
+        web: web.map(Into::into),
+    };
+    let rooms = vec![("lobby".into(), 3), ("a&b".into(), 0)];
+    for (doc, content) in [
+        (
+            ServerDoc::JoinedHere {
+                room: "lobby".into(),
+            },
+            "JOINED</command><room>lobby</room><here/>",
+        ),
+        (
+            ServerDoc::FullHere { there: there(None) },
+            "FULL</command><elsewhere><address>::1</address><Port>50000</Port></elsewhere>",
+        ),
+        (
+            ServerDoc::FullHere {
+                there: there(Some("http://b/")),
+            },
+            "FULL</command><elsewhere><address>::1</address><Port>50000</Port><web>http://b/</web></elsewhere>",
+        ),
+        (
+            ServerDoc::Joined {
+                room: "lobby".into(),
+                address: "127.0.0.1".parse().unwrap(),
+                port: port(50005),
+                passcode: "abc".into(),
+            },
+            "JOINED</command><room>lobby</room><address>127.0.0.1</address><Port>50005</Port><HandshakePasscode>abc</HandshakePasscode>",
+        ),
+        (
+            ServerDoc::Topic {
+                room: "lobby".into(),
+                topic: "tea".into(),
+                username: "bob".into(),
+            },
+            "TOPIC</command><room>lobby</room><topic>tea</topic><username>bob</username>",
+        ),
+        (
+            ServerDoc::Left {
+                room: "lobby".into(),
+                by: None,
+                reason: None,
+            },
+            "LEFT</command><room>lobby</room>",
+        ),
+        (
+            ServerDoc::Left {
+                room: "lobby".into(),
+                by: Some("bob".into()),
+                reason: Some("no".into()),
+            },
+            "LEFT</command><room>lobby</room><by>bob</by><reason>no</reason>",
+        ),
+        (
+            ServerDoc::Room {
+                room: "lobby".into(),
+                access: RoomAccess::Invite,
+                moderated: true,
+                moderators: vec!["alice".into(), "bob".into()],
+            },
+            "ROOM</command><room>lobby</room><access>invite</access><moderated/><moderator>alice</moderator><moderator>bob</moderator>",
+        ),
+        (
+            ServerDoc::Room {
+                room: "lobby".into(),
+                access: RoomAccess::Password,
+                moderated: false,
+                moderators: Vec::new(),
+            },
+            "ROOM</command><room>lobby</room><access>password</access>",
+        ),
+        (
+            ServerDoc::Invited {
+                room: "lobby".into(),
+                username: "bob".into(),
+            },
+            "INVITED</command><room>lobby</room><username>bob</username>",
+        ),
+        (
+            ServerDoc::Rooms { rooms },
+            "ROOMS</command><room members='3'>lobby</room><room members='0'>a&amp;b</room>",
+        ),
+        (
+            ServerDoc::History {
+                room: Some("lobby".into()),
+                with: None,
+                count: 2,
+                more: true,
+            },
+            "HISTORY</command><room>lobby</room><count>2</count><more/>",
+        ),
+        (
+            ServerDoc::History {
+                room: None,
+                with: Some("bob".into()),
+                count: 0,
+                more: false,
+            },
+            "HISTORY</command><with>bob</with><count>0</count>",
+        ),
+        (
+            ServerDoc::IdleSoon { seconds: 30 },
+            "IDLE SOON</command><seconds>30</seconds>",
+        ),
+        (
+            ServerDoc::Kicked {
+                reason: "".into(),
+                by: None,
+            },
+            "KICKED</command><reason></reason>",
+        ),
+        (
+            ServerDoc::Password { new_account: true },
+            "PASSWORD</command><account>new</account>",
+        ),
+        (
+            ServerDoc::Password { new_account: false },
+            "PASSWORD</command><account>existing</account>",
+        ),
+        (
+            ServerDoc::LoggedIn {
+                username: "bob".into(),
+                moderator: true,
+            },
+            "WELCOME</command><username>bob</username><moderator/>",
+        ),
+        (
+            ServerDoc::Token { token: secret() },
+            "TOKEN</command><token>t0k</token>",
+        ),
+        (
+            ServerDoc::Who {
+                users: vec!["alice".into(), "bob".into()],
+            },
+            "WHO</command><user>alice</user><user>bob</user>",
+        ),
+        (
+            ServerDoc::Sent { count: 7 },
+            "SENT</command><count>7</count>",
+        ),
+    ] {
+        let bytes = format!("<SERVER><command>{content}</SERVER>");
+        assert_eq!(server(&doc), bytes);
+        assert_eq!(read_server(&bytes).unwrap(), doc);
+    }
+    for missing in [
+        "<SERVER><command>TOPIC</command><room>lobby</room></SERVER>",
+        "<SERVER><command>SENT</command><count>many</count></SERVER>",
+        "<SERVER><command>JOINED</command><room>a</room><address>127.0.0.1</address><Port>0</Port><HandshakePasscode>abc</HandshakePasscode></SERVER>",
+    ] {
+        let error = read_server(missing).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Missing, "{missing}");
+    }
+}
+
+/// A message's attributes appear only if they are set, in this order.
+#[test]
+fn relayed_messages_have_these_forms() {
+    let plain = |scope| Relay {
+        scope,
+        from: "bob".into(),
+        text: "hi".into(),
+        ..Relay::default()
+    };
+    let everything = Relay {
+        me: true,
+        old: true,
+        gap: true,
+        to: Some("al".into()),
+        time: Some("2026-01-02T03:04:05.006Z".into()),
+        id: Some(9),
+        ..plain(Scope::Direct)
+    };
+    for (relay, attributes) in [
+        (plain(Scope::Partner), ""),
+        (plain(Scope::Public), " scope='public'"),
+        (plain(Scope::Direct), " scope='direct'"),
+        (plain(Scope::Room("a".into())), " scope='room' room='a'"),
+        (
+            everything,
+            " scope='direct' to='al' me='yes' old='yes' gap='yes' time='2026-01-02T03:04:05.006Z' id='9'",
+        ),
+    ] {
+        let bytes = format!("<CLIENT from='bob'{attributes}><message>hi</message></CLIENT>");
+        let doc = ServerDoc::Relay(relay);
+        assert_eq!(server(&doc), bytes);
+        assert_eq!(read_server(&bytes).unwrap(), doc);
+    }
+}
+
+/// Every field of every command with fields, and the other names of a command.
+#[test]
+fn commands_of_a_client_have_these_forms() {
+    let secret = |text: &'static str| Secret(text.into());
+    for (command, me, content) in [
+        (ClientCommand::PublicCancel, false, "PM</command><cancel/>"),
+        (ClientCommand::DirectList, false, "DM</command>"),
+        (ClientCommand::Terminate, false, "TERMINATE</command>"),
+        (
+            ClientCommand::Login {
+                username: "bob".into(),
+            },
+            false,
+            "LOGIN</command><username>bob</username>",
+        ),
+        (
+            ClientCommand::Password {
+                password: secret(" p "),
+            },
+            false,
+            "PASSWORD</command><password> p </password>",
+        ),
+        (
+            ClientCommand::Public {
+                message: None,
+                me: false,
+            },
+            false,
+            "PM</command>",
+        ),
+        (
+            ClientCommand::Public {
+                message: Some("hi".into()),
+                me: true,
+            },
+            true,
+            "PM</command><message>hi</message>",
+        ),
+        (
+            ClientCommand::Resume {
+                username: "bob".into(),
+                token: secret("t"),
+            },
+            false,
+            "RESUME</command><username>bob</username><token>t</token>",
+        ),
+        (
+            ClientCommand::Passwd {
+                old: secret("a"),
+                new: secret("b"),
+            },
+            false,
+            "PASSWD</command><old>a</old><new>b</new>",
+        ),
+        (
+            ClientCommand::Join {
+                room: "lobby".into(),
+                here: true,
+                password: Some(secret("p")),
+            },
+            false,
+            "JOIN</command><room>lobby</room><here/><password>p</password>",
+        ),
+        (
+            ClientCommand::Join {
+                room: "lobby".into(),
+                here: false,
+                password: None,
+            },
+            false,
+            "JOIN</command><room>lobby</room>",
+        ),
+        (
+            ClientCommand::Say {
+                room: "lobby".into(),
+                message: "hi".into(),
+                me: true,
+            },
+            true,
+            "SAY</command><room>lobby</room><message>hi</message>",
+        ),
+        (
+            ClientCommand::Direct {
+                to: "bob".into(),
+                message: "hi".into(),
+                me: false,
+            },
+            false,
+            "DM</command><to>bob</to><message>hi</message>",
+        ),
+        (
+            ClientCommand::Room {
+                room: "lobby".into(),
+                access: None,
+                password: None,
+                moderated: None,
+                moderator: Some("bob".into()),
+                remove: true,
+            },
+            false,
+            "ROOM</command><room>lobby</room><moderator>bob</moderator><remove/>",
+        ),
+        (
+            ClientCommand::Ban {
+                username: "bob".into(),
+                duration: Some("10m".into()),
+                reason: "".into(),
+            },
+            false,
+            "BAN</command><username>bob</username><duration>10m</duration><reason></reason>",
+        ),
+        (
+            ClientCommand::History {
+                room: None,
+                with: Some("bob".into()),
+                before: Some(7),
+                after: None,
+                count: Some(10),
+            },
+            false,
+            "HISTORY</command><with>bob</with><before>7</before><count>10</count>",
+        ),
+    ] {
+        let me = if me { " me='yes'" } else { "" };
+        let bytes = format!("<CLIENT{me}><command>{content}</CLIENT>");
+        let doc = ClientDoc::Command(command);
+        let mut out = Vec::new();
+        write_client(&doc, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), bytes);
+        assert_eq!(read_client(&bytes).unwrap(), doc);
+    }
+    for (other, usual) in [
+        ("EX</command>", "TERMINATE</command>"),
+        ("DISCONNECT</command>", "TERMINATE</command>"),
+        (
+            "BM</command><message>hi</message>",
+            "PM</command><message>hi</message>",
+        ),
+        (
+            "LOGIN</command><username> bob </username>",
+            "LOGIN</command><username>bob</username>",
+        ),
+        (
+            "KICK</command><username>bob</username>",
+            "KICK</command><username>bob</username><reason></reason>",
+        ),
+    ] {
+        let read = |content: &str| {
+            let frame = format!("<CLIENT><command>{content}</CLIENT>");
+            let mut out = Vec::new();
+            write_client(&read_client(&frame).unwrap(), &mut out);
+            out
+        };
+        assert_eq!(read(other), read(usual), "{other}");
+    }
+    let bad_number = "<CLIENT><command>HISTORY</command><before>soon</before></CLIENT>";
+    assert_eq!(
+        read_client(bad_number).unwrap_err().code(),
+        ErrorCode::Missing
+    );
 }
 
 #[test]
