@@ -310,3 +310,107 @@ pub fn portal_request() -> Vec<u8> {
 fn utf8(frame: &[u8]) -> Result<&str, DocError> {
     std::str::from_utf8(frame).map_err(|_| DocError::NotUtf8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REVISIONS: [Revision; 3] = [Revision::V0, Revision::V1, Revision::V2];
+
+    fn welcome() -> ServerDoc<'static> {
+        ServerDoc::Welcome {
+            port: Port::new(50001).unwrap(),
+            room: None,
+            max: None,
+        }
+    }
+
+    #[test]
+    fn only_revision_2_asks_by_udp() {
+        assert_eq!(REVISIONS.map(|one| one.to_string()), ["0", "1", "2"]);
+        assert_eq!(REVISIONS.map(Revision::asks_by_udp), [false, false, true]);
+    }
+
+    #[test]
+    fn a_welcome_announces_an_unusual_limit() {
+        let has_max = |codec: Codec| {
+            let frame = codec.server_frame(&welcome());
+            String::from_utf8_lossy(&frame).contains(" max='4096'")
+        };
+        assert!(has_max(Codec::xml(4096)) && has_max(Codec::web(4096)));
+        let usual = Codec::default();
+        assert!(!String::from_utf8_lossy(&usual.server_frame(&welcome())).contains("max"));
+        assert!(!has_max(Codec::legacy(Revision::V1).taking(Some(4096))));
+        assert_eq!(usual.taking(Some(7)).max_frame, 7);
+        assert_eq!(usual.taking(None).max_frame, limits::MAX_FRAME);
+    }
+
+    #[test]
+    fn only_browsers_get_pings_and_close_frames() {
+        let written = |codec: Codec| {
+            let mut out = Vec::new();
+            codec.write_ping(&mut out);
+            codec.write_close(CloseCode::Full, &mut out);
+            out
+        };
+        assert_eq!(written(Codec::web(8192)), b"\x89\x00\x88\x02\x03\xf5");
+        for other in [Codec::default(), Codec::legacy(Revision::V0)] {
+            assert!(written(other).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_handshake_is_read_as_it_was_written() {
+        let port = Port::new(50001).unwrap();
+        let handshake = Handshake {
+            passcode: "123456789".to_owned(),
+            callback: None,
+        };
+        let legacy = REVISIONS.map(Codec::legacy);
+        for codec in legacy.into_iter().chain([Codec::default()]) {
+            let mut out = Vec::new();
+            codec.write_handshake(port, &handshake, &mut out);
+            let mut reader = codec.reader();
+            reader.read_from(&mut &out[..]).unwrap();
+            let frame = reader.next_frame().unwrap().expect("a frame");
+            assert_eq!(codec.read_handshake(frame, port), Some(handshake.clone()));
+            assert_eq!(codec.read_handshake(b"hello", port), None);
+        }
+    }
+
+    #[test]
+    fn a_server_may_send_longer_frames_than_a_client() {
+        let frame = [&[b'x'; limits::MAX_FRAME + 1][..], b"\n"].concat();
+        let read = |mut reader: FrameReader| {
+            let mut rest = &frame[..];
+            loop {
+                match reader.next_frame()?.map(<[u8]>::len) {
+                    None if reader.read_from(&mut rest).unwrap() > 0 => {}
+                    length => return Ok(length),
+                }
+            }
+        };
+        let codec = Codec::default();
+        assert_eq!(
+            read(codec.reader_of_server()),
+            Ok(Some(limits::MAX_FRAME + 1))
+        );
+        let limit = limits::MAX_FRAME;
+        assert_eq!(read(codec.reader()), Err(FrameError::TooLong { limit }));
+    }
+
+    /// The request for a port is as long as the longest reply, so that the portal amplifies nothing.
+    #[test]
+    fn a_datagram_is_one_document_without_framing() {
+        let request = portal_request();
+        assert_eq!(request.len(), 160);
+        assert_eq!(
+            Codec::default().read_client(&request),
+            Ok(ClientDoc::Command(ClientCommand::Port))
+        );
+        let full = server_datagram(&ServerDoc::Full);
+        assert_eq!(full, b"<SERVER><command>FULL</command></SERVER>");
+        let not_text = Codec::default().read_server(b"<SERVER>\xff</SERVER>");
+        assert_eq!(not_text, Err(DocError::NotUtf8));
+    }
+}
