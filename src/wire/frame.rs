@@ -435,6 +435,62 @@ mod tests {
         }
     }
 
+    /// A masked text frame with this mask leaves its payload as it is.
+    fn from_browser(first: u8, payload: &[u8]) -> Vec<u8> {
+        let length = 0x80 | payload.len() as u8;
+        [&[first, length, 0, 0, 0, 0][..], payload].concat()
+    }
+
+    #[test]
+    fn pongs_follow_the_messages_that_came_before() {
+        let bytes = [
+            from_browser(0x89, b"1"),
+            from_browser(0x81, b"hi"),
+            from_browser(0x89, b"2"),
+        ]
+        .concat();
+        let mut reader = FrameReader::with(Framing::WebSocket, 100);
+        reader.read_from(&mut &bytes[..]).unwrap();
+        let Ok(Some(WebInput::Message(message))) = reader.next_web_input() else {
+            panic!("no message")
+        };
+        assert_eq!(message, b"hi");
+        let Ok(Some(WebInput::Pongs(pongs))) = reader.next_web_input() else {
+            panic!("no pongs")
+        };
+        assert_eq!(pongs.bytes(), b"\x8a\x011\x8a\x012");
+        assert!(matches!(reader.next_web_input(), Ok(None)));
+
+        let mut reader = FrameReader::of_any_websocket_message(100).after(&bytes);
+        assert_eq!(reader.next_frame(), Ok(Some(&b"hi"[..])));
+        assert_eq!(reader.next_frame(), Ok(None));
+        assert!(reader.take_pongs().is_some() && reader.take_pongs().is_none());
+        let mut echo = Vec::new();
+        reader.write_websocket_echo(b"hi", &mut echo);
+        assert_eq!(echo, b"\x81\x02hi");
+        let mut binary =
+            FrameReader::of_any_websocket_message(100).after(&from_browser(0x82, b"x"));
+        assert_eq!(binary.next_frame(), Ok(Some(&b"x"[..])));
+        echo.clear();
+        binary.write_websocket_echo(b"x", &mut echo);
+        assert_eq!(echo, b"\x82\x01x");
+    }
+
+    #[test]
+    fn only_lines_may_end_with_the_stream() {
+        for (framing, is_line) in [
+            (Framing::Line, true),
+            (Framing::LengthPrefixed, false),
+            (Framing::WebSocket, false),
+        ] {
+            let mut reader = FrameReader::with(framing, 100);
+            assert!(!reader.end_last_line(), "nothing has arrived");
+            reader.read_from(&mut &b"\x81hi"[..]).unwrap();
+            assert_eq!(reader.end_last_line(), is_line);
+            assert_eq!(reader.unfinished().ends_with(b"\n"), is_line);
+        }
+    }
+
     #[test]
     fn length_prefixes_match_dotnet() {
         assert_eq!(

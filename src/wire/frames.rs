@@ -51,3 +51,25 @@ impl Frames {
         self.ends.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_frame_keeps_its_end() {
+        let mut frames = Frames::default();
+        assert!(frames.is_empty());
+        frames.push(|out| out.extend_from_slice(b"one\n"));
+        frames.push(|_| ());
+        let mut others = Frames::default();
+        others.push(|out| out.extend_from_slice(b"a\nb\n"));
+        others.push(|out| out.push(b'\n'));
+        frames.append(&others);
+        assert_eq!(frames.bytes(), b"one\na\nb\n\n");
+        assert_eq!(frames.ends(), [4, 8, 9]);
+        assert_eq!((frames.len(), frames.is_empty()), (9, false));
+        frames.clear();
+        assert_eq!((frames.bytes(), frames.ends()), (&b""[..], &[][..]));
+    }
+}

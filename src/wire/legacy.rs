@@ -235,6 +235,71 @@ mod tests {
         );
     }
 
+    /// Each revision has its own strings; those of the other one are chat.
+    #[test]
+    fn commands_have_one_form_in_each_revision() {
+        let message = ClientDoc::message("hi");
+        let handshake = ClientDoc::Handshake {
+            passcode: "1".into(),
+            callback: None,
+        };
+        let [terminate, idle, total] = [
+            ClientCommand::Terminate,
+            ClientCommand::IdleTimeout,
+            ClientCommand::TotalTimeTimeout,
+        ]
+        .map(ClientDoc::Command);
+        for (doc, plain, xml) in [
+            (
+                &message,
+                Some("hi"),
+                "<CLIENT><message>hi</message></CLIENT>",
+            ),
+            (
+                &terminate,
+                Some("CLIENT>>> TERMINATE"),
+                "<CLIENT><command>TERMINATE</command></CLIENT>",
+            ),
+            (
+                &idle,
+                None,
+                "<CLIENT><command>IDLE TIMEOUT</command></CLIENT>",
+            ),
+            (
+                &total,
+                None,
+                "<CLIENT><command>TOTAL TIME TIMEOUT</command></CLIENT>",
+            ),
+            (
+                &handshake,
+                None,
+                "<CLIENT><HandshakePasscode>1</HandshakePasscode></CLIENT>",
+            ),
+        ] {
+            let plain = plain.map(|text| text.as_bytes().to_vec());
+            assert_eq!(client_content(doc, true), plain);
+            assert_eq!(client_content(doc, false).unwrap(), xml.as_bytes());
+        }
+        let who = ClientDoc::Command(ClientCommand::Who);
+        assert_eq!(client_content(&who, false), None);
+        for doc in [&terminate, &idle, &total] {
+            let xml = client_content(doc, false).unwrap();
+            assert_eq!(read_client(&xml, false), *doc);
+            assert!(matches!(read_client(&xml, true), ClientDoc::Message { .. }));
+        }
+        let plain = client_content(&terminate, true).unwrap();
+        assert!(matches!(
+            read_client(&plain, false),
+            ClientDoc::Message { .. }
+        ));
+        let passcode = handshake_content(port(), "1", false);
+        assert_eq!(read_passcode(&passcode, false, port()).unwrap(), "1");
+        for other in ["<a/>", "&lt;"] {
+            let frame = format!("<CLIENT><HandshakePasscode>{other}</HandshakePasscode></CLIENT>");
+            assert_eq!(read_passcode(frame.as_bytes(), false, port()), None);
+        }
+    }
+
     #[test]
     fn any_other_frame_is_chat_and_unchanged() {
         for plain in [true, false] {

@@ -122,7 +122,13 @@ mod tests {
         ] {
             assert!(Name::new(bad).is_none(), "{bad}");
         }
-        assert_eq!(Name::new("Alice"), Name::new("aLICE"));
+        let alice = Name::new("Alice").unwrap();
+        assert_eq!(Some(&alice), Name::new("aLICE").as_ref());
+        assert_eq!(
+            (alice.as_str(), alice.to_string()),
+            ("Alice", "Alice".to_owned())
+        );
+        assert_eq!(alice.key(), Name::new("ALICE").unwrap().key());
         for (name, is_for_a_person) in [
             ("50001", false),
             ("1", false),
