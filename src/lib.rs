@@ -157,8 +157,9 @@
 //! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, the settings that SIGHUP changes, identities, pending callers, the board's viewers, the journal in memory, the queue of `journal`, and all others | nothing |
 //!
 //! Only `Outbox`, `Tls` and `ReserveFd` may be held during a read from or a write to a socket;
-//! debug builds check this, too. That read or write must not block. No lock is held while a thread
-//! is started or joined, or while a listener is bound. A closure that runs under a lock
+//! debug builds check this, too. That read or write must not block. (Nor does the look at the first
+//! bytes of a caller that waits for a thread, under the lock of these callers.) No lock is held while
+//! a thread is started or joined, or while a listener is bound. A closure that runs under a lock
 //! (`with_seat`, `with`) takes only locks further down; the observers
 //! ([`core::event::EventObserver`], [`net::threads::ThreadObserver`]) take none.
 //!
