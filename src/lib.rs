@@ -121,9 +121,9 @@
 //! (`src/sessions/at_worker.rs`, or `in_room.rs`). `Outgoing` collects the messages
 //! (`src/sessions/outgoing.rs`). At the end of the turn (one read and every frame in it), they are
 //! encoded once for each encoding that the recipients use ([`chat::MessageBatch`]) and written into
-//! each recipient's socket (`Outbox::send_encoded`, `src/core/outbox.rs`). One read, one write, one thread. A
-//! recipient's timer thread takes part only if its socket is full, or if many members of a group
-//! talk at once: then it writes.
+//! each recipient's socket (`Outbox::send_encoded`, `src/core/outbox.rs`). One read, one write, one
+//! thread. A recipient's timer thread writes instead if its socket is full, or if many members of a
+//! group talk at once.
 //!
 //! A browser's message takes the same path. Its thread (`src/entrances/browser.rs`) took the seat
 //! off the stack; after the passcode it runs a session like any other, over another transport
@@ -158,9 +158,9 @@
 //!
 //! Only `Outbox`, `Tls` and `ReserveFd` may be held during a read from or a write to a socket;
 //! debug builds check this, too. That read or write must not block. (Nor does the look at the first
-//! bytes of a caller that waits for a thread, under the lock of these callers.) No lock is held while
-//! a thread is started or joined, or while a listener is bound. A closure that runs under a lock
-//! (`with_seat`, `with`) takes only locks further down; the observers
+//! bytes of a caller that waits for a thread, under the lock of these callers.) No lock is held
+//! while a thread is started or joined, or while a listener is bound. A closure that runs under a
+//! lock (`with_seat`, `with`) takes only locks further down; the observers
 //! ([`core::event::EventObserver`], [`net::threads::ThreadObserver`]) take none.
 //!
 //! # Where to start reading

@@ -96,7 +96,7 @@ impl Connection {
     }
 
     /// Records that the current thread serves the client.
-    pub fn serve_on_this_thread(&self) {
+    pub fn record_serving_thread(&self) {
         let name = std::thread::current().name().unwrap_or_default().into();
         let _ = self.thread.set(name);
     }

@@ -1,8 +1,8 @@
 //! Notifications for a thread that waits for several things: a single channel carries ticks,
 //! notifications of work, and the stop signal.
 //!
-//! A worker's timer thread waits for work in `recv` on this channel and nowhere else. The channel has
-//! room for one item of each kind, so a sender never blocks. It holds at most one notification of
+//! A worker's timer thread waits for work in `recv` on this channel and nowhere else. The channel
+//! has room for one item of each kind, so a sender never blocks. It holds at most one notification of
 //! work, however often one is sent: a thousand messages wake the thread once. A tick that arrives
 //! while another one is still in the channel is stored alongside it, and the thread reads the
 //! latest one. A thread that was in a long write when a tick arrived therefore does not compare its

@@ -801,7 +801,8 @@ mod tests {
         assert!(received.iter().all(|document| document.starts_with("<SERVER>") && document.ends_with("</SERVER>")));
     }
 
-    /// The client reads just fast enough that no single write expires.
+    /// The client reads just fast enough that no single write expires. On a slow machine it reads
+    /// less, never more.
     #[test]
     fn the_last_step_takes_one_tick_however_much_is_queued() {
         let patience = Duration::from_millis(400);
@@ -822,7 +823,7 @@ mod tests {
             let mut received = 0;
             while let Ok(count @ 1..) = client.read(&mut piece) {
                 received += count;
-                thread::sleep(patience / 16);
+                thread::sleep(patience / 8);
             }
             received
         });

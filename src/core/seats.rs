@@ -287,8 +287,8 @@ impl Seats {
         })
     }
 
-    /// Reserves `held` for `asker` from `now` on, unless the server is shutting down. `reply` is called under the seat's
-    /// lock, so that the reservation is announced before the arrival.
+    /// Reserves `held` for `asker` from `now` on, unless the server is shutting down. `reply` is
+    /// called under the seat's lock, so that the reservation is announced before the arrival.
     pub(crate) fn reserve(
         &self,
         held: HeldSeat<'_>,

@@ -12,7 +12,7 @@ use crate::panics::Panics;
 use crate::seats::{Seats, SharedSeat};
 use crate::service::Service;
 
-/// The state of a running server. What can change has a lock of its own, field by field.
+/// The state of a running server. Each field that changes has its own lock.
 pub struct ServerState {
     /// The time in ticks, and the stop signal.
     pub clock: Clock,

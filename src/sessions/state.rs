@@ -27,7 +27,7 @@ use portal_core::transport::Decoder;
 use portal_net::lock::Mutex;
 use portal_wire::{CloseReason, Elsewhere, ServerDoc};
 
-/// The state that all sessions share. What can change has a lock of its own, field by field.
+/// The state that all sessions share. Each field that changes has its own lock.
 pub struct ChatState {
     /// The time in ticks, and the stop signal.
     pub clock: Clock,

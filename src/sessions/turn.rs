@@ -113,7 +113,7 @@ impl<'s, R: Role> Session<'s, R> {
 
     /// Serves the client until the session ends, and returns the reason.
     pub fn run(mut self, decoder: &mut dyn Decoder) -> CloseReason {
-        self.connection().serve_on_this_thread();
+        self.connection().record_serving_thread();
         loop {
             self.state.panics.fail_point("session");
             // Input that arrived with the passcode is a separate turn, so serve before reading.

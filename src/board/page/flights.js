@@ -103,11 +103,11 @@ function withKey(kind, text) {
   return made;
 }
 
-/** Returns the beginning of the last passcode that the event's thread has read, if passcodes are shown. */
-function offered(event) {
+/** Returns the label of a wrong passcode: with its beginning, if passcodes are shown. */
+function wrongPasscode(event) {
   const read = state.events.findLast((other) => other.event === 'read' && other.thread === event.thread);
   const [, passcode] = /<HandshakePasscode>([^<]*)</.exec((read && read.details.bytes) || '') || [];
-  return passcode ? shortened(passcode) : '';
+  return passcode ? 'wrong: ' + shortened(passcode) : 'wrong';
 }
 
 // --- the flights of each event
@@ -146,7 +146,7 @@ const FLIGHTS = {
     });
   },
   'wrong-passcode'(event) {
-    fly(withKey('key bad', 'wrong: ' + offered(event)), [faceOf(event.seat), socketOf(event.seat), faceOf(event.seat)], 1200);
+    fly(withKey('key bad', wrongPasscode(event)), [faceOf(event.seat), socketOf(event.seat), faceOf(event.seat)], 1200);
   },
   'unexpected-connection'(event) {
     // The client connects to the worker without a visit to the portal.

@@ -122,7 +122,7 @@ function showCards() {
   for (const place of [...$('cards').children]) {
     if (!state.cards.has(Number(place.id.slice('place-'.length)))) place.remove();
   }
-  // So few still fit beside an open panel.
+  // Up to eight cards stay readable beside an open panel.
   document.body.classList.toggle('few-seats', state.cards.size <= 8);
   const box = $('cards');
   const columns = columnsFor(state.cards.size, box.clientWidth || 1, box.clientHeight || 1);

@@ -30,8 +30,8 @@ crate::event_kinds! {
     /// An event in the core.
     ///
     /// `port` is a worker's or a room's; `asker` and `peer` are the client's addresses at the
-    /// portal and at its worker. `passcode` and `text` are left out unless they may be shown. `via`
-    /// is the entrance, if it is not the portal.
+    /// portal and at its worker. `passcode` is left out unless passcodes may be shown. `via` is the
+    /// entrance, if it is not the portal.
     pub enum CoreEvent {
         /// The server has started. `period` is the length of a tick in seconds; the others are
         /// timeouts in ticks, 0 if there is none.

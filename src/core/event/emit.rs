@@ -180,8 +180,8 @@ impl Events {
         EventQueue { events, dropped }
     }
 
-    /// Emits an event from the current thread. `kind` is called only if there is a reader or
-    /// an observer.
+    /// Emits an event from the current thread. `kind` is called only if there is a reader or an
+    /// observer.
     pub fn emit<K: EventKind>(&self, kind: impl FnOnce() -> K) {
         self.emit_at(Volume::Change, kind);
     }
