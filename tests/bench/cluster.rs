@@ -107,8 +107,8 @@ fn bare_rate(redis: &Redis, windows: usize, window: usize) -> f64 {
     };
     let (mut writer, mut reader) = (connect(), connect());
     let (all, text) = (windows * window, text(0));
-    let delivered_line = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&delivered_line);
+    let read_so_far = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&read_so_far);
     let begun = Instant::now();
     let reading = thread::spawn(move || {
         while count.load(Ordering::Acquire) < all {
@@ -129,7 +129,13 @@ fn bare_rate(redis: &Redis, windows: usize, window: usize) -> f64 {
                 .arg(&text);
         }
         let _: Vec<String> = adds.query(&mut writer).unwrap();
-        while delivered_line.load(Ordering::Acquire) < (number + 1) * window {
+        let expected = (number + 1) * window;
+        loop {
+            let has_ended = reading.is_finished();
+            if read_so_far.load(Ordering::Acquire) >= expected {
+                break;
+            }
+            assert!(!has_ended, "not all arrived");
             thread::yield_now();
         }
     }

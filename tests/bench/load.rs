@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The time and the id of a message.
@@ -526,8 +527,7 @@ impl Secret {
 
     /// Takes a seat and updates its keys continuously, sending each record one byte at a time, and
     /// starts handshakes at the portal that never finish, until `is_over`.
-    pub fn harass(&self, portal: SocketAddr, is_over: &std::sync::atomic::AtomicBool) {
-        use std::sync::atomic::Ordering;
+    pub fn harass(&self, portal: SocketAddr, is_over: &AtomicBool) {
         let (mut tls, mut worker) = self.take_seat_with_raw_tls(portal);
         let mut half_open = Vec::new();
         while !is_over.load(Ordering::Acquire) {
@@ -554,8 +554,7 @@ impl Secret {
 
     /// Takes a seat, sends requests continuously and reads no reply, until `is_over`. Takes another
     /// seat whenever the server closes the connection.
-    pub fn never_read(&self, portal: SocketAddr, is_over: &std::sync::atomic::AtomicBool) {
-        use std::sync::atomic::Ordering;
+    pub fn never_read(&self, portal: SocketAddr, is_over: &AtomicBool) {
         let hundred = PING.repeat(100);
         while !is_over.load(Ordering::Acquire) {
             let (mut tls, mut worker) = self.take_seat_with_raw_tls(portal);
@@ -601,6 +600,15 @@ impl Secret {
 /// The request that the misbehaving clients send.
 #[cfg(feature = "tls")]
 const PING: &[u8] = b"<CLIENT><command>PING</command></CLIENT>\n";
+
+/// Sets its flag when dropped, so that even a panic ends the threads that wait for the flag.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
 
 #[cfg(feature = "tls")]
 impl Drop for Secret {

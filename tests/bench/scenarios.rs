@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "tls")]
 use super::load::Secret;
 use super::load::{
-    Line, Program, STAMP, crowd, frames, mixed_crowd, pair, pair_of_browsers, quantile, take_seat,
-    text, ticket_by_tcp, ticket_by_udp,
+    Line, Program, STAMP, SetOnDrop, crowd, frames, mixed_crowd, pair, pair_of_browsers, quantile,
+    take_seat, text, ticket_by_tcp, ticket_by_udp,
 };
 use super::table::Row;
 
@@ -311,12 +311,12 @@ fn tls_harassed(size: Size) -> Vec<Row> {
         let server = secret.server(&["--workers", "4"]);
         let mut pair = secret.pair(&server);
         alone.push(quantile(&mut ping_pong(&mut pair, count, false), 0.99));
-        let is_over = std::sync::atomic::AtomicBool::new(false);
+        let is_over = AtomicBool::new(false);
         std::thread::scope(|threads| {
+            let _end = SetOnDrop(&is_over);
             threads.spawn(|| secret.harass(server.address, &is_over));
             threads.spawn(|| secret.never_read(server.address, &is_over));
             ours.push(quantile(&mut ping_pong(&mut pair, count, false), 0.99));
-            is_over.store(true, std::sync::atomic::Ordering::Release);
         });
     }
     let name = "pair over TLS alongside two harassers, p99, µs";
@@ -713,7 +713,7 @@ fn many_visits(size: Size) -> f64 {
                         line.rest();
                         let took = begun.elapsed();
                         assert!(
-                            took < Duration::from_secs(1),
+                            matches!(size, Size::Trial) || took < Duration::from_secs(1),
                             "took over a second: {took:?}"
                         );
                         took
@@ -890,33 +890,37 @@ fn fairness(size: Size) -> Vec<Row> {
         "a stuck room",
     ];
     let mut beside: [Vec<f64>; 3] = Default::default();
-    let mut alone = Vec::new();
+    let mut alone: [Vec<f64>; 3] = Default::default();
     for _ in 0..size.rounds() {
-        let server = Program::server(&["--workers", "8"]);
-        let mut honest = pair(&server);
-        let mut times = ping_pong(&mut honest, count, false);
-        alone.push(quantile(&mut times, 0.99));
-        for (kind, results) in beside.iter_mut().enumerate() {
+        for kind in 0..names.len() {
+            // A greedy client's port is still in use when its flood ends, so that the next one's
+            // ports would not be partners.
+            let server = Program::server(&["--workers", "8"]);
+            let mut honest = pair(&server);
+            let mut times = ping_pong(&mut honest, count, false);
+            alone[kind].push(quantile(&mut times, 0.99));
             let stop = AtomicBool::new(false);
             let floods = AtomicUsize::new(0);
             std::thread::scope(|threads| {
+                let _end = SetOnDrop(&stop);
                 let (stop, floods, server) = (&stop, &floods, &server);
-                threads.spawn(move || greedy(kind, server, stop, floods));
+                let flood = threads.spawn(move || greedy(kind, server, stop, floods));
                 // The flood has begun after its first message.
                 while floods.load(Ordering::Acquire) == 0 {
+                    assert!(!flood.is_finished(), "{} ended", names[kind]);
                     std::thread::yield_now();
                 }
                 let mut times = ping_pong(&mut honest, count, false);
-                results.push(quantile(&mut times, 0.99));
-                stop.store(true, Ordering::Release);
+                beside[kind].push(quantile(&mut times, 0.99));
             });
         }
     }
-    let rows = names.iter().zip(beside).map(|(name, beside)| {
+    let rows = names.iter().zip(beside.into_iter().zip(alone));
+    let rows = rows.map(|(name, (beside, alone))| {
         Row::new(
             &format!("pair p99 alongside {name}, µs"),
             beside,
-            alone.clone(),
+            alone,
             "<= 1.5",
         )
     });
