@@ -4,7 +4,8 @@
 #   run.sh LOGS NAME COMMAND...   runs one part, keeps its output in LOGS/NAME.log, and prints a line when it ends
 #   run.sh LOGS                   sums up: what failed, how to run it again, how many tests there were
 #
-# A failed part does not end the run: only the sum does, with its exit code.
+# A failed part does not end the run: only the sum does, with its exit code. A part that runs for more than LIMIT seconds
+# is ended, and has failed.
 set -u
 logs=$1
 shift
@@ -28,8 +29,11 @@ if [ $# -gt 0 ]; then
   log=$logs/$name.log
   echo "$*" >"$log"
   began=$(date +%s)
+  # Not without being asked for: Ctrl-C would not end what `timeout` has started.
+  [ -z "${LIMIT-}" ] || set -- timeout --kill-after=10 "$LIMIT" "$@"
   "$@" >>"$log" 2>&1
   code=$?
+  [ "$code" != 124 ] || echo "It still ran after $LIMIT s, and was ended." >>"$log"
   echo "$code" >"$logs/$name.code"
   word=ok
   [ "$code" = 0 ] || word=FAILED
