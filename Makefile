@@ -109,7 +109,7 @@ lab: cargo-is-there ## Learn: in a browser, press buttons that make clients misb
 	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin lab -- $(ARGS)
 
 # What takes longest comes first, and much of it waits: browsers, and programs that start.
-SLOW_TESTS = chat_page check rungs web_page names transcripts
+SLOW_TESTS = check rungs transcripts web_page names
 # These keep to the real time, with a show that a browser watches, idle timeouts, leases, and an engine that has to answer
 # within a second. They mostly wait, so they run beside each other, and the processor's time that they leave goes to the
 # models, which only count.
