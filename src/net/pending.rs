@@ -49,6 +49,8 @@ pub struct PendingLimits {
     pub next_byte: Duration,
     /// Like `next_byte`, but in total, for all bytes from the caller.
     pub waiting: Duration,
+    /// Timeout for a handshake. Applies even while nobody is parked.
+    pub handshake: Duration,
 }
 
 /// The maximum number of threads for callers from one address.
@@ -68,6 +70,7 @@ impl Default for PendingLimits {
             parked: limits::PARKED,
             next_byte: limits::NEXT_BYTE_WITHIN,
             waiting: limits::WAITING_WITHIN,
+            handshake: limits::HANDSHAKE_WITHIN,
         }
     }
 }
@@ -148,7 +151,7 @@ impl Pending {
     /// # Errors
     /// [`HandshakeError`]; the connection can no longer be used.
     pub fn handshake(&self) -> Result<(), HandshakeError> {
-        self.handshake_within(limits::HANDSHAKE_WITHIN)
+        self.handshake_within(self.callers.limits.handshake)
     }
 
     /// Like [`Pending::handshake`], but times out after `patience`.
@@ -544,6 +547,7 @@ mod tests {
         parked: 3,
         next_byte: NEVER,
         waiting: NEVER,
+        handshake: NEVER,
     };
 
     /// An entrance whose threads report the caller that they serve and then wait to be released.

@@ -41,8 +41,9 @@ pub(super) fn settings_in_force(
         handshake_timeout,
         idle_timeout,
         total_timeout,
-        // No option sets this.
+        // No option sets these.
         unacknowledged: _,
+        pending: _,
         max_message,
         accounts,
         register,

@@ -488,6 +488,7 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
         idle_timeout: idle.map_or(defaults.idle_timeout, or_never),
         total_timeout: total.map_or(defaults.total_timeout, or_never),
         unacknowledged: defaults.unacknowledged,
+        pending: defaults.pending,
         max_message: arguments.max_message.into(),
         accounts,
         register: match arguments.register {

@@ -36,8 +36,8 @@ use crate::event::{CoreEvent, Events, SocketCall};
 use crate::limits;
 use crate::lock::Mutex;
 use crate::net::{
-    BoundPort, Call, Datagrams, Listener, Network, PendingConnections, PendingLimits, Port,
-    PortUse, Tap, TlsServer,
+    BoundPort, Call, Datagrams, Listener, Network, PendingConnections, Port, PortUse, Tap,
+    TlsServer,
 };
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, Timeouts, WorkloadStack};
 use crate::threads::ThreadBudget;
@@ -498,7 +498,7 @@ impl Server {
             total: timeouts.total.map_or(0, Ticks::get),
         });
         let thread_events = thread_events::report_threads(&events);
-        let callers = Arc::new(PendingConnections::new(PendingLimits::default()));
+        let callers = Arc::new(PendingConnections::new(settings.pending));
         let callers_of_rooms = Arc::clone(&callers);
         let admission = Arc::new(AdmissionRules {
             policies: Arc::clone(&policies) as _,

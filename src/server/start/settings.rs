@@ -10,7 +10,7 @@ use crate::accounts::Register;
 use crate::clock::Ticks;
 use crate::limits;
 use crate::metrics::Counters;
-use crate::net::{Host, Network, TlsServer};
+use crate::net::{Host, Network, PendingLimits, TlsServer};
 use crate::seat::Timeouts;
 use crate::wire::Revision;
 #[cfg(feature = "cluster")]
@@ -98,6 +98,8 @@ pub struct Settings {
     pub total_timeout: Option<Duration>,
     /// The time after which a client whose kernel acknowledges nothing is disconnected.
     pub unacknowledged: Duration,
+    /// The limits on connections that are not authenticated yet.
+    pub pending: PendingLimits,
     /// The maximum length of a client's frame, in bytes.
     pub max_message: usize,
     /// The accounts file; `None` if any client may use a free name without a password.
@@ -195,6 +197,7 @@ impl Default for Settings {
             idle_timeout: Some(Duration::from_secs(300)),
             total_timeout: None,
             unacknowledged: limits::UNACKNOWLEDGED,
+            pending: PendingLimits::default(),
             max_message: limits::MAX_FRAME,
             accounts: None,
             register: Register::Open,
