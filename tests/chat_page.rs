@@ -1204,6 +1204,17 @@ fn rooms_have_rules() {
         ));
         page.wait("!conversations.get('room:den')");
         page.wait_for_text("bob removed you from den");
+        page.run("ignore('bob', true)");
+        let invite = command("INVITE", "<room>den</room><username>alice</username>");
+        bob.send_line(&invite);
+        bob.line_with("alice may join den");
+        // The answer comes after the invitation.
+        page.send("/msg carol hello");
+        page.wait("conversations.get('person:carol')?.items.at(-1)?.state === 'delivered'");
+        assert!(page.holds("conversations.sorted().every(({ items }) => !items.some(({ text }) => /invited/.test(text)))"));
+        page.run("ignore('bob', false)");
+        bob.send_line(&invite);
+        page.wait_for_text("bob invited you to the room den");
     }
 }
 

@@ -560,6 +560,16 @@ fn the_prompt_returns_after_every_refusal_of_a_room() {
     bob.wait_for_prompt("bob to alice>");
     bob.type_line("/clear");
     refused(&mut bob);
+    bob.type_line("/ignore alice");
+    bob.wait_for_text("invitations from alice are hidden now");
+    alice.type_line("/invite bob");
+    alice.wait_for_text("bob may join den");
+    // The answer comes after the invitation.
+    bob.type_line("/names");
+    bob.wait_for_text("online (2)");
+    assert!(!bob.contents().contains("invited you"));
+    bob.type_line("/ignore alice");
+    bob.wait_for_text("invitations from alice are shown again");
     alice.type_line("/invite bob");
     bob.wait_for_text("alice invited you to the room den");
     bob.type_line("/join den");

@@ -175,6 +175,7 @@ impl Chat {
                     "{room}: {access}, and {speakers} may send messages; moderators: {moderators}"
                 ));
             }
+            ServerDoc::Invited { username, .. } if self.ignores(&username) => {}
             ServerDoc::Invited { room, username } => {
                 self.screen.notice(&format!(
                     "{username} invited you to the room {room}; to join it, type /join {room}"
@@ -265,11 +266,7 @@ impl Chat {
 
     /// Shows a message from another user.
     pub(super) fn relay(&mut self, relay: &Relay<'_>) {
-        if self
-            .alerts
-            .ignored
-            .contains(&relay.from.to_ascii_lowercase())
-        {
+        if self.ignores(&relay.from) {
             return;
         }
         let is_direct = relay.scope == Scope::Direct;
@@ -298,6 +295,10 @@ impl Chat {
             self.screen
                 .notify(&format!("{}: {}", relay.from, relay.text));
         }
+    }
+
+    fn ignores(&self, name: &str) -> bool {
+        self.alerts.ignored.contains(&name.to_ascii_lowercase())
     }
 
     /// The kind of a message, for [`When`].

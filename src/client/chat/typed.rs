@@ -485,12 +485,14 @@ impl Chat {
         };
         let key = name.to_ascii_lowercase();
         if self.alerts.ignored.remove(&key) {
-            self.screen
-                .notice(&format!("messages from {name} are shown again"));
+            self.screen.notice(&format!(
+                "messages and invitations from {name} are shown again"
+            ));
         } else {
             self.alerts.ignored.insert(key);
             self.screen.notice(&format!(
-                "messages from {name} are hidden now; /ignore {name} shows them again"
+                "messages and invitations from {name} are hidden now; /ignore {name} shows them \
+                 again"
             ));
         }
     }

@@ -79,6 +79,9 @@ const session = new Session({
   said(said) {
     receive(said);
   },
+  invited({ username, room }) {
+    if (!isIgnored(username)) this.notice(`${username} invited you to the room ${room}. To join, type /join ${room}.`);
+  },
   notice(text) {
     addNote(current(), text);
   },

@@ -248,7 +248,7 @@ class Session {
         this.listener.notice(rulesOf(said));
         break;
       case 'INVITED':
-        this.listener.notice(`${said.username} invited you to the room ${said.room}. To join, type /join ${said.room}.`);
+        this.listener.invited(said);
         break;
       case 'HISTORY':
         this.beginPage(said);
