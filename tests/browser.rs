@@ -354,7 +354,7 @@ fn check_that_rules_start_on_a_clean_board(recorded: &str) {
             "caption" => {
                 let text = event["text"].as_str().unwrap();
                 // These captions continue the previous one.
-                let continues = ["Rule 3", "Rule 5d:", "Rule 7: the client"];
+                let continues = ["Rule 3", "Rule 5d:", "Rule 7: another client"];
                 if !continues.iter().any(|rule| text.starts_with(rule)) {
                     assert!(taken.is_empty(), "{text}: {taken:?}");
                     rules += 1;
@@ -520,7 +520,7 @@ fn class_fits_into_the_window() {
             .collect();
         browser.open(board.address());
         events.emit(|| ServerEvent::Caption {
-            text: "Rule 1: a portal and its workers. Each is a thread blocked in accept".to_owned(),
+            text: "Rule 1: a portal and its workers. Each thread waits for a client".to_owned(),
             look: Some("stack".to_owned()),
         });
         for (width, height, scheme) in [

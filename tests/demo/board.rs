@@ -194,7 +194,7 @@ impl Demo {
     fn one_round(&self) {
         let workers: Vec<String> = self.workers.iter().map(u16::to_string).collect();
         self.rule(
-            "Rule 1: a portal and four workers. Each is a thread blocked in accept",
+            "Rule 1: a portal and four workers. Each thread waits for a client",
             &format!("portal {}", workers.join(" ")),
         );
         self.pause(2.0);
@@ -317,7 +317,7 @@ impl Demo {
 
     fn rules_4_and_5(&self) {
         self.rule(
-            "Rule 4: a client does not connect. Its port returns to the stack",
+            "Rule 4: if a client does not connect, its port returns to the stack",
             "stack",
         );
         self.request_port().expect("a port");
@@ -333,7 +333,7 @@ impl Demo {
         stray.receive("Wrong handshake passcode");
         self.pause(1.0);
         self.rule(
-            "Rules 5a and 5b: the portal issues a passcode, and sends it once",
+            "Rules 5a and 5b: each request gets a new passcode, which is sent once",
             "portal",
         );
         let ticket = self.request_port().expect("a port");
@@ -346,7 +346,7 @@ impl Demo {
         self.pause(0.8);
         self.end_act(vec![carol]);
         self.rule(
-            "Rule 5c: a client has only one attempt at the passcode",
+            "Rule 5c: a client has only one attempt. A wrong passcode ends its visit",
             "portal top-port",
         );
         let (worker, passcode) = self.request_port().expect("a port");
@@ -382,7 +382,7 @@ impl Demo {
             visitor.message("I am staying");
         }
         self.caption(
-            "Rule 7: the client sleeps and asks again. Another one has left",
+            "Rule 7: another client leaves, so the one that asks again gets its port",
             "stack portal",
         );
         erin.leave();

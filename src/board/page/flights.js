@@ -131,7 +131,7 @@ const FLIGHTS = {
   full(event) {
     const asker = inTheStreet(event, withoutLoopback(event.details.asker), 'bad');
     fly(chip('bad', 'FULL'), [middle(entranceOf(event)), middle(asker)], 900, () => {
-      write(asker.querySelector('.who'), 'sleeps, asks again');
+      write(asker.querySelector('.who'), 'asks again');
       setTimeout(() => asker.remove(), 6000);
     });
   },

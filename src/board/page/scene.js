@@ -25,7 +25,7 @@ function showScene() {
 /** Shows how long the last tick took: the seed's interrupt comes every one to two seconds. */
 function showPeriod() {
   const ticks = state.events.slice(-200).filter((event) => event.event === 'tick').slice(-2);
-  write($('period'), ticks.length < 2 ? '' : 'after ' + ((ticks[1].time - ticks[0].time) / 1000).toFixed(1) + ' s');
+  write($('period'), ticks.length < 2 ? '' : 'every ' + ((ticks[1].time - ticks[0].time) / 1000).toFixed(1) + ' s');
 }
 
 function showCaption() {
