@@ -79,8 +79,8 @@ const session = new Session({
   said(said) {
     receive(said);
   },
-  invited({ username, room }) {
-    if (!isIgnored(username)) this.notice(`${username} invited you to the room ${room}. To join, type /join ${room}.`);
+  invited({ room, username }) {
+    if (!isIgnored(username)) this.notice(`${username} invited you to the room ${room}. Type /join ${room}.`);
   },
   notice(text) {
     addNote(current(), text);

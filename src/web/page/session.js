@@ -272,7 +272,7 @@ class Session {
       case 'IDLE SOON':
         this.idleSoon = true;
         this.listener.notice(
-          `You have been idle. The server will disconnect you in ${said.seconds} s; touch the page or press a key to stay.`,
+          `You have been idle. To stay, touch the page or press a key within ${said.seconds} s.`,
         );
         break;
       case 'said':
@@ -399,7 +399,7 @@ class Session {
       this.nameTries += 1;
       if (this.nameTries === 1)
         this.listener.notice(
-          `The name ${name} is still in use by your old connection. The page retries for up to 4 minutes.`,
+          `Your old connection still uses the name ${name}. Retrying for up to 4 minutes.`,
         );
       this.loginLater(() => this.login(name, this.identity.password));
       return;
