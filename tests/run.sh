@@ -29,11 +29,12 @@ if [ $# -gt 0 ]; then
   log=$logs/$name.log
   echo "$*" >"$log"
   began=$(date +%s)
-  # Not without being asked for: Ctrl-C would not end what `timeout` has started.
+  # Off by default, because Ctrl-C does not reach a command that `timeout` runs.
   [ -z "${LIMIT-}" ] || set -- timeout --kill-after=10 "$LIMIT" "$@"
   "$@" >>"$log" 2>&1
   code=$?
-  [ "$code" != 124 ] || echo "It still ran after $LIMIT s, and was ended." >>"$log"
+  # 137: it ignored the signal, and was killed.
+  case ${LIMIT:+$code} in 124|137) echo "It was ended after $LIMIT s." >>"$log";; esac
   echo "$code" >"$logs/$name.code"
   word=ok
   [ "$code" = 0 ] || word=FAILED

@@ -154,7 +154,7 @@ fn unfinished_handshakes_delay_no_others() {
     let half_open: Vec<Client> = (0..limits::HANDSHAKES_PER_ADDRESS + 20)
         .map(|_| {
             let mut client = Client::connect_from(ELSEWHERE, portal);
-            // The beginning of an endless record. A caller that is late with it has been dropped.
+            // The beginning of an endless record. The server may have dropped a late caller.
             client.try_send(&[0x16, 3, 1, 2, 0, 1]);
             client
         })
@@ -179,7 +179,7 @@ fn unfinished_handshakes_delay_no_others() {
 #[test]
 fn class_behind_one_address_connects_at_once() {
     let (tls, client) = both();
-    // Nobody is dropped for being slow: the machine may be.
+    // No caller is dropped for being slow, because the machine may be busy.
     let pending = PendingLimits {
         next_byte: PATIENCE,
         waiting: PATIENCE,

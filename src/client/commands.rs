@@ -243,7 +243,8 @@ commands! {
     "names who n" "[ROOM]" "list who is in a room (default: the one in the prompt); outside of \
                             rooms, list who is logged in"
         => |room| Some(TypedLine::Names(given(room)));
-    "ignore" "[NAME]" "hide messages from NAME, or show them again; /ignore alone lists the hidden names"
+    "ignore" "[NAME]" "hide messages and invitations from NAME, or show them again; /ignore \
+                      alone lists the names"
         => |name| Some(TypedLine::Ignore(given(name)));
     "report" "NAME REASON" "report a user to the operator and the moderators"
         => |rest| two(rest).map(|(name, reason)| TypedLine::Ask(ClientCommand::Report {

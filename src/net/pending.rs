@@ -49,7 +49,7 @@ pub struct PendingLimits {
     pub next_byte: Duration,
     /// Like `next_byte`, but in total, for all bytes from the caller.
     pub waiting: Duration,
-    /// Timeout for a handshake. Applies even while nobody is parked.
+    /// Timeout for a handshake. Applies even while no caller is parked.
     pub handshake: Duration,
 }
 

@@ -893,8 +893,8 @@ fn fairness(size: Size) -> Vec<Row> {
     let mut alone: [Vec<f64>; 3] = Default::default();
     for _ in 0..size.rounds() {
         for kind in 0..names.len() {
-            // A greedy client's port is still in use when its flood ends, so that the next one's
-            // ports would not be partners.
+            // A greedy client's port may still be in use when its flood ends. On the same server,
+            // the next client's ports might then not be partners.
             let server = Program::server(&["--workers", "8"]);
             let mut honest = pair(&server);
             let mut times = ping_pong(&mut honest, count, false);
