@@ -393,7 +393,7 @@ fn unread_replays_are_bounded() {
         replays += 1;
     }
     // Alice has been notified of each join and each leave.
-    let share = limits::MAX_OUTBOX_BYTES + limits::HISTORY_EXEMPTION;
+    let share = limits::MAX_OUTBOX_BYTES + limits::MAX_EXEMPT_BYTES;
     let sockets = 4 * limits::SEND_BUFFER + (4 << 20);
     assert!(
         replays / 2 <= (share + sockets) / limits::HISTORY + 2,

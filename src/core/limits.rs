@@ -12,18 +12,10 @@ pub const MAX_OUTBOX_BYTES: usize = 1024 * 1024;
 /// not enough.
 pub const MAX_TURN_BYTES: usize = 64 * 1024;
 
-/// Limit on the rooms that one user has joined or is joining, so that one login can't take every
-/// room.
-pub const MAX_ROOMS_PER_USER: usize = 8;
-
-/// Limit on the history that a room sends to a new member, in bytes on the wire, regardless of
-/// `--history`. The oldest messages are dropped first.
-pub const HISTORY: usize = 256 * 1024;
-
-/// Bytes of replayed history that may be queued for one connection in addition to
-/// [`MAX_OUTBOX_BYTES`]: the histories of all the rooms that one user may be in. Joining more often
-/// does not raise it.
-pub const HISTORY_EXEMPTION: usize = MAX_ROOMS_PER_USER * HISTORY;
+/// Bytes of long replies that may be queued for one connection in addition to [`MAX_OUTBOX_BYTES`],
+/// so that a client is not too slow because the server answered at length. Further requests do not
+/// raise it.
+pub const MAX_EXEMPT_BYTES: usize = 2 * 1024 * 1024;
 
 /// Number of bytes that a timer thread takes out of an outbox for one write.
 pub const FLUSH_CHUNK: usize = 64 * 1024;

@@ -3,10 +3,21 @@
 
 use std::time::Duration;
 
-pub(crate) use portal_core::limits::{
-    HISTORY, HISTORY_EXEMPTION, MAX_ROOMS_PER_USER, MAX_TURN_BYTES,
-};
+pub(crate) use portal_core::limits::{MAX_EXEMPT_BYTES, MAX_TURN_BYTES};
 pub(crate) use portal_wire::limits::MAX_NAME_BYTES;
+
+/// Limit on the rooms that one user has joined or is joining, so that one login can't take every
+/// room.
+pub const MAX_ROOMS_PER_USER: usize = 8;
+
+/// Limit on the history that a room sends to a new member, in bytes on the wire, regardless of
+/// `--history`. The oldest messages are dropped first.
+pub const HISTORY: usize = 256 * 1024;
+
+const _: () = assert!(
+    MAX_ROOMS_PER_USER * HISTORY <= MAX_EXEMPT_BYTES,
+    "a user who joins every room that it may must not be too slow for their histories"
+);
 
 /// Members whose turns follow each other within this time form a crowd: the recipients' timer
 /// threads, not the senders, collect the messages and write them. (Measured with 50 senders: 1.5 to
@@ -29,7 +40,7 @@ pub const GAPS: usize = 1000;
 
 /// Bytes of replies that one client may request at once, beyond [`REPLY_FACTOR`]: enough to rejoin
 /// every room without waiting after a reconnect.
-pub const REPLY_BURST: usize = HISTORY_EXEMPTION + HISTORY;
+pub const REPLY_BURST: usize = MAX_ROOMS_PER_USER * HISTORY + HISTORY;
 
 /// Bytes of replies that one client may request per tick after that. Further requests wait for the
 /// next tick.

@@ -156,8 +156,11 @@ impl Room {
     /// Replays the history to a new member. Returns the number of bytes appended.
     pub(super) fn append_history(&self, member: &Connection) -> usize {
         let history = self.remembered.history.iter();
-        let replayed =
-            history.map(|old| member.outbox.append_history(&old.doc(self.scope(), false)));
+        let replayed = history.map(|old| {
+            member
+                .outbox
+                .append_exempt_reply(&old.doc(self.scope(), false))
+        });
         replayed.sum()
     }
 
