@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use crate::backplane::Recipients;
 use crate::chat::{Connection, Joiner, RoomError, flush_all};
 use crate::journal::{Conversation, Range};
 use crate::limits;
-use crate::outgoing::Audience;
+use crate::outgoing::To;
 use crate::pace::TokenBucket;
 use crate::turn::{Message, Role, Session};
 use portal_core::clock::Tick;
@@ -67,9 +68,9 @@ impl Role for AtWorker<'_> {
     /// partner. After `PM` without a message, sends it to all users.
     fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason> {
         let me = message.me;
-        let partner = Audience::Partner(session.role.seat.number);
+        let partner = To::Partner(session.role.seat.number);
         if std::mem::take(&mut session.role.next_is_public) {
-            session.outgoing.send(Audience::Everyone, message.text, me);
+            session.outgoing.send(To::EVERYONE, message.text, me);
             return Ok(());
         }
         match message.addressed() {
@@ -122,7 +123,7 @@ impl Session<'_, AtWorker<'_>> {
             ClientCommand::Public {
                 message: Some(text),
                 me,
-            } => self.outgoing.send(Audience::Everyone, &text, me),
+            } => self.outgoing.send(To::EVERYONE, &text, me),
             ClientCommand::Public { message: None, .. } => {
                 self.role.next_is_public = true;
                 self.outgoing.answer(&ServerDoc::PublicNext);
@@ -359,7 +360,9 @@ impl Session<'_, AtWorker<'_>> {
         let name = name.and_then(|name| self.state.rooms.with(|rooms| rooms.name_for(&name, main)));
         match name {
             Ok(name) if self.is_refused_in(&name, who) => {}
-            Ok(name) => self.outgoing.send(Audience::Room(name), text, me),
+            Ok(name) => self
+                .outgoing
+                .send(To::Users(Recipients::Room(name)), text, me),
             Err(error) => self.not_in_room(room, &error),
         }
     }

@@ -4,7 +4,7 @@
 //! backplane shared with other servers delivers later, in the same order on all servers: it calls
 //! [`BackplaneEvents`] on its own threads, never while a core lock is held.
 
-use portal_wire::{Elsewhere, Name};
+use portal_wire::{Elsewhere, Name, Scope};
 
 use crate::chat::Unwritten;
 use crate::journal::{HistoryEntry, Stamp};
@@ -27,6 +27,16 @@ pub enum Recipients<N> {
     Room(N),
     /// One client.
     One(N),
+}
+
+impl Recipients<Name> {
+    pub(crate) fn scope(&self) -> Scope<'static> {
+        match self {
+            Recipients::Everyone => Scope::Public,
+            Recipients::Room(room) => Scope::Room(room.to_string().into()),
+            Recipients::One(_) => Scope::Direct,
+        }
+    }
 }
 
 impl Recipients<&Name> {

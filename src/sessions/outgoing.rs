@@ -26,8 +26,8 @@ pub(crate) struct Outgoing<'s> {
     pub(crate) port: Port,
     /// The value of `from` in its messages.
     pub(crate) label: Arc<str>,
-    /// The recipients of the messages collected during a turn.
-    audience: Audience,
+    /// The addressees of the messages collected during a turn.
+    to: To,
     batch: MessageBatch,
     /// Replies to the client itself, collected during a turn.
     answers: Frames,
@@ -39,26 +39,22 @@ pub(crate) struct Outgoing<'s> {
     pending: Option<Arc<PendingReplies>>,
 }
 
-/// The recipients of a message.
+/// The addressees of a message.
 #[derive(Clone, PartialEq)]
-pub(crate) enum Audience {
+pub(crate) enum To {
     /// The partner of the client in this seat.
     Partner(SeatNumber),
-    /// All clients that have logged in.
-    Everyone,
-    /// The client with this name.
-    One(Name),
-    /// The members of this room.
-    Room(Name),
+    /// Clients that have logged in, on this server or on another.
+    Users(Recipients<Name>),
 }
 
-impl Audience {
+impl To {
+    pub(crate) const EVERYONE: To = To::Users(Recipients::Everyone);
+
     fn scope(&self) -> Scope<'static> {
         match self {
-            Audience::Room(name) => Scope::Room(name.to_string().into()),
-            Audience::Partner(_) => Scope::Partner,
-            Audience::Everyone => Scope::Public,
-            Audience::One(_) => Scope::Direct,
+            To::Partner(_) => Scope::Partner,
+            To::Users(recipients) => recipients.scope(),
         }
     }
 }
@@ -74,7 +70,7 @@ impl<'s> Outgoing<'s> {
             connection,
             port,
             label: connection.label(),
-            audience: Audience::Everyone,
+            to: To::EVERYONE,
             batch: MessageBatch::default(),
             answers: Frames::default(),
             request: RequestId::default(),
@@ -83,16 +79,16 @@ impl<'s> Outgoing<'s> {
         }
     }
 
-    /// Adds a message for `audience` to the batch.
-    pub(crate) fn send(&mut self, audience: Audience, text: &str, me: bool) {
+    /// Adds a message to the batch.
+    pub(crate) fn send(&mut self, to: To, text: &str, me: bool) {
         // Deliver messages to different recipients in the order in which they were sent, because
         // one client may receive both.
-        if audience != self.audience {
+        if to != self.to {
             self.deliver();
-            self.audience = audience;
+            self.to = to;
         }
         if self.batch.count() == 0 {
-            self.batch.begin(self.audience.scope(), &self.label);
+            self.batch.begin(self.to.scope(), &self.label);
         }
         self.batch.push(text, me);
         self.connection.count_sent(text.len());
@@ -104,7 +100,7 @@ impl<'s> Outgoing<'s> {
     /// Adds a message for the client with this name, which may not exist.
     pub(crate) fn send_direct(&mut self, name: &str, text: &str, me: bool) {
         match Name::new(name) {
-            Some(name) => self.send(Audience::One(name), text, me),
+            Some(name) => self.send(To::Users(Recipients::One(name)), text, me),
             None => {
                 self.deliver();
                 self.reply_no_such_user(name);
@@ -124,11 +120,11 @@ impl<'s> Outgoing<'s> {
             return;
         }
         let mut batch = std::mem::take(&mut self.batch);
-        match self.audience.clone() {
-            Audience::Partner(seat) => self.deliver_to_partner(seat, &mut batch),
-            Audience::Everyone => self.deliver_to_everyone(&mut batch),
-            Audience::One(name) => self.deliver_to_one(&name, &mut batch),
-            Audience::Room(name) => self.deliver_to_room(&name, &mut batch),
+        match self.to.clone() {
+            To::Partner(seat) => self.deliver_to_partner(seat, &mut batch),
+            To::Users(Recipients::Everyone) => self.deliver_to_everyone(&mut batch),
+            To::Users(Recipients::One(name)) => self.deliver_to_one(&name, &mut batch),
+            To::Users(Recipients::Room(name)) => self.deliver_to_room(&name, &mut batch),
         }
         // Keep the allocated memory for the next turn.
         self.batch = batch;
@@ -267,7 +263,7 @@ impl<'s> Outgoing<'s> {
             journal.append(&Conversation::room(name), entries);
             Ok::<_, RoomError>(recipients)
         });
-        let Ok(audience) = recipients else {
+        let Ok(recipients) = recipients else {
             for _ in 0..batch.count() {
                 self.write_answer(&ServerDoc::Error {
                     code: ErrorCode::NotAMember,
@@ -276,14 +272,14 @@ impl<'s> Outgoing<'s> {
             }
             return;
         };
-        let count = audience
+        let count = recipients
             .group
-            .deliver(&audience.members, self.connection, batch);
+            .deliver(&recipients.members, self.connection, batch);
         let events = &self.state.events;
         for (text, _) in batch.texts() {
             self.write_answer(&ServerDoc::Sent { count });
             events.emit_traffic(|| SessionEvent::RoomSaid {
-                port: audience.port,
+                port: recipients.port,
                 room: name.to_string(),
                 name: self.label.to_string(),
                 count,

@@ -55,7 +55,7 @@ pub(crate) enum Admission {
 }
 
 /// The recipients of a message, and their group.
-pub(crate) struct RoomAudience {
+pub(crate) struct RoomRecipients {
     /// Decides which threads write.
     pub group: Arc<Group>,
     pub port: Port,
@@ -469,7 +469,7 @@ impl Rooms {
         name: &Name,
         speaker: &Arc<Connection>,
         entries: &[HistoryEntry],
-    ) -> Result<RoomAudience, RoomError> {
+    ) -> Result<RoomRecipients, RoomError> {
         let history = self.history;
         let room = self
             .by_key
@@ -489,7 +489,7 @@ impl Rooms {
         }
         room.remembered.history.extend(entries.iter().cloned());
         room.forget(history);
-        Ok(RoomAudience {
+        Ok(RoomRecipients {
             group: Arc::clone(&room.group),
             port: room.port,
             members,
