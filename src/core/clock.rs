@@ -384,11 +384,22 @@ mod tests {
     fn wait_past_blocks_until_the_tick_is_past() {
         let clock = Clock::new();
         std::thread::scope(|threads| {
-            let waiting = threads.spawn(|| clock.subscribe().wait_past(Tick(3)));
+            let waiting = threads.spawn(|| {
+                let returned = clock.subscribe().wait_past(Tick(3));
+                (returned, clock.now())
+            });
             while !waiting.is_finished() {
-                clock.beat();
+                let subscribers = clock.state.subscribers.lock();
+                let waits = subscribers
+                    .iter()
+                    .any(|subscriber| subscriber.alarm.is_due(4));
+                drop(subscribers);
+                if waits {
+                    clock.beat();
+                }
             }
-            assert!(waiting.join().unwrap() && clock.now() > Tick(3));
+            let (returned, at) = waiting.join().unwrap();
+            assert!(returned && at > Tick(3), "{at:?}");
             let mine = clock.subscribe();
             assert!(mine.wait_past(Tick(3)), "it is past already");
             assert_eq!(clock.beat().1, 0, "it no longer waits for any tick");
