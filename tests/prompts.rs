@@ -473,6 +473,47 @@ fn room_prompt_returns_after_reconnect() {
     assert_eq!(server.received_with("a secret"), Vec::<String>::new());
 }
 
+#[test]
+fn a_rejoined_room_repeats_no_message() {
+    let mut server = ScriptedServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice", "--reconnect"], &[]);
+    let mut main = server.welcome("main", "bob");
+    alice.wait_for_prompt("alice to bob>");
+    alice.type_line("/join -n lobby");
+    let mut room = server.welcome_into_room(&mut main, "room");
+    alice.wait_for_text(sentences::YOU_JOINED_LOBBY);
+    let message = |id: u64, old: &str| {
+        format!(
+            "<CLIENT from='carol' scope='room' room='lobby' id='{id}'{old}>\
+             <message>number {id}</message></CLIENT>"
+        )
+    };
+    let old = " old='yes'";
+    room.send_line(&message(1, old));
+    room.send_line(&message(2, ""));
+    alice.wait_for_text("number 2");
+    main.close();
+    alice.wait_for_prompt("not connected>");
+    let mut main = server.welcome("main again", "bob");
+    let mut room = server.welcome_into_room(&mut main, "room again");
+    let replay = [1, 2, 3].map(|id| message(id, old)).join("\n");
+    room.send_line(&replay);
+    alice.wait_for_text("number 3");
+    let times = |alice: &mut Terminal| {
+        let screen = alice.contents();
+        [1, 2, 3].map(|id| screen.matches(&format!("number {id}")).count())
+    };
+    assert_eq!(times(&mut alice), [1, 1, 1]);
+    // What `/history` requests is shown in any case.
+    alice.type_line("/to lobby");
+    alice.type_line("/history");
+    server.expect("main again", "HISTORY");
+    main.command("HISTORY", "<room>lobby</room><count>3</count>");
+    main.send_line(&replay);
+    alice.wait_for("all three again", |alice| times(alice) == [2, 2, 2]);
+}
+
 /// The rest of a paste waits for the reply to JOIN. In the meantime, alice gets another partner.
 #[test]
 fn rest_of_a_paste_keeps_its_recipient() {

@@ -191,6 +191,7 @@ impl Chat {
                     (None, Some(with)) => format!("with {with}"),
                     (None, None) => "to everyone".to_owned(),
                 };
+                self.talk.requested = count;
                 self.screen.notice(&match count {
                     0 => format!("the server has no old messages {of}"),
                     1 => format!("the last message {of}:"),
@@ -260,13 +261,14 @@ impl Chat {
 
     /// Handles the loss of the main link. Reports messages that may have been lost with it.
     pub(crate) fn lost(&mut self) {
+        self.talk.requested = 0;
         let unanswered = std::mem::take(&mut self.replies.unanswered);
         self.not_confirmed(unanswered, "other people");
     }
 
     /// Shows a message from another user.
     pub(super) fn relay(&mut self, relay: &Relay<'_>) {
-        if self.ignores(&relay.from) {
+        if self.is_repeated(relay) || self.ignores(&relay.from) {
             return;
         }
         let is_direct = relay.scope == Scope::Direct;
@@ -295,6 +297,23 @@ impl Chat {
             self.screen
                 .notify(&format!("{}: {}", relay.from, relay.text));
         }
+    }
+
+    /// Returns whether a message is on the screen already: after a reconnect, a room sends its last
+    /// messages to its members again.
+    fn is_repeated(&mut self, relay: &Relay<'_>) -> bool {
+        if relay.old && self.talk.requested > 0 {
+            self.talk.requested -= 1;
+            return false;
+        }
+        let (Scope::Room(room), Some(id)) = (&relay.scope, relay.id) else {
+            return false;
+        };
+        let newest = self.talk.newest.entry(room.to_ascii_lowercase());
+        let newest = newest.or_default();
+        let is_repeated = relay.old && id <= *newest;
+        *newest = id.max(*newest);
+        is_repeated
     }
 
     fn ignores(&self, name: &str) -> bool {

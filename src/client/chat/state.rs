@@ -100,6 +100,10 @@ pub(super) struct Talk {
     pub(super) seen_partner: Target,
     /// The number of unread messages in each other conversation, by the recipient's name.
     pub(super) unread: BTreeMap<String, usize>,
+    /// The id of the newest message shown from each room, by the room's lower-case name.
+    pub(super) newest: BTreeMap<String, u64>,
+    /// Number of old messages that still belong to the reply to `/history`.
+    pub(super) requested: usize,
     /// The user who left last, so that one departure is shown once.
     pub(super) departed: Option<(String, Instant)>,
     /// Set if the hint for a user without a partner was shown on this link.
@@ -200,6 +204,8 @@ impl Chat {
                 reply_to: None,
                 seen_partner: Target::Nobody,
                 unread: BTreeMap::new(),
+                newest: BTreeMap::new(),
+                requested: 0,
                 departed: None,
                 hinted: false,
             },
