@@ -432,6 +432,50 @@ mod tests {
     }
 
     #[test]
+    fn a_port_is_held_back_until_its_worker_listens() {
+        let (seats, _) = seats(4, None);
+        let port = |number: u16| Port::new(50000 + number).unwrap();
+        let mut held_back = seats.hold_back(|seat| seat.get() == 2);
+        assert_eq!(seats.free_ports(), [port(3), port(4), port(1)]);
+        let second = held_back.pop().unwrap();
+        assert_eq!((second.port(), held_back.len()), (port(2), 0));
+        seats.add(second, |_| false);
+        assert_eq!(seats.free_ports().len(), 4);
+    }
+
+    #[test]
+    fn a_revoked_reservation_frees_its_seat_and_no_other() {
+        let (seats, clock) = seats(4, None);
+        let asker = Asker::by_connection((HERE, 1).into());
+        let reserve = || {
+            let held = seats.take(HERE).ok().unwrap();
+            seats.reserve(held, asker, clock.now(), |_| {}).unwrap()
+        };
+        let (first, second) = (reserve(), reserve());
+        seats.revoke(&second);
+        assert_eq!(seats.free_ports()[0], second.port);
+        assert!(!seats.free_ports().contains(&first.port));
+        seats.revoke(&second);
+        assert_eq!(
+            seats.free_ports().len(),
+            3,
+            "there is nothing left to revoke"
+        );
+    }
+
+    #[test]
+    fn seats_on_one_port_are_named_by_their_numbers() {
+        let (two, _) = seats(2, None);
+        assert!(
+            matches!(two.place(SeatNumber::from_index(1)), Place::Port(port) if port.get() == 50002)
+        );
+        let (mut single, _) = seats(2, None);
+        single.seats[1].port = single.seats[0].port;
+        let second = SeatNumber::from_index(1);
+        assert!(matches!(single.place(second), Place::Seat(number) if number == second));
+    }
+
+    #[test]
     fn only_the_connection_in_a_seat_keeps_it() {
         let (seats, clock) = seats(2, None);
         let ((alice, _alice), (before, _before)) = (connection("alice"), connection("before"));

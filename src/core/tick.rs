@@ -72,6 +72,13 @@ mod tests {
         assert_eq!(Ticks::covering(SECOND * 2, SECOND), Ticks(2));
         assert_eq!(Ticks::covering(SECOND * 3, SECOND * 2), Ticks(2));
         assert_eq!(Ticks::covering(Duration::ZERO, SECOND), Ticks(1));
+        assert_eq!(Ticks::covering(SECOND * 7, SECOND * 2).get(), 4);
+        let longest = Ticks::covering(Duration::MAX, Duration::from_nanos(1));
+        assert_eq!(
+            longest.get(),
+            u64::MAX / 2,
+            "the sum of two such is in range"
+        );
     }
 
     #[test]
