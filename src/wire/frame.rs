@@ -25,7 +25,7 @@ pub enum Framing {
 
 impl Framing {
     /// Appends one frame. `write` appends its content.
-    pub(super) fn write(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn write(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         match self {
             Framing::Line => {
                 write(out);
@@ -89,15 +89,7 @@ impl FrameReader {
             scanned: 0,
             max_frame,
             framing,
-            assembler: (framing == Framing::WebSocket).then(|| Box::new(Assembler::new(false))),
-        }
-    }
-
-    /// Creates a reader for text and binary WebSocket messages, for an echo server.
-    pub fn of_any_websocket_message(max_frame: usize) -> FrameReader {
-        FrameReader {
-            assembler: Some(Box::new(Assembler::new(true))),
-            ..FrameReader::with(Framing::WebSocket, max_frame)
+            assembler: (framing == Framing::WebSocket).then(|| Box::new(Assembler::new())),
         }
     }
 
@@ -106,15 +98,6 @@ impl FrameReader {
         self.buffer = bytes.to_vec();
         self.end = bytes.len();
         self
-    }
-
-    /// Appends the echo of the last message, `payload`.
-    pub fn write_websocket_echo(&self, payload: &[u8], out: &mut Vec<u8>) {
-        let is_binary = self
-            .assembler
-            .as_ref()
-            .is_some_and(|there| there.was_binary());
-        websocket::write_echo(is_binary, payload, out);
     }
 
     /// Takes the replies to the WebSocket pings received since the last call, one frame each.
@@ -461,19 +444,10 @@ mod tests {
         assert_eq!(pongs.bytes(), b"\x8a\x011\x8a\x012");
         assert!(matches!(reader.next_web_input(), Ok(None)));
 
-        let mut reader = FrameReader::of_any_websocket_message(100).after(&bytes);
+        let mut reader = FrameReader::with(Framing::WebSocket, 100).after(&bytes);
         assert_eq!(reader.next_frame(), Ok(Some(&b"hi"[..])));
         assert_eq!(reader.next_frame(), Ok(None));
         assert!(reader.take_pongs().is_some() && reader.take_pongs().is_none());
-        let mut echo = Vec::new();
-        reader.write_websocket_echo(b"hi", &mut echo);
-        assert_eq!(echo, b"\x81\x02hi");
-        let mut binary =
-            FrameReader::of_any_websocket_message(100).after(&from_browser(0x82, b"x"));
-        assert_eq!(binary.next_frame(), Ok(Some(&b"x"[..])));
-        echo.clear();
-        binary.write_websocket_echo(b"x", &mut echo);
-        assert_eq!(echo, b"\x82\x01x");
     }
 
     #[test]

@@ -73,15 +73,6 @@ pub(super) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-/// Appends a received message unchanged, for an echo.
-pub(super) fn write_echo(is_binary: bool, payload: &[u8], out: &mut Vec<u8>) {
-    let at = out.len();
-    write_text(out, |out| out.extend_from_slice(payload));
-    if is_binary {
-        out[at] = 0x80 | BINARY;
-    }
-}
-
 /// Appends a ping, which the peer answers automatically.
 pub(super) fn write_ping(out: &mut Vec<u8>) {
     write_control(PING, b"", out);
@@ -164,13 +155,9 @@ fn is_control(opcode: u8) -> bool {
 /// Assembles a client's messages from frames.
 #[derive(Debug)]
 pub(super) struct Assembler {
-    /// Set if binary messages are also accepted. (For an echo; documents are text.)
-    takes_binary: bool,
-    /// The message whose fragments are arriving, and its opcode in `begun`.
+    /// The message whose fragments are arriving, if one `has_begun`.
     message: Vec<u8>,
-    begun: Option<u8>,
-    /// The opcode of the last message.
-    last: u8,
+    has_begun: bool,
     /// The number of fragments. Each counts as a byte; otherwise empty fragments would never reach
     /// the limit.
     fragments: usize,
@@ -196,12 +183,10 @@ pub(super) enum NextMessage {
 }
 
 impl Assembler {
-    pub(super) fn new(takes_binary: bool) -> Assembler {
+    pub(super) fn new() -> Assembler {
         Assembler {
-            takes_binary,
             message: Vec::new(),
-            begun: None,
-            last: TEXT,
+            has_begun: false,
             fragments: 0,
             pongs: Frames::default(),
             failed: None,
@@ -211,11 +196,6 @@ impl Assembler {
     /// Returns the assembled message.
     pub(super) fn message(&self) -> &[u8] {
         &self.message
-    }
-
-    /// Returns whether the last message was binary data.
-    pub(super) fn was_binary(&self) -> bool {
-        self.last == BINARY
     }
 
     /// Takes the replies to the received pings, one frame each.
@@ -277,21 +257,16 @@ impl Assembler {
             self.fragments = 0;
         }
         if is_first && header.is_final {
-            check_text(header.opcode, payload)?;
-            self.last = header.opcode;
+            check_text(payload)?;
             return Ok(NextMessage::Here { begin, end });
         }
         self.message.extend_from_slice(payload);
         self.fragments += 1;
-        if is_first {
-            self.begun = Some(header.opcode);
-        }
-        if !header.is_final {
+        self.has_begun = !header.is_final;
+        if self.has_begun {
             return Ok(NextMessage::Passed { end });
         }
-        let opcode = self.begun.take().unwrap_or(TEXT);
-        check_text(opcode, &self.message)?;
-        self.last = opcode;
+        check_text(&self.message)?;
         Ok(NextMessage::Assembled { end })
     }
 
@@ -301,15 +276,15 @@ impl Assembler {
             return Ok(());
         }
         let is_first = header.opcode != CONTINUATION;
-        if is_first && self.begun.is_some() {
+        if is_first && self.has_begun {
             let rule = "a message begins before the previous one has ended";
             return Err(FrameError::NotWebSocket(rule));
         }
-        if !is_first && self.begun.is_none() {
+        if !is_first && !self.has_begun {
             let rule = "a continuation frame has no message to continue";
             return Err(FrameError::NotWebSocket(rule));
         }
-        if header.opcode == BINARY && !self.takes_binary {
+        if header.opcode == BINARY {
             return Err(FrameError::Binary);
         }
         let so_far = if is_first {
@@ -327,11 +302,11 @@ impl Assembler {
     }
 }
 
-fn check_text(opcode: u8, payload: &[u8]) -> Result<(), FrameError> {
-    if opcode == TEXT && std::str::from_utf8(payload).is_err() {
-        return Err(FrameError::NotUtf8);
+fn check_text(payload: &[u8]) -> Result<(), FrameError> {
+    match std::str::from_utf8(payload) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(FrameError::NotUtf8),
     }
-    Ok(())
 }
 
 /// Interprets the payload of a close frame: a close, or another violation.
@@ -413,7 +388,7 @@ mod tests {
     }
 
     fn read(bytes: Vec<u8>) -> (Vec<Vec<u8>>, Option<FrameError>) {
-        read_with(Assembler::new(false), bytes, LIMIT)
+        read_with(Assembler::new(), bytes, LIMIT)
     }
 
     fn is_rejected(bytes: Vec<u8>) -> bool {
@@ -468,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_ping_between_fragments_is_answered() {
-        let mut reader = Assembler::new(false);
+        let mut reader = Assembler::new();
         let mut bytes = [frame(0x01, b"a"), frame(0x89, b"you"), frame(0x8a, b"")].concat();
         let mut start = 0;
         for _ in 0..3 {
@@ -531,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn text_must_be_utf_8_and_binary_data_must_be_wanted() {
+    fn messages_must_be_text_in_utf_8() {
         // A character may be split between two fragments.
         let split = [frame(0x01, b"\xc3"), frame(0x80, b"\xa9")].concat();
         assert_eq!(read(split), (vec!["é".into()], None));
@@ -542,23 +517,14 @@ mod tests {
             assert_eq!(read(bytes), (vec![], Some(FrameError::NotUtf8)));
         }
         let binary = frame(0x82, b"\xff");
-        assert_eq!(read(binary.clone()), (vec![], Some(FrameError::Binary)));
-        let mut reader = Assembler::new(true);
-        let mut bytes = binary;
-        assert!(reader.next(&mut bytes, 0, LIMIT).is_ok() && reader.was_binary());
-        let mut echo = Vec::new();
-        write_echo(true, b"\xff", &mut echo);
-        assert_eq!(echo, b"\x82\x01\xff");
-        echo.clear();
-        write_echo(false, b"a", &mut echo);
-        assert_eq!(echo, b"\x81\x01a");
+        assert_eq!(read(binary), (vec![], Some(FrameError::Binary)));
     }
 
     /// Fragments count, too, so that empty ones also reach the limit.
     #[test]
     fn a_message_over_the_limit_is_rejected_by_its_header() {
         let over = Some(FrameError::TooLong { limit: 4 });
-        let read = |bytes| read_with(Assembler::new(false), bytes, 4);
+        let read = |bytes| read_with(Assembler::new(), bytes, 4);
         assert_eq!(read(frame(0x81, b"abcd")), (vec![b"abcd".to_vec()], None));
         assert_eq!(
             read(frame(0x81, b"abcde")[..2].to_vec()),
@@ -573,7 +539,7 @@ mod tests {
 
     #[test]
     fn an_error_is_repeated() {
-        let mut reader = Assembler::new(false);
+        let mut reader = Assembler::new();
         let mut bad = frame(0x83, b"a");
         let error = reader.next(&mut bad, 0, LIMIT).unwrap_err();
         let mut good = frame(0x81, b"a");
