@@ -188,12 +188,70 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_at_a_frame_boundary() {
-        for taken in [0, 10] {
+    fn only_the_rest_of_a_frame_is_kept() {
+        for (taken, kept) in [(0, 0), (4, 6), (10, 0), (13, 7)] {
             let mut waiting = Backlog::default();
             waiting.push(&frames(&[10, 10]), taken);
+            // A write that achieved nothing changes nothing.
+            let first = waiting.take();
+            waiting.wrote(0, vec![first]);
             waiting.keep_torn_frame();
-            assert!(waiting.is_empty(), "{taken}");
+            assert_eq!(waiting.pending(), kept, "{taken}");
+        }
+    }
+
+    /// A document may be no frame at all in some encodings.
+    #[test]
+    fn frames_that_are_pushed_one_by_one_have_ends() {
+        for (written, kept) in [(0, 0), (4, 6), (10, 0), (15, 5), (20, 0)] {
+            let mut waiting = Backlog::default();
+            for size in [0, 10, 0, 10] {
+                waiting.push_with(|out| out.extend(vec![b'x'; size]));
+            }
+            assert_eq!(waiting.ends, [10, 20]);
+            let first = waiting.take();
+            assert_eq!(first.len(), 20, "small frames share a piece");
+            waiting.wrote(written, vec![first]);
+            waiting.keep_torn_frame();
+            assert_eq!(waiting.pending(), kept, "{written}");
+        }
+    }
+
+    #[test]
+    fn pieces_are_filled_before_others_are_begun() {
+        let mut waiting = Backlog::default();
+        for size in [FLUSH_CHUNK / 2 + 1, FLUSH_CHUNK / 2 + 1, FLUSH_CHUNK] {
+            waiting.push(&frames(&[size]), 0);
+        }
+        let sizes: Vec<usize> = waiting.pieces.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [FLUSH_CHUNK, FLUSH_CHUNK, 2]);
+    }
+
+    #[test]
+    fn clearing_leaves_only_what_is_being_written() {
+        let mut waiting = Backlog::default();
+        waiting.push(&frames(&[10, FLUSH_CHUNK, 10]), 5);
+        let first = waiting.take();
+        waiting.clear();
+        assert_eq!((waiting.is_empty(), waiting.pending()), (true, FLUSH_CHUNK));
+        assert_eq!(waiting.ends, [5], "the second frame is torn");
+        waiting.wrote(FLUSH_CHUNK, vec![first]);
+        assert_eq!((waiting.pending(), waiting.ends.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_not_written_of_several_pieces_stays_in_order() {
+        let mut waiting = Backlog::default();
+        let frames = frames(&[FLUSH_CHUNK, FLUSH_CHUNK, FLUSH_CHUNK]);
+        for written in [0, 5, FLUSH_CHUNK, FLUSH_CHUNK + 5, 3 * FLUSH_CHUNK] {
+            waiting.push(&frames, 0);
+            let pieces = vec![waiting.take(), waiting.take(), waiting.take()];
+            assert_eq!(
+                (waiting.is_empty(), waiting.pending()),
+                (true, frames.len())
+            );
+            waiting.wrote(written, pieces);
+            assert_eq!(all(&mut waiting), &frames.bytes()[written..], "{written}");
         }
     }
 
