@@ -456,11 +456,11 @@ mod tests {
         assert_eq!(seats.free_ports()[0], second.port);
         assert!(!seats.free_ports().contains(&first.port));
         seats.revoke(&second);
-        assert_eq!(
-            seats.free_ports().len(),
-            3,
-            "there is nothing left to revoke"
-        );
+        assert_eq!(seats.free_ports().len(), 3, "nothing is left to revoke");
+        let third = reserve();
+        assert_eq!(third.port, second.port);
+        seats.revoke(&second);
+        assert_eq!(seats.free_ports().len(), 2, "that was an earlier passcode");
     }
 
     #[test]

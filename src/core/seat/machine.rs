@@ -686,6 +686,58 @@ mod tests {
     }
 
     #[test]
+    fn only_the_asker_with_the_passcode_in_time_would_be_admitted() {
+        let (seat, _, ticket) = reserved();
+        let right = ticket.passcode.reveal();
+        let wrong = Passcode::from_bits(2);
+        for (address, passcode, now, admits) in [
+            (HERE, right, 2, true),
+            ("::ffff:127.0.0.1", right, 2, true),
+            (THERE, right, 2, false),
+            (HERE, right, 3, false),
+            (HERE, wrong.reveal(), 2, false),
+        ] {
+            let would_admit = seat.would_admit(ip(address), passcode, Tick(now));
+            assert_eq!(would_admit, admits, "{address} {passcode} {now}");
+        }
+        assert!(
+            !seated().would_admit(ip(HERE), right, Tick(1)),
+            "it is taken"
+        );
+    }
+
+    #[test]
+    fn an_encrypted_connection_has_the_whole_handshake_timeout_for_its_passcode() {
+        let (mut seat, _, ticket) = reserved();
+        seat.arrive(ip(HERE), Tick(0));
+        seat.hands_shaken(Tick(1));
+        assert_eq!(seat.expire(Tick(2), never), None);
+        let passcode = Some(ticket.passcode.reveal());
+        let verdict = seat.check_passcode(passcode, SeatRequest::Stay, Tick(2));
+        assert_eq!(verdict, Verdict::Admitted);
+    }
+
+    #[test]
+    fn a_handshake_begins_only_at_a_free_seat() {
+        let (mut seat, mut stack) = seat();
+        let token = stack.pop().unwrap();
+        let ticket = seat.begin_handshake(token.clone(), Tick(0)).unwrap();
+        assert_eq!((ticket.port, seat.phase()), (token.port(), Phase::Greeting));
+        for mut taken in [seat.clone(), seated(), reserved().0] {
+            let state = taken.clone();
+            assert_eq!(
+                taken.begin_handshake(token.clone(), Tick(0)),
+                Err(token.clone())
+            );
+            assert_eq!(taken, state, "and nothing has changed");
+        }
+        seat.close();
+        seat.free(Passcode::from_bits(2)).unwrap();
+        seat.bar();
+        assert_eq!(seat.begin_handshake(token.clone(), Tick(0)), Err(token));
+    }
+
+    #[test]
     fn any_other_first_frame_closes_the_seat() {
         for passcode in [None, Some(""), Some("00000000000000000000000000000002")] {
             let (mut seat, _, _) = reserved();
