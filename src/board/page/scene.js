@@ -188,7 +188,7 @@ function showLeft(place, card) {
     left.push(part);
   };
   const most = { reserved: state.rules.reserve, greeting: state.rules.handshake }[card.phase];
-  ticks(card.until, { reserved: 'to connect', greeting: 'to send it', calling: 'to answer' }[card.phase] || 'left', most || undefined);
+  ticks(card.until, { reserved: 'to connect', greeting: 'for the passcode', calling: 'to answer' }[card.phase] || 'left', most || undefined);
   ticks(card.idle, 'until idle', state.rules.idle || undefined);
   ticks(card.total, 'left in total', state.rules.total || undefined);
   place.querySelector('.left').replaceChildren(...left);

@@ -45,7 +45,7 @@ function blockedIn(thread) {
   const [, call, why] = ROLES.find(([pattern]) => pattern.test(thread)) || [null, '?', ''];
   const seat = seatServedBy(thread);
   const timed = thread.startsWith('timer-') && state.cards.get(Number(thread.slice('timer-'.length)));
-  if (timed && nextTick(timed) !== null) return { call, why: 'wants tick ' + nextTick(timed) };
+  if (timed && nextTick(timed) !== null) return { call, why: 'waits for tick ' + nextTick(timed) };
   if (seat === undefined) return { call, why };
   const card = state.cards.get(seat);
   const client = card.name || card.peer || 'a client';
