@@ -361,7 +361,7 @@ const timeline = {
     const position = $('position');
     position.max = count;
     if (!position.matches(':active')) position.value = shownAt;
-    write($('place'), shownAt + ' of ' + count);
+    write($('place'), 'event ' + shownAt + ' of ' + count);
     write($('to-end').firstChild, this.replay ? 'End ' : 'Live ');
     const select = $('speed');
     const given = String(this.speed);
