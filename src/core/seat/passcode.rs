@@ -120,6 +120,8 @@ mod tests {
             "00000000000000000000000000000abd",
             "00000000000000000000000000000ABC",
             "00000000000000000000000000000abc0",
+            // Two digits are wrong in the same way.
+            "11000000000000000000000000000abc",
         ] {
             assert!(!passcode.matches(wrong), "{wrong}");
         }
