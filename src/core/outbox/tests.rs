@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::notify::NotifyReceiver;
-use crate::transport::XmlLineEncoder;
+use crate::transport::{Encoding, XmlLineEncoder};
 use socket2::SockRef;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -25,6 +25,14 @@ fn connected() -> (TcpStream, TcpStream) {
 }
 
 fn outbox_on(
+    sockets: (TcpStream, TcpStream),
+    write_timeout: Duration,
+) -> (Arc<Outbox>, NotifyReceiver, TcpStream) {
+    outbox_of(Box::<XmlLineEncoder>::default(), sockets, write_timeout)
+}
+
+fn outbox_of(
+    encoder: Box<dyn Encoder>,
     (server, client): (TcpStream, TcpStream),
     write_timeout: Duration,
 ) -> (Arc<Outbox>, NotifyReceiver, TcpStream) {
@@ -33,12 +41,7 @@ fn outbox_on(
         .unwrap();
     let stream = Stream::from(server);
     let notifications = NotifyReceiver::new();
-    let outbox = Outbox::new(
-        stream,
-        Box::<XmlLineEncoder>::default(),
-        notifications.notifier(),
-        write_timeout,
-    );
+    let outbox = Outbox::new(stream, encoder, notifications.notifier(), write_timeout);
     (Arc::new(outbox), notifications, client)
 }
 
@@ -409,4 +412,37 @@ fn a_socket_that_breaks_while_output_waits_is_noticed_by_the_next_write() {
         assert_eq!(outbox.ended(), Some(reason));
         assert_eq!(outbox.pending(), 0);
     }
+}
+
+#[test]
+fn the_close_frame_follows_the_farewell() {
+    struct WithCloseFrame(XmlLineEncoder);
+    impl Encoder for WithCloseFrame {
+        fn encoding(&self) -> Encoding {
+            Encoding::of::<WithCloseFrame>(0)
+        }
+        fn encode(&mut self, doc: &ServerDoc<'_>, request: RequestId, out: &mut Vec<u8>) {
+            self.0.encode(doc, request, out);
+        }
+        fn encode_close(&mut self, reason: CloseReason, out: &mut Vec<u8>) {
+            out.extend(format!("closed: {reason:?}\n").bytes());
+        }
+    }
+    let encoder = Box::new(WithCloseFrame(XmlLineEncoder::default()));
+    let (outbox, _notifications, client) = outbox_of(encoder, connected(), Duration::from_secs(20));
+    outbox.hang_up(CloseReason::Shutdown);
+    let received = documents(client);
+    assert_eq!(received.len(), 2);
+    assert!(received[0].contains("SHUTDOWN") && received[1] == "closed: Shutdown");
+}
+
+#[test]
+fn a_queue_of_the_maximum_length_is_not_too_long() {
+    let (outbox, _notifications, _client) = outbox();
+    let mut frames = Frames::default();
+    frames.push(|out| out.resize(limits::MAX_OUTBOX_BYTES, b'x'));
+    outbox.append(&frames);
+    assert!(!outbox.queue.lock().is_too_long());
+    outbox.append_doc(&ServerDoc::Pong);
+    assert!(outbox.queue.lock().is_too_long());
 }
