@@ -360,6 +360,36 @@ mod tests {
     }
 
     #[test]
+    fn each_codec_writes_its_own_bytes_and_reads_them() {
+        let terminate = ClientDoc::Command(ClientCommand::Terminate);
+        let (xml, plain) = (
+            "<CLIENT><command>TERMINATE</command></CLIENT>",
+            "CLIENT>>> TERMINATE",
+        );
+        let (xml_full, plain_full) = ("<SERVER><command>FULL</command></SERVER>", "SERVER>>> FULL");
+        let line = |text: &str| format!("{text}\n").into_bytes();
+        let counted = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+        let legacy = Codec::legacy;
+        for (codec, client, server) in [
+            (Codec::default(), line(xml), line(xml_full)),
+            (legacy(Revision::V0), counted(plain), counted(plain_full)),
+            (legacy(Revision::V1), counted(xml), counted(xml_full)),
+            (legacy(Revision::V2), counted(xml), counted(xml_full)),
+        ] {
+            let mut out = Vec::new();
+            codec.write_client(&terminate, &mut out);
+            assert_eq!(out, client);
+            assert_eq!(codec.server_frame(&ServerDoc::Full), server);
+            let frame = |bytes: &[u8]| {
+                let mut reader = codec.reader().after(bytes);
+                reader.next_frame().unwrap().expect("a frame").to_vec()
+            };
+            assert_eq!(codec.read_client(&frame(&client)), Ok(terminate.clone()));
+            assert_eq!(codec.read_server(&frame(&server)), Ok(ServerDoc::Full));
+        }
+    }
+
+    #[test]
     fn a_handshake_is_read_as_it_was_written() {
         let port = Port::new(50001).unwrap();
         let handshake = Handshake {
