@@ -93,7 +93,7 @@ impl CloseReason {
 
     /// Returns the word that the other users receive if the client did not leave of its own accord.
     pub fn word_for_others(self) -> Option<&'static str> {
-        let is_told = matches!(
+        let is_announced = matches!(
             self,
             CloseReason::IdleTimeout
                 | CloseReason::TotalTimeout
@@ -103,7 +103,7 @@ impl CloseReason {
                 | CloseReason::PingTimeout
                 | CloseReason::Unacknowledged
         );
-        is_told.then(|| self.word())
+        is_announced.then(|| self.word())
     }
 
     /// Returns the last document to send to the client, if the server is closing the connection and
@@ -165,6 +165,29 @@ impl From<&FrameError> for CloseReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_reason_is_announced_to_those_whom_it_concerns() {
+        use CloseReason::{Banned, Entrance, HandshakeTimeout, IdleTimeout, Kicked, Terminate};
+        let farewell = Some(ServerDoc::IdleTimeout);
+        for (reason, word, word_for_others, farewell) in [
+            (Terminate, "terminate", None, None),
+            (
+                HandshakeTimeout,
+                "handshake-timeout",
+                None,
+                farewell.clone(),
+            ),
+            (IdleTimeout, "idle-timeout", Some("idle-timeout"), farewell),
+            (Kicked, "kicked", Some("kicked"), None),
+            (Banned, "banned", Some("banned"), None),
+            (Entrance("binary"), "binary", None, None),
+        ] {
+            assert_eq!(reason.word(), word);
+            assert_eq!(reason.word_for_others(), word_for_others, "{word}");
+            assert_eq!(reason.farewell(), farewell, "{word}");
+        }
+    }
 
     #[test]
     fn a_kernel_timeout_is_reported_as_unacknowledged() {

@@ -190,6 +190,40 @@ mod tests {
     use super::*;
 
     #[test]
+    fn debug_output_hides_a_secret() {
+        assert_eq!(format!("{:?}", Secret("moon".into())), "Secret(…)");
+    }
+
+    #[test]
+    fn an_error_names_what_is_wrong() {
+        let unknown = DocError::UnknownCommand("DANCE".to_owned());
+        let wrong_root = DocError::WrongRoot { expected: "CLIENT" };
+        for (error, code, sentence) in [
+            (
+                DocError::NotUtf8,
+                ErrorCode::NotUtf8,
+                "the bytes are not UTF-8 text",
+            ),
+            (unknown, ErrorCode::UnknownCommand, "no such command: DANCE"),
+            (
+                wrong_root,
+                ErrorCode::Malformed,
+                "the root element must be <CLIENT>",
+            ),
+            (
+                DocError::Missing("to"),
+                ErrorCode::Missing,
+                "<to> is missing",
+            ),
+        ] {
+            assert_eq!(
+                (error.code(), error.to_string()),
+                (code, sentence.to_owned())
+            );
+        }
+    }
+
+    #[test]
     fn every_error_code_is_found_under_its_word() {
         for code in ErrorCode::ALL {
             assert_eq!(ErrorCode::from_word(code.word()), *code);

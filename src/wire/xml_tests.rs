@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use crate::Port;
 use crate::client_doc::{ClientCommand, ClientDoc, plainest_message};
 use crate::client_doc::{read_client, write_client};
-use crate::doc::{CallbackRequest, ErrorCode, Secret};
+use crate::doc::{CallbackRequest, DocError, ErrorCode, Secret};
 use crate::elements::{Elsewhere, RoomAccess, child, parse, text_of};
 use crate::limits;
 use crate::server_doc::{Relay, Scope, ServerDoc};
@@ -630,5 +630,46 @@ proptest! {
     fn no_text_makes_the_parser_panic(frame in "(<|>|/|CLIENT|message|command|&|'|=|[a-z ]){0,40}") {
         let _ = read_client(&frame);
         let _ = read_server(&frame);
+    }
+}
+
+#[test]
+fn a_document_has_a_limited_number_of_nodes() {
+    let frame = |elements: usize| {
+        let many = "<x/>".repeat(elements);
+        format!("<CLIENT><command>WHO</command>{many}</CLIENT>")
+    };
+    assert!(read_client(&frame(limits::XML_NODES as usize / 2)).is_ok());
+    let too_many = frame(limits::XML_NODES as usize);
+    assert!(matches!(read_client(&too_many), Err(DocError::NotXml(_))));
+}
+
+#[test]
+fn a_message_without_markup_needs_no_parser() {
+    let plainest = |text: &str| {
+        let frame = format!("<CLIENT><message>{text}</message></CLIENT>");
+        plainest_message(&frame).map(str::to_owned)
+    };
+    for text in ["", " ", "hello, world", "grüße > 'x' \""] {
+        assert_eq!(plainest(text).as_deref(), Some(text));
+    }
+    for text in ["a<b/>", "&amp;", "]", "\u{1f}", "\t", "\u{fffe}"] {
+        assert_eq!(plainest(text), None, "{text:?}");
+    }
+}
+
+#[test]
+fn dm_needs_a_message_and_a_recipient_or_neither() {
+    let dm = |parts: &str| read_client_owned(&format!("<command>DM</command>{parts}"));
+    assert_eq!(dm(""), Ok("DirectList".to_owned()));
+    assert_eq!(dm("<to>bob</to>"), Err(DocError::Missing("message")));
+    assert_eq!(dm("<message>hi</message>"), Err(DocError::Missing("to")));
+}
+
+fn read_client_owned(parts: &str) -> Result<String, DocError> {
+    let frame = format!("<CLIENT>{parts}</CLIENT>");
+    match read_client(&frame)? {
+        ClientDoc::Command(command) => Ok(format!("{command:?}")),
+        other => Ok(format!("{other:?}")),
     }
 }
