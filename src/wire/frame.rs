@@ -355,6 +355,59 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_interrupted_read_is_repeated_and_an_error_is_returned() {
+        struct Errors(Vec<io::ErrorKind>);
+        impl Read for Errors {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                match self.0.pop() {
+                    Some(kind) => Err(kind.into()),
+                    None => (&b"hi\n"[..]).read(into),
+                }
+            }
+        }
+        let interrupted = io::ErrorKind::Interrupted;
+        let mut reader = FrameReader::new(100);
+        assert_eq!(
+            reader.read_from(&mut Errors(vec![interrupted; 3])).unwrap(),
+            3
+        );
+        let failing = vec![io::ErrorKind::ConnectionReset, interrupted];
+        let error = reader.read_from(&mut Errors(failing)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(reader.next_frame(), Ok(Some(&b"hi"[..])));
+    }
+
+    /// The buffer moves what is left of a frame to its start before it grows, and it grows only
+    /// when it is full.
+    #[test]
+    fn the_buffer_grows_with_the_frames_up_to_a_limit() {
+        let size = |reader: &FrameReader| reader.buffer.len();
+        let mut reader = FrameReader::new(100_000);
+        let mut read = |bytes: &[u8]| {
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                reader.read_from(&mut rest).unwrap();
+            }
+            reader.make_room();
+            let sizes = (size(&reader), reader.unfinished().len());
+            while reader.next_frame().unwrap().is_some() {}
+            sizes
+        };
+        assert_eq!(read(b"a short line\n"), (limits::READ_BUFFER, 13));
+        let half = vec![b'x'; limits::READ_BUFFER / 2];
+        assert_eq!(read(&half), (limits::READ_BUFFER, half.len()));
+        assert_eq!(read(&half), (2 * limits::READ_BUFFER, 2 * half.len()));
+        let longest = vec![b'x'; 100_000 - 2 * half.len()];
+        let most = limits::READ_BUFFER_MOST.max(100_000 + LONGEST_FRAME_OVERHEAD);
+        assert_eq!(read(&longest), (most, 100_000));
+        assert_eq!(read(b"\nrest"), (most, 100_005));
+        // The space of the frame that was taken is used again.
+        let mut fill = vec![b'x'; most - 4];
+        fill[50_000] = b'\n';
+        assert_eq!(read(&fill), (most, most));
+    }
+
     fn counted(bytes: &[u8], step: usize) -> Result<Vec<Vec<u8>>, FrameError> {
         let mut reader = FrameReader::with(Framing::LengthPrefixed, 70_000);
         let mut source = Trickle { bytes, step };
@@ -474,6 +527,10 @@ mod tests {
         let mut long = vec![0xac, 0x02];
         long.extend([b'x'; 300]);
         assert_eq!(counted(&long, 7).unwrap(), [vec![b'x'; 300]]);
+        assert_eq!(counted(&[0x80; 5], 1), Err(FrameError::BadLength));
+        let read = |max| FrameReader::with(Framing::LengthPrefixed, max).after(b"\x02hi");
+        assert_eq!(read(2).next_frame(), Ok(Some(&b"hi"[..])));
+        assert_eq!(read(1).next_frame(), Err(FrameError::TooLong { limit: 1 }));
         let mut out = Vec::new();
         Framing::LengthPrefixed.write(&mut out, |content| content.extend([b'x'; 300]));
         assert_eq!(out, long);

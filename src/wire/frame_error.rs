@@ -54,3 +54,35 @@ impl fmt::Display for FrameError {
 }
 
 impl std::error::Error for FrameError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_the_peer_did_wrong() {
+        let rejected = |sentence: Option<&str>| FrameError::Rejected {
+            reason: CloseReason::BINARY,
+            sentence: sentence.map(str::to_owned),
+        };
+        for (error, sentence) in [
+            (
+                FrameError::TooLong { limit: 8 },
+                "message too long: send at most 8 bytes",
+            ),
+            (
+                FrameError::BadLength,
+                "invalid length prefix before a message",
+            ),
+            (
+                FrameError::NotWebSocket("masked"),
+                "bad WebSocket frame (RFC 6455): masked",
+            ),
+            (FrameError::NotUtf8, "a text message must be UTF-8"),
+            (rejected(Some("use TLS")), "use TLS"),
+            (rejected(None), "binary"),
+        ] {
+            assert_eq!(error.to_string(), sentence);
+        }
+    }
+}

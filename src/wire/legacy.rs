@@ -319,14 +319,32 @@ mod tests {
         }
         assert_eq!(read_client(b"a\xff", true), ClientDoc::message("a\u{fffd}"));
         assert_eq!(server_content(&ServerDoc::NoPartner, false), None);
+        let relay = ServerDoc::Relay(Relay {
+            text: "hi".into(),
+            ..Relay::default()
+        });
+        for plain in [true, false] {
+            assert_eq!(server_content(&relay, plain).unwrap(), b"hi");
+        }
     }
 
     #[test]
     fn our_client_shows_the_text_of_a_document_and_anything_else_unchanged() {
         let shown = |frame: &'static [u8]| match read_server(frame, false) {
-            ServerDoc::Relay(relay) => relay.text.into_owned(),
+            ServerDoc::Relay(relay) => {
+                let from = (relay.scope, relay.from.as_ref());
+                assert_eq!(from, (Scope::Partner, "partner"));
+                relay.text.into_owned()
+            }
             other => panic!("{other:?}"),
         };
+        assert_eq!(
+            shown(b"<CLIENT from='bob' scope='public'><message>hi</message></CLIENT>"),
+            "hi"
+        );
+        // The original programs do not know this command.
+        let pong = "<SERVER><command>PONG</command></SERVER>";
+        assert_eq!(shown(pong.as_bytes()), pong);
         assert_eq!(
             shown(b"<CLIENT><message>hi &amp; bye</message></CLIENT>"),
             "hi & bye"

@@ -38,3 +38,21 @@ pub const XML_ATTRIBUTES: usize = 64;
 
 /// The maximum length of a name, in bytes.
 pub const MAX_NAME_BYTES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Changing one of these changes the protocol: see `protocol.md`.
+    #[test]
+    fn the_limits_are_those_of_the_protocol() {
+        let frames = [
+            MAX_FRAME,
+            MAX_LEGACY_FRAME,
+            MAX_FRAME_CEILING,
+            MAX_SERVER_FRAME,
+        ];
+        assert_eq!(frames, [8_192, 65_536, 16_384, 262_144]);
+        assert_eq!((XML_NODES, XML_NODES_FROM_SERVER), (64, 65_536));
+    }
+}

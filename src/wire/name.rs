@@ -128,7 +128,11 @@ mod tests {
             (alice.as_str(), alice.to_string()),
             ("Alice", "Alice".to_owned())
         );
-        assert_eq!(alice.key(), Name::new("ALICE").unwrap().key());
+        assert_eq!(alice.key(), "alice");
+        let bob = Name::new("BOB").unwrap();
+        assert_ne!(alice, bob);
+        assert_eq!(alice.partial_cmp(&bob), Some(Ordering::Less));
+        assert_eq!(bob.cmp(&Name::new("bob").unwrap()), Ordering::Equal);
         for (name, is_for_a_person) in [
             ("50001", false),
             ("1", false),
