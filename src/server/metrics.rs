@@ -100,12 +100,12 @@ impl EventObserver for Counters {
     }
 }
 
-/// A count for each of a few words, which need not be known in advance. It takes no lock.
+/// Counts occurrences of a small set of words, which need not be known in advance, without a lock.
 #[derive(Debug)]
 struct CountsByWord {
     /// Filled from the front.
     places: [SeatPlace; WORDS],
-    /// Counts the words for which there was no place.
+    /// Counts all words that arrived after the places were used up.
     other: AtomicU64,
 }
 
@@ -130,7 +130,8 @@ impl Default for CountsByWord {
 impl CountsByWord {
     fn add(&self, word: &'static str) {
         let place = self.places.iter().find(|place| {
-            // Another thread may have taken the place in the meantime, even for the same word.
+            // Another thread may have claimed the place in the meantime, possibly for the same
+            // word.
             *place.word.get_or_init(|| word) == word
         });
         let count = place.map_or(&self.other, |place| &place.count);

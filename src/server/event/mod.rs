@@ -24,8 +24,8 @@ portal_core::event_kinds! {
         /// An explanation for the viewers of a demonstration. `look` is the part of the board that
         /// it is about, such as `stack` or `50001`.
         Caption = "caption" { text: String, look: Option<String> },
-        /// An act of a demonstration is over, and its actors have not left yet: a viewer may pause
-        /// here.
+        /// An act of a demonstration is over, but its actors are still connected, so this is a good
+        /// place for a viewer to pause.
         ActEnded = "act-ended" {},
         /// A thread with this name has started. Only the board and the event file receive this
         /// event.

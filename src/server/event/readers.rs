@@ -216,7 +216,7 @@ fn open_fifo(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes writes block. A slow reader delays only the thread `event-file`.
+/// Makes writes block, so that a slow reader delays only the thread `event-file`.
 #[cfg(unix)]
 fn wait_for_readers(file: &File) -> io::Result<()> {
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -318,7 +318,7 @@ mod tests {
         symlink("events", &link).unwrap();
         let reason = refused(&link);
         assert!(reason.contains("it is a symbolic link"), "{reason}");
-        // Following a link instead of creating a new file would create another file.
+        // If the server followed a dangling link, it would create the file that the link names.
         symlink("missing", folder.join("dangling")).unwrap();
         let reason = refused(&folder.join("dangling"));
         assert!(reason.contains("it is a symbolic link"), "{reason}");
@@ -350,8 +350,7 @@ mod tests {
         };
         tell_and_wait(&path);
         std::fs::rename(&path, &moved).unwrap();
-        // The thread may already have chosen the old file for this event; after that, the new file
-        // exists.
+        // Wait until the thread has noticed the move and created a new file.
         events.emit(|| CoreEvent::ShuttingDown { why: None });
         while !path.exists() {
             std::thread::yield_now();

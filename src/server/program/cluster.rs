@@ -40,7 +40,7 @@ pub(super) struct ClusterArguments {
 }
 
 impl ClusterArguments {
-    /// Returns the cluster settings of a server with that address and portal.
+    /// Returns the cluster settings of a server with the given address and portal.
     pub(super) fn settings(
         self,
         bind: &Host,
@@ -66,8 +66,7 @@ impl ClusterArguments {
     }
 }
 
-/// Reads the Redis password. It is not an option's value, because every user of the machine can
-/// read command lines.
+/// Reads the Redis password from a file, because every user of the machine can read command lines.
 fn secret(file: &Path) -> Result<String, clap::Error> {
     text_file::read_secret_line(file).map_err(|error| bad_file(format!("--cluster-secret {error}")))
 }

@@ -48,7 +48,7 @@ pub(super) fn settings_in_force(
         accounts,
         register,
         min_password,
-        // It follows from --accounts.
+        // Implied by --accounts.
         moderators: _,
         policies,
         max_per_address,
@@ -64,7 +64,7 @@ pub(super) fn settings_in_force(
         chop,
         board,
         web,
-        // The files from which it was loaded are shown instead.
+        // The paths of its files are shown instead.
         tls: _,
         #[cfg(feature = "cluster")]
         cluster,

@@ -147,8 +147,7 @@ pub(super) fn export(export: &Export) -> Result<(), String> {
     all.map_err(unreadable)
 }
 
-/// Returns a note about a file that can't be used as a journal yet, although the server would
-/// start.
+/// Returns a note if the file can't be used as a journal yet but the server would start anyway.
 ///
 /// # Errors
 /// The reason why the server would not start: it can't create the file, or other users can read or

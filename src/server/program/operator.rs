@@ -94,7 +94,7 @@ pub(super) enum Obeyed {
     Stop,
 }
 
-/// The operator's commands, and the command that waits for a confirmation.
+/// Runs the operator's commands, and keeps the command that is waiting for a confirmation.
 #[derive(Default)]
 pub(super) struct Operator {
     unconfirmed: Option<Rule>,
@@ -255,7 +255,7 @@ fn name(text: &str) -> Option<Name> {
 }
 
 /// Splits `[DURATION] [REASON]`. A first word that is not a duration belongs to the reason, unless
-/// it begins with a digit: a typing error must not make a ban permanent.
+/// it begins with a digit: a typo must not make a ban permanent.
 fn split_duration(text: &str) -> Option<(Option<Duration>, String)> {
     let text = text.trim();
     let (first, rest) = text.split_once(' ').unwrap_or((text, ""));

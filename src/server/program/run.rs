@@ -108,8 +108,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Prints the settings, starts a server with them, and stops it without serving clients. Files that
-/// a first start would create (accounts, a certificate) are not created, because the user who
-/// checks may not be the user who runs the server.
+/// a first start would create (accounts, a certificate) are not created, because the check may not
+/// run as the server's user.
 fn could_start(
     mut settings: Settings,
     tls: Option<&TlsFiles>,
@@ -319,8 +319,8 @@ fn serve(mut running: Running, about_tls: &str) -> Result<(), String> {
     server.will_stop(&why.to_string());
     // Restore the terminal before anything else is printed.
     console.close_input();
-    // This drop stops the server. The server stops before the ticker: it announces the shutdown
-    // before it stops the clock, and only then do the timers end the sessions.
+    // Dropping the server stops it. It must stop before the ticker does: it announces the shutdown,
+    // then stops the clock, and only then do the timers end the sessions.
     drop(server);
     ticker.stop();
     drop(events);
@@ -433,7 +433,7 @@ impl Console {
         }
     }
 
-    /// Restores the terminal. Further lines are printed plainly.
+    /// Restores the terminal. Later lines are printed without the editor.
     fn close_input(&mut self) {
         *self.above.lock() = None;
         if let Some(mut input) = self.input.take() {
@@ -473,8 +473,8 @@ impl Console {
             // A shell does not notify a running job when it moves to the foreground, so a
             // background job checks once per second.
             let is_waiting = match &self.input {
-                // After a stop, the input's thread may not have noticed yet that it is in the
-                // background.
+                // After SIGCONT, the input thread may not have noticed yet that the program is in
+                // the background.
                 Some(input) => input.is_parked() || went_on,
                 None => is_interactive() && !self.is_given_up,
             };
@@ -484,7 +484,8 @@ impl Console {
                 never()
             };
             let events = self.input.as_ref().map_or(&no_events, Input::events);
-            // A paused terminal leaves the lines to the thread `console`.
+            // While the terminal is paused, the lines stay in the channel from the thread
+            // `console`.
             let is_behind = self.input.as_ref().is_some_and(Input::is_behind);
             let lines = if is_behind { &no_lines } else { &self.lines };
             select! {
@@ -563,8 +564,7 @@ impl Console {
             }
             Typed::PassedOver | Typed::NoTerminal => {}
             Typed::End => return true,
-            // The terminal is gone. The server continues without it. A signal arrives when the
-            // server should stop.
+            // The terminal is gone, but the server continues until a signal stops it.
             Typed::Gone => self.give_up(),
             Typed::Failed => {
                 self.give_up();
@@ -578,7 +578,7 @@ impl Console {
     }
 }
 
-/// Maximum number of pieces of output that wait for a paused terminal.
+/// Maximum number of chunks of output queued for a paused terminal.
 const LINES_WAITING: usize = 16;
 
 /// A writer that prints above the operator's input line, if there is one.
@@ -738,7 +738,7 @@ fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderT
         return Ok(None);
     };
     let queue = events.add_reader(limits::EVENT_QUEUE);
-    // A replay shows them.
+    // A replay also lists the threads.
     events.show_threads();
     let most = settings.event_file_most;
     start_event_file(queue, path, most)

@@ -1,8 +1,8 @@
 //! Checks the system's limits on threads and descriptors before anything starts.
 //!
-//! The system does not reliably refuse to create one thread too many. On Linux, every thread uses
-//! four of the process's memory maps, and creating a thread with the last of them aborts the whole
-//! process. Threads are therefore counted here, and refused before that happens.
+//! The system does not reliably refuse to create a thread that exceeds its limits. On Linux, every
+//! thread uses four of the process's memory maps, and creating a thread with the last of them
+//! aborts the whole process. Threads are therefore counted here, and refused before that happens.
 
 use std::fmt;
 use std::fs;
@@ -155,8 +155,8 @@ fn threads_of_group(needed: usize) -> Option<Limit> {
             "pids" => "/sys/fs/cgroup/pids",
             _ => continue,
         };
-        // In a container, the path may be the host's, which is not visible here; the root is
-        // visible.
+        // In a container, the path may be relative to the host's hierarchy, which is not visible
+        // here, but the root is.
         for group in Path::new(path).ancestors() {
             let folder = Path::new(root).join(group.strip_prefix("/").unwrap_or(group));
             let (Some(value), Some(there)) = (

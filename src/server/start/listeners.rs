@@ -123,7 +123,8 @@ impl fmt::Display for StartError {
                 "the system can't provide random numbers ({reason}), and without them a passcode \
                  could be guessed: start the server where /dev/urandom is available"
             ),
-            // An error without a system code already mentions the sandbox that forbids threads.
+            // An error without an OS error code already names the cause, a sandbox that forbids
+            // threads.
             StartError::NoThread(error) if error.raw_os_error().is_none() => error.fmt(f),
             StartError::NoThread(error) => write!(
                 f,
@@ -217,8 +218,8 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// Binds the portals and all workers' ports. The workers' ports are in the range from which the
-    /// system assigns ports to outgoing connections, so they are bound now rather than when they
-    /// are needed.
+    /// system assigns ports to outgoing connections, so they are bound now rather than later, when
+    /// another program might be using one of them.
     pub(super) fn bind(
         settings: &Settings,
         binder: &mut dyn Binder,
@@ -272,7 +273,7 @@ impl Listeners {
         let port = port.or(portal_udp.as_ref().map(Datagrams::port));
         Ok(Listeners {
             web,
-            // At least one of the two portals exists.
+            // At least one of the two portals is open, so the fallback is never used.
             port: port.unwrap_or(Port::MAX),
             portal_tcp,
             portal_udp,

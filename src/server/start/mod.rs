@@ -162,7 +162,7 @@ fn worker_port((address, bound): &(SocketAddr, Option<BoundPort>)) -> Port {
     wanted.or(bound).unwrap_or(Port::MAX)
 }
 
-/// The interfaces to the other servers and to their accounts.
+/// The interfaces to the other servers and to the shared accounts.
 type Seams = (
     Arc<dyn Backplane>,
     Option<Arc<dyn AccountDirectory>>,
@@ -235,7 +235,7 @@ fn open_tokens(
     Ok(Arc::new(tokens.map_err(StartError::Tokens)?))
 }
 
-/// Opens the journal's file, if it has one.
+/// Opens the journal's file, if the settings name one.
 #[cfg(feature = "journal")]
 fn open_journal(
     settings: &Settings,
@@ -364,7 +364,7 @@ pub struct Server {
     #[cfg(test)]
     panics: Panics,
     threads: Vec<JoinHandle<()>>,
-    /// While it lives, each thread's start and exit are events.
+    /// Dropping it stops the events about threads that start and exit.
     _thread_events: Option<Arc<Events>>,
     /// Callers at all entrances that are not authenticated yet.
     callers: Arc<PendingConnections>,
@@ -1024,7 +1024,7 @@ impl Server {
         self.chat.notice(text)
     }
 
-    /// Disconnects the client with that name, or in the seat with that port, and sends it `reason`.
+    /// Disconnects the client with this name, or in the seat with this port, and sends it `reason`.
     /// Returns whether such a client was connected.
     pub fn kick(&self, name: &str, reason: &str) -> bool {
         self.chat.remove(None, name, reason).is_ok()

@@ -330,11 +330,12 @@ pub(super) mod tests {
         let tries = limits::BIND_PATIENCE.as_millis() / limits::BIND_PAUSE.as_millis();
         let connected: &[Option<PortUse>] = &[CONNECTED; ENOUGH];
         assert_eq!(start(&[(3, connected)]), (Err(3), tries as u32, 1));
-        // If the connection closes in that time, its port is missing like any other.
+        // If the connection closes in that time, its port counts as missing, like any other port in
+        // TIME_WAIT.
         let ends: Vec<Option<PortUse>> =
             [CONNECTED; 2].into_iter().chain([ENDED; ENOUGH]).collect();
         assert_eq!(start(&[(3, &ends)]), (Ok(vec![1, 2, 4]), 2, 1));
-        // A port that has become free in the meantime is tried once more.
+        // A port that becomes free between the attempt and the lookup is tried once more.
         assert_eq!(start(&[(3, &[None])]), (Ok(vec![1, 2, 3, 4]), 1, 0));
         assert_eq!(start(&[(3, &[None; ENOUGH])]), (Err(3), 1, 0));
     }

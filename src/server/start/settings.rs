@@ -60,7 +60,7 @@ pub struct WebEntrance {
 }
 
 impl WebEntrance {
-    /// Creates an entrance at that address, with no names or proxies.
+    /// Creates an entrance at the given address, with no extra names and no proxies.
     pub fn at(address: SocketAddr) -> WebEntrance {
         WebEntrance {
             address,

@@ -21,7 +21,7 @@ pub(super) fn report_threads(events: &Events) -> Option<Arc<Events>> {
         let Some(events) = events.upgrade() else {
             return;
         };
-        // A pulse can't displace other events, however many connections are opened and closed.
+        // Emit a pulse, which never displaces other events, however many connections come and go.
         events.emit_pulse(|| match change {
             ThreadChange::Started(name) => ServerEvent::ThreadStarted {
                 name: name.to_owned(),
