@@ -6,7 +6,7 @@ use std::path::Path;
 use portal_net::Host;
 
 pub enum Invocation {
-    /// By cargo, and so most likely through make. The programs are not on the user's PATH.
+    /// By cargo, so most likely through make. The programs are not on the user's PATH.
     Make,
     /// By name, such as `chatclient` or `/opt/bin/chatclient`. The other programs are in the same
     /// folder.
@@ -58,8 +58,7 @@ impl Invocation {
         }
     }
 
-    /// The command that starts a client. `server` and `port` are `None` if they have their default
-    /// values.
+    /// The command that starts a client. `server` and `port` are `None` for the defaults.
     pub fn client(&self, server: Option<Host>, port: Option<u16>, options: &str) -> String {
         match self {
             Invocation::Make => {

@@ -140,7 +140,7 @@ pub fn open(options: &OpenOptions, path: &Path, privacy: Privacy) -> io::Result<
     let Some(target) = target(path, privacy)? else {
         return options.clone().custom_flags(AT_ONCE).open(path);
     };
-    // If a link takes the file's place now, it is not followed.
+    // If a link has replaced the file in the meantime, it is not followed.
     let opened = options
         .clone()
         .custom_flags(AT_ONCE | libc::O_NOFOLLOW)

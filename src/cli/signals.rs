@@ -27,7 +27,7 @@ const INTERRUPTED: i32 = 130;
 /// Maximum number of signals that wait for the program.
 const WAITING: usize = 8;
 
-/// The effect of a signal on the program.
+/// The meaning of a signal for the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(
     not(unix),
@@ -97,7 +97,7 @@ pub fn listen() -> io::Result<Listening> {
                 restore_terminal();
                 std::process::exit(INTERRUPTED);
             }
-            // However often the window is resized, there is room for the signals that matter.
+            // However often the window is resized, leave room for the signals that matter.
             if signal_event != Signal::Resized || sender.len() < WAITING / 2 {
                 let _ = sender.try_send(signal_event);
             }

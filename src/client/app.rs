@@ -118,7 +118,7 @@ const AWAY: u64 = 60;
 
 const INPUT_FAILED: &str = "the thread that reads your input has failed; disconnecting";
 
-/// The treatment of input.
+/// The state of the input during a session.
 enum InputMode {
     /// All input is accepted.
     Open,
@@ -297,7 +297,7 @@ impl<'o> App<'o> {
             if !self.input.has_draft() {
                 self.chat.begin_line();
             }
-            // A burst is drawn once.
+            // Draw once per burst.
             if incoming.is_empty() || self.input.is_behind() {
                 self.show();
             }
@@ -334,7 +334,7 @@ impl<'o> App<'o> {
                     }
                 }
                 recv(self.subscription.ticks()) -> _ => {
-                    // Data that has arrived but has not been processed yet counts as activity.
+                    // Data that has arrived but is still unprocessed counts as activity.
                     if !incoming.is_empty() {
                         stay.watch.touch(&self.clock, &self.subscription);
                     }
@@ -547,11 +547,12 @@ impl<'o> App<'o> {
         };
         let stands = match &self.asked {
             None => false,
-            // Without prompts on the screen, all prompts for a line are the same.
+            // Without prompts on the screen, all line prompts are equivalent.
             Some(asked) if !self.chat.screen.has_prompts() && wanted.ask != PromptKind::Hidden => {
                 asked.ask == wanted.ask
             }
-            // A partner who has logged in since then has a new name, but is the same partner.
+            // If the partner has logged in since then, the prompt shows a new name, but the target
+            // is the same.
             Some(asked) if wanted.target != Target::Nobody => {
                 (&asked.target, asked.ask) == (&wanted.target, wanted.ask)
             }
@@ -645,7 +646,7 @@ impl<'o> App<'o> {
                 "{last}reconnecting in {seconds:.1} s; type /quit to give up"
             ));
             self.wait(&after(wait))?;
-            // Use a thread, because the attempt may take a while and keys must not wait.
+            // Use a thread, because the attempt may take a while and must not block the keyboard.
             let (sender, found) = bounded(1);
             let options = self.options.clone();
             let seeking = threads::start("seek", move || {

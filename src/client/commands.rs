@@ -66,7 +66,7 @@ pub(super) enum TypedLine<'l> {
     Bell(When),
     Notify(When),
     Quiet,
-    /// Show or hide the server's confirmations of sent messages.
+    /// Shows or hides the server's confirmations of sent messages.
     Confirmations(bool),
     Clear,
     /// `/cancel`, which cancels a question.
@@ -312,7 +312,7 @@ commands! {
         => |rest| {
             let (name, rest) = split_word(rest)?;
             // A first word that begins with a digit is the duration. The server refuses a mistyped
-            // one, so a typing error does not make a ban permanent.
+            // one, so a typo does not make a ban permanent.
             let duration = split_word(rest).filter(|(word, _)| {
                 word.starts_with(|first: char| first.is_ascii_digit())
             });
@@ -335,7 +335,7 @@ pub(super) fn in_room(text: &str) -> Option<&str> {
     given(text.strip_prefix('#').unwrap_or(text))
 }
 
-/// Splits a text after its first word; `None` if there is no word.
+/// Splits a text after its first word. Returns `None` if there is no word.
 pub(super) fn split_word(text: &str) -> Option<(&str, &str)> {
     let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     given(first).map(|first| (first, rest.trim_start()))

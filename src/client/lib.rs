@@ -3,7 +3,8 @@
 //! The main thread alone decides what to send and what to show, and owns the line being typed. It
 //! blocks on channels that other threads feed: `keys` (the terminal, or piped standard input),
 //! `listener` (the socket), `ticker` (the clock, for the client's own timeout) and `signals`. While
-//! it looks for a server again, a thread `seek` connects, because keys must not wait.
+//! it looks for a server again, a thread `seek` connects, so that a slow connection does not block
+//! the keyboard.
 //!
 //! The recipient of a line is a `Target`. Each prompt has one, and a line keeps the target of the
 //! prompt under which it was begun.

@@ -114,7 +114,7 @@ struct ClientArguments {
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
 
-    /// Where `--tls-fingerprint` was set, if that was in the settings file.
+    /// The place in the settings file where `--tls-fingerprint` was set, if it was set there.
     #[arg(skip)]
     fingerprint_place: Option<String>,
 

@@ -7,14 +7,14 @@ use super::seek::{ClientSeat, SeekError, find_seat};
 
 /// The pause after FULL (seed 000, rule 7).
 const FULL_PAUSE: Duration = Duration::from_secs(2);
-/// Maximum number of consecutive rejections by the worker; more than that can't be an accident.
+/// Maximum number of consecutive rejections by the worker; more than that can't be a coincidence.
 const TURNED_AWAY: u32 = 3;
 /// Maximum number of consecutive connections that the portal closes without an answer, and the
 /// pause between them.
 const HUNG_UP: u32 = 8;
 const HUNG_UP_PAUSE: Duration = Duration::from_millis(500);
 
-/// Retries until the client has a seat, or until retrying makes no sense.
+/// Retries until the client has a seat, or until another attempt would be pointless.
 ///
 /// # Errors
 ///
@@ -47,8 +47,8 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    /// Returns the pause before the next attempt, or `None` if another attempt makes no sense or is
-    /// not allowed.
+    /// Returns the pause before the next attempt, or `None` if another attempt is pointless or not
+    /// allowed.
     pub(super) fn pause_after(&mut self, error: &SeekError, options: &Options) -> Option<Duration> {
         match error {
             SeekError::Full => {

@@ -37,8 +37,8 @@ pub(super) struct Screen {
     out: Out,
 }
 
-/// The colour of each name: always the same, and different from those of the most recently added
-/// names.
+/// The colour of each name: a name keeps its colour, which differs from those of the most recently
+/// added names.
 #[derive(Default)]
 struct Colours {
     by_name: HashMap<String, usize>,

@@ -17,11 +17,12 @@ use portal_wire::{Codec, DocError, FrameReader, Handshake, Name, ServerDoc, port
 /// Timeout for one address to accept a connection, and for its reply.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The shortest and the longest timeout for a reply to a datagram, in milliseconds, and the number
-/// of attempts. Each timeout is random. Otherwise, clients behind one address that asked at the
-/// same time would retry at the same time.
+/// of attempts. Each timeout is random, so that clients behind one address that asked at the same
+/// time do not also retry at the same time.
 const DATAGRAM_PATIENCE: [u64; 2] = [500, 1500];
 const DATAGRAM_TRIES: u32 = 6;
-/// Maximum number of servers to ask in a row, if each one is full and refers to the next.
+/// Maximum number of servers to ask in a row, if each one is full and refers the client to the
+/// next.
 const MAX_SERVERS: usize = 16;
 
 /// A seat: the connection to the worker, with the welcome already read.
@@ -44,7 +45,7 @@ pub(super) enum SeekError {
     /// Like [`SeekError::Full`], but another server in the chat, at this address, has free seats.
     FullHere { from: SocketAddr, there: SocketAddr },
     /// The worker did not accept the passcode: it arrived too late, or another connection had
-    /// already used it. Asking the portal again helps.
+    /// already used it. The client should ask the portal again.
     TurnedAway,
     /// The portal closed the connection before it answered. It may have more callers than it can
     /// serve, so the client should ask again.
@@ -405,7 +406,7 @@ fn shake_hands(
     codec.write_handshake(port, handshake, &mut handshake_bytes);
     let answer = io::Write::write_all(&mut &*stream, &handshake_bytes)
         .and_then(|()| first_frame(stream, &mut frames, slowed(PATIENCE)));
-    // A worker that closes the connection without a reply has also rejected us.
+    // Closing the connection without a reply is also a rejection.
     answer
         .map(|answer| (answer, frames))
         .map_err(|_| SeekError::TurnedAway)

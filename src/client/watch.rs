@@ -7,8 +7,8 @@ use portal_core::clock::{Clock, Deadline, Subscription, Ticks};
 /// The length of the client's ticks.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
-/// The client's own timeout (seed 000, revision 1): pings a silent server, and finally gives up on
-/// it.
+/// The client's own timeout (seed 000, revision 1): pings a silent server, and gives up if it stays
+/// silent.
 pub(super) struct Watch {
     timeout: Option<(Ticks, Ticks)>,
     ping: Option<Deadline>,

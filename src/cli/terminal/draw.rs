@@ -12,8 +12,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Returns the place after `text`, which begins here, on a terminal with this many columns. A
-    /// text that ends at the edge ends in the row below.
+    /// Returns the place after a `text` that starts at this place, on a terminal with `columns`
+    /// columns. A text that ends at the edge ends in the row below.
     pub(super) fn after(mut self, text: &str, columns: usize) -> Place {
         for character in text.chars() {
             let width = character.width().unwrap_or(0);

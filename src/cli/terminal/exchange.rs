@@ -52,7 +52,7 @@ pub struct Prompt<T> {
     pub target: T,
 }
 
-/// The treatment of text that was typed before a prompt was shown.
+/// The handling of text that was typed before a prompt was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TypeAhead {
     /// It belongs to the previous prompt, which was replaced because of an event other than
@@ -77,7 +77,7 @@ pub(super) enum ReaderEvent<T> {
     Writable,
     /// This process is in the foreground again.
     Foreground,
-    /// There was input, if only part of a line.
+    /// There was input, possibly only part of a line.
     Touched,
     Typed(Typed<T>),
 }

@@ -40,7 +40,7 @@ pub struct Input<T> {
     /// Disconnects when the thread exits.
     done: Receiver<()>,
     thread: Option<JoinHandle<()>>,
-    /// Input that was not handed out yet.
+    /// Input that [`Input::next_typed`] has not returned yet.
     typed: VecDeque<Typed<T>>,
     has_ended: bool,
     /// `None` means plain lines.
@@ -92,8 +92,8 @@ const MAX_OUTDATED: usize = 64;
 /// Maximum number of bytes that wait for a slow terminal. Beyond this limit, the program should
 /// stop producing output.
 const MAX_BYTES_BEHIND: usize = 64 * 1024;
-/// Maximum time to wait for the terminal and for the thread on exit. This takes longer only if the
-/// terminal accepts no output.
+/// Maximum time, on exit, for each of two writes to the terminal, and for the thread to exit. Only
+/// a terminal that accepts no output uses all of it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl<T: Clone + PartialEq + Send + 'static> Input<T> {
@@ -186,7 +186,7 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
         editing.is_some_and(|editing| !editing.editor.text().is_empty())
     }
 
-    /// Takes an event. Returns whether the user has done something.
+    /// Handles an event. Returns whether it shows that the user is active.
     pub fn take(&mut self, event: Result<InputEvent<T>, RecvError>) -> bool {
         let Ok(InputEvent(event)) = event else {
             self.events = never();
@@ -323,7 +323,7 @@ impl<T: Clone + PartialEq + Send + 'static> Input<T> {
         self.shared.waker.wake();
     }
 
-    /// Draws what remains, stops the thread and restores the terminal. Takes at most two seconds,
+    /// Draws what remains, stops the thread and restores the terminal. Takes at most three seconds,
     /// whatever the terminal does.
     pub fn close(mut self) {
         self.shared.closing.store(true, Ordering::Release);
@@ -359,7 +359,7 @@ impl<T> Drop for Input<T> {
 impl<T: Clone + PartialEq> Editing<T> {
     fn take(&mut self, key: Key, prompt: u64) {
         if key == Key::Ctrl('c') && self.prompt.is_none() {
-            // This key must not wait.
+            // This key must take effect immediately.
             self.ahead.clear();
         }
         if self.ahead.len() < MAX_KEYS_AHEAD {
@@ -444,7 +444,7 @@ impl<T: Clone + PartialEq> Editing<T> {
         };
         self.is_dirty = true;
         if key == Key::Ctrl('l') {
-            // Only output from before the key disappears.
+            // Clear only the output that precedes the key.
             self.pending += "\x1b[H\x1b[2J";
             return None;
         }

@@ -52,7 +52,7 @@ impl<T> KeyReader<T> {
                 prompt = self.shared.prompt.load(Ordering::Acquire);
             }
             let limit = match parser.is_in_paste() {
-                // Typing counts again as soon as it is not part of the paste.
+                // A short pause ends a cancelled paste, so that the next keys count again.
                 true if parser.is_cancelled() => BURST_PAUSE,
                 true => PASTE_PAUSE,
                 false => SEQUENCE_TIME.saturating_sub(begun.elapsed()),
@@ -144,7 +144,7 @@ impl<T> KeyReader<T> {
             if parser.is_in_paste() {
                 return Some(keys);
             }
-            // A flood that never ends must not hold this key back.
+            // An endless flood must not hold back a Ctrl-C.
             is_interrupted |= size > LONGEST_PASTE && more[..count].contains(&CTRL_C);
             if is_interrupted {
                 break;
@@ -166,8 +166,8 @@ impl<T> KeyReader<T> {
             {
                 Ready::Input => return true,
                 // The event that woke this thread can wait until the whole burst has arrived.
-                // Otherwise, the event may be another prompt, and the following input is typed at
-                // that prompt.
+                // Otherwise, if the event was a new prompt, the rest of the burst would count as
+                // typed at that prompt.
                 Ready::Woken if pause == BURST_PAUSE => {}
                 Ready::Woken => return false,
                 Ready::Output | Ready::Nothing => return false,

@@ -1,8 +1,7 @@
 //! The bytes from a terminal, converted to keys.
 //!
 //! `vte` finds the end of every escape sequence, including a terminal's late answers. It can't
-//! distinguish a key from a sequence that never ends: the caller measures the time, and gives up
-//! waiting.
+//! distinguish a key from a sequence that never ends, so the caller must time out.
 
 use vte::{Params, Parser, Perform};
 
@@ -61,7 +60,7 @@ struct Found {
     in_sequence: bool,
     /// `ESC O` has begun: the next letter ends it.
     in_ss3: bool,
-    /// The number of bytes that belong to the last sequence, whatever they are.
+    /// The number of following bytes to skip, because they belong to the last sequence.
     skip: usize,
     pastes: bool,
 }
@@ -298,7 +297,7 @@ impl Perform for Found {
         // Control, or Alt.
         let by_word = matches!(second, Some(3 | 5));
         match (last, first) {
-            // The oldest encoding of the mouse: three more bytes.
+            // The oldest mouse encoding, in which three more bytes follow.
             ('M', 0) if second.is_none() => self.skip = 3,
             // The function keys of the Linux console.
             ('[', _) => self.skip = 1,
@@ -312,7 +311,8 @@ impl Perform for Found {
 
     fn esc_dispatch(&mut self, intermediates: &[u8], _ignore: bool, byte: u8) {
         self.in_sequence = false;
-        // No terminal sends such a sequence: it is Alt with a sign, and then the next key.
+        // No terminal sends such a sequence. It is Alt with a punctuation key, followed by another
+        // key.
         if let Some((sign, others)) = intermediates.split_first() {
             let typed = others.iter().chain([&byte]);
             let text: String = typed.map(|byte| char::from(*byte)).collect();
@@ -406,7 +406,7 @@ mod tests {
             .collect()
     }
 
-    /// Answers and reports of terminals that no key sends.
+    /// Replies and reports from terminals, which no key sends.
     const ANSWERS: [&str; 18] = [
         "\x1b]11;rgb:1e1e/1e1e/1e1e\x1b\\",
         "\x1b]4;1;rgb:aaaa/0000/0000\x07",
@@ -451,7 +451,7 @@ mod tests {
             for length in 1..answer.len() {
                 let mut parser = KeyParser::default();
                 parser.take(&answer.as_bytes()[..length]);
-                // In the oldest encoding of the mouse, three raw bytes follow.
+                // In the oldest mouse encoding, three raw bytes follow.
                 let is_raw = answer.starts_with("\x1b[M") && length >= 3;
                 let found = parser.take(b"\x03ok");
                 if !is_raw {

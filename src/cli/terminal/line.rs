@@ -36,7 +36,7 @@ pub(super) struct LineEditor {
     undo: Vec<(String, usize)>,
     pub(super) history: LineHistory,
     complete: Complete,
-    /// The position in the history: its length is the line being typed.
+    /// The position in the history. The line being typed comes after the last entry.
     at: usize,
     /// The lines in the history that were edited, and the line being typed, until Enter.
     edits: BTreeMap<usize, String>,
@@ -44,7 +44,7 @@ pub(super) struct LineEditor {
     last: Last,
 }
 
-/// The effect of the last key, as far as the next key depends on it.
+/// The effect of the last key, insofar as the next key depends on it.
 enum Last {
     Other,
     Text,
@@ -65,7 +65,7 @@ enum Last {
 /// A search in the history (Ctrl-R).
 struct Search {
     query: String,
-    /// False if no earlier line has the query. The line stays the one found last.
+    /// False if no earlier line has the query. The line found last stays.
     is_found: bool,
     at: usize,
     before: (String, usize),
@@ -152,7 +152,7 @@ impl LineEditor {
         self.search = None;
     }
 
-    /// Removes the line, and everything that a later line must not bring back. Returns it.
+    /// Removes and returns the line, and clears all state from which a later key could recover it.
     pub(super) fn take_line(&mut self) -> String {
         let line = self.buffer.as_str().to_owned();
         self.set("", 0);
@@ -251,7 +251,7 @@ impl LineEditor {
             last = Some((character, shown))
         });
         match last {
-            // It has its own replacement character on the screen.
+            // This character appears as a replacement character of its own.
             Some((character, Shown::Replaced)) => {
                 let start = cursor - character.len_utf8();
                 self.buffer.delete_range(start..cursor, &mut self.kills);
@@ -266,7 +266,8 @@ impl LineEditor {
         self.last = Last::Kill;
     }
 
-    /// Inserts a killed text, the last one if `turn` is 0, in place of the last `replaced` bytes.
+    /// Inserts a killed text, the most recent one if `turn` is 0, in place of the last `replaced`
+    /// bytes.
     fn yank(&mut self, turn: usize, replaced: Option<usize>) {
         let killed = &self.kills.killed;
         let Some(text) = killed.iter().rev().cycle().nth(turn % killed.len().max(1)) else {

@@ -80,8 +80,8 @@ impl<T: Clone + PartialEq> PlainReader<T> {
                 self.hidden = None;
                 self.next_line()
             };
-            // Otherwise this thread was woken: there is another prompt, or this one is still
-            // current.
+            // `None` means that this thread was woken. The prompt may have been replaced;
+            // otherwise, it is still current.
             if let Some(typed) = typed {
                 prompt = None;
                 let is_end = typed == Typed::End;

@@ -76,8 +76,8 @@ impl Chat {
             commands::is_known_command(line)
         };
         if leaves {
-            // A command typed at a question is not an answer. Above all, it must not be sent to
-            // everyone.
+            // A command typed at a question is not an answer. In particular, it must not become a
+            // public message.
             self.leave_dialog()?;
             let is_cancel = line.trim().eq_ignore_ascii_case("/cancel");
             return if is_hidden || is_cancel {
@@ -159,7 +159,7 @@ impl Chat {
         match self.frame(&ClientDoc::message(line), self.codec()) {
             Some(frame) => self.send_frame(&frame),
             None => {
-                // The server is still waiting for it.
+                // The server is still waiting for the public message.
                 self.ask(Dialog::PublicText);
                 Ok(())
             }
@@ -301,7 +301,7 @@ impl Chat {
 
     /// Returns whether the error only means that the server still holds the name for our own
     /// previous connection. If so, the client requests the name again later. A script's lines wait
-    /// until then, because they should come from that name.
+    /// until then, because they must be sent under that name.
     pub(super) fn asks_later_for_its_name(&mut self, code: ErrorCode) -> bool {
         let (Dialog::Awaiting(Awaiting::Login), ErrorCode::NameInUse, Some(known)) =
             (&self.dialog, code, &self.login.credentials)

@@ -23,8 +23,7 @@ fn because(word: Option<&str>) -> &'static str {
     }
 }
 
-/// A user's departures from the partner, the rooms and the chat count as one if they happen within
-/// this time.
+/// If a user leaves the seat, the rooms and the chat within this time, only one departure is shown.
 const ONE_DEPARTURE: Duration = Duration::from_secs(3);
 
 impl Chat {
@@ -276,7 +275,7 @@ impl Chat {
         if is_direct && !relay.old {
             self.talk.last_direct = Some(relay.from.to_string());
         }
-        // A partner who has logged in since then uses that name.
+        // The partner may have logged in since its label was stored.
         if relay.scope == Scope::Partner
             && let Some(partner) = &mut self.talk.partner
         {
@@ -344,7 +343,7 @@ impl Chat {
     }
 
     /// Returns whether a departure is news: a user who leaves the chat also leaves its rooms, and
-    /// only one line reports that.
+    /// the screen shows one line for all of this.
     fn is_news(&mut self, username: &str) -> bool {
         let before = self
             .talk
@@ -400,7 +399,7 @@ impl Chat {
         self.hint_for_the_lonely();
     }
 
-    /// Shows a user without a partner how to reach the other users, but only once.
+    /// Shows a user without a partner how to reach the other users, once per link.
     fn hint_for_the_lonely(&mut self) {
         if self.talk.partner.is_some() || self.talk.hinted || !self.has_prompts {
             return;

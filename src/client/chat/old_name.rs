@@ -1,5 +1,5 @@
-//! Retries for a name that the server still holds for the old connection. The name is free again
-//! once the server has given up on that connection.
+//! Retries the login under a name that the server still holds for the old connection. The name is
+//! free again once the server has given up on that connection.
 //!
 //! A link that breaks silently (a laptop that changes networks) leaves a connection on the server
 //! that looks alive for up to `limits::VANISHED_WITHIN`. With a password, the owner of the name can

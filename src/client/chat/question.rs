@@ -50,8 +50,8 @@ pub(super) enum Awaiting {
 }
 
 impl Awaiting {
-    /// Returns whether an error with that code is this reply. (Errors for earlier requests may
-    /// still arrive.)
+    /// Returns whether an error with this code is the awaited reply. (Errors for earlier requests
+    /// may still arrive.)
     pub(super) fn is_answered_by(self, code: ErrorCode) -> bool {
         use ErrorCode as E;
         match self {

@@ -51,7 +51,7 @@ impl RoomLinks {
         }
     }
 
-    /// Forgets all room links, because the main link is a new one. Keeps the list of rooms to
+    /// Forgets all room links after the main link was replaced, but keeps the list of rooms to
     /// rejoin.
     pub(super) fn forget_connections(&mut self) {
         self.by_key.clear();
@@ -69,7 +69,7 @@ impl RoomLinks {
         Some(room.name.clone())
     }
 
-    /// Removes that room from the rooms to rejoin.
+    /// Removes a room from the rooms to rejoin.
     pub(super) fn not_wanted(&mut self, name: &str) {
         self.wanted
             .retain(|wanted| !wanted.eq_ignore_ascii_case(name));

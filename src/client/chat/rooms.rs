@@ -142,7 +142,7 @@ impl Chat {
                 self.dialog = Dialog::Awaiting(Awaiting::Leave);
                 Ok(())
             }
-            // The server explains what is wrong.
+            // Let the server explain the problem.
             None => self.send_leave(name),
         }
     }
@@ -167,7 +167,7 @@ impl Chat {
     /// Handles the loss of a room to which typed lines were sent. A user sees the new recipient in
     /// the next prompt; a script must choose one.
     fn lose_focus(&mut self, room: &str) {
-        // They can't be read any more.
+        // The user can no longer read the room's unread messages.
         self.talk.unread.remove(&room.to_ascii_lowercase());
         if !matches!(&self.talk.focus, Focus::Room(there) if there.eq_ignore_ascii_case(room)) {
             return;

@@ -88,7 +88,7 @@ pub(super) struct Talk {
     /// The number of the main link. The client does not wait for replies to messages on an earlier
     /// link.
     pub(super) link: u64,
-    /// Set once the server has reported the partner, which it does once, without being asked.
+    /// Set once the server has reported the partner, which it does once, unprompted.
     pub(super) presence_notified: bool,
     /// The sender of the last direct message.
     pub(super) last_direct: Option<String>,
@@ -104,7 +104,7 @@ pub(super) struct Talk {
     pub(super) newest: BTreeMap<String, u64>,
     /// Number of old messages that still belong to the reply to `/history`.
     pub(super) requested: usize,
-    /// The user who left last, so that one departure is shown once.
+    /// The user who left last, so that a departure is shown only once.
     pub(super) departed: Option<(String, Instant)>,
     /// Set if the hint for a user without a partner was shown on this link.
     pub(super) hinted: bool,
@@ -115,7 +115,7 @@ pub(super) struct Alerts {
     pub(super) bell: When,
     pub(super) notify: When,
     pub(super) quiet: bool,
-    /// Show the server's confirmations of sent messages.
+    /// Set if the server's confirmations of sent messages are shown.
     pub(super) confirmations: bool,
     /// The ignored users, by lower-case name.
     pub(super) ignored: BTreeSet<String>,

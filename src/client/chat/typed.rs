@@ -65,8 +65,8 @@ impl Chat {
     }
 
     /// Handles the next part of a paste, unless the server must first reply to the previous one.
-    /// After a failure, or while a question is open, drops the rest, because the user did not know
-    /// about that when pasting.
+    /// After a failure, or while a question is open, drops the rest, because the user could not
+    /// foresee that when pasting.
     pub(crate) fn go_on(&mut self) -> Handled {
         while self.dialog == Dialog::Talk
             && let Some(piece) = self.paste.pieces.pop_front()
@@ -111,8 +111,8 @@ impl Chat {
         )
     }
 
-    /// Rejects a line for the partner if another one has taken the seat since the last line. A
-    /// terminal without prompts does not show when a line was begun, or for whom.
+    /// Rejects a line for the partner if another one has taken the seat since the last line.
+    /// Without prompts, the client can't tell when a line was begun, or for which partner.
     fn has_other_partner(&mut self, text: &str) -> bool {
         let is_for_partner = self.talk.focus == Focus::Partner && self.goes_to_target(text);
         if self.typist != Typist::Person || self.has_prompts || !is_for_partner {
@@ -195,7 +195,7 @@ impl Chat {
                     .notice(&format!("join and leave messages are {shown}"));
             }
             TypedLine::Ignore(name) => self.ignore(name),
-            // The following commands need a server that is not an original program.
+            // The original programs do not support the following commands.
             _ if self.codec().is_legacy() => self.not_sent(
                 "--compat supports only chat messages; to use other commands, start the client \
                  without it",
@@ -437,7 +437,7 @@ impl Chat {
             me,
         };
         self.replies.unanswered += 1;
-        // An answer shows that the message was read.
+        // Answering shows that the messages were read.
         self.talk.unread.remove(&to.to_ascii_lowercase());
         self.command(direct)
     }

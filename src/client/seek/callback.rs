@@ -12,7 +12,7 @@ use portal_net::{Connector, Listener, Stream};
 use portal_wire::{CallbackRequest, Codec, Handshake, ServerDoc};
 
 /// Timeout for a caller's proof. The worker sends its proof immediately, and one or two silent
-/// callers must not use up the worker's time.
+/// callers must not use up the time for which the worker waits.
 const CALLER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Asks the worker for a callback on `port` (0: the system chooses), and waits for it.
