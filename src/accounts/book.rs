@@ -64,8 +64,8 @@ pub(super) struct PendingEntry {
     pub(super) hash: String,
     /// True if the entry replaces the password of an existing account.
     pub(super) is_change: bool,
-    /// Number of password versions that the entry represents. It is more than one if the entry
-    /// comes from another server that also had earlier versions.
+    /// Number of password versions that the entry represents: more than one if this server has
+    /// missed versions from another server.
     pub(super) count: u64,
 }
 

@@ -14,7 +14,7 @@
 //! their own file protects the name.
 //!
 //! Passwords are hashed in the form that `prepared` returns. Older hashes may have been made from
-//! the password as typed. If only that form matches, the hash is replaced.
+//! the password as typed. If a password matches only as typed, its hash is replaced.
 //!
 //! If the file is deleted or replaced while the server is running, the next registration detects
 //! this and adds every account that is missing from the new file. An account can therefore be
@@ -52,7 +52,7 @@ use prepared::prepared;
 pub use service::{AccountDirectory, AccountEvent, Register, Registration, SharedAccounts};
 pub use tokens::{SharedTokens, StoredToken, TokenDirectory, TokenError};
 
-/// Maximum number of password changes by which another server's account may be ahead.
+/// Maximum number of password changes by which another server's account may be ahead of ours.
 const MOST_CHANGES: u64 = 10_000;
 
 /// The accounts in one file.
@@ -298,8 +298,8 @@ impl Accounts {
 
     /// Checks the password of an account, or registers the account if it does not exist. Blocks
     /// until one of the [`limits::HASHERS`] hashers is free, and then for the 20 ms that hashing
-    /// takes. Only a registration waits for the disk. `given_up` is called after the first wait, in
-    /// case the client has disconnected.
+    /// takes. Only a registration waits for the disk. After the first wait, `given_up` is called to
+    /// check whether the client has disconnected.
     ///
     /// # Errors
     /// [`AccountError`] if the account can't be stored. In that case, it does not exist.
@@ -341,8 +341,8 @@ impl Accounts {
             if self.is_reserved(name) {
                 return Err(AccountError::Reserved(name.clone()));
             }
-            // Another client may be registering the same name; if that client succeeds, that
-            // account is checked.
+            // Another client may be registering the same name. If it succeeds, check the password
+            // against its account.
             match self.begin(name) {
                 Some(busy) if !self.knows(name) => break busy,
                 _ => {}

@@ -6,7 +6,7 @@
 pub const HASHERS: usize = 1;
 
 /// Maximum cost of a hash in an accounts file, in KiB times passes: eight times that of our own
-/// hashes (19 MiB, two passes). A more expensive line, by mistake or by malice, could block every
+/// hashes (19 MiB, two passes). A more expensive hash, by mistake or by malice, could block every
 /// login.
 pub const HASH_WORK: u64 = 8 * 2 * 19 * 1024;
 

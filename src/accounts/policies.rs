@@ -446,7 +446,7 @@ impl SharedPolicies {
         plan: impl FnOnce(&PolicyRules) -> Result<(Vec<PolicyLine>, PolicyLine), PolicyError>,
     ) -> Result<(), PolicyError> {
         let mut disk = self.disk.lock();
-        // Read the file again first if it was replaced: `plan` must take the rules in it into
+        // If the file was replaced, read it again first, because `plan` must take its rules into
         // account.
         if let Some(path) = disk.path.clone() {
             let is_elsewhere = match &disk.file {
@@ -852,8 +852,8 @@ impl Policies for SharedPolicies {
 }
 
 impl SharedPolicies {
-    /// Returns the refusal for the author of a change. Only the operator gets the details of a
-    /// failure.
+    /// Converts an error to a refusal for the author of a change. Only the operator gets the
+    /// details of a failure.
     fn refusal(&self, error: PolicyError, by: Option<&Name>) -> Refusal {
         let sentence = error.to_string();
         match error {
@@ -939,8 +939,8 @@ impl SharedPolicies {
         Ok(())
     }
 
-    /// Admits a user who knew the password with that hash, and remembers the user, so that a
-    /// reconnect does not need the password again.
+    /// Admits a user whose password matches `hash`, and remembers the user, so that a reconnect
+    /// does not need the password again.
     ///
     /// # Errors
     /// [`Refusal`] if the password has changed since it was compared. After any other failure, the
@@ -1052,7 +1052,7 @@ mod tests {
         let file = TempFile::new("policies-restart");
         let policies = open(Some(&file.0)).unwrap();
         assert!(!file.0.exists(), "no file before the first rule");
-        // Long enough that the duration of the test does not affect the remaining time.
+        // This is so long that the duration of the test does not affect the remaining time.
         let week = minutes(7 * 24 * 60);
         change(&policies, ban("alice", week)).unwrap();
         change(&policies, ban("192.0.2.0/24", None)).unwrap();
@@ -1081,7 +1081,7 @@ mod tests {
         assert!(policies.may_refuse_messages());
         assert!(policies.refuse_message(&name("carol"), Tick(0)).is_some());
         drop(policies);
-        // An expiry time in the past, as after a long downtime.
+        // Use an expiry time in the past, as after a long downtime.
         std::fs::write(&file.0, "ban alice 2020-01-01T00:00:00Z (operator)\n").unwrap();
         assert_eq!(open(Some(&file.0)).unwrap().list(), []);
     }

@@ -304,7 +304,7 @@ impl RoomBook {
                 Some(entry.rank(name).ok_or(RoomRefusal::NotAModerator)?)
             }
         };
-        // Other rules for an empty room would not outlive this call.
+        // Any other rule for an empty room would be dropped immediately.
         let is_kept = matches!(
             rule,
             RoomRule::InviteOnly
@@ -363,7 +363,8 @@ impl RoomBook {
         Ok(())
     }
 
-    /// The lines to store for a change; none if the rules are deleted along with the room anyway.
+    /// The lines to store for a change. Empty if the rules will be deleted along with the room
+    /// anyway.
     pub(super) fn lines_for(&self, room: &Name, line: &RoomLine) -> Vec<PolicyLine> {
         let before = self.rooms.get(&room.key());
         let mut after = before.map_or_else(|| RoomEntry::new(room), RoomEntry::clone);

@@ -73,10 +73,10 @@ pub trait TokenDirectory: Send + Sync {
     /// that there are at most `most`.
     fn add(&self, name: &Name, token: &StoredToken, most: usize) -> Option<()>;
 
-    /// Returns whether there is a currently valid token with that hash.
+    /// Returns whether there is a currently valid token with this hash.
     fn has(&self, name: &Name, hash: &str) -> Option<bool>;
 
-    /// Removes the token with that hash, or all tokens for the name. Returns the number of removed
+    /// Removes the token with this hash, or all tokens for the name. Returns the number of removed
     /// tokens.
     fn remove(&self, name: &Name, hash: Option<&str>) -> Option<usize>;
 }
@@ -171,7 +171,7 @@ impl SharedTokens {
                 .find(name)
                 .map(|account| (account.name, account.hash))),
             Err(refusal) if refusal.code == ErrorCode::NotSaved => Err(refusal),
-            // The name may not be registered; it has no account in any case.
+            // The refusal concerns a new registration, so the name has no account.
             Err(_) => Ok(None),
         }
     }
@@ -279,7 +279,7 @@ fn unreachable() -> Refusal {
     }
 }
 
-/// Returns the hash of a token for a name with that password hash.
+/// Returns the stored hash of a token, which depends on the name and the hash of its password.
 fn hash(name: &Name, token: &str, password: &str) -> String {
     let mut hash = Sha256::new();
     for part in [name.key().as_str(), token, password] {
@@ -302,8 +302,8 @@ fn seconds(time: SystemTime) -> u64 {
 impl Tokens {
     fn has(&self, name: &Name, hash: &str, now: u64) -> bool {
         let theirs = self.0.get(&name.key());
-        // A comparison of hashes reveals nothing about the token to an attacker who measures its
-        // timing.
+        // The comparison need not take constant time: it compares hashes, so its timing reveals
+        // nothing about the token.
         theirs.is_some_and(|theirs| {
             theirs
                 .iter()
@@ -451,7 +451,7 @@ impl Local {
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         file.append(&text)?;
         drop(file);
-        // Until then, the lock on the old file excludes other servers.
+        // Until this rename, the lock on the old file excludes other servers.
         std::fs::rename(&beside, path)?;
         let (file, _, _) = DiskFile::open(path)?.ok_or_else(in_use)?;
         self.file = Some(file);

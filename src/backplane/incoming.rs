@@ -45,8 +45,8 @@ fn read_on(shared: &SharedState, asks: &Sender<Task>, mut link: Reading) -> Stri
                 Err(error) => return reason(&error),
             }
             checked = Some(Instant::now());
-            // Until this check is done, the positions may be wrong and missed entries are
-            // unreported.
+            // The connection counts as working only after this check: until then, positions may be
+            // wrong and missed entries unreported.
             shared.works(Side::In);
         }
         match link.read(&places(shared), READ_WAIT) {

@@ -7,16 +7,16 @@
 //! lease first; this check is the *fence*.
 //!
 //! There are two threads. `cluster-out` (`out.rs`) takes requests from a queue and sends them in
-//! batches. `cluster-in` (`incoming.rs`) blocks in a read from the streams and delivers their
-//! entries through [`portal_sessions::backplane::BackplaneEvents`]. All recipients, including those on
-//! the sender's own server, receive a message when it is read back, so all servers deliver messages
-//! in the same order.
+//! batches. `cluster-in` (`incoming.rs`) blocks in a read from the streams, and delivers their
+//! entries through [`portal_sessions::backplane::BackplaneEvents`]. All recipients, including those
+//! on the sender's own server, receive a message when it is read back, so all servers deliver
+//! messages in the same order.
 //!
 //! Each request has a callback, which `cluster-out` calls with the outcome; senders do not wait. If
-//! the connection breaks while requests are in flight, their outcome is
-//! [`portal_sessions::backplane::Outcome::Unsure`]. They are not sent again, so nothing is done twice.
-//! After every reconnect, the server sends all its names and members again, and the scripts update
-//! the state in Redis to match.
+//! the connection breaks while requests are in flight, the outcome of each is
+//! [`portal_sessions::backplane::Outcome::Unsure`]. They are not sent again, so nothing is done
+//! twice. After every reconnect, the server sends all its names and members again, and the scripts
+//! update the state in Redis to match.
 
 mod address;
 mod engine;

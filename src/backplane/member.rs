@@ -328,7 +328,7 @@ impl Backplane for RedisBackplane {
         granted: Box<dyn FnOnce(bool) + Send>,
     ) -> Claim {
         if !self.is_up() {
-            // While a session here has the name, no other server grants it.
+            // No other server grants a name that a session here has.
             if is_ours {
                 granted(take_over);
                 return Claim::Granted;
@@ -377,7 +377,7 @@ impl Backplane for RedisBackplane {
         if self.is_up() && !self.shared.places.has(&stream_of(Some(room))) {
             let reason = "Redis did not send a room's state in time";
             self.shared.give_up(Side::Out, reason);
-            // If the queue is full, `cluster-out` is awake anyway.
+            // If the queue is full, `cluster-out` is awake already.
             let _ = self.asks.try_send(Task::Wake);
             return;
         }

@@ -53,8 +53,8 @@ struct RequestSender<'s> {
     renewed: Instant,
     /// The duration of the last request.
     lag: Duration,
-    /// No other server is considered dead before this time, because after an outage, the other
-    /// servers may take as long to reconnect as this one.
+    /// The time before which no other server is considered dead: after an outage, the other servers
+    /// may take as long to reconnect as this one did.
     judges_from: Instant,
 }
 
@@ -309,14 +309,14 @@ pub(super) fn run(shared: &Arc<SharedState>, queue: &Receiver<Task>, link: Askin
             shared.report_loss();
             shared.notify();
             refuse_all(queue);
-            // If the connection breaks soon after each reconnect, retry less and less often.
+            // If the connection keeps breaking soon after a reconnect, lengthen the pauses.
             if tries == 0 && connected.elapsed() < limits::CLUSTER_STABLE {
                 tries = 1;
             }
             if tries > 0 {
                 let pause = limits::CLUSTER_RETRY * 2_u32.pow(tries - 1);
-                // The pause is much shorter than the lease, so no running server is reaped after an
-                // outage.
+                // The pause is at most a third of the lease, so that no running server is reaped
+                // after an outage.
                 let pause = jittered(pause.min(limits::CLUSTER_LONGEST_PAUSE));
                 shared.pause(pause.min(shared.lease / 3));
             }

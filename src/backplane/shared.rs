@@ -344,7 +344,7 @@ impl SharedState {
         number
     }
 
-    /// Completes the direct message with that receipt number.
+    /// Completes the direct message with this receipt number.
     pub(super) fn receipt(&self, number: u64, outcome: Outcome, unwritten: &mut Unwritten) {
         let found = self.awaited.lock().remove(&number);
         if let Some((_, done)) = found {
@@ -413,7 +413,7 @@ struct StreamPosition {
     read: u64,
     /// Every entry up to this one has been delivered to the clients here.
     delivered: u64,
-    /// Number of times the stream was created, as far as this server knows.
+    /// Number of times that the stream was created, as far as this server knows.
     born: u64,
     /// The position at the last check.
     checked: u64,
@@ -458,7 +458,7 @@ impl StreamOffsets {
         epoch.clone_into(&mut self.0.lock().epoch);
     }
 
-    /// Adds a stream, to be read from that position on. Returns a token for
+    /// Adds a stream, to be read from the position `from` on. Returns a token for
     /// [`StreamOffsets::detach`].
     pub(super) fn set(&self, stream: &str, from: engine::StreamEnd) -> u64 {
         let mut table = self.0.lock();
@@ -547,7 +547,7 @@ impl StreamOffsets {
         }
     }
 
-    /// Compares a position with the end of its stream in that epoch.
+    /// Compares the position in a stream with the stream's `end` in `epoch`.
     pub(super) fn check(&self, stream: &str, end: End, epoch: &str) -> Checked {
         let mut table = self.0.lock();
         let Some(place) = table.places.get_mut(stream) else {

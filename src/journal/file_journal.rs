@@ -1,4 +1,4 @@
-//! The core's journal, kept in a file.
+//! The journal in a file.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::queue::{Item, Queue};
 use crate::store::{JournalReader, Store, StoreError};
 use crate::writer::{self, Writer};
 
-/// The operator's choices.
+/// The settings of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalSettings {
     /// The database.
@@ -270,8 +270,8 @@ impl Journal for FileJournal {
     }
 
     fn delete_direct(&self, username: &Name, last: u64) -> Result<(), Unreadable> {
-        // Do this first: from now on, late messages are dropped on arrival, so the item below need
-        // not delete them.
+        // Do this first. From then on, late messages are dropped on arrival, so the queued deletion
+        // need not cover them.
         self.shared.memory.delete_direct(username, last)?;
         // The file may contain direct messages from a time when they were kept there.
         let queue = &self.shared.queue;
@@ -369,11 +369,11 @@ mod tests {
         let (journal, _) = open(&folder);
         append(&journal, &direct, 2);
         check(&journal, &[1, 2]);
-        // The messages in the file, in the queue and in memory.
+        // Delete the messages in the file, in the queue and in memory.
         let thread = journal.start().unwrap();
         journal.delete_direct(&name("B_B"), 2).unwrap();
         check(&journal, &[]);
-        // A message that arrives late, and one of the name's next owner.
+        // Append a message that arrives late, and one from the name's next owner.
         append(&journal, &direct, 2);
         append(&journal, &direct, 3);
         check(&journal, &[3]);

@@ -92,7 +92,7 @@ struct State {
     /// Numbers of items so far: appended, and written.
     appended: u64,
     written: u64,
-    /// Set once the file can't be used any longer: all items are dropped.
+    /// Set once the file can no longer be used: all items are then dropped.
     is_closed: bool,
     is_stopped: bool,
     /// The reason why a reader considers the file damaged.
@@ -128,7 +128,7 @@ impl Queue {
             state.items.push_back(item);
         }
         let now = state.items.len();
-        // The writer is waiting for the first item, or collects until there are enough.
+        // The writer is waiting for the first item, or for a full batch.
         if before == 0 || (before < limits::BATCH_ROWS && now >= limits::BATCH_ROWS) {
             self.changed.notify_all();
         }

@@ -297,7 +297,7 @@ impl Store {
         transaction.commit()?;
         if deleted == 0 {
             self.forget_the_silent(milliseconds(until))?;
-            // A gap that is older than every message has no message before it.
+            // A gap that is older than every message no longer separates any messages.
             let sql = "DELETE FROM gaps WHERE id < ?1";
             self.connection.execute(sql, [until_id])?;
         }
@@ -396,7 +396,7 @@ fn write_items(
 ) -> Result<()> {
     let transaction = connection.transaction()?;
     {
-        // The same message may arrive twice, from two servers that share a file.
+        // If two servers share the file, the same message may arrive twice.
         let mut insert = transaction.prepare(
             "INSERT OR IGNORE INTO messages (conversation, id, time, sender, recipient, action, text)
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -495,7 +495,7 @@ impl JournalReader {
         Ok(self.connection)
     }
 
-    /// Returns the messages in a range in order, and one more if there are more.
+    /// Returns the messages in a range, in order, plus one more if there are more.
     pub(crate) fn page(
         &self,
         conversation: &Conversation,

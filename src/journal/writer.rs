@@ -14,7 +14,7 @@ use crate::store::{Store, StoreError};
 pub(crate) struct Writer {
     shared: Arc<JournalState>,
     store: Option<Store>,
-    /// Set once the file can't be used any longer.
+    /// Set once the file can no longer be used.
     is_off: bool,
     /// Set while a temporary failure has been reported and not resolved.
     is_failing: bool,
@@ -93,7 +93,7 @@ impl Writer {
         shown(&self.shared.settings.file)
     }
 
-    /// Opens the file, unless it is open or can't be used any longer. A damaged one is renamed.
+    /// Opens the file, unless it is open or can no longer be used. Renames a damaged file.
     pub(crate) fn reopen(&mut self, now: SystemTime) {
         if self.is_off || self.store.is_some() {
             return;

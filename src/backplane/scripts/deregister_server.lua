@@ -1,4 +1,4 @@
--- Deregisters a server that shuts down: removes its clients, and releases its lease.
+-- Deregisters a server that is shutting down: removes its clients, and releases its lease.
 take_out(id, function() return false end)
 redis.call('HDEL', p .. 'servers', id)
 redis.call('DEL', p .. 'srv:' .. id)

@@ -18,7 +18,7 @@ local function alive(owner)
 end
 
 -- Counts the bytes of a large entry. When the count exceeds HALF, removes all entries before the
--- one that exceeded it last time.
+-- one at which it last exceeded HALF.
 local function limit_bytes(stream, entry, size)
   local key = p .. stream .. ':bytes'
   if redis.call('HINCRBY', key, 'new', size) > HALF then
@@ -80,7 +80,7 @@ end
 -- Ends a room that has no members: removes it from the list, and hides its messages from the next
 -- members. The messages expire after SOON seconds, when every server has read them. If there are
 -- large ones, the stream is trimmed at once; otherwise, a client could fill the memory by opening
--- one room after another. When the stream has expired, it begins again at 1 and nothing in it is
+-- one room after another. Once the stream has expired, a new one begins at 1, and nothing in it is
 -- hidden.
 local function end_if_empty(room)
   local key = p .. 'room:' .. room

@@ -1,6 +1,6 @@
 -- Creates an account, or changes its password. ARGV: key, name, the known version (0: none), hash.
 -- If Redis has lost the account, the caller's version applies. If Redis has another version,
--- another request was faster, and the script returns its version, hash and name.
+-- another request came first, and the script returns the version, hash and name in Redis.
 local key, name, before, hash = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local there = redis.call('HGET', p .. 'accounts', key)
 if there then

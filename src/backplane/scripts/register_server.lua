@@ -22,7 +22,7 @@ end
 redis.call('SET', p .. 'srv:' .. id, incarnation, 'PX', lease)
 redis.call('HSET', p .. 'servers', id, incarnation .. ' ' .. rules .. ' ' .. info)
 redis.call('SET', p .. 'epoch', fresh, 'NX')
--- These keys were set to expire if the chat or this server had ended.
+-- If the chat or this server had ended, these keys were set to expire.
 for _, key in ipairs({ 'all', 'all:born', 'epoch', 'inbox:' .. id, 'inbox:' .. id .. ':born' }) do
   redis.call('PERSIST', p .. key)
 end

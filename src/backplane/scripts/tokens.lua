@@ -1,6 +1,6 @@
--- Session tokens: a hash for each name, with the end of each token's validity by the token's hash.
--- ARGV: what to do, the name's key, the token's hash (empty: all), the end in seconds since 1970,
--- and the most tokens that a name may have. Returns a number.
+-- Session tokens: for each name, a Redis hash that maps the hash of each token to its expiry time.
+-- ARGV: the action, the name's key, the token's hash (empty: all), the expiry time in seconds since
+-- 1970, the maximum number of tokens for a name. Returns a number.
 local what, key, hash, ends, most = ARGV[3], p .. 'tokens:' .. ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local now = tonumber(redis.call('TIME')[1])
 if what == 'has' then
