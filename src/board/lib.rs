@@ -219,9 +219,9 @@ impl Board {
         self.listener.address()
     }
 
-    /// Also answers requests for the state of the server, from now on.
+    /// Makes the board also answer requests for the server's status.
     pub fn answer_status(&self, status: Arc<dyn Status>) {
-        // A second state would be that of the same server.
+        // A second status would belong to the same server, so ignore it.
         let _ = self.shared.status.set(status);
     }
 

@@ -30,7 +30,7 @@ pub(super) struct Snapshot {
     /// Number of running threads, by name. A room has several writers of the same name.
     threads: BTreeMap<String, u64>,
     /// The seat that each thread serves. The workers' own threads are not listed. On a single port,
-    /// only this identifies the seat of an event.
+    /// nothing else identifies the seat of an event.
     serving: HashMap<String, SeatKey>,
     caption: Option<Caption>,
     visits: u64,
@@ -192,7 +192,8 @@ impl Snapshot {
         }
     }
 
-    /// Returns the seat of the client with that name, or of the unnamed client at that port.
+    /// Returns the seat of the client with this name, or of the unnamed client at the port that
+    /// `name` contains.
     fn seat_called(&self, name: &str) -> Option<SeatKey> {
         let is_it = |card: &Card| {
             let own = card.name.as_deref();
@@ -303,7 +304,7 @@ impl Snapshot {
         let fires_if = |ticks: u64| (ticks > 0).then(|| fires(ticks));
         let rules = &self.rules;
         let text = |name: &str| event.text(name).map(str::to_owned);
-        // The thread that serves the client, as far as this event shows.
+        // The thread that serves the client, if this event shows it.
         let mut server = None;
         match &*event.kind {
             "ticket" => {

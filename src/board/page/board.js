@@ -20,11 +20,11 @@ function connect(query) {
   own.addEventListener('end', () => {
     own.close();
     timeline.ended();
-    // The server may be restarted.
+    // Reconnect in case the server is restarted.
     if (!timeline.replay) setTimeout(() => connect(''), 3000);
   });
   own.onerror = () => {
-    // The viewer can watch the events that have arrived.
+    // Report the loss only if every event that has arrived is shown.
     if (timeline.at >= timeline.events.length) link('connection lost', false);
     // After some errors, a browser does not reconnect by itself.
     if (own.readyState === EventSource.CLOSED && own === source) setTimeout(() => (timeline.replay ? timeline.loadMore() : connect('')), 3000);
@@ -58,7 +58,7 @@ function showAll(shown, events) {
   ladder.show();
 }
 
-/** Shows one more event. `isLast` is false if another one follows at once. */
+/** Shows one more event. `isLast` is false if another one follows immediately. */
 function showEvent(event, shown, isLast) {
   const isWorthwhile = isLast || isStep(event);
   const before = isWorthwhile ? departure(event) : {};
@@ -146,7 +146,7 @@ function showStory() {
     const own = state.events.filter((event) => event.visit === chosen.visit);
     const seat = own.length ? own[own.length - 1].seat : chosen.seat;
     const threads = new Set(own.map((event) => event.by).filter(Boolean));
-    // The story includes the thread's calls for other clients, and the client's call at the portal.
+    // The story includes the thread's calls for other clients, and the client's request to the portal.
     const isDuring = (event) => own.length && event.n > own[0].n && event.n < own[own.length - 1].n;
     const isIts = (event) => event.visit === chosen.visit
       || (isCall(event) && threads.has(event.thread) && isDuring(event))
@@ -268,6 +268,6 @@ dark.addEventListener('change', () => theme(dark.matches));
 theme(dark.matches);
 const wanted = new URLSearchParams(location.search).get('view');
 if (wanted && Object.hasOwn(VIEWS, wanted)) view(wanted);
-// A running server ignores the query; of a recorded run, it selects the first part.
+// A running server ignores the query. For a recorded run, the query selects the first part.
 timeline.isLoading = true;
 connect('?from=' + (Number(location.hash.slice(1)) || 0) + '&count=' + CHUNK + '&speed=1000');

@@ -1,5 +1,5 @@
-// The flights: for each event, the things that travel between the actors. A flight begins where its actor was
-// before the event.
+// The flights: the animations of what travels between the actors at each event. A flight begins
+// where its actor was before the event.
 'use strict';
 
 /** Maximum number of flights at once. A viewer could not follow more. */
@@ -7,15 +7,14 @@ const MOST_FLIGHTS = 90;
 
 const flights = new Set();
 
-/** Returns the middle of a part in the window, or `null` if it is not visible. */
+/** Returns the position of a part's centre in the window, or `null` if the part is not visible. */
 function middle(part) {
   if (!part || !part.checkVisibility()) return null;
   const box = part.getBoundingClientRect();
   return [box.left + box.width / 2, box.top + box.height / 2];
 }
 
-/** Moves a part along points, then removes it and calls `then`. Points that are not visible are left
- * out. */
+/** Moves a part along points, then removes it and calls `then`. Skips points that are not visible. */
 function fly(made, points, duration, then) {
   const way = points.filter(Boolean);
   const isShown = !calm.matches && !document.hidden && !$('board').hidden && flights.size < MOST_FLIGHTS && way.length > 1;
@@ -35,13 +34,13 @@ function fly(made, points, duration, then) {
   moving.oncancel = land;
 }
 
-/** Ends all flights at once. */
+/** Ends all flights immediately. */
 function landAll() {
   for (const { moving } of [...flights]) moving.cancel();
   $('street').replaceChildren();
 }
 
-/** Stops all flights in the air, or lets them go on. */
+/** Pauses or resumes all flights. */
 function holdAll(isHeld) {
   for (const { moving } of flights) {
     if (isHeld) moving.pause();
@@ -57,7 +56,7 @@ function flash(name) {
   }
 }
 
-/** Shows for a moment that a thread has returned from a socket call, and whose socket it was. */
+/** Briefly shows that a thread has returned from a socket call, and whose socket it was. */
 function showCall(event) {
   if (!['read', 'write', 'accept', 'connect'].includes(event.event) || calm.matches || document.hidden) return;
   for (const part of document.querySelectorAll(`.thread[data-thread="${CSS.escape(event.thread)}"]`)) {
@@ -85,7 +84,7 @@ const roomOf = (name) => middle([...$('rooms').children].find((there) => there.d
 const stackTop = () => middle($('stack').firstElementChild) || middle($('stack'));
 const entranceOf = (event) => (event.web && !$('web').hidden ? $('web') : $('portal'));
 
-/** Adds a client at the portal, for as long as `stay` milliseconds. */
+/** Adds a client at the portal. Removes the oldest one if there are more than three. */
 function inTheStreet(event, words, kind) {
   const item = element('li', 'asker ' + (kind || ''));
   item.append(element('i', 'face'), element('span', 'who', words));
@@ -96,14 +95,14 @@ function inTheStreet(event, words, kind) {
 
 const chip = (kind, text) => element('span', kind, text);
 
-/** A chip with a passcode. */
+/** Creates a chip with a passcode. */
 function withKey(kind, text) {
   const made = chip(kind, text ? text + ' ' : '');
   made.append(keyIcon());
   return made;
 }
 
-/** Returns the label of a wrong passcode: with its beginning, if passcodes are shown. */
+/** Returns the label of a wrong passcode, with the start of the passcode if passcodes are shown. */
 function wrongPasscode(event) {
   const read = state.events.findLast((other) => other.event === 'read' && other.thread === event.thread);
   const [, passcode] = /<HandshakePasscode>([^<]*)</.exec((read && read.details.bytes) || '') || [];
@@ -184,8 +183,8 @@ const FLIGHTS = {
   },
 };
 
-/** A message goes to the sender's thread, which writes it into the socket of each recipient. A message
- * to a room takes the member's own connection to the room. */
+/** Animates a message: from the sender to its thread, and from there to the socket of each recipient.
+ * A message to a room travels over the members' own connections to the room. */
 function deliver(event, kind, via) {
   const text = said(event).slice(0, 40);
   const first = kind === 'room' ? via : [socketOf(event.seat), cardOf(event.seat)];
@@ -197,13 +196,13 @@ function deliver(event, kind, via) {
   };
   fly(bubble(text), [faceOf(event.seat), ...first], 650, () => {
     const from = first[first.length - 1];
-    // Many bubbles with a text would hide the cards.
+    // Many bubbles with text would hide the cards.
     const shown = targets.length > 3 ? '' : text;
     for (const seat of targets) fly(bubble(shown), [from, kind === 'room' ? null : socketOf(seat), faceOf(seat)], 850);
   });
 }
 
-/** A tick goes from the ticker to each timer that wants it. */
+/** Animates a tick, from the ticker to each timer that waits for it. */
 function sendTick(event) {
   if (calm.matches) return;
   $('dial').animate([{ transform: 'scale(1.15)' }, {}], 400);
@@ -214,7 +213,7 @@ function sendTick(event) {
   }
 }
 
-/** Returns what an event's flights need from the state before it. */
+/** Returns the data that an event's flights need from the state before the event. */
 function departure(event) {
   return { stackTop: event.event === 'ticket' ? stackTop() : null, face: event.seat ? faceOf(event.seat) : null };
 }

@@ -2,9 +2,9 @@
 // client, and each room.
 'use strict';
 
-/** Rows that are kept: a round of the demonstration has about 350. */
+/** Maximum number of rows that are kept. A round of the demonstration has about 350. */
 const MOST_ROWS = 600;
-/** Recipients of one message that have an arrow of their own. */
+/** Maximum number of recipients of one message that get their own arrows. */
 const MOST_ARROWS = 6;
 const FONT = 'system-ui, sans-serif';
 /** The size of the text in a saved picture, in pixels. */
@@ -48,7 +48,7 @@ const ladder = {
     const arrow = (from, to, label, kind) => this.rows.push({ from, to, label: String(label), kind: kind || 'plain', event });
     const note = (lane, label) => this.rows.push({ lane, label, event });
     const text = said(event);
-    /** Arrows to the recipients of a message. */
+    /** Adds arrows to the recipients of a message. */
     const deliver = (from, count, what) => {
       for (const to of event.to.slice(0, MOST_ARROWS)) arrow(from, this.clientOf(to, shown), text);
       if (count > Math.min(event.to.length, MOST_ARROWS)) note(from, 'to ' + counted(count, what[0], what[1]));
@@ -232,7 +232,7 @@ const ladder = {
       svg.append(group);
     });
     const last = rows.findLast((row) => at.has((row.from || row.lane || {}).key));
-    // The position of the newest row, for scrolling. Of its two lanes, it is the one further right.
+    // The position of the newest row, for scrolling: that of its rightmost lane.
     const newest = last ? Math.max(x(last.from) || 0, x(last.to) || 0, x(last.lane) || 0) : 0;
     return { svg, names, newest, head, lane };
   },
@@ -272,7 +272,7 @@ function wide(text, attributes) {
   return measure.measureText(text).width;
 }
 
-/** Creates a text, shortened to `width` pixels. */
+/** Creates a text element, shortened to `width` pixels. */
 function words(text, x, y, attributes, width) {
   const made = make('text', Object.assign({ x, y }, attributes));
   // A message may be long. Each character is at least three pixels wide.
@@ -285,7 +285,7 @@ function words(text, x, y, attributes, width) {
   return made;
 }
 
-/** Creates the name above a lane. A long name has two lines, so the number of a thread is shown. */
+/** Creates the name above a lane. A long name is split into two lines, to keep a thread's number visible. */
 function heading(name, x, height, attributes, width) {
   const made = make('g', {});
   const whole = make('title', {});

@@ -1,8 +1,8 @@
-// The scene: the actors and where they are. It draws a state, and knows nothing about how the server
-// came there; flights.js animates that.
+// The scene: the actors and where they are. It draws a state, regardless of how the server
+// reached it; flights.js animates the transitions.
 'use strict';
 
-/** Plainer words for some ends. */
+/** Plainer words for some close reasons. */
 const END_WORDS = {
   gone: 'closed', broken: 'reset', terminate: 'TERMINATE', 'idle-timeout': 'idle', 'total-time-timeout': 'total time', 'handshake-timeout': 'no passcode',
 };
@@ -81,8 +81,7 @@ function showStack() {
 
 // --- the seats and their clients
 
-/** Returns the number of columns, so that the cells are about as wide as high. Partners stay side by
- * side. */
+/** Returns the number of columns for roughly square cells. Partners stay side by side. */
 function columnsFor(count, width, height) {
   let best = [2, Infinity];
   for (let columns = 2; columns <= Math.max(2, count + count % 2) && columns <= 16; columns += 2) {
@@ -212,7 +211,7 @@ function showOwnThreads(place, seat, card) {
     const chip = element('span', 'thread ' + (role || 'server') + ' ' + call.split(' ')[0]);
     chip.dataset.thread = name;
     chip.title = name + ': ' + call;
-    // A small card has no room for the port, which it shows anyway.
+    // Only a large card shows the thread's number, which is the port that every card shows anyway.
     const label = element('b', '', role || name);
     if (role) label.append(element('span', 'number', name.slice(role.length)));
     label.append(': ');

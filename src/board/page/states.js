@@ -1,14 +1,14 @@
 // The diagram of a seat's states, as in src/core/seat/machine.rs, with the current one highlighted.
 'use strict';
 
-/** The states: name, and the middle of the box. */
+/** The states: name, and centre of the box. */
 const STATES = {
   free: [80, 76], reserved: [450, 76], greeting: [800, 76],
   seated: [800, 276], closing: [450, 276], calling: [1112, 176],
 };
 const BOX = [150, 50];
 
-/** The transitions: from, to, what causes them, by how much the arrow bends, and the side of its label. */
+/** The transitions: from, to, cause, curvature of the arrow, and side of its label. */
 const TRANSITIONS = [
   ['free', 'reserved', 'portal reserves'],
   ['reserved', 'greeting', 'connects'],
@@ -24,7 +24,7 @@ const TRANSITIONS = [
 /** On a single port there is no portal and no passcode. */
 const SINGLE_TRANSITIONS = [['free', 'seated', 'connects'], ['seated', 'closing', 'ends'], ['closing', 'free', 'cleaned up', 0, 'left']];
 
-/** Returns where a line from the middle of a box towards a point leaves the box. */
+/** Returns the point at which a line from the centre of a box towards another point leaves the box. */
 function edgeOf([x, y], [towardsX, towardsY]) {
   const [dx, dy] = [towardsX - x, towardsY - y];
   const scale = Math.min(BOX[0] / 2 / Math.abs(dx || 1e-9), BOX[1] / 2 / Math.abs(dy || 1e-9));

@@ -1,7 +1,8 @@
 // The list of the server's threads, and the call that each one is blocked in.
 'use strict';
 
-/** What a thread is blocked in, and why, by its name. A worker depends on its seat: see `blockedIn`. */
+/** The call that each thread is blocked in, and what it waits for, by the thread's name. For a worker,
+ * both depend on its seat: see `blockedIn`. */
 const ROLES = [
   [/^main$/, 'channel', 'signals, commands (ps shows the program’s name)'],
   [/^ticker$/, 'channel', 'its stop channel, a tick at a time'],
@@ -116,7 +117,7 @@ function showThreads() {
   }));
 }
 
-/** Shows another server of the chat: one line each, with its latest description. */
+/** Shows another server in the cluster, with its latest description, in a line of its own. */
 function showServer(server) {
   $('servers-head').hidden = false;
   const id = 'server-' + server.server;

@@ -56,21 +56,21 @@ const timeline = {
   first: null,
   /** Number of events that the page shows. */
   at: 0,
-  /** `live`: each event is shown when it arrives. `playing`: events follow each other as they did in
-   * the run, or slower or faster. `paused`: nothing moves. */
+  /** `live`: each event is shown when it arrives. `playing`: events are shown at the pace of the run,
+   * multiplied by `speed`. `paused`: nothing moves. */
   mode: 'live',
   speed: 1,
-  /** While playing: number of captions to show before the pause. `null` plays on. */
+  /** While playing: number of captions to show before pausing. `null` means no pause. */
   captions: null,
   /** The position and the length of a recorded run. */
   replay: null,
   isLoading: false,
   isOver: false,
-  /** Whether the viewer has used the time controls, or the first act of a show has been found. Until then, a show
-   * waits at its first caption. */
+  /** Set once the viewer has used the time controls, or if the page was opened in the middle of a show or
+   * for a recorded run. Until then, a show waits at its first caption. */
   hasBegun: false,
   timer: 0,
-  /** The time until which the last event is shown, before another one follows. */
+  /** The time until which the last event is shown before the next one. */
   shownUntil: 0,
 
   /** Handles an update. */
@@ -86,7 +86,7 @@ const timeline = {
     }
     this.forgetOldest();
     const opening = this.events.findIndex((event) => event.event === 'caption');
-    // A recorded run plays, and a page that was opened during a show shows what happens now.
+    // A recorded run plays immediately. A page that is opened in the middle of a show starts at the present.
     if (isFirst) this.hasBegun ||= opening >= 0 || Boolean(this.replay);
     if (!this.hasBegun && opening >= 0) {
       // The viewer starts the first act.
@@ -114,7 +114,7 @@ const timeline = {
     this.timer = 0;
   },
 
-  /** Begins a recorded run, or goes on after a jump. */
+  /** Starts a recorded run, or continues it after a jump. */
   begin() {
     if (this.mode === 'live') {
       this.mode = 'playing';
@@ -124,7 +124,7 @@ const timeline = {
   },
 
   forgetOldest() {
-    // Never an event that is not shown yet, except if the page was paused for very long.
+    // This drops only events that have been shown, unless the page was paused for very long.
     const surplus = this.events.length - MOST_EVENTS;
     if (surplus < MOST_EVENTS / 10) return;
     this.first = this.states[surplus - 1];
@@ -147,7 +147,7 @@ const timeline = {
   /** Shows the events up to a position, one by one. */
   forwardTo(at) {
     const from = this.at;
-    // After a pause in the background, a jump is all that can be followed.
+    // After a pause in the background, there are too many events to animate.
     if (at - from > 400) return this.jump(at);
     for (let index = from; index < at; index += 1) {
       this.at = index + 1;
@@ -169,9 +169,9 @@ const timeline = {
       this.show();
       return;
     }
-    // An act ends before its actors leave, or otherwise at the next caption.
+    // An act ends at `act-ended`, before its actors leave, or otherwise at the next caption.
     if (this.captions === 0 && ACT_ENDS.includes(next.event)) {
-      // The last flights land first.
+      // Let the last flights land first.
       const rest = this.shownUntil - performance.now();
       if (rest <= 0) return this.pause();
       this.timer = setTimeout(() => { this.timer = 0; this.schedule(); }, rest);
@@ -180,7 +180,7 @@ const timeline = {
     if (this.captions !== null && next.event === 'caption') this.captions -= 1;
     const last = this.events[this.at - 1];
     const gap = last ? Math.min(LONGEST_PAUSE, Math.max(0, next.time - last.time)) : 0;
-    // On the way to the next caption, what is left of the last act is not worth much time.
+    // Fast-forward through the rest of the last act to the next caption.
     const speed = this.speed * (this.captions > 0 && next.event !== 'caption' ? 4 : 1);
     const isWaited = isStep(next);
     const pause = Math.max(gap / speed, isWaited ? this.shownUntil - performance.now() : 0);
@@ -190,14 +190,14 @@ const timeline = {
       this.forwardTo(this.at + 1);
       const shown = of(SHOWN_FOR, next.event);
       if (shown) this.shownUntil = performance.now() + shown / speed;
-      // Events that need no time of their own are shown together, but not too many at once.
+      // Show events that need no time of their own together, but not too many at once.
       for (let count = 0; count < 50 && this.canFollowAtOnce(); count += 1) this.forwardTo(this.at + 1);
       this.schedule();
       this.show();
     }, Math.max(0, pause));
   },
 
-  /** Returns whether the next event is none to look at, and came with the last one. */
+  /** Returns whether the next event has nothing to show and arrived together with the last one. */
   canFollowAtOnce() {
     const [last, next] = [this.events[this.at - 1], this.events[this.at]];
     return next && !isStep(next) && !ACT_ENDS.includes(next.event) && next.time - last.time < 5;
@@ -219,7 +219,7 @@ const timeline = {
     connect('?from=' + from + '&count=' + CHUNK + '&speed=1000');
   },
 
-  /** The stream has ended: a part of a recorded run is complete, or the server has stopped. */
+  /** Handles the end of the stream: a part of a recorded run is complete, or the server has stopped. */
   ended() {
     this.isLoading = false;
     if (!this.replay) { this.isOver = true; return this.show(); }
@@ -287,7 +287,7 @@ const timeline = {
     this.show();
   },
 
-  /** Moves one event forward or back. Events that are not listed are passed over. */
+  /** Moves one step forward or back. Skips events that the board does not show. */
   step(by) {
     if (this.mode !== 'paused') this.pause();
     let at = this.at;
@@ -297,7 +297,7 @@ const timeline = {
       if (at > this.at) { landAll(); this.forwardTo(at); }
       this.loadMore();
     } else {
-      // Back to just after the event before the last listed one.
+      // Go back to just after the previous step.
       const back = () => { while (at > 0 && !isStep(this.events[at - 1])) at -= 1; };
       back();
       if (at > 0) at -= 1;
@@ -307,7 +307,7 @@ const timeline = {
     this.show();
   },
 
-  /** Shows the end: what happens now, or the last event of a recorded run. */
+  /** Jumps to the end: the present, or the last event of a recorded run. */
   toEnd() {
     this.hasBegun = true;
     clearTimeout(this.timer);
