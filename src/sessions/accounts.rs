@@ -13,7 +13,8 @@ pub trait Accounts: Send + Sync {
     /// [`Refusal`] if logins with this name are impossible now.
     fn lookup(&self, name: &Name, invitation: Option<&str>) -> Result<bool, Refusal>;
 
-    /// Checks the code of an invitation. It stays valid until an account is registered with it.
+    /// Checks the code of an invitation. The code stays valid until an account is registered with
+    /// it.
     ///
     /// # Errors
     /// [`Refusal`] if it is not valid, or none is needed.

@@ -25,7 +25,7 @@ pub struct AtWorker<'s> {
     pub(crate) wrong_passwords: u32,
     /// The code of a valid invitation, for the account that the client registers next.
     pub(crate) invitation: Option<String>,
-    /// The client has got a session token.
+    /// Set once the client has received a session token.
     pub(crate) has_token: bool,
     /// The tick of the client's last report.
     pub(crate) reported_at: Option<Tick>,
@@ -200,14 +200,15 @@ impl Session<'_, AtWorker<'_>> {
         Ok(())
     }
 
-    /// The names of all users on all servers, or on this server if the others can't be reached.
+    /// The names of all users on all servers, or only on this server if the others can't be
+    /// reached.
     fn names(&mut self) -> Vec<String> {
         self.outgoing.send_answers();
         let everywhere = self.state.backplane.users();
         everywhere.unwrap_or_else(|| self.state.users.names())
     }
 
-    /// Sends the names of all rooms on all servers, or on this server if the others can't be
+    /// Sends the names of all rooms on all servers, or only on this server if the others can't be
     /// reached.
     fn rooms(&mut self) {
         self.outgoing.send_answers();
@@ -317,7 +318,7 @@ impl Session<'_, AtWorker<'_>> {
         match rooms.join(name, &joiner) {
             Ok((name, ticket)) => {
                 let outbox = &joiner.main.outbox;
-                // The client can reach the room at the address where it reached this server.
+                // The client can reach the room at the address at which it reached this server.
                 let local = outbox.stream().local_addr();
                 let address = local.map_or(rooms.ports.bind.ip(), |local| local.ip());
                 self.outgoing.answer(&ServerDoc::Joined {
@@ -384,8 +385,8 @@ impl Session<'_, AtWorker<'_>> {
     /// Sends a part of a room's history, of the direct messages with another user, or of the public
     /// messages.
     fn history(&mut self, who: &Name, of: (Option<&str>, Option<&str>), range: Range) {
-        // The messages that precede the request are part of the history, and the replies to them
-        // precede it.
+        // The history includes the messages sent before this request, and the client must first
+        // receive the replies to them.
         self.outgoing.wait_for_pending();
         let main = self.connection();
         let (conversation, scope, with) = match of {

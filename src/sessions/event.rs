@@ -7,7 +7,7 @@ use portal_wire::CloseReason;
 portal_core::event_kinds! {
     /// An event in a session.
     ///
-    /// `port` is a worker's or a room's. `text` is left out unless messages may be shown.
+    /// `port` is a worker's or a room's. `text` is omitted unless messages may be shown.
     pub enum SessionEvent {
         /// A message was queued for the partner.
         Relayed = "relayed" { from: Place, to: Place, bytes: usize, text: Option<String> },

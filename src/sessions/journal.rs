@@ -165,8 +165,8 @@ impl Range {
 pub struct HistoryPage {
     /// The messages, oldest first.
     pub entries: Vec<HistoryEntry>,
-    /// There are more messages between the bounds: newer ones if the range begins after an id,
-    /// otherwise older ones.
+    /// True if there are more messages between the bounds: newer ones if the range begins after an
+    /// id, otherwise older ones.
     pub more: bool,
     /// The gaps in the journal, each as an id near which messages may be missing, in order.
     pub gaps: Vec<u64>,
@@ -218,7 +218,7 @@ pub struct RoomRecord {
     pub history: Vec<HistoryEntry>,
 }
 
-/// The journal can't be read now. An event gives the operator the reason.
+/// The journal can't be read at present. An event states the reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unreadable;
 

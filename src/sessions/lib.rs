@@ -1,8 +1,8 @@
 //! The sessions of the clients in the seats: requests and replies, the users by name, the pairs and
 //! the rooms, history, and moderation.
 //!
-//! [`state::ChatState`] is the [`Service`](portal_core::service::Service) that the core gives its
-//! clients to. Other features are behind traits: [`accounts::Accounts`], [`policies::Policies`],
+//! [`state::ChatState`] is the [`Service`](portal_core::service::Service) to which the core passes
+//! its clients. Other features are behind traits: [`accounts::Accounts`], [`policies::Policies`],
 //! [`backplane::Backplane`] and [`journal::Journal`].
 
 #![warn(missing_docs)]

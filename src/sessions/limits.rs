@@ -74,7 +74,7 @@ pub const ERRORS_IN_A_ROW: u32 = 10;
 /// most this many recipients, otherwise by the recipients' timer threads.
 pub const DIRECT_WRITES: usize = 16;
 
-/// The longest password, in bytes.
+/// Maximum length of a password, in bytes.
 pub const PASSWORD: usize = 128;
 
 /// Number of wrong passwords on one connection after which it is closed.

@@ -67,8 +67,8 @@ impl Session<'_, AtWorker<'_>> {
                 Ok(())
             }
             None => {
-                // On a single server, a free name stays free until a client enters with it. So its
-                // tokens are revoked first, and none of them can take the name back after the
+                // On a single server, a free name stays free until a client enters with it. So
+                // revoke its tokens first; then none of them can take the name back after the
                 // welcome.
                 let state = self.state;
                 if state.backplane.users().is_none() && state.users.find(&name).is_none() {
@@ -92,8 +92,8 @@ impl Session<'_, AtWorker<'_>> {
         }
     }
 
-    /// Checks a password. This takes a while. Other logins wait for it, but clients that chat do
-    /// not. After wrong passwords, the wait is longer.
+    /// Checks a password. This takes a while, and longer after wrong passwords. Other logins wait
+    /// for it, but chatting clients do not.
     pub(crate) fn password(&mut self, password: &Secret<'_>) -> Result<(), CloseReason> {
         if self.connection().name().is_some() {
             self.already_logged_in();

@@ -8,7 +8,7 @@ use portal_net::host_of;
 use portal_net::lock::Mutex;
 use portal_wire::Name;
 
-/// Number of wrong passwords in a row that are treated as typing errors and cause no delay.
+/// Number of wrong passwords in a row that count as typos and cause no delay.
 const SLIPS: u32 = 3;
 /// Maximum delay after one wrong password, and maximum total wait, in ticks.
 const LONGEST: u64 = 30;

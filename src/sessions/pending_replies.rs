@@ -55,7 +55,7 @@ impl PendingReplies {
     }
 
     /// Waits until at most `most` replies are pending. A backplane fulfils each within a second. If
-    /// it does not, because a thread has panicked, the pending ones are dropped.
+    /// that fails because a thread has panicked, the pending replies are dropped.
     fn wait_until(&self, queue: &mut MutexGuard<'_, ReplyQueue>, most: usize) {
         let until = Instant::now() + limits::PENDING_REPLY_PATIENCE;
         while queue.replies.len() > most {

@@ -41,8 +41,8 @@ pub struct NewRoom {
     pub(crate) handle: Arc<RoomHandle>,
     pub(crate) listener: Arc<Listener>,
     pub(crate) timer: TimerSubscription,
-    /// The right to start the room's timer thread, taken before the room opens. Without a timer, its
-    /// timeouts do not work.
+    /// The right to start the room's timer thread, acquired before the room opens, because the
+    /// room's timeouts need the timer.
     pub(crate) timer_token: ThreadToken,
 }
 
@@ -58,7 +58,7 @@ pub struct RoomPorts {
     pub listen: ListenAt,
 }
 
-/// A port that has left the stack and is not with its room yet. Dropping it puts the port back.
+/// A port taken from the stack that no room has yet. Dropping it puts the port back.
 struct HeldPort<'p> {
     ports: &'p RoomPorts,
     token: Option<PortToken>,
@@ -89,7 +89,7 @@ impl RoomPorts {
             match (self.listen)(wanted) {
                 Ok(listener) => break Some((held, listener)),
                 Err(reason) => {
-                    // Don't wait for this port: try the next one.
+                    // Do not wait for this port; try the next one.
                     events.emit_failure("bind a room's port", reason);
                     passed_over.push(held);
                 }
@@ -312,7 +312,7 @@ impl RoomManager {
             }
             None => (kept.topic, Vec::new()),
         };
-        // The room is empty on the other servers, so the journal may know more.
+        // Without messages from the other servers, use those in the journal.
         if history.is_empty() {
             history = kept.history;
         }

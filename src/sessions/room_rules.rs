@@ -128,14 +128,14 @@ impl Session<'_, AtWorker<'_>> {
 
     /// Leaves a room from which a moderator has removed the user while the user was joining.
     ///
-    /// A removal is stored before the member is looked up, and here it is looked up after the
-    /// member has entered. So one of the two always finds the other.
+    /// A moderator's removal is stored before the member is looked up, and this function looks for
+    /// the removal after the member has entered. So one of the two always finds the other.
     pub(crate) fn leave_if_removed(&mut self, room: &Name, who: &Name) {
         let (state, now) = (self.state, self.state.clock.now());
         let Err(refusal) = state.policies.may_join(room, who, None, now) else {
             return;
         };
-        // With the other refusals, the user had been admitted already.
+        // Any other refusal has no effect on a user who has already been admitted.
         if refusal.code == ErrorCode::NotAllowed
             && state.rooms.leave(room, self.connection()).is_ok()
         {

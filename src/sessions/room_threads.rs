@@ -228,8 +228,8 @@ impl RunningRoom {
                 return CloseReason::PeerClosed;
             }
         };
-        // Only a worker calls back. A room ignores the request to be called, and admits the client
-        // as usual.
+        // Only a worker calls back. A room ignores the request for a callback, and admits the
+        // client as usual.
         let passcode = said.map(|handshake| handshake.passcode);
         let now = self.state.clock.now();
         let admission = rooms.with_room(&self.name, &self.handle, |rooms| {

@@ -120,7 +120,7 @@ impl Service for ChatState {
     }
 }
 
-/// Admits clients according to the bans, and names other servers when this one is full.
+/// Admits clients according to the bans, and redirects them to other servers when this one is full.
 pub struct AdmissionRules {
     /// The rules set by the operator and the moderators.
     pub policies: Arc<dyn Policies>,

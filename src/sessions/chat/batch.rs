@@ -9,7 +9,7 @@ use portal_core::outbox::Queued;
 use portal_core::transport::{Encoder, Encoding, RequestId};
 use portal_wire::{Frames, Relay, Scope, ServerDoc, escaped_bytes, time};
 
-/// About the length of a message's frame without its text, in bytes.
+/// Approximate length of a message's frame without its text, in bytes.
 const FRAME_BYTES: usize = 128;
 
 /// Messages from one sender to the same recipients. They are encoded once per encoding, for the
@@ -21,7 +21,7 @@ pub struct MessageBatch {
     /// The text of all messages, concatenated; `messages` has an entry for each.
     texts: String,
     messages: Vec<BatchEntry>,
-    /// About the length of the messages as frames, in bytes.
+    /// Approximate length of the messages as frames, in bytes.
     bytes: usize,
     /// The stamp of the first message, and its time in RFC 3339 format. The other messages have the
     /// ids that follow.
@@ -85,8 +85,8 @@ impl MessageBatch {
         self.messages.len()
     }
 
-    /// About the length of the messages as frames, in bytes. Escaping makes a text up to six times
-    /// as long.
+    /// Approximate length of the messages as frames, in bytes. Escaping makes a text up to six
+    /// times as long.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -65,7 +65,7 @@ pub(super) struct PendingMember {
 pub(super) struct Gone {
     /// The member's connection to the room.
     pub(super) connection: Option<Arc<Connection>>,
-    /// The session and name, if the member was connected and not only had a reservation.
+    /// The session and name, unless the member only had a reservation.
     pub(super) left: Option<(u64, Name)>,
     /// The members that were notified.
     pub(super) notified: Vec<Arc<Connection>>,

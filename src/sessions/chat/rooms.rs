@@ -50,7 +50,7 @@ pub(crate) enum Admission {
         /// The notified members, to be flushed.
         notified: Vec<Arc<Connection>>,
     },
-    /// The passcode fits no reservation of the caller's address.
+    /// The passcode matches no reservation for the caller's address.
     Refused,
 }
 
@@ -74,8 +74,7 @@ impl Rooms {
         }
     }
 
-    /// Turns off the announcements of joins and departures. On one of several servers, the
-    /// backplane makes them.
+    /// Turns off the announcements of joins and departures. In a cluster, the backplane makes them.
     pub fn without_announcements(mut self) -> Rooms {
         self.announces = false;
         self
@@ -86,8 +85,7 @@ impl Rooms {
         self.history
     }
 
-    /// Initializes a new room with the topic and the history that it has on the other servers or in
-    /// the journal.
+    /// Initializes a new room with its topic and history from the other servers or the journal.
     pub fn remember(
         &mut self,
         name: &Name,
@@ -364,8 +362,8 @@ impl Rooms {
         Ok(notified)
     }
 
-    /// Appends the room's topic, if it has one, for a client that has just got a ticket for the
-    /// room.
+    /// Appends the room's topic, if it has one, for a client that has just received a ticket for
+    /// the room.
     pub(crate) fn append_topic(&self, name: &Name, main: &Arc<Connection>) {
         if let Some(room) = self.by_key.get(&name.key()) {
             main.charge_reply(room.append_topic(main, true));
@@ -663,7 +661,7 @@ impl Rooms {
 pub(crate) struct Departure {
     /// The connection to the room, which must be closed.
     pub connection: Option<Arc<Connection>>,
-    /// The session and name, if a member was connected and not only had a reservation.
+    /// The session and name, unless the member only had a reservation.
     pub left: Option<(u64, Name)>,
     /// The members that were notified, to be flushed.
     pub notified: Vec<Arc<Connection>>,

@@ -58,8 +58,7 @@ impl Users {
         }
     }
 
-    /// Turns off the announcements of joins and departures. On one of several servers, the
-    /// backplane makes them.
+    /// Turns off the announcements of joins and departures. In a cluster, the backplane makes them.
     pub fn without_announcements(mut self) -> Users {
         self.announces = false;
         self
