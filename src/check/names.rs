@@ -55,7 +55,7 @@ pub(super) const RUNG: Rung = Rung {
                 };
                 let mut connected: VecDeque<(Talk, u32)> = VecDeque::new();
                 for number in 1..=5 {
-                    // From the third client on, another one has left before.
+                    // From the third client on, an earlier client leaves first.
                     if number > 2
                         && let Some((mut leaving, _)) = connected.pop_front()
                     {
@@ -415,7 +415,7 @@ fn any_xml(subject: &Subject<'_>) -> Result<(), Failure> {
 const RACES: usize = 25;
 const RACERS: usize = 8;
 
-/// Lets several clients ask for one name at the same time: exactly one of them must get it.
+/// Lets several clients request one name at the same time: exactly one of them must get it.
 fn race_for(subject: &Subject<'_>, name: &str) -> Result<(), Failure> {
     let racers = (0..RACERS).map(|_| connect_client(subject, "one of several clients"));
     let mut racers = racers.collect::<Result<Vec<Talk>, Failure>>()?;

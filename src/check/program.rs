@@ -30,7 +30,7 @@ pub(super) const PORT: &str = "{port}";
 /// The placeholder for the folder of a server that keeps files.
 pub(super) const FOLDER: &str = "{folder}";
 
-/// The side of the connection that the student's program is on.
+/// The side of the connection on which the student's program is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The checker acts as the clients.
@@ -225,8 +225,8 @@ impl<'p> Launch<'p> {
 const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_LOAD: f64 = 24.0;
 
-/// The time limit for a reply now. If each core has n threads that want to run, a server gets about
-/// 1/n of the time that it would get on its own.
+/// The time limit for a reply now. If each core has n runnable threads, a server gets about 1/n of
+/// the time that it would get on its own.
 fn default_patience() -> Duration {
     // On systems without this file, the machine counts as idle.
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -234,15 +234,15 @@ fn default_patience() -> Duration {
     PATIENCE.mul_f64(load_per_core(&load, cores).clamp(1.0, MAX_LOAD))
 }
 
-/// The threads per core that want to run, from the text of `/proc/loadavg`: the average of the last
-/// minute, or their number now if that is higher. Returns 0 if the text has another form.
+/// The runnable threads per core, from the text of `/proc/loadavg`: the average of the last minute,
+/// or their number now if that is higher. Returns 0 if the text has another form.
 fn load_per_core(loadavg: &str, cores: usize) -> f64 {
     let mut words = loadavg.split_whitespace();
     let average = words.next().and_then(|word| word.parse::<f64>().ok());
     let running = words.nth(2).and_then(|word| word.split('/').next());
     let now = running.and_then(|word| word.parse::<f64>().ok());
     let load = average.unwrap_or_default().max(now.unwrap_or_default());
-    // The number of cores is small.
+    // The number of cores always fits into a u32.
     load / f64::from(u32::try_from(cores).unwrap_or(u32::MAX))
 }
 

@@ -496,7 +496,8 @@ fn no_room_left(subject: &Subject<'_>) -> Result<(), Failure> {
     expect_room_again(&mut late, "JOINED, after one room has ended")
 }
 
-/// Uses every port for a room to which nobody connects, and expects the ports to be free afterwards.
+/// Uses every port for a room to which no client connects, and expects the ports to be free
+/// afterwards.
 fn after_no_shows(subject: &Subject<'_>) -> Result<(), Failure> {
     let mut people = Vec::new();
     for number in 0..ROOMS {

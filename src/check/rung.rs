@@ -69,9 +69,9 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// Returns the parity of the port on which the program runs. A server that computes a worker's partner
-    /// from its port's number is right on half of all ports: `pairs` runs on an odd port, and `load`,
-    /// which tests pairs once more, on an even one, each time.
+    /// Returns the parity of the port on which the program runs. A server that computes a worker's
+    /// partner from its port number is right for half of all ports. Therefore `pairs` always runs
+    /// on an odd port, and `load`, which tests pairs again, on an even one.
     pub(super) fn parity(&self) -> Parity {
         match self.name {
             "pairs" => Parity::Odd,

@@ -54,8 +54,8 @@ const VISITS: usize = 200;
 const BACKLOG_ROUNDS: usize = 3;
 const WAITING: usize = 4;
 
-/// A connection that takes longer to establish was dropped once: the backlog was full. (The kernel
-/// repeats the request after a second.)
+/// A connection that takes longer than this to establish was dropped once because the backlog was
+/// full. (The kernel retransmits the SYN after a second.)
 const DROPPED: Duration = Duration::from_millis(900);
 
 /// The number of attempts in the check `stack`.
@@ -448,7 +448,7 @@ fn expect_idle_timeout(client: &mut Talk) -> Result<(), Failure> {
     client.end()
 }
 
-/// Expects no IDLE TIMEOUT yet from a client's worker, which has been silent since `before` or later.
+/// Expects no IDLE TIMEOUT yet for a client that has been silent since `before` or later.
 fn expect_no_idle_timeout(client: &mut Talk, before: Instant) -> Result<(), Failure> {
     let patience = client.patience();
     client.set_patience(RETRY_INTERVAL);
@@ -726,7 +726,7 @@ fn misbehave(subject: &Subject<'_>, ticket: &PortalTicket, way: usize) -> Result
             caller.reset();
         }
         4 => {
-            // Two clients send one passcode.
+            // Two clients send the same passcode.
             let _ = caller.send_doc(&handshake(&ticket.passcode));
             let mut twin =
                 subject.connect_to(ticket.port, "a second client with the same passcode")?;

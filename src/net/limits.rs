@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-/// Backlog of a worker's listener, in connections; the same as std's. The kernel
-/// queues one more.
+/// Backlog of a worker's listener, in connections; the same as std's. The kernel queues one more.
 pub const WORKER_BACKLOG: usize = 128;
 
 /// Stack size of each server thread, in bytes. The XML parser does not recurse and nothing else
-/// nests deeply, so this is generous. Only the pages that a thread touches cost memory.
+/// nests deeply, so this is generous. Only the pages that a thread touches use memory.
 pub const THREAD_STACK: usize = 256 * 1024;
 
 /// Maximum number of threads for callers that are not authenticated yet: TLS handshakes with the

@@ -152,7 +152,7 @@ impl Listener {
             match accepted {
                 Ok((stream, peer)) => {
                     // This can't fail on a socket that was just accepted. If it did, the connection
-                    // would be slower but not wrong.
+                    // would only be slower.
                     let _ = stream.set_nodelay(true);
                     serve(stream, peer);
                 }

@@ -37,8 +37,8 @@ pub(super) fn prepare_for_a_client(socket: &SockRef<'_>) {
         .with_interval(limits::KEEPALIVE_EVERY)
         .with_retries(limits::KEEPALIVE_TRIES);
     let _ = socket.set_tcp_keepalive(&keepalive);
-    // Otherwise window probes are up to two minutes apart, and only two unanswered ones show that a
-    // client has vanished.
+    // Otherwise window probes are up to two minutes apart, and it takes two unanswered ones to show
+    // that a client has vanished.
     raw::limit_retransmission_timeout(socket, limits::RETRANSMIT_EVERY);
     let _ = socket.set_send_buffer_size(limits::SEND_BUFFER);
 }

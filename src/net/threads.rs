@@ -25,7 +25,7 @@ pub struct Roster {
 }
 
 /// Guarded by a leaf lock. The observer is called while the lock is held, so that it learns of
-/// every thread once, and of each start before the exit.
+/// every thread exactly once, and of each start before the exit.
 #[derive(Default)]
 struct RosterState {
     names: Vec<String>,

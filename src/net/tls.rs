@@ -53,8 +53,8 @@ struct TlsState {
     connection: Connection,
     /// Encrypted bytes that the socket has not accepted yet.
     tail: Vec<u8>,
-    /// Set while a thread has taken the tail and is blocked writing it. Nothing else may be sent
-    /// before the tail.
+    /// Set while a thread has taken the tail and is blocked while writing it. Nothing else may be
+    /// sent before the tail.
     is_out: bool,
     /// Set if the first byte of the next write is already encrypted (rule 3).
     owes_a_byte: bool,

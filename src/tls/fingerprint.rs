@@ -1,4 +1,4 @@
-//! The fingerprint of a certificate, which users can compare.
+//! The fingerprint of a certificate, for users to compare.
 
 use std::fmt;
 use std::str::FromStr;

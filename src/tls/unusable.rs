@@ -19,8 +19,8 @@ pub enum Unusable {
         /// True if the server runs as a service, under a user that systemd creates for it.
         is_service: bool,
     },
-    /// systemd should have passed the file to the service, but the file is missing, or this user
-    /// may not read it.
+    /// systemd should have passed the file to the service, but the file is missing or this user may
+    /// not read it.
     Credential {
         path: PathBuf,
         reason: String,

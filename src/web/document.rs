@@ -6,7 +6,7 @@ use miniz_oxide::deflate::compress_to_vec;
 use sha2::{Digest as _, Sha256};
 
 /// A page that contains its own style and scripts. The content security policy allows these by
-/// their hashes, so the page can be the same for every request.
+/// their hashes rather than by a nonce, so the page can be the same for every request.
 pub(crate) struct Document {
     html: String,
     compressed: Vec<u8>,

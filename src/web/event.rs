@@ -13,8 +13,8 @@ portal_core::event_kinds! {
     pub enum EntranceEvent {
         /// The worker is connecting to the client, which requested a callback.
         Calling = "calling" { port: Port, peer: SocketAddr },
-        /// The TLS handshake is complete, and the handshake timeout for the passcode begins. This
-        /// is not emitted by the portal or for browsers.
+        /// The TLS handshake is complete, and the handshake timeout for the passcode begins. The
+        /// portal and the browser entrance do not emit this event.
         TlsEstablished = "tls-established" { port: Port, peer: SocketAddr },
         /// A TLS handshake failed, or a client used TLS with a server that was started without TLS.
         TlsFailed = "tls-failed" { port: Port, peer: SocketAddr, error: String },

@@ -54,8 +54,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Returns the value of a field. The values of several fields with that name are joined with
-    /// commas.
+    /// Returns the value of a field. If several fields have the same name, their values are joined
+    /// with commas.
     pub fn field(&self, name: &str) -> Option<String> {
         let values: Vec<&str> = self.fields.all(name).collect();
         (!values.is_empty()).then(|| values.join(", "))
@@ -428,7 +428,7 @@ pub fn answer(stream: &Stream, request: &Request, kind: &str, body: &str) -> io:
     answer_with(stream, request, "200 OK", kind, body)
 }
 
-/// Answers with a complete document and that status.
+/// Answers with a complete document and the given status.
 pub(super) fn answer_with(
     stream: &Stream,
     request: &Request,
@@ -470,7 +470,7 @@ pub(crate) fn answer_file(stream: &Stream, request: &Request, file: &File) -> io
 }
 
 /// Answers with constant content of a type, which may load the sources in `loads`. A browser keeps
-/// the content, and checks each time whether it is still the same (RFC 9110, 13.1.2).
+/// the content, and asks each time whether it has changed (RFC 9110, 13.1.2).
 fn answer_constant(
     mut stream: &Stream,
     request: &Request,
@@ -550,7 +550,7 @@ fn linger(mut stream: &Stream) -> io::Result<()> {
     }
 }
 
-/// Answers a client that did not use TLS, after the handshake failed for that reason.
+/// Answers a client whose handshake failed because it did not use TLS.
 pub fn refuse_plain_text(stream: &Stream, error: &HandshakeError) -> Option<RefusedRequest> {
     let HandshakeError::PlainText(first) = error else {
         return None;

@@ -40,7 +40,7 @@ pub trait Status: Send + Sync {
     fn metrics(&self) -> String;
 }
 
-/// Answers a request for one of these three paths. Returns `None` for any other path.
+/// Answers a request for `/healthz`, `/readyz` or `/metrics`. Returns `None` for any other path.
 pub fn answer(stream: &Stream, request: &Request, status: &dyn Status) -> Option<io::Result<()>> {
     let state = match request.path.as_str() {
         "/healthz" => status.health(),
