@@ -442,7 +442,8 @@ fn replay_ends_in_the_picture_of_the_run() {
         bob.send_line(&format!("<CLIENT><message>{round}</message></CLIENT>"));
         alice.expect_line(&format!("<message>{round}<"));
     }
-    // One after another, because events from two threads may be written in either order.
+    // Free the seats one after another, because events from two threads may be written in either
+    // order.
     let mut freed = 0;
     for guest in [carol, bob, alice] {
         drop(guest);
@@ -612,8 +613,8 @@ fn viewers_that_do_not_read_delay_no_others() {
     }
 }
 
-/// This includes another client at the same address, such as a student's script on the teacher's
-/// machine.
+/// The other client may even be at the viewer's own address, like a student's script on the
+/// teacher's machine.
 #[test]
 fn hundred_streams_of_another_client_leave_a_viewer_unharmed() {
     let board_server = TestBoard::new(&Settings::default(), NOTHING);
@@ -629,7 +630,7 @@ fn hundred_streams_of_another_client_leave_a_viewer_unharmed() {
         stream
     };
     let mut first = Viewer::of(board, "");
-    // They read nothing.
+    // These viewers read nothing.
     let flood: Vec<TcpStream> = (0..100).map(|_| stream()).collect();
     // A second viewer connects when all places are taken.
     let mut second = Viewer::of(board, "");

@@ -127,7 +127,7 @@ fn browser_sees_each_of_the_nine_rules() {
     });
     browser.open(announced.recv_timeout(PATIENCE).unwrap());
     browser.run(WATCH);
-    // The show would wait at its first caption for *Next*.
+    // Otherwise, the show would wait for *Next* at its first caption.
     browser.run("timeline.toEnd()");
     is_watching.store(true, Ordering::Release);
     while !playing.is_finished() {
@@ -712,7 +712,8 @@ fn running_board_can_be_paused_and_stepped() {
     key("ArrowLeft");
     shows("three", "paused; 1 step behind");
 
-    // Paused inside an act, *Next* plays the rest of that act; at its end, the next act.
+    // If the show is paused inside an act, *Next* plays the rest of that act, and at the end of an
+    // act, the next one.
     let asked = || {
         let asker = ANY.parse().unwrap();
         events.emit(|| CoreEvent::Full { asker });
@@ -934,7 +935,7 @@ fn recorded_run_can_be_paused_stepped_and_played_act_by_act() {
     browser.wait_until(is_paused);
     key("e");
     shows(COUNT - 1);
-    // A place that is no longer, or not yet, in the page's memory.
+    // Seek to a position that is no longer, or not yet, in the page's memory.
     browser.run("timeline.events.splice(0, 2000); timeline.states.splice(0, 2000); timeline.at -= 2000; timeline.first = timeline.states[0]");
     browser.run("timeline.seek(700)");
     shows(699);

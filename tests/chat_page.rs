@@ -1,6 +1,6 @@
-//! The chat page in a real browser, on a phone and on a laptop: faults that it must never have
-//! again, and features that its users find on it. Needs `chromium` and `chromedriver`; without
-//! them, the tests report that they did not run, unless REQUIRE_BROWSER is set.
+//! The chat page in a real browser, on a phone and on a laptop: regression tests, and the features
+//! that users find on it. Needs `chromium` and `chromedriver`; without them, the tests report that
+//! they did not run, unless REQUIRE_BROWSER is set.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/browser.rs"]
@@ -60,7 +60,7 @@ impl Page {
 
     /// Opens the page at this query and fragment.
     fn open_at(&self, rest: &str) {
-        // Another fragment alone would not load the page again.
+        // Changing only the fragment would not reload the page.
         self.browser.open_url("about:blank");
         let url = format!("http://{}/{rest}", self.entrance());
         self.browser.open_url(&url);
@@ -124,8 +124,8 @@ impl Page {
         ));
     }
 
-    /// Waits until the log has observed its new size. Until then, it takes a scroll for the
-    /// browser's.
+    /// Waits until the log has observed its new size. Until then, it mistakes a user's scroll for
+    /// the browser's own.
     fn wait_until_resized(&self) {
         self.run(
             "window.isDrawn = false;
@@ -461,7 +461,7 @@ fn a_log_at_its_end_stays_there() {
     page.wait(is_at_end);
     page.run("composer.set(''); choose('everyone'); choose('room:lobby')");
     page.wait(is_at_end);
-    // The user reads earlier lines: new ones do not scroll, and are counted.
+    // While the user reads earlier lines, new ones are counted and do not scroll the log.
     page.browser.set_view(390, 844, "light");
     page.wait(is_at_end);
     page.wait_until_resized();
@@ -594,7 +594,7 @@ fn strangers_do_not_stop_the_page() {
         let took = page.processor_time() - before;
         assert!(took < 5.0, "{took} s");
         assert!(page.get("conversations.all.size").as_u64().unwrap() <= 20);
-        // The other messages are in one place, where each can be answered.
+        // Beyond that number, messages share one conversation, in which each can be answered.
         page.run("choose('requests')");
         page.wait("chosen.items.length > 100 && document.querySelector('.message')");
         assert_eq!(page.get("document.getElementById('composer').hidden"), true);
@@ -689,7 +689,7 @@ fn small_things_are_right() {
             page.run("composer.set('')");
         }
         assert!(bob.has_received_nothing());
-        // The page does not show characters that a terminal does not show.
+        // The page hides the characters that a terminal hides.
         say(&mut bob, "a\u{202e}b\u{200b}c\u{e0001}d\u{2066}e");
         page.wait_for_text("a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e");
         // An old browser, which runs only the first script, gets a message.
@@ -1077,7 +1077,7 @@ fn writing_is_comfortable() {
         page.run("composer.set('')");
         page.type_text("#text", &format!("two{SHIFT}{ENTER}{SHIFT}lines{ENTER}"));
         assert!(bob.line_with("two").contains("two&#10;lines"));
-        // Enter that ends a composition sends nothing.
+        // An Enter that ends an input method's composition sends nothing.
         page.run(
             "const box = document.getElementById('text'); composer.set('にほ');
              box.dispatchEvent(new CompositionEvent('compositionstart'));
@@ -1208,7 +1208,7 @@ fn rooms_have_rules() {
         let invite = command("INVITE", "<room>den</room><username>alice</username>");
         bob.send_line(&invite);
         bob.line_with("alice may join den");
-        // The answer comes after the invitation.
+        // The reply arrives after the invitation.
         page.send("/msg carol hello");
         page.wait("conversations.get('person:carol')?.items.at(-1)?.state === 'delivered'");
         assert!(page.holds("conversations.sorted().every(({ items }) => !items.some(({ text }) => /invited/.test(text)))"));
@@ -1279,7 +1279,7 @@ fn the_page_is_installable_small_and_known() {
     );
     page.run("window.loaded = 0; for (const { src } of window.manifest.icons) { const image = new Image(); image.onload = () => { window.loaded += image.naturalWidth > 0; }; image.src = src; }");
     page.wait("window.loaded === 3");
-    // Nothing comes from elsewhere, and nothing violates the policy.
+    // Nothing is loaded from other sites, and nothing violates the policy.
     let others = page.get("performance.getEntriesByType('resource').filter((entry) => new URL(entry.name).host !== location.host).length");
     assert_eq!(others, 0);
     let size = page.get("performance.getEntriesByType('navigation')[0].transferSize");

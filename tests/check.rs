@@ -198,8 +198,8 @@ fn check_own_program(task: &str, options: &str) {
     assert!(failed.is_empty(), "task {task}: {failed:#?}");
 }
 
-/// The main test: each fault is found by its check, and by no check that does not depend on that
-/// one.
+/// The main test: the check for each fault finds it, and other checks find it only if they depend
+/// on that one.
 #[test]
 fn each_faulty_server_fails_exactly_its_check() {
     let Some(python) = python() else {
@@ -212,7 +212,7 @@ fn each_faulty_server_fails_exactly_its_check() {
         let faults = checks(task).into_iter().map(|(name, _)| (task, Some(name)));
         servers.extend(faults);
     }
-    // The last ones take longest, so they run first.
+    // The last servers take longest, so they run first.
     let servers = Mutex::new(servers);
     let again = Mutex::new(Vec::new());
     let crowd = ALONE.read();
@@ -255,8 +255,8 @@ struct Starter {
     python: String,
     _process: Running,
     folder: PathBuf,
-    /// Open while the starter runs; also for reading, so that no shell ever blocks while it opens
-    /// the pipe.
+    /// Kept open while the starter runs, also for reading, so that no shell ever blocks while it
+    /// opens the pipe.
     _asked: File,
 }
 
@@ -406,7 +406,8 @@ fn solved_rung_names_the_next_command() {
     assert!(!report("2", &["--only", "one-line"]).contains(next));
 }
 
-/// The second server notes what the table says when it starts. A teacher may interrupt a long run at any time.
+/// The second server copies the table when it starts. A teacher may interrupt a long run at any
+/// time.
 #[test]
 fn table_of_a_class_has_each_submission_as_soon_as_it_is_checked() {
     let folder = std::env::temp_dir().join(format!("portal-chat-class-{}", process::id()));

@@ -188,7 +188,8 @@ fn reader_wakes_after_a_room_is_known() {
     };
     let known = position_of("\"HGET\" \"portal-chat:rooms\" \"lobby\"");
     let woken = position_of("\"XADD\" \"portal-chat:inbox:one\"");
-    // Not in the same script, because its reply contains the position from which the room is read.
+    // The wake-up is not in the same script, whose reply contains the position from which the room
+    // is read.
     let is_later = commands[known..woken.max(known)]
         .iter()
         .any(|line| line.contains("\"evalsha\"") || line.contains("\"EVALSHA\""));
@@ -383,8 +384,8 @@ fn suspended_redis_duplicates_nothing() {
     let mut alice = log_in(&one, "alice");
     let mut bob = log_in(&two, "bob");
     redis.stop();
-    // It is unknown whether Redis has received this message, unless the server has found out before that Redis does
-    // not respond.
+    // It is unknown whether Redis receives this message, unless the server already knows that Redis
+    // does not respond.
     alice.send_line(&public("perhaps"));
     let (mut has_notice, mut is_answered) = (false, false);
     while !has_notice || !is_answered {
@@ -450,7 +451,7 @@ fn missed_messages_follow_in_order_once() {
     for client in [&mut alice, &mut bob] {
         join(client, "lobby");
     }
-    // The link of one server is cut in one direction: its requests arrive, the replies do not.
+    // Cut the link of one server in one direction: its requests arrive, but the replies do not.
     proxy.drop_replies(true);
     bob.line_with(sentences::ARE_UNREACHABLE_UNTIL);
     for number in 0..50 {
@@ -1098,7 +1099,7 @@ fn resumed_server_does_not_publish_old_messages() {
     resume_after_lease_expired(Some("from the grave"));
 }
 
-/// In this case, the server's first request is the renewal of its lease.
+/// Without an unsent message, the resumed server's first request is the renewal of its lease.
 #[test]
 fn resumed_server_notifies_clients_of_lost_names() {
     resume_after_lease_expired(None);
@@ -1337,8 +1338,8 @@ fn lease_of_another_server_is_not_renewed() {
     };
     let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
     let mut alice = log_in(&one, "alice");
-    // In one step; otherwise the server would recover in between. Its lease belongs to another
-    // server, and its users are removed.
+    // Give its lease to another server and remove its users in one step; otherwise, the server
+    // would recover in between.
     let lost =
         "redis.call('SET', KEYS[1], 'another', 'PX', 60000); redis.call('HDEL', KEYS[2], 'alice')";
     redis.command(&format!(

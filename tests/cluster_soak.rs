@@ -286,7 +286,7 @@ fn visit_as_guest(mut client: Client, dice: &mut Dice) {
 /// Runs a server in its own process for a while, with guests, and kills it together with some of
 /// the guests. Returns `false` if the server did not start because Redis was unreachable.
 fn run_and_kill_server(url: &str, lives: usize, dice: &mut Dice) -> bool {
-    // Sometimes the same ID again, which must wait until the dead server's lease has expired.
+    // Reuse IDs: a server with a dead server's ID must wait until that server's lease has expired.
     let id = format!("mortal-{}", lives % 2);
     let mut server = Running::start(
         Command::new(env!("CARGO_BIN_EXE_chatserver"))

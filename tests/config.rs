@@ -101,7 +101,7 @@ fn sighup_applies_what_can_change_and_reports_what_needs_a_restart() {
     let server = Configured::start(&config);
     assert!(server.greeting("alice").contains("first"));
 
-    // Another text of the same length.
+    // Change the text but not its length.
     std::fs::write(&motd, "other").unwrap();
     write("workers = 8\nrate = \"20/5\"\nmax-per-ip = 1\n");
     let line = server.reload("changed");

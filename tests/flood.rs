@@ -129,8 +129,8 @@ fn check_room() {
     let mut member = Client::connect(room);
     member.send_line(&handshake(&passcode));
     assert!(member.line().contains("Connection successful"));
-    // Two threads for the member, and one for each other caller that has one. All callers of the
-    // address may have been evicted at once, and their threads are exiting.
+    // The member has two threads, and up to `HANDSHAKES` other callers have one each. If all
+    // callers from this address were evicted at once, their threads may still be exiting.
     let maximum = 2 + limits::HANDSHAKES;
     let until = Instant::now() + PATIENCE;
     while threads(&["member-", "writer-"]).values().sum::<usize>() > maximum {

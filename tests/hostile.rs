@@ -102,10 +102,11 @@ fn passcode_is_valid_once_on_one_port() {
     first.send_line(&handshake(&passcode));
     assert!(first.line().contains("Connection successful"));
 
-    // Again on the same port: it waits in the backlog until the first client has left.
+    // Reuse the passcode on the same port: the connection waits in the backlog until the first
+    // client has left.
     let mut second = server.connect(port);
     second.send_line(&handshake(&passcode));
-    // On another port, which is reserved for this address: the only attempt is used up.
+    // Use it on another port, which is reserved for this address: this uses up the only attempt.
     let mut elsewhere = server.connect(other_port);
     elsewhere.send_line(&handshake(&passcode));
     assert!(elsewhere.line().contains("Wrong handshake passcode"));

@@ -49,7 +49,7 @@ impl Journal {
         lines
     }
 
-    /// No id occurs twice, and the database is intact.
+    /// Asserts that no id occurs twice, and that the database is intact.
     fn assert_sound(&self) {
         let ids: Vec<u64> = self
             .lines(Form::Json)
@@ -197,7 +197,7 @@ fn nothing_that_was_committed_is_lost_when_the_server_is_killed() {
                 break lines;
             }
         };
-        // More is on its way when the server is killed.
+        // More messages are in flight when the server is killed.
         for _ in 0..100 {
             sent += 1;
             let message = format!("<message>number {sent}.</message>");
@@ -315,7 +315,7 @@ fn a_hundred_kills_lose_nothing_older_than_a_second() {
         client.line_with("<command>WELCOME");
         let begun = Instant::now();
         let mut answered = Vec::new();
-        // A different moment of the writer's batch each time.
+        // Kill each server at a different moment of the writer's batch.
         let length = Duration::from_millis(1_100 + 7 * round);
         while begun.elapsed() < length {
             sent += 1;
@@ -323,7 +323,8 @@ fn a_hundred_kills_lose_nothing_older_than_a_second() {
             client.send_line(&command("PM", &message));
             client.line_with("<command>SENT");
             answered.push((sent, Instant::now()));
-            // A few hundred a second: the whole journal is read in each round.
+            // Send only a few hundred messages per second, because each round reads the whole
+            // journal.
             std::thread::sleep(Duration::from_millis(2));
         }
         let killed = Instant::now();

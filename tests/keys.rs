@@ -1,5 +1,5 @@
-//! Any keys, at a real client on a real terminal, while messages arrive: no message is lost, and
-//! the line that is sent is the one on the screen.
+//! Random keys, typed at a real client on a real terminal while messages arrive: no message is
+//! lost, and the line that is sent is the one on the screen.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -63,7 +63,7 @@ enum Step {
     Message,
 }
 
-/// The prompts at which a line is sent to somebody.
+/// The prompts at which a line is sent to a recipient.
 #[derive(Clone, Copy, Debug)]
 enum Prompt {
     Partner,
@@ -134,7 +134,7 @@ fn check(prompt: Prompt, steps: &[Step]) -> Result<(), TestCaseError> {
     bob.send_line(&command("JOIN", "<room>lobby</room><here/>"));
     bob.line_with("JOINED");
     prompt.reach(&mut alice);
-    // So that no key recalls the command that led here.
+    // Fill the history, so that no key recalls the command that led here.
     for number in 0..STEPS {
         alice.type_line(&format!("aa bb {number}"));
     }
@@ -217,7 +217,7 @@ fn at_a_rooms_prompt_the_line_shown_is_sent_and_no_message_is_lost() {
     any_keys_at(Prompt::Room, 8);
 }
 
-/// Whatever is typed at a password's prompt, nothing of it is shown, and the next messages arrive.
+/// Checks that keys typed at a password prompt are never shown, and that the next messages arrive.
 fn check_hidden(steps: &[Step]) -> Result<(), TestCaseError> {
     let accounts = temporary_file("keys");
     let server = TestServer::start(&Settings {

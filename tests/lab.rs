@@ -109,7 +109,7 @@ fn each_button_does_on_real_sockets_what_it_says() {
     let closed = lab.tick_until("closed");
     assert_eq!(closed.text("end"), Some("handshake-timeout"));
 
-    // Two clients that talk.
+    // Two clients chat.
     lab.done("enter");
     let first = lab.wait_for("seated").number("port").unwrap();
     assert_eq!(lab.wait_for("logged-in").text("name"), Some("alice"));

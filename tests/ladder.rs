@@ -249,8 +249,8 @@ fn copy_dependencies(target: &Path) {
         let entries = entries.into_iter().flatten();
         entries.map(|entry| entry.unwrap().path()).collect()
     };
-    // Each unit of the project is a folder `portal-chat-…-HASH`, and its files' names end with the
-    // same hash.
+    // Each unit of the project is a folder `portal-chat-…-HASH`, whose files have names that end
+    // with the same hash.
     for unit in names(".fingerprint") {
         let name = unit.file_name().unwrap().to_string_lossy().into_owned();
         let Some((_, hash)) = name
@@ -286,7 +286,7 @@ fn every_bug_fails_the_check_of_its_exercise() {
         .status();
     assert!(init.unwrap().success());
     copy_dependencies(&copy.join("target"));
-    // Six builds that run once each: building takes longer than running.
+    // Skip optimisation: each build runs only once, so building takes longer than running.
     let unoptimised = ["dev", "test"]
         .map(|profile| format!("--config=profile.{profile}.package.portal-chat.opt-level=0"));
     // Cargo's variables about this test's package would cause some crates to be rebuilt.
@@ -337,7 +337,7 @@ fn every_bug_fails_the_check_of_its_exercise() {
         let is_green = cargo(&check, short);
         report(&format!("{patch} applied"), &check, is_green);
         assert!(!is_green, "{patch} and {check:?}");
-        // A test that does not compile fails, too.
+        // A test that does not compile also fails, so check that it compiles.
         let build: Vec<String> = ["--no-run".to_owned()]
             .into_iter()
             .chain(check.iter().take(check.len().min(2)).cloned())

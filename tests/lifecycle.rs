@@ -156,7 +156,7 @@ fn port_in_use_is_named_and_nothing_stays_open() {
         let error = Server::start(&settings, clock.clone(), Events::new(clock)).err();
         (taken, port, error.unwrap())
     };
-    // Another process may have one of the other ports, which is then reported instead, but not
+    // Another process may be using one of the other ports, which is then reported instead, but not
     // every time.
     let mut tries = (0..20).map(|_| start());
     let found = tries.find(|(_, port, error)| {

@@ -457,7 +457,7 @@ fn messages_in_a_room_count_as_activity_of_the_client() {
     member.send_line(&support::handshake(&passcode));
     member.line_with("Connection successful");
     server.tick(5);
-    // The second answer shows that the first message has been handled to its end.
+    // The second reply shows that the first message has been handled completely.
     for text in ["hello", "again"] {
         member.send_line(&support::message(text));
         member.line_with("<command>SENT");

@@ -339,7 +339,7 @@ fn check_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost,
             "person" | "DM to carol" => document.contains("<to>carol</to>"),
             "query" => document.contains("<to>dave</to>"),
             "everyone" => document.contains("<command>PM</command>"),
-            // The message after PM on this link.
+            // The line is the message after PM on this link.
             "PM" => link == "main" && !main_is_lost,
             "passwd" => document.contains("<command>PASSWD</command>"),
             "login" => document.contains("<command>PASSWORD</command>"),
@@ -505,7 +505,7 @@ fn a_rejoined_room_repeats_no_message() {
         [1, 2, 3].map(|id| screen.matches(&format!("number {id}")).count())
     };
     assert_eq!(times(&mut alice), [1, 1, 1]);
-    // What `/history` requests is shown in any case.
+    // The reply to `/history` is always shown.
     alice.type_line("/to lobby");
     alice.type_line("/history");
     server.expect("main again", "HISTORY");

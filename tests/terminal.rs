@@ -564,7 +564,7 @@ fn the_prompt_returns_after_every_refusal_of_a_room() {
     bob.wait_for_text("invitations from alice are hidden now");
     alice.type_line("/invite bob");
     alice.wait_for_text("bob may join den");
-    // The answer comes after the invitation.
+    // The reply arrives after the invitation.
     bob.type_line("/names");
     bob.wait_for_text("online (2)");
     assert!(!bob.contents().contains("invited you"));
@@ -637,7 +637,7 @@ fn sender_and_recipient_see_the_same_line() {
         alice.type_text("\r");
         let received = bob.line_with("g</");
         assert!(received.contains(INVISIBLE), "{received:?}");
-        // As sent, and as recalled from the history.
+        // The line appears as sent, and as recalled from the history.
         alice.wait_for("the sent line", |alice| {
             alice.contents().lines().any(&is_drawn)
         });
@@ -708,7 +708,7 @@ fn unfinished_input_does_not_disable_the_keys() {
         alice.type_text("gone");
         alice.wait_for("the text", |alice| alice.line().ends_with("gone"));
         alice.type_text(begun);
-        // In the oldest encoding of the mouse, three raw bytes follow.
+        // In the oldest mouse encoding, three raw bytes follow.
         alice.type_text(if begun.ends_with('M') {
             "   \x03"
         } else {

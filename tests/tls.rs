@@ -191,7 +191,7 @@ fn class_behind_one_address_connects_at_once() {
         ..settings(30, &tls)
     });
     let portal = server.server.portal();
-    // All have connected before the first one begins its handshake.
+    // All of them connect before the first one begins its handshake.
     let connected: Vec<TcpStream> = (0..30)
         .map(|_| TcpStream::connect(portal).unwrap())
         .collect();
@@ -207,7 +207,7 @@ fn class_behind_one_address_connects_at_once() {
     server.assert_all_ports_freed();
 }
 
-/// One record of TLS takes a part of the queue only. The rest follows within the same tick.
+/// One TLS record takes only part of the queue. The rest follows within the same tick.
 #[test]
 fn late_reader_gets_its_farewell_over_tls() {
     let (tls, client) = both();

@@ -34,7 +34,7 @@ const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// timeout.
 const LIMIT: Duration = Duration::from_millis(300);
 
-/// Two machines with a cable between them.
+/// Two simulated machines with a cable between them.
 struct Machines {
     server: String,
     client: String,

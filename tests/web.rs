@@ -225,8 +225,8 @@ fn each_close_code_follows_its_document() {
         "not masked",
         1002,
     );
-    // The announced length is enough: the server does not wait for the data or allocate memory for
-    // it.
+    // The announced length is enough to reject the frame: the server does not wait for the data or
+    // allocate memory for it.
     ended(
         &|browser| {
             let mut head = vec![TEXT, 0x80 | 127];
@@ -282,7 +282,7 @@ fn messages_arrive_in_fragments_between_pings() {
     }
     let received = alice.line_with("gr\u{fc}");
     assert!(received.contains("gr\u{fc}\u{df}e \u{1F44B}"), "{received}");
-    // The last ping gets a pong; that is enough for pings that arrive together.
+    // Only the last of several pings that arrive together needs a pong.
     let last = format!("ping {}", pieces.len() - 1).into_bytes();
     loop {
         if let Frame::Pong(payload) = bob.frame()

@@ -86,7 +86,7 @@ fn pages_and_a_terminal_chat() {
     enter_name(&browser, "alice");
     enter_password(&browser, "a long password");
     wait_for_lobby(&browser, "alice");
-    // The other person has another browser, so nothing of alice's is stored there.
+    // The other user has a separate browser, so none of alice's data is stored there.
     let other = Browser::start("chat-other").unwrap();
     other.open(page);
     enter_name(&other, "bob");
@@ -123,7 +123,7 @@ fn pages_and_a_terminal_chat() {
     wait_for_text(&other, "from a page to the room");
     wait_for_text(&other, "from the terminal to the room");
 
-    // One person alone, and everyone.
+    // Messages to one user, and to everyone.
     send_text(&other, "/msg carol only for you");
     carol.wait_for_text("only for you");
     carol.type_line("/msg bob and only for you");
@@ -284,7 +284,7 @@ fn page_retries_if_full_and_shows_the_reason() {
     assert_eq!(browser.run("return session.timer"), json!(null));
     browser.run("document.querySelector('#card-state button').click()");
     browser.wait_until("session.isIn");
-    // The page waits for a server that shuts down.
+    // When the server shuts down, the page waits for it to return.
     drop(alice);
     server.server.stop();
     browser

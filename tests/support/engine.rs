@@ -120,7 +120,7 @@ impl Redis {
         }
     }
 
-    /// Suspends Redis: it sends no replies, and its sockets stay open.
+    /// Suspends Redis: it sends no replies, but its sockets stay open.
     pub fn stop(&self) {
         self.signal("-STOP");
     }

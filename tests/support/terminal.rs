@@ -53,7 +53,7 @@ impl Terminal {
         command.args(arguments);
         command.env("TERM", "xterm");
         command.env(CLOCK, SLOW);
-        // This is not a directory, so one run leaves no files for the next.
+        // This is not a directory, so no run leaves files for the next.
         command.env("HOME", "/dev/null");
         command.cwd(std::env::temp_dir());
         command.env_remove("XDG_CONFIG_HOME");
