@@ -298,8 +298,8 @@ impl Accounts {
 
     /// Checks the password of an account, or registers the account if it does not exist. Blocks
     /// until one of the [`limits::HASHERS`] hashers is free, and then for the 20 ms that hashing
-    /// takes. Only a registration waits for the disk. After the first wait, `given_up` is called to
-    /// check whether the client has disconnected.
+    /// takes. Only a registration, or the replacement of an older hash, waits for the disk. Once a
+    /// hasher is free, `given_up` is called to check whether the client has disconnected.
     ///
     /// # Errors
     /// [`AccountError`] if the account can't be stored. In that case, it does not exist.

@@ -7,8 +7,8 @@ use std::time::Duration;
 pub const LEASE: Duration = Duration::from_secs(6);
 /// Timeout for a request to Redis or another server. After that, the outcome is unknown.
 pub const CLUSTER_PATIENCE: Duration = Duration::from_secs(1);
-/// Pause before the first attempt to reconnect to Redis. It doubles with each attempt, up to
-/// [`CLUSTER_LONGEST_PAUSE`].
+/// Pause between two attempts to reconnect to Redis. It doubles with each attempt, up to
+/// [`CLUSTER_LONGEST_PAUSE`]. The first attempt after a stable connection is immediate.
 pub const CLUSTER_RETRY: Duration = Duration::from_millis(150);
 /// Maximum number of requests queued for Redis.
 pub const CLUSTER_QUEUE: usize = 64 * 1024;

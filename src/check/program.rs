@@ -365,7 +365,7 @@ impl Subject<'_> {
         self.folder.as_ref().map(|folder| folder.path.as_path())
     }
 
-    /// Kills the program as `kill -9` does, and returns once its process group is gone.
+    /// Kills the program as `kill -9` does, and waits briefly until its process group is gone.
     pub(super) fn kill(&self) {
         let mut process = self.process.lock();
         process.kill();

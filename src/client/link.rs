@@ -32,7 +32,7 @@ pub(super) enum LinkEvent {
     Over(String),
 }
 
-/// A connection in a seat. Dropping it closes the socket and joins the listener.
+/// A connection to a worker or a room. Dropping it shuts the socket down and joins the listener.
 pub(super) struct Link {
     id: LinkId,
     stream: Arc<Stream>,

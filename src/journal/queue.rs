@@ -201,8 +201,8 @@ impl Queue {
         std::mem::take(&mut self.state.lock().missed)
     }
 
-    /// Drops all items, including those appended later. Returns the number of items that are not
-    /// yet on disk.
+    /// Drops all items, including those appended later. Returns the number of items that are lost,
+    /// including those dropped earlier but not yet reported.
     pub(crate) fn close(&self) -> u64 {
         let mut state = self.state.lock();
         state.is_closed = true;

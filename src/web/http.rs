@@ -26,7 +26,7 @@ const LONGEST_LINE: usize = 8 * 1024;
 /// cookies to every one of its ports.
 const LONGEST_HEAD: usize = 32 * 1024;
 
-/// Timeout for a request to arrive, and for each write of a response.
+/// Timeout for a request to arrive, and for a response or an event to be written.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Maximum time that a connection stays open after a request that was too long has been refused.
