@@ -146,7 +146,8 @@ function showStory() {
     const own = state.events.filter((event) => event.visit === chosen.visit);
     const seat = own.length ? own[own.length - 1].seat : chosen.seat;
     const threads = new Set(own.map((event) => event.by).filter(Boolean));
-    // The story includes the thread's calls for other clients, and the client's request to the portal.
+    // The story includes the thread's calls for other clients, and the client's request to the
+    // portal.
     const isDuring = (event) => own.length && event.n > own[0].n && event.n < own[own.length - 1].n;
     const isIts = (event) => event.visit === chosen.visit
       || (isCall(event) && threads.has(event.thread) && isDuring(event))

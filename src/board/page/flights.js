@@ -14,7 +14,8 @@ function middle(part) {
   return [box.left + box.width / 2, box.top + box.height / 2];
 }
 
-/** Moves a part along points, then removes it and calls `then`. Skips points that are not visible. */
+/** Moves a part along points, then removes it and calls `then`. Skips points that are not
+ * visible. */
 function fly(made, points, duration, then) {
   const way = points.filter(Boolean);
   const isShown = !calm.matches && !document.hidden && !$('board').hidden && flights.size < MOST_FLIGHTS && way.length > 1;
@@ -183,8 +184,8 @@ const FLIGHTS = {
   },
 };
 
-/** Animates a message: from the sender to its thread, and from there to the socket of each recipient.
- * A message to a room travels over the members' own connections to the room. */
+/** Animates a message: from the sender to its thread, and from there to the socket of each
+ * recipient. A message to a room travels over the members' own connections to the room. */
 function deliver(event, kind, via) {
   const text = said(event).slice(0, 40);
   const first = kind === 'room' ? via : [socketOf(event.seat), cardOf(event.seat)];

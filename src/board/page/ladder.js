@@ -285,7 +285,8 @@ function words(text, x, y, attributes, width) {
   return made;
 }
 
-/** Creates the name above a lane. A long name is split into two lines, to keep a thread's number visible. */
+/** Creates the name above a lane. A long name is split into two lines, to keep a thread's number
+ * visible. */
 function heading(name, x, height, attributes, width) {
   const made = make('g', {});
   const whole = make('title', {});

@@ -24,7 +24,8 @@ const TRANSITIONS = [
 /** On a single port there is no portal and no passcode. */
 const SINGLE_TRANSITIONS = [['free', 'seated', 'connects'], ['seated', 'closing', 'ends'], ['closing', 'free', 'cleaned up', 0, 'left']];
 
-/** Returns the point at which a line from the centre of a box towards another point leaves the box. */
+/** Returns the point at which a line from the centre of a box towards another point leaves the
+ * box. */
 function edgeOf([x, y], [towardsX, towardsY]) {
   const [dx, dy] = [towardsX - x, towardsY - y];
   const scale = Math.min(BOX[0] / 2 / Math.abs(dx || 1e-9), BOX[1] / 2 / Math.abs(dy || 1e-9));

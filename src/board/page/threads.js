@@ -1,8 +1,8 @@
 // The list of the server's threads, and the call that each one is blocked in.
 'use strict';
 
-/** The call that each thread is blocked in, and what it waits for, by the thread's name. For a worker,
- * both depend on its seat: see `blockedIn`. */
+/** The call that each thread is blocked in, and what it waits for, by the thread's name. For a
+ * worker, both depend on its seat: see `blockedIn`. */
 const ROLES = [
   [/^main$/, 'channel', 'signals, commands (ps shows the program’s name)'],
   [/^ticker$/, 'channel', 'its stop channel, a tick at a time'],

@@ -56,8 +56,8 @@ const timeline = {
   first: null,
   /** Number of events that the page shows. */
   at: 0,
-  /** `live`: each event is shown when it arrives. `playing`: events are shown at the pace of the run,
-   * multiplied by `speed`. `paused`: nothing moves. */
+  /** `live`: each event is shown when it arrives. `playing`: events are shown at the pace of the
+   * run, multiplied by `speed`. `paused`: nothing moves. */
   mode: 'live',
   speed: 1,
   /** While playing: number of captions to show before pausing. `null` means no pause. */
@@ -66,8 +66,8 @@ const timeline = {
   replay: null,
   isLoading: false,
   isOver: false,
-  /** Set once the viewer has used the time controls, or if the page was opened in the middle of a show or
-   * for a recorded run. Until then, a show waits at its first caption. */
+  /** Set once the viewer has used the time controls, or if the page was opened in the middle of a
+   * show or for a recorded run. Until then, a show waits at its first caption. */
   hasBegun: false,
   timer: 0,
   /** The time until which the last event is shown before the next one. */
@@ -86,7 +86,8 @@ const timeline = {
     }
     this.forgetOldest();
     const opening = this.events.findIndex((event) => event.event === 'caption');
-    // A recorded run plays immediately. A page that is opened in the middle of a show starts at the present.
+    // A recorded run plays immediately. A page that is opened in the middle of a show starts at the
+    // present.
     if (isFirst) this.hasBegun ||= opening >= 0 || Boolean(this.replay);
     if (!this.hasBegun && opening >= 0) {
       // The viewer starts the first act.
@@ -219,7 +220,8 @@ const timeline = {
     connect('?from=' + from + '&count=' + CHUNK + '&speed=1000');
   },
 
-  /** Handles the end of the stream: a part of a recorded run is complete, or the server has stopped. */
+  /** Handles the end of the stream: a part of a recorded run is complete, or the server has
+   * stopped. */
   ended() {
     this.isLoading = false;
     if (!this.replay) { this.isOver = true; return this.show(); }
