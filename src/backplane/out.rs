@@ -383,15 +383,11 @@ impl RequestSender<'_> {
             Err(RecvTimeoutError::Disconnected) => return self.shared.stop(),
         };
         let mut asks = vec![first];
-        asks.extend(
-            queue
-                .try_iter()
-                .take(limits::CLUSTER_BATCH)
-                .filter_map(|task| match task {
-                    Task::Script(ask) => Some(ask),
-                    Task::Wake => None,
-                }),
-        );
+        let more = queue.try_iter().take(limits::CLUSTER_BATCH - 1);
+        asks.extend(more.filter_map(|task| match task {
+            Task::Script(ask) => Some(ask),
+            Task::Wake => None,
+        }));
         // Requests whose callers are no longer waiting must not be executed.
         let now = Instant::now();
         let (asks, late): (Vec<ScriptRequest>, Vec<ScriptRequest>) =

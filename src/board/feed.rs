@@ -26,7 +26,7 @@ const TOGETHER: Duration = Duration::from_millis(80);
 /// Maximum number of traffic events per update. A viewer could not follow more.
 const TRAFFIC: u32 = 40;
 
-/// Maximum number of events in an update.
+/// Maximum number of events that arrive in one update.
 const BATCH: usize = 8 * 1024;
 
 /// Number of past events that a new viewer gets.
@@ -80,7 +80,7 @@ impl Feed {
                 recv(stopped) -> _ => queue.events().try_recv().ok(),
             };
             let Some(first) = first else { break };
-            let more = queue.events().try_iter().take(BATCH);
+            let more = queue.events().try_iter().take(BATCH - 1);
             let lost = queue.take_dropped();
             let unseen = self.gate.take_missed();
             let is_watched = self.take_in(std::iter::once(first).chain(more), lost, unseen);
