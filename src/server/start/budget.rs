@@ -8,6 +8,8 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use super::Settings;
+use crate::limits;
 use crate::threads::ThreadBudget;
 
 /// Memory maps per thread: its stack, its signal stack, and the guard below each.
@@ -19,6 +21,10 @@ const OTHER_THREADS: usize = 8;
 /// Descriptors besides the server's sockets: standard input and output, files, the signal pipe.
 const OTHER_DESCRIPTORS: usize = 32;
 
+/// Number of files that the journal has open: three for the writer, and three for each of four
+/// readers.
+const JOURNAL_FILES: usize = 15;
+
 /// The threads and sockets that a server needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Needs {
@@ -26,6 +32,72 @@ pub(crate) struct Needs {
     pub(crate) threads: usize,
     /// Number of sockets when every seat is taken.
     pub(crate) sockets: usize,
+}
+
+impl Needs {
+    /// Counts what a server with these settings needs at most.
+    pub(super) fn of(settings: &Settings) -> Needs {
+        let seats = settings.single_port.unwrap_or(settings.workers);
+        let listeners = if settings.single_port.is_some() {
+            1
+        } else {
+            // One per worker, and two for the portal.
+            seats + 2
+        };
+        let (viewers, board) = match settings.board {
+            // One thread per viewer and per pending request, the accept thread, and the feed.
+            Some(_) => (limits::VIEWERS + limits::HANDSHAKES, 2),
+            None => (0, 0),
+        };
+        // The accept thread, and one per request.
+        let metrics = settings.metrics.map_or(0, |_| 1 + limits::HANDSHAKES);
+        let (browsers, listener) = match &settings.web {
+            // A browser in a seat has its own thread, besides the seat's worker.
+            Some(_) => (seats, 1),
+            None => (0, 0),
+        };
+        // Callers that are not authenticated yet: their threads, and the descriptors of parked callers.
+        // Without TLS and browsers, only callers at room ports can be pending, and they are refused if
+        // descriptors run out.
+        let has_pending = settings.tls.is_some() || settings.web.is_some();
+        let pending = usize::from(has_pending) * limits::HANDSHAKES;
+        let parked = [
+            has_pending,
+            settings.board.is_some(),
+            settings.metrics.is_some(),
+        ]
+        .map(|has_callers| if has_callers { limits::PARKED } else { 0 })
+        .iter()
+        .sum::<usize>();
+        #[cfg(feature = "journal")]
+        let journal = usize::from(settings.journal.is_some());
+        #[cfg(not(feature = "journal"))]
+        let journal = 0;
+        // Per seat, a timer and a worker, or a timer and a connection's thread. The other four are the
+        // ticker, the portal's two threads, and `liveness`.
+        Needs {
+            threads: 2 * seats
+                + 4
+                + journal
+                + viewers
+                + board
+                + metrics
+                + browsers
+                + listener
+                + limits::HANDSHAKES,
+            // The database, its log and its index, for the writer and the readers.
+            sockets: JOURNAL_FILES * journal
+                + listeners
+                + seats
+                + viewers
+                + board
+                + metrics
+                + browsers
+                + listener
+                + pending
+                + parked,
+        }
+    }
 }
 
 /// A limit of this machine, and how much of it this process can still use.

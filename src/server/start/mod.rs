@@ -11,15 +11,14 @@ mod late;
 mod listeners;
 #[cfg(test)]
 mod panic_tests;
+mod parts;
 mod ports;
 #[cfg(test)]
 mod session_tests;
 mod settings;
 mod thread_events;
 
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -27,20 +26,16 @@ use std::time::Duration;
 use crossbeam_channel::unbounded;
 
 use crate::accounts::policies::SharedPolicies;
-use crate::accounts::{
-    AccountDirectory, Register, Registration, SharedAccounts, SharedTokens, TokenDirectory,
-};
+use crate::accounts::{Register, Registration, SharedAccounts, SharedTokens};
 use crate::chat::{Connection, Pairs, Rooms, Users};
 use crate::clock::{Clock, Tick, Ticks, TimerSubscription};
-use crate::event::{CoreEvent, Events, SocketCall};
+use crate::event::{CoreEvent, Events};
 use crate::limits;
 use crate::lock::Mutex;
 use crate::net::{
-    BoundPort, Call, Datagrams, Listener, Network, PendingConnections, Port, PortUse, Tap,
-    TlsServer,
+    BoundPort, Datagrams, Listener, Network, PendingConnections, Port, PortUse, Tap, TlsServer,
 };
-use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, Timeouts, WorkloadStack};
-use crate::threads::ThreadBudget;
+use crate::seat::{Passcode, PasscodeKind, SeatNumber};
 use crate::web::http::{self, Hosts, Refusal, Rules, SharedRules};
 use crate::web::{Page, PageSettings};
 use budget::Needs;
@@ -48,32 +43,29 @@ use late::{LateWorkers, MissingPort};
 use listeners::{Listeners, PORTAL, WEB, explain};
 #[cfg(feature = "cluster")]
 use portal_backplane::{BackplaneHost, Load, RedisBackplane};
-#[cfg(feature = "journal")]
-use portal_cli::private::NotPrivate;
 use portal_core::accept_loop::AcceptLoop;
 use portal_core::guard::per_address_limit::PerAddressLimit;
 use portal_core::liveness::Liveness;
 use portal_core::panics::Panics;
 use portal_core::portal::Portal;
-use portal_core::seats::{Seats, SharedSeat};
+use portal_core::seats::Seats;
 use portal_core::sockets::ConnectionFactory;
 use portal_core::state::ServerState;
 use portal_core::timer::SeatTimer;
-use portal_core::transport::{Transport, XmlLines};
 use portal_core::worker::Worker;
+use portal_entrances::WebSocket;
 use portal_entrances::browser::BrowserEntrance;
 use portal_entrances::callback::Callbacks;
 use portal_entrances::single_port::SinglePort;
-use portal_entrances::{Legacy, Screened, WebSocket};
 use portal_entrances::{OwnCallers, tls_portal};
 #[cfg(feature = "journal")]
 use portal_journal::FileJournal;
-use portal_sessions::backplane::{Alone, Backplane};
+use portal_sessions::backplane::Alone;
 use portal_sessions::journal::{History, Journal, MemoryJournal};
 #[cfg(feature = "cluster")]
 use portal_sessions::local_delivery::LocalDelivery;
 use portal_sessions::login_throttle::LoginThrottle;
-use portal_sessions::room_manager::{NewRoom, RoomManager, RoomPorts};
+use portal_sessions::room_manager::{NewRoom, RoomManager};
 use portal_sessions::room_threads;
 use portal_sessions::state::{AdmissionRules, ChatState, Logins};
 use ports::Binder;
@@ -86,269 +78,6 @@ pub use listeners::StartError;
 pub use portal_sessions::pace::Rate;
 pub use settings::{Portals, Settings, WEB_ROOM, WebEntrance};
 
-/// Number of files that the journal has open: three for the writer, and three for each of four
-/// readers.
-const JOURNAL_FILES: usize = 15;
-
-/// Returns the rooms' ports, which follow the last worker's. If the system chooses ports, these
-/// numbers serve only to distinguish the rooms.
-fn room_numbers(settings: &Settings, portal: Port) -> impl Iterator<Item = Port> + use<> {
-    let first = match settings.port {
-        0 => 1,
-        _ if settings.single_port.is_some() => usize::from(portal.get()) + 1,
-        _ => usize::from(portal.get()) + settings.workers + 1,
-    };
-    let numbers = (first..first + settings.rooms).filter_map(|number| u16::try_from(number).ok());
-    numbers.filter_map(Port::new)
-}
-
-fn room_ports(settings: &Settings, portal: Port, tap: Tap) -> RoomPorts {
-    let tls = settings.tls.clone();
-    RoomPorts {
-        free: Mutex::new(WorkloadStack::new(room_numbers(settings, portal))),
-        bind: settings.bind,
-        any_port: settings.port == 0,
-        listen: Box::new(move |wanted| match Listener::bind(wanted, &tap) {
-            Ok(listener) => Ok(listener.secured(tls.as_ref())),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                Err(explain(error, wanted, "room", 1).to_string())
-            }
-            Err(error) => Err(error.to_string()),
-        }),
-    }
-}
-
-/// Creates a free seat for each port, and the subscription of its timer thread.
-fn make_seats(
-    ports: &[Port],
-    passcodes: PasscodeKind,
-    timeouts: Timeouts,
-    clock: &Clock,
-) -> (Vec<SharedSeat>, Vec<TimerSubscription>) {
-    let seat = |(index, port): (usize, &Port)| {
-        let timer = clock.subscribe_timer();
-        let place = (SeatNumber::from_index(index), *port);
-        let seat = Seat::new(passcodes.random(), timeouts);
-        let seat = SharedSeat::new(place, seat, timer.alarm(), timer.notifier());
-        (seat, timer)
-    };
-    ports.iter().enumerate().map(seat).unzip()
-}
-
-/// Returns the transport of TCP clients, which recognises other protocols and says so.
-fn screened_transport(
-    settings: &Settings,
-    events: Events,
-    needs_passcode: bool,
-    own_callers: OwnCallers,
-) -> Arc<dyn Transport> {
-    match settings.compat {
-        None => {
-            let xml = XmlLines::new(settings.max_message);
-            Arc::new(Screened::new(xml, events, needs_passcode, own_callers))
-        }
-        Some(revision) => {
-            let legacy = Legacy::new(revision);
-            Arc::new(Screened::new(legacy, events, needs_passcode, own_callers))
-        }
-    }
-}
-
-/// Returns a worker's port, which may not be bound yet.
-fn worker_port((address, bound): &(SocketAddr, Option<BoundPort>)) -> Port {
-    let wanted = Port::new(address.port());
-    let bound = bound.as_ref().map(BoundPort::port);
-    // Only a port with a fixed number can be missing.
-    wanted.or(bound).unwrap_or(Port::MAX)
-}
-
-/// The interfaces to the other servers and to the shared accounts.
-type Seams = (
-    Arc<dyn Backplane>,
-    Option<Arc<dyn AccountDirectory>>,
-    Option<Arc<dyn TokenDirectory>>,
-);
-
-/// The membership in a cluster, before the connection is made.
-#[cfg(feature = "cluster")]
-type Cluster = Option<Arc<RedisBackplane>>;
-
-#[cfg(feature = "cluster")]
-fn cluster(settings: &Settings) -> Cluster {
-    let (passwords, tls) = (settings.accounts.is_some(), settings.tls.is_some());
-    let cluster = settings.cluster.as_ref();
-    cluster.map(|cluster| Arc::new(RedisBackplane::new(cluster, passwords, tls)))
-}
-
-fn open_policies(
-    settings: &Settings,
-    clock: &Clock,
-    events: &Events,
-) -> Result<Arc<SharedPolicies>, StartError> {
-    let path = settings.policies.as_deref();
-    let policies = SharedPolicies::open(path, settings.tick, clock, events);
-    let policies = policies.map_err(StartError::Policies)?;
-    let policies = match settings.moderators {
-        true => policies,
-        false => policies.without_moderators(),
-    };
-    #[cfg(feature = "cluster")]
-    if settings.cluster.is_some() {
-        let reason =
-            "rooms in a cluster are open to everyone, because each server has its own rules";
-        return Ok(Arc::new(policies.with_open_rooms(reason)));
-    }
-    Ok(Arc::new(policies))
-}
-
-fn open_accounts(
-    settings: &Settings,
-    directory: Option<Arc<dyn AccountDirectory>>,
-    policies: &Arc<SharedPolicies>,
-    events: &Events,
-) -> Result<Option<Arc<SharedAccounts>>, StartError> {
-    let Some(path) = &settings.accounts else {
-        return Ok(None);
-    };
-    let registration = Registration {
-        register: settings.register,
-        min_password: settings.min_password,
-    };
-    let policies = Arc::clone(policies);
-    let accounts = SharedAccounts::open(path, directory, registration, policies, events);
-    Ok(Some(Arc::new(accounts.map_err(StartError::Accounts)?)))
-}
-
-/// Opens the file of session tokens, next to the accounts file.
-fn open_tokens(
-    settings: &Settings,
-    accounts: Option<&Arc<SharedAccounts>>,
-    directory: Option<Arc<dyn TokenDirectory>>,
-    events: &Events,
-) -> Result<Arc<SharedTokens>, StartError> {
-    let path = settings.accounts.clone().map(|accounts| {
-        let mut path = accounts.into_os_string();
-        path.push(".tokens");
-        PathBuf::from(path)
-    });
-    let tokens = SharedTokens::open(path.as_deref(), accounts.cloned(), directory, events);
-    Ok(Arc::new(tokens.map_err(StartError::Tokens)?))
-}
-
-/// Opens the journal's file, if the settings name one.
-#[cfg(feature = "journal")]
-fn open_journal(
-    settings: &Settings,
-    events: &Events,
-) -> Result<Option<Arc<FileJournal>>, StartError> {
-    let Some(settings) = &settings.journal else {
-        return Ok(None);
-    };
-    match portal_journal::check_privacy(&settings.file) {
-        Err(error) if NotPrivate::cause(&error).is_some() => {
-            Err(StartError::Journal(settings.file.clone(), error))
-        }
-        // An event reports any other error.
-        _ => Ok(Some(Arc::new(FileJournal::open(settings, events)))),
-    }
-}
-
-/// Refuses settings that exceed this machine's limits, before anything starts.
-fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
-    let seats = settings.single_port.unwrap_or(settings.workers);
-    let listeners = if settings.single_port.is_some() {
-        1
-    } else {
-        // One per worker, and two for the portal.
-        seats + 2
-    };
-    let (viewers, board) = match settings.board {
-        // One thread per viewer and per pending request, the accept thread, and the feed.
-        Some(_) => (limits::VIEWERS + limits::HANDSHAKES, 2),
-        None => (0, 0),
-    };
-    // The accept thread, and one per request.
-    let metrics = settings.metrics.map_or(0, |_| 1 + limits::HANDSHAKES);
-    let (browsers, door) = match &settings.web {
-        // A browser in a seat has its own thread, besides the seat's worker.
-        Some(_) => (seats, 1),
-        None => (0, 0),
-    };
-    // Callers that are not authenticated yet: their threads, and the descriptors of parked callers.
-    // Without TLS and browsers, only callers at room ports can be pending, and they are refused if
-    // descriptors run out.
-    let has_pending = settings.tls.is_some() || settings.web.is_some();
-    let pending = usize::from(has_pending) * limits::HANDSHAKES;
-    let parked = [
-        has_pending,
-        settings.board.is_some(),
-        settings.metrics.is_some(),
-    ]
-    .map(|has_callers| if has_callers { limits::PARKED } else { 0 })
-    .iter()
-    .sum::<usize>();
-    #[cfg(feature = "journal")]
-    let journal = usize::from(settings.journal.is_some());
-    #[cfg(not(feature = "journal"))]
-    let journal = 0;
-    // Per seat, a timer and a worker, or a timer and a connection's thread. The other four are the
-    // ticker, the portal's two threads, and `liveness`.
-    let needs = Needs {
-        threads: 2 * seats
-            + 4
-            + journal
-            + viewers
-            + board
-            + metrics
-            + browsers
-            + door
-            + limits::HANDSHAKES,
-        // The database, its log and its index, for the writer and the readers.
-        sockets: JOURNAL_FILES * journal
-            + listeners
-            + seats
-            + viewers
-            + board
-            + metrics
-            + browsers
-            + door
-            + pending
-            + parked,
-    };
-    budget::check(needs).map_err(|limits| StartError::Limits { seats, limits })
-}
-
-/// Returns the tap for all of the server's sockets. Each socket call becomes an event if any event
-/// reader wants socket calls, and its bytes are counted if the settings have counters.
-fn tap(settings: &Settings, events: &Events) -> Tap {
-    let mut tap = Tap {
-        chop: settings.chop,
-        trace: None,
-    };
-    let counters = settings.counters.clone();
-    let wants_calls = events.want_calls();
-    if wants_calls || counters.is_some() {
-        let events = events.clone();
-        tap.trace = Some(Arc::new(move |call: &Call<'_>| {
-            if let Some(counters) = &counters {
-                counters.count_call(call);
-            }
-            if !wants_calls {
-                return;
-            }
-            events.emit_call(|| SocketCall {
-                call: call.name,
-                address: call.address,
-                wanted: call.wanted,
-                got: call.result.clone().ok().filter(|_| call.wanted.is_some()),
-                failed: call.result.clone().err(),
-                bytes: Some(call.shown_bytes()).filter(|bytes| !bytes.is_empty()),
-            });
-        }));
-    }
-    tap
-}
-
 /// A running server.
 pub struct Server {
     state: Arc<ServerState>,
@@ -357,7 +86,7 @@ pub struct Server {
     accounts: Option<Arc<SharedAccounts>>,
     tokens: Arc<SharedTokens>,
     #[cfg(feature = "cluster")]
-    cluster: Cluster,
+    cluster: parts::Cluster,
     /// The journal and its thread.
     #[cfg(feature = "journal")]
     journal: Option<(Arc<FileJournal>, JoinHandle<()>)>,
@@ -448,13 +177,16 @@ impl Server {
         }
         Passcode::try_random().map_err(|error| StartError::NoRandomness(error.to_string()))?;
         let panics = Panics::catching(&events);
-        let thread_budget = check_limits(settings)?;
-        let tap = tap(settings, &events);
+        let thread_budget = budget::check(Needs::of(settings)).map_err(|limits| {
+            let seats = settings.single_port.unwrap_or(settings.workers);
+            StartError::Limits { seats, limits }
+        })?;
+        let tap = parts::tap(settings, &events);
         let mut binder = binder(&tap);
         let listeners = Listeners::bind(settings, &mut *binder, &tap)?;
-        let alone = || -> Seams { (Arc::new(Alone), None, None) };
+        let alone = || -> parts::Seams { (Arc::new(Alone), None, None) };
         #[cfg(feature = "cluster")]
-        let cluster = cluster(settings);
+        let cluster = parts::cluster(settings);
         #[cfg(feature = "cluster")]
         let (backplane, directory, tokens) = cluster.as_ref().map_or_else(alone, |cluster| {
             let shared = Some(Arc::clone(cluster));
@@ -466,20 +198,20 @@ impl Server {
         });
         #[cfg(not(feature = "cluster"))]
         let (backplane, directory, tokens) = alone();
-        let policies = open_policies(settings, &clock, &events)?;
-        let accounts = open_accounts(settings, directory, &policies, &events)?;
-        let tokens = open_tokens(settings, accounts.as_ref(), tokens, &events)?;
+        let policies = parts::open_policies(settings, &clock, &events)?;
+        let accounts = parts::open_accounts(settings, directory, &policies, &events)?;
+        let tokens = parts::open_tokens(settings, accounts.as_ref(), tokens, &events)?;
         let port = listeners.port;
         // In single-port mode, every seat has the same port.
         let workers: Vec<Port> = match settings.single_port {
             Some(clients) => vec![port; clients],
-            None => listeners.workers.iter().map(worker_port).collect(),
+            None => listeners.workers.iter().map(parts::worker_port).collect(),
         };
         let timeouts = settings.timeouts();
         let own_callers = OwnCallers::default();
         let transport = |needs_passcode| {
             let (events, own) = (events.clone(), own_callers.clone());
-            screened_transport(settings, events, needs_passcode, own)
+            parts::screened_transport(settings, events, needs_passcode, own)
         };
         let passcodes = match settings.compat {
             None => PasscodeKind::Hex,
@@ -488,7 +220,7 @@ impl Server {
         // A room's client must have logged in, so a web page can't connect there.
         let transport_of_rooms = transport(true);
         let transport = transport(settings.single_port.is_none());
-        let (seats, timekeeping) = make_seats(&workers, passcodes, timeouts, &clock);
+        let (seats, timekeeping) = parts::make_seats(&workers, passcodes, timeouts, &clock);
         events.emit(|| CoreEvent::Started {
             ports: workers.clone(),
             period: settings.tick.as_secs(),
@@ -533,7 +265,7 @@ impl Server {
             (users, rooms) = (users.without_announcements(), rooms.without_announcements());
         }
         #[cfg(feature = "journal")]
-        let file = open_journal(settings, &events)?;
+        let file = parts::open_journal(settings, &events)?;
         #[cfg(feature = "journal")]
         let journal: Arc<dyn Journal> = match &file {
             Some(file) => Arc::clone(file) as _,
@@ -572,7 +304,7 @@ impl Server {
                 users: Arc::new(users),
                 rooms: RoomManager::new(
                     rooms,
-                    room_ports(settings, port, tap),
+                    parts::room_ports(settings, port, tap),
                     thread_budget,
                     serve_room,
                     (clock.clone(), events.clone()),
