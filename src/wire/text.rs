@@ -399,6 +399,53 @@ mod tests {
     }
 
     #[test]
+    fn each_character_has_a_class_and_a_width() {
+        use Class::{Emoji, Letter, Mark, Plain, ScriptLetter, ScriptMark, Unseen, Variation};
+        for (character, class, columns) in [
+            ('a', Letter, 1),
+            ('é', Letter, 1),
+            ('世', Letter, 2),
+            ('5', Plain, 1),
+            ('\u{2192}', Plain, 1), // an arrow
+            ('\u{2194}', Emoji, 1), // an arrow that has an emoji form
+            ('\u{600}', Plain, 1),  // a visible format character
+            ('\u{301}', Mark, 0),
+            ('\u{915}', ScriptLetter, 1), // a letter of Hindi
+            ('\u{93e}', ScriptLetter, 1), // a vowel of Hindi, beside its consonant
+            ('\u{94d}', ScriptMark, 0),   // a vowel killer of Hindi
+            ('😀', Emoji, 2),
+            ('\u{fe0f}', Variation, 1),
+            ('\u{200d}', Unseen, 0),
+            ('\u{2800}', Unseen, 1),
+            ('\u{7}', Unseen, 0),
+        ] {
+            assert_eq!(Class::of(character), class, "{character:?}");
+            assert_eq!(columns_of(character), columns, "{character:?}");
+        }
+        // Some terminals draw one emoji, others two with a joiner between them.
+        assert_eq!(columns_at_most("a世"), 3);
+        assert_eq!(columns_at_most("👩\u{200d}💻"), 4);
+    }
+
+    #[test]
+    fn joiners_and_marks_are_shown_where_they_belong() {
+        let accented = "e\u{301}".repeat(20);
+        assert_eq!(
+            printable(&accented),
+            accented,
+            "each letter has marks of its own"
+        );
+        for (text, shown) in [
+            ("a\u{200d}😀", "a\u{fffd}😀"),
+            ("é\u{200d}", "é\u{fffd}"),
+            ("😀\u{301}\u{200d}😀", "😀\u{301}\u{fffd}😀"),
+            ("😀\u{200d}😀", "😀\u{200d}😀"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+    }
+
+    #[test]
     fn a_terminal_gets_no_commands() {
         assert_eq!(
             printable("\u{1b}[31mred\u{9b}0m\u{7}"),
@@ -410,6 +457,7 @@ mod tests {
         );
         assert_eq!(printable("Grüße, 漢字 🦀"), "Grüße, 漢字 🦀");
         assert_eq!(printable_text("\ta\u{1b}\t"), "\ta\u{fffd}\t");
+        assert_eq!(printable_lines("a\u{1b}\n\tb\r\n"), "a\u{fffd}\n\tb\u{fffd}\n");
     }
 
     #[test]
