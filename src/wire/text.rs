@@ -392,6 +392,9 @@ mod tests {
     fn markup_and_control_characters_are_escaped() {
         assert_eq!(escaped("a<b>&\"c'"), "a&lt;b&gt;&amp;&quot;c&apos;");
         assert_eq!(escaped("1\t2\n3\r4"), "1&#9;2&#10;3&#13;4");
+        #[cfg(unix)]
+        assert_eq!(xml_text("a<\u{1b}>"), "a&lt;\u{fffd}&gt;");
+        assert_eq!((escaped_bytes("a b"), escaped_bytes("a<b")), (3, 8));
         assert_eq!(
             escaped("\u{1b}[2J\u{9b}31m\u{7f}é\u{ffff}"),
             "\u{fffd}[2J\u{fffd}31m\u{fffd}é\u{fffd}"
