@@ -460,7 +460,10 @@ mod tests {
         );
         assert_eq!(printable("Grüße, 漢字 🦀"), "Grüße, 漢字 🦀");
         assert_eq!(printable_text("\ta\u{1b}\t"), "\ta\u{fffd}\t");
-        assert_eq!(printable_lines("a\u{1b}\n\tb\r\n"), "a\u{fffd}\n\tb\u{fffd}\n");
+        assert_eq!(
+            printable_lines("a\u{1b}\n\tb\r\n"),
+            "a\u{fffd}\n\tb\u{fffd}\n"
+        );
     }
 
     #[test]

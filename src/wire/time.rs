@@ -87,6 +87,7 @@ mod tests {
         ] {
             assert_eq!(rfc_3339(from_seconds(seconds)), written);
         }
+        assert_eq!(from_seconds(YEAR_10000), SystemTime::UNIX_EPOCH);
         let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
         assert_eq!(rfc_3339(before), "1970-01-01T00:00:00.000Z");
         let after = SystemTime::UNIX_EPOCH + Duration::from_secs(YEAR_10000);
@@ -118,6 +119,8 @@ mod tests {
             ("m", None),
             ("-1m", None),
             ("1.5h", None),
+            ("36500d", Some(3_153_600_000)),
+            ("36501d", None),
             ("101y", None),
             ("99999999999999999999d", None),
             ("spam", None),

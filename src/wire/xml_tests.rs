@@ -673,3 +673,11 @@ fn read_client_owned(parts: &str) -> Result<String, DocError> {
         other => Ok(format!("{other:?}")),
     }
 }
+
+#[test]
+fn a_borrowed_scope_is_the_same_scope() {
+    let room = Scope::Room("lobby".into());
+    for scope in [Scope::Partner, Scope::Public, Scope::Direct, room] {
+        assert_eq!(scope.as_borrowed(), scope);
+    }
+}
