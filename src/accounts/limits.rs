@@ -17,7 +17,7 @@ pub const HASH_LANES: u32 = 4;
 /// with every banned network, which takes a few nanoseconds each.
 pub const RULES: usize = 10_000;
 
-/// Maximum number of moderators, invited users and mutes in one room.
+/// Maximum number of moderators and invited users of one room, and of mutes in it.
 pub const RULES_OF_A_ROOM: usize = 500;
 
 /// Maximum number of rooms with rules that have the same first moderator. Otherwise one user could

@@ -432,7 +432,7 @@ impl SharedPolicies {
             check(rules)?;
             match adds && rules.len() >= limits::RULES {
                 true => Err(PolicyError::TooMany),
-                false => Ok((vec![line.clone()], line)),
+                false => Ok((vec![line.clone()], Some(line))),
             }
         })
     }
@@ -443,7 +443,7 @@ impl SharedPolicies {
         &self,
         duration: Option<Duration>,
         now: Tick,
-        plan: impl FnOnce(&PolicyRules) -> Result<(Vec<PolicyLine>, PolicyLine), PolicyError>,
+        plan: impl FnOnce(&PolicyRules) -> Result<(Vec<PolicyLine>, Option<PolicyLine>), PolicyError>,
     ) -> Result<(), PolicyError> {
         let mut disk = self.disk.lock();
         // If the file was replaced, read it again first, because `plan` must take its rules into
@@ -476,9 +476,10 @@ impl SharedPolicies {
             }
         }
         let mut state = self.state.lock();
-        state.rules.apply(line, |_| {
-            duration.map(|duration| self.tick_in(duration, now))
-        });
+        if let Some(line) = line {
+            let until = duration.map(|duration| self.tick_in(duration, now));
+            state.rules.apply(line, |_| until);
+        }
         state.rules.drop_expired(now);
         self.note(&state);
         Ok(())
@@ -678,10 +679,24 @@ fn room_refusal(refusal: &RoomRefusal, room: &Name) -> PolicyError {
             "that user became a moderator before you did; ask the operator".to_owned(),
         ),
         RoomRefusal::NoSuchRule => (ErrorCode::NoSuchUser, format!("{room} has no such rule")),
+        RoomRefusal::FirstModerator => (
+            ErrorCode::NotAllowed,
+            format!(
+                "you are the first moderator of {room}, so you can't step down while it has rules; \
+                 open it to everyone first, or ask the operator"
+            ),
+        ),
         RoomRefusal::TooMany => (
             ErrorCode::NotAllowed,
             format!(
-                "{room} has reached the limit of {} moderators, invited users and mutes in total",
+                "{room} has reached the limit of {} moderators and invited users in total",
+                limits::RULES_OF_A_ROOM
+            ),
+        ),
+        RoomRefusal::TooManyMutes => (
+            ErrorCode::NotAllowed,
+            format!(
+                "{room} has reached the limit of {} mutes",
                 limits::RULES_OF_A_ROOM
             ),
         ),
@@ -763,12 +778,14 @@ impl Policies for SharedPolicies {
 
     fn room_opened(&self, room: &Name, creator: &Name) {
         if self.open_rooms.is_none() {
-            self.state.lock().rules.rooms.opened(room, creator);
+            let now = self.clock.now();
+            self.state.lock().rules.rooms.opened(room, creator, now);
         }
     }
 
     fn room_ended(&self, room: &Name) {
-        self.state.lock().rules.rooms.ended(room);
+        let now = self.clock.now();
+        self.state.lock().rules.rooms.ended(room, now);
     }
 
     fn room(&self, room: &Name) -> Option<RoomRules> {
@@ -786,31 +803,21 @@ impl Policies for SharedPolicies {
             let rules = &self.state.lock().rules;
             rules.rooms.entry(room, self.author(rules, Some(name)), now)
         };
-        let (code, sentence) = match entry {
-            Entry::Allowed => return Ok(()),
-            Entry::Password(hash) => {
-                let sentence = match password {
-                    Some(password) if self.hasher.lock().verify(&hash, password) => {
-                        return self.admit_guest(room, name, &hash, now);
-                    }
-                    Some(_) => format!("wrong password for the room {room}"),
-                    None => format!("{room} requires a password: send it with JOIN"),
-                };
-                (ErrorCode::RoomPassword, sentence)
+        match (&entry, password) {
+            (Entry::Allowed, _) => Ok(()),
+            (Entry::Password(hash), Some(password)) => {
+                // Release the hasher before the file is written.
+                let is_right = self.hasher.lock().verify(hash, password);
+                if is_right {
+                    return self.admit_guest(room, name, hash, now);
+                }
+                Err(Refusal {
+                    code: ErrorCode::RoomPassword,
+                    sentence: format!("wrong password for the room {room}"),
+                })
             }
-            Entry::InviteOnly => (
-                ErrorCode::InviteOnly,
-                format!("only invited users may join {room}; ask one of its moderators"),
-            ),
-            Entry::Removed(until) => (
-                ErrorCode::NotAllowed,
-                format!(
-                    "you were removed from {room}; you can rejoin in {}",
-                    ticks_in_words(until, now, self.tick)
-                ),
-            ),
-        };
-        Err(Refusal { code, sentence })
+            _ => Err(self.entry_refusal(&entry, room, now)),
+        }
     }
 
     fn refuse_in_room(&self, room: &Name, name: &Name, now: Tick) -> Option<Refusal> {
@@ -929,7 +936,7 @@ impl SharedPolicies {
         self.store_lines(duration, now, |rules| {
             check(rules)?;
             let lines = rules.rooms.lines_for(room, &line);
-            Ok((lines, PolicyLine::Room(room.clone(), line)))
+            Ok((lines, Some(PolicyLine::Room(room.clone(), line))))
         })?;
         if let RoomRule::Remove(name) = rule {
             let until = self.tick_in(limits::REMOVED_FOR, now);
@@ -937,6 +944,27 @@ impl SharedPolicies {
             state.rules.rooms.remove(room, name, (now, until));
         }
         Ok(())
+    }
+
+    fn entry_refusal(&self, entry: &Entry, room: &Name, now: Tick) -> Refusal {
+        let (code, sentence) = match entry {
+            Entry::Allowed | Entry::Password(_) => (
+                ErrorCode::RoomPassword,
+                format!("{room} requires a password: send it with JOIN"),
+            ),
+            Entry::InviteOnly => (
+                ErrorCode::InviteOnly,
+                format!("only invited users may join {room}; ask one of its moderators"),
+            ),
+            Entry::Removed(until) => (
+                ErrorCode::NotAllowed,
+                format!(
+                    "you were removed from {room}; you can rejoin in {}",
+                    ticks_in_words(*until, now, self.tick)
+                ),
+            ),
+        };
+        Refusal { code, sentence }
     }
 
     /// Admits a user whose password matches `hash`, and remembers the user, so that a reconnect
@@ -950,15 +978,22 @@ impl SharedPolicies {
         let stored = self.store_lines(None, now, |rules| {
             let author = self.author(rules, Some(name));
             match rules.rooms.entry(room, author, now) {
-                Entry::Password(there) if there != hash => {
+                Entry::Password(there) if there == hash => {}
+                Entry::Password(_) => {
                     let sentence = format!("the password of {room} has changed");
                     return Err(refused(ErrorCode::RoomPassword, sentence));
                 }
-                _ if rules.rooms.is_full(room) => return Err(PolicyError::TooMany),
-                _ => {}
+                // The room was opened, or the user invited, during the comparison.
+                Entry::Allowed => return Ok((Vec::new(), None)),
+                entry => {
+                    return Err(PolicyError::Refused(self.entry_refusal(&entry, room, now)));
+                }
+            }
+            if rules.rooms.is_full(room) {
+                return Err(PolicyError::TooMany);
             }
             let lines = rules.rooms.lines_for(room, &line);
-            Ok((lines, PolicyLine::Room(room.clone(), line)))
+            Ok((lines, Some(PolicyLine::Room(room.clone(), line))))
         });
         match stored {
             Ok(()) => {}
@@ -985,7 +1020,7 @@ impl SharedPolicies {
         let now = self.clock.now();
         let lines = self.state.lock().rules.rooms.lines_without(name);
         for line in lines {
-            self.store_lines(None, now, |_| Ok((vec![line.clone()], line)))?;
+            self.store_lines(None, now, |_| Ok((vec![line.clone()], Some(line))))?;
         }
         Ok(())
     }
@@ -1167,6 +1202,39 @@ mod tests {
         let policies = open(Some(&file.0)).unwrap();
         assert_eq!(policies.room(&lobby), None);
         assert!(join(&policies, "dave", None));
+    }
+
+    /// Comparing a password takes a while. What a moderator changes in the meantime counts.
+    #[test]
+    fn a_right_password_admits_nobody_after_the_rules_have_changed() {
+        let policies = open(None).unwrap();
+        let (lobby, alice, kim) = (name("lobby"), name("alice"), name("kim"));
+        policies.room_opened(&lobby, &alice);
+        let change = |rule| {
+            let changed = policies.change_room(Some(&alice), &lobby, &rule, Tick(0));
+            changed.unwrap();
+        };
+        change(RoomRule::Password("tea".to_owned()));
+        let rules = |policies: &SharedPolicies| {
+            let state = policies.state.lock();
+            state.rules.rooms.entry(&lobby, Author::User(&kim), Tick(0))
+        };
+        let Entry::Password(hash) = rules(&policies) else {
+            panic!("the room has a password");
+        };
+        let admitted = |policies: &SharedPolicies| {
+            let admitted = policies.admit_guest(&lobby, &kim, &hash, Tick(0));
+            admitted.map_err(|refusal| refusal.code)
+        };
+        change(RoomRule::Remove(kim.clone()));
+        assert_eq!(admitted(&policies), Err(ErrorCode::NotAllowed));
+        assert!(matches!(rules(&policies), Entry::Removed(_)));
+        change(RoomRule::Invite(kim.clone()));
+        assert_eq!(admitted(&policies), Ok(()));
+        change(RoomRule::InviteOnly);
+        assert_eq!(admitted(&policies), Err(ErrorCode::InviteOnly));
+        change(RoomRule::Password("milk".to_owned()));
+        assert_eq!(admitted(&policies), Err(ErrorCode::RoomPassword));
     }
 
     #[test]

@@ -38,6 +38,8 @@ const OPERATOR: &str = "(operator)";
 const FOREVER: &str = "forever";
 const ON: &str = "on";
 const OFF: &str = "off";
+/// The rule of a room whose earlier rules have ended.
+const RESET: &str = "reset";
 
 /// A change to the rules, as one line in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub(super) enum PolicyLine {
 /// A change to a room's rules. An author of `None` is the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RoomLine {
+    /// The rules begin here: those in earlier lines ended along with an earlier room.
+    Reset,
     /// Every user may join.
     Open(Option<Name>),
     /// Only invited users may join.
@@ -80,6 +84,9 @@ pub(super) enum RoomLine {
 impl RoomLine {
     /// Reads the words after the room's name.
     fn read(text: &str) -> Result<RoomLine, &'static str> {
+        if text == RESET {
+            return Ok(RoomLine::Reset);
+        }
         let (kind, rest) = text.split_once(' ').ok_or("its rule is missing")?;
         let (first, rest) = rest.split_once(' ').unwrap_or((rest, ""));
         let name = || {
@@ -113,6 +120,7 @@ fn on_or_off(is_on: bool) -> &'static str {
 impl fmt::Display for RoomLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            RoomLine::Reset => f.write_str(RESET),
             RoomLine::Open(by) => write!(f, "open {}", shown(by.as_ref())),
             RoomLine::Invite(by) => write!(f, "invite {}", shown(by.as_ref())),
             RoomLine::Password(hash, by) => write!(f, "password {hash} {}", shown(by.as_ref())),

@@ -75,8 +75,13 @@ pub(super) enum RoomRefusal {
     AboutAModerator,
     /// The rule to be lifted does not exist.
     NoSuchRule,
-    /// The room already has the maximum number of rules.
+    /// The author is the first moderator of a room that keeps its rules, and can't step down:
+    /// otherwise, the limit on such rooms would count for another user, or for none.
+    FirstModerator,
+    /// The room already has the maximum number of moderators and invited users.
     TooMany,
+    /// The room already has the maximum number of mutes.
+    TooManyMutes,
     /// The user is the first moderator of too many rooms with rules.
     TooManyRooms,
 }
@@ -123,14 +128,25 @@ impl RoomEntry {
         moderators.position(|there| there.key() == name.key())
     }
 
-    fn len(&self) -> usize {
-        self.moderators.len() + self.invited.len() + self.mutes.len()
+    fn drop_expired(&mut self, now: Tick) {
+        self.mutes.retain(|_, (_, mute)| !mute.is_over(now));
     }
 
     fn apply(&mut self, line: RoomLine, until: impl Fn(&Term) -> Option<Tick>) {
         match line {
+            RoomLine::Reset => {
+                let (exists, removed) = (self.exists, std::mem::take(&mut self.removed));
+                *self = RoomEntry::new(&self.name);
+                (self.exists, self.removed) = (exists, removed);
+            }
             RoomLine::Open(_) => self.access = Access::Open,
-            RoomLine::Invite(_) => self.access = Access::Invite,
+            RoomLine::Invite(_) => {
+                // Knowing the password is no invitation.
+                if matches!(self.access, Access::Password(_)) {
+                    self.invited.clear();
+                }
+                self.access = Access::Invite;
+            }
             RoomLine::Password(hash, _) => {
                 self.access = Access::Password(hash);
                 // Users who knew the old password must send the new one.
@@ -177,8 +193,9 @@ impl RoomEntry {
         let invited = invited.map(|name| RoomLine::Invited(name, true));
         let mutes = self.mutes.values();
         let mutes = mutes.map(|(name, mute)| RoomLine::Mute(name.clone(), mute.term.clone()));
-        let lines = access.into_iter().chain(moderated);
+        let lines = [RoomLine::Reset].into_iter().chain(access);
         lines
+            .chain(moderated)
             .chain(moderators)
             .chain(invited)
             .chain(mutes)
@@ -187,20 +204,24 @@ impl RoomEntry {
 }
 
 impl RoomBook {
-    /// Records that a room exists. If it has no moderator, its creator becomes the first.
-    pub(super) fn opened(&mut self, room: &Name, creator: &Name) {
+    /// Records that a room exists. Its creator becomes the first moderator, unless the operator has
+    /// restricted the room before.
+    pub(super) fn opened(&mut self, room: &Name, creator: &Name, now: Tick) {
+        self.ended(room, now);
         let entry = self.rooms.entry(room.key());
         let entry = entry.or_insert_with(|| RoomEntry::new(room));
         entry.exists = true;
-        if entry.moderators.is_empty() {
+        let is_restricted = entry.access != Access::Open || entry.moderated;
+        if entry.moderators.is_empty() && !is_restricted {
             entry.moderators.push(creator.clone());
         }
     }
 
     /// Records that a room has closed.
-    pub(super) fn ended(&mut self, room: &Name) {
+    pub(super) fn ended(&mut self, room: &Name, now: Tick) {
         if let Some(entry) = self.rooms.get_mut(&room.key()) {
             entry.exists = false;
+            entry.drop_expired(now);
             if !entry.is_kept() {
                 self.rooms.remove(&room.key());
             }
@@ -210,7 +231,7 @@ impl RoomBook {
     /// Removes the mutes that have expired, and the rules that are no longer needed.
     pub(super) fn drop_expired(&mut self, now: Tick) {
         for entry in self.rooms.values_mut() {
-            entry.mutes.retain(|_, (_, mute)| !mute.is_over(now));
+            entry.drop_expired(now);
         }
         self.rooms
             .retain(|_, entry| entry.exists || entry.is_kept());
@@ -332,6 +353,10 @@ impl RoomBook {
             if !is_self && (protected || !precedes) {
                 return Err(RoomRefusal::AboutAModerator);
             }
+            let is_kept = entry.is_some_and(RoomEntry::is_kept);
+            if is_kept && !acts_on_user && rank == Some(0) && theirs == rank {
+                return Err(RoomRefusal::FirstModerator);
+            }
         }
         let is_there = match (rule, entry) {
             (RoomRule::Unmute(name), Some(entry)) => entry.mutes.contains_key(&name.key()),
@@ -341,12 +366,16 @@ impl RoomBook {
         if !is_there {
             return Err(RoomRefusal::NoSuchRule);
         }
-        let adds = matches!(
-            rule,
-            RoomRule::Moderator(_, true) | RoomRule::Invite(_) | RoomRule::Mute(..)
-        );
-        if adds && self.is_full(room) {
-            return Err(RoomRefusal::TooMany);
+        match rule {
+            RoomRule::Moderator(_, true) | RoomRule::Invite(_) if self.is_full(room) => {
+                return Err(RoomRefusal::TooMany);
+            }
+            RoomRule::Mute(..)
+                if entry.is_some_and(|entry| entry.mutes.len() >= limits::RULES_OF_A_ROOM) =>
+            {
+                return Err(RoomRefusal::TooManyMutes);
+            }
+            _ => {}
         }
         if let Author::User(_) = author
             && is_kept
@@ -389,10 +418,11 @@ impl RoomBook {
         entry.apply(line, until);
     }
 
-    /// Returns whether the room has the maximum number of moderators, invited users and mutes.
+    /// Returns whether the room has the maximum number of moderators and invited users.
     pub(super) fn is_full(&self, room: &Name) -> bool {
         let entry = self.rooms.get(&room.key());
-        entry.is_some_and(|entry| entry.len() >= limits::RULES_OF_A_ROOM)
+        let known = entry.map_or(0, |entry| entry.moderators.len() + entry.invited.len());
+        known >= limits::RULES_OF_A_ROOM
     }
 
     /// Adds the rooms from another book, which replace rooms with the same name.
@@ -466,7 +496,7 @@ mod tests {
 
     fn with(lines: Vec<RoomLine>) -> RoomBook {
         let mut book = RoomBook::default();
-        book.opened(&name("lobby"), &name("first"));
+        book.opened(&name("lobby"), &name("first"), Tick(0));
         for line in lines {
             book.apply(&name("lobby"), line, |_| None);
         }
@@ -514,6 +544,7 @@ mod tests {
                         (RoomRule::Remove(whom.clone()), true, false),
                         (RoomRule::Unmute(whom.clone()), false, false),
                     ] {
+                        let is_kept = book.rooms["lobby"].is_kept();
                         let ends_nothing = match &rule {
                             RoomRule::Moderator(_, false) => {
                                 !matches!(whom.as_str(), "first" | "second")
@@ -530,6 +561,9 @@ mod tests {
                                 Err(RoomRefusal::AboutAModerator)
                             }
                             _ if ends_nothing => Err(RoomRefusal::NoSuchRule),
+                            ("first", "first") if demotes && is_kept => {
+                                Err(RoomRefusal::FirstModerator)
+                            }
                             _ => Ok(()),
                         };
                         let check =
@@ -588,7 +622,7 @@ mod tests {
         let lobby = name("lobby");
         let mut open = with(vec![RoomLine::Moderator(name("second"), true)]);
         assert!(open.lines().is_empty());
-        open.ended(&lobby);
+        open.ended(&lobby, Tick(0));
         assert_eq!(open.rules(&lobby), None);
         for rule in [
             RoomLine::Invite(None),
@@ -597,11 +631,94 @@ mod tests {
             RoomLine::Mute(name("other"), forever()),
         ] {
             let mut kept = with(vec![rule]);
-            kept.ended(&lobby);
-            kept.opened(&lobby, &name("second"));
+            kept.ended(&lobby, Tick(0));
+            kept.opened(&lobby, &name("second"), Tick(0));
             assert_eq!(kept.rules(&lobby).unwrap().moderators, [name("first")]);
-            assert_eq!(kept.lines().len(), 2);
+            assert_eq!(kept.lines().len(), 3);
         }
+    }
+
+    #[test]
+    fn a_room_whose_mutes_have_expired_ends_with_its_rules() {
+        let (lobby, second) = (name("lobby"), name("second"));
+        for ends_in_time in [true, false] {
+            let mut book = with(Vec::new());
+            let mute = RoomLine::Mute(name("other"), forever());
+            book.apply(&lobby, mute, |_| Some(Tick(5)));
+            book.ended(&lobby, Tick(if ends_in_time { 5 } else { 4 }));
+            assert_eq!(book.rules(&lobby).is_none(), ends_in_time);
+            book.opened(&lobby, &second, Tick(5));
+            assert_eq!(book.rules(&lobby).unwrap().moderators, [second.clone()]);
+        }
+    }
+
+    #[test]
+    fn a_room_that_the_operator_has_restricted_gets_no_moderator_by_itself() {
+        for (rule, is_restricted) in [
+            (RoomLine::Invite(None), true),
+            (RoomLine::Password("hash".to_owned(), None), true),
+            (RoomLine::Moderated(true), true),
+            (RoomLine::Mute(name("other"), forever()), false),
+        ] {
+            let mut book = RoomBook::default();
+            let lobby = name("lobby");
+            book.apply(&lobby, rule, |_| None);
+            book.opened(&lobby, &name("first"), Tick(0));
+            let moderators = book.rules(&lobby).unwrap().moderators;
+            assert_eq!(moderators.is_empty(), is_restricted);
+        }
+    }
+
+    /// What a file says about a room after a restart: everything since it last had rules, and
+    /// nothing from before.
+    #[test]
+    fn rules_that_ended_do_not_return_with_the_next_ones() {
+        let den = name("den");
+        let mut stored: Vec<RoomLine> = Vec::new();
+        let mut live = RoomBook::default();
+        let mut change = |live: &mut RoomBook, line: RoomLine| {
+            let lines = live.lines_for(&den, &line);
+            stored.extend(lines.into_iter().map(|line| match line {
+                PolicyLine::Room(_, line) => line,
+                other => panic!("{other}"),
+            }));
+            live.apply(&den, line, |_| None);
+        };
+        live.opened(&den, &name("first"), Tick(0));
+        change(&mut live, RoomLine::Invite(None));
+        change(&mut live, RoomLine::Invited(name("guest"), true));
+        change(&mut live, RoomLine::Open(None));
+        live.ended(&den, Tick(0));
+        live.opened(&den, &name("second"), Tick(0));
+        change(&mut live, RoomLine::Moderator(name("other"), true));
+        change(&mut live, RoomLine::Moderator(name("other"), false));
+        change(&mut live, RoomLine::Invite(None));
+        let mut read = RoomBook::default();
+        for line in stored {
+            read.apply(&den, line, |_| None);
+        }
+        assert_eq!(read.rules(&den), live.rules(&den));
+        assert_eq!(read.rules(&den).unwrap().moderators, [name("second")]);
+        for who in ["first", "guest", "other"] {
+            let entry = read.entry(&den, Author::User(&name(who)), Tick(0));
+            assert_eq!(entry, Entry::InviteOnly, "{who}");
+        }
+    }
+
+    #[test]
+    fn a_guest_who_knew_the_password_needs_an_invitation_afterwards() {
+        let mut book = with(vec![
+            RoomLine::Password("hash".to_owned(), None),
+            RoomLine::Invited(name("guest"), true),
+        ]);
+        let (lobby, guest) = (name("lobby"), name("guest"));
+        let entry = |book: &RoomBook| book.entry(&lobby, Author::User(&guest), Tick(0));
+        assert_eq!(entry(&book), Entry::Allowed);
+        book.apply(&lobby, RoomLine::Invite(None), |_| None);
+        assert_eq!(entry(&book), Entry::InviteOnly);
+        book.apply(&lobby, RoomLine::Invited(guest.clone(), true), |_| None);
+        book.apply(&lobby, RoomLine::Invite(None), |_| None);
+        assert_eq!(entry(&book), Entry::Allowed);
     }
 
     #[test]
@@ -630,7 +747,7 @@ mod tests {
         let first = name("first");
         for number in 0..=limits::ROOMS_WITH_RULES {
             let room = name(&format!("room{number}"));
-            book.opened(&room, &first);
+            book.opened(&room, &first, Tick(0));
             let checked = book.check(Author::User(&first), &room, &RoomRule::InviteOnly, |_| {
                 false
             });
@@ -647,6 +764,16 @@ mod tests {
         let one_more = RoomRule::Invite(invite(limits::RULES_OF_A_ROOM));
         let checked = book.check(Author::User(&first), &lobby, &one_more, |_| false);
         assert_eq!(checked, Err(RoomRefusal::TooMany));
+        // Mutes have a limit of their own, or a popular room could not be kept in order.
+        for number in 0..=limits::RULES_OF_A_ROOM {
+            let rule = RoomRule::Mute(invite(number), None);
+            let checked = book.check(Author::User(&first), &lobby, &rule, |_| false);
+            match number < limits::RULES_OF_A_ROOM {
+                true => assert_eq!(checked, Ok(())),
+                false => assert_eq!(checked, Err(RoomRefusal::TooManyMutes)),
+            }
+            book.apply(&lobby, RoomLine::Mute(invite(number), forever()), |_| None);
+        }
     }
 
     #[test]
