@@ -242,9 +242,15 @@ fn rooms_per_user_are_limited() {
         alice.send_line(&command("JOIN", &format!("<room>r{number}</room><here/>")));
         alice.line_with(">JOINED<");
     }
-    alice.send_line(&command("JOIN", "<room>more</room><here/>"));
-    let refused = alice.line_with("no-room-left");
-    assert!(refused.contains(sentences::LEAVE_ONE_FIRST), "{refused}");
+    for here in ["<here/>", ""] {
+        alice.send_line(&command("JOIN", &format!("<room>more</room>{here}")));
+        let refused = alice.line_with("no-room-left");
+        assert!(refused.contains(sentences::LEAVE_ONE_FIRST), "{refused}");
+    }
+    // The refusal has created no room.
+    alice.send_line(&command("ROOMS", ""));
+    let rooms = alice.line_with(">ROOMS<");
+    assert!(!rooms.contains("more") && rooms.contains("r7"), "{rooms}");
     alice.send_line(&command("LEAVE", "<room>r0</room>"));
     alice.line_with(">LEFT<");
     join(&mut alice, "more");

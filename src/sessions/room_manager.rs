@@ -224,7 +224,7 @@ impl RoomManager {
         name: &Name,
         joiner: &Joiner<'_>,
     ) -> Result<(Name, Ticket), RoomError> {
-        self.enter(name, joiner.who, |rooms| {
+        self.enter(name, joiner, |rooms| {
             let joined = rooms.reserve(name, joiner, self.clock.now());
             if let Some(handle) = rooms.handle(name) {
                 handle.alarm.set(rooms.deadline(name));
@@ -239,7 +239,7 @@ impl RoomManager {
     /// # Errors
     /// The same errors as [`RoomManager::join`].
     pub(crate) fn join_here(&self, name: &Name, joiner: &Joiner<'_>) -> Result<(), RoomError> {
-        let notified = self.enter(name, joiner.who, |rooms| {
+        let notified = self.enter(name, joiner, |rooms| {
             let (port, notified) = rooms.enter_here(name, joiner, self.clock.now())?;
             self.report_joined(name, joiner.main.session(), joiner.who);
             // Emit this under the lock, before an event can report that the client has left.
@@ -261,7 +261,7 @@ impl RoomManager {
     fn enter<T>(
         &self,
         name: &Name,
-        who: &Name,
+        joiner: &Joiner<'_>,
         enter: impl FnOnce(&mut Rooms) -> Result<T, RoomError>,
     ) -> Result<T, RoomError> {
         let mut directory = self.directory.lock();
@@ -272,6 +272,8 @@ impl RoomManager {
             if directory.rooms.exists(name) {
                 return enter(&mut directory.rooms);
             }
+            // Do not create a room for a client that can't enter it.
+            directory.rooms.may_join_one_more(joiner.main)?;
             if directory.opening.insert(name.key()) {
                 break;
             }
@@ -317,12 +319,19 @@ impl RoomManager {
             history = kept.history;
         }
         directory.rooms.remember(name, topic, history);
-        self.policies.room_opened(name, who);
+        self.policies.room_opened(name, joiner.who);
         self.events.emit(|| SessionEvent::RoomOpened {
             port,
             room: name.to_string(),
         });
-        enter(&mut directory.rooms)
+        let entered = enter(&mut directory.rooms);
+        if entered.is_err() {
+            let departure = directory.rooms.end_unless_entered(name);
+            self.report_departure(name, &departure);
+            drop(directory);
+            self.follow(departure);
+        }
+        entered
     }
 
     /// Takes a port and starts a room's thread. `None` if no port or thread is available.

@@ -294,6 +294,17 @@ impl Rooms {
         Ok((room.port, notified))
     }
 
+    /// Checks whether the user with this main connection may join another room.
+    ///
+    /// # Errors
+    /// [`RoomError::TooMany`].
+    pub(crate) fn may_join_one_more(&self, main: &Arc<Connection>) -> Result<(), RoomError> {
+        match self.rooms_of(main).len() < limits::MAX_ROOMS_PER_USER {
+            true => Ok(()),
+            false => Err(RoomError::TooMany),
+        }
+    }
+
     /// Takes a free place in a room for a client that is not in it yet.
     fn place_for(
         &mut self,
@@ -305,7 +316,7 @@ impl Rooms {
             total: None,
             ..self.timeouts
         };
-        let in_rooms = self.rooms_of(main).len();
+        let one_more = self.may_join_one_more(main);
         let room = self
             .by_key
             .get_mut(&name.key())
@@ -313,9 +324,7 @@ impl Rooms {
         if room.place_of(main).is_some() {
             return Err(RoomError::AlreadyMember);
         }
-        if in_rooms >= limits::MAX_ROOMS_PER_USER {
-            return Err(RoomError::TooMany);
-        }
+        one_more?;
         let token = room.free_places.pop().ok_or(RoomError::Full)?;
         Ok((room, Seat::new(Passcode::random(), timeouts), token))
     }
@@ -631,6 +640,11 @@ impl Rooms {
     /// The handle to a room's threads.
     pub(crate) fn handle(&self, name: &Name) -> Option<&Arc<RoomHandle>> {
         self.by_key.get(&name.key()).map(|room| &room.handle)
+    }
+
+    /// Ends a new room that its creator could not enter.
+    pub(crate) fn end_unless_entered(&mut self, name: &Name) -> Departure {
+        self.end_if_empty(name, Gone::default())
     }
 
     fn end_if_empty(&mut self, name: &Name, departed: Gone) -> Departure {
