@@ -464,6 +464,21 @@ fn first_word(text: &str) -> &str {
     text.split(char::is_whitespace).next().unwrap_or_default()
 }
 
+/// Returns whether a line contains a room's password or an invitation code.
+pub(super) fn has_secret(line: &str) -> bool {
+    matches!(
+        read(line, Typist::Person),
+        TypedLine::Join {
+            password: Some(_),
+            ..
+        } | TypedLine::Invitation(_)
+            | TypedLine::Ask(ClientCommand::Room {
+                password: Some(_),
+                ..
+            })
+    )
+}
+
 /// Returns whether a line is a command, or looks too much like one to be text.
 pub(super) fn is_command(line: &str) -> bool {
     let Some(command) = line.strip_prefix('/') else {
@@ -568,6 +583,30 @@ mod tests {
     use super::*;
 
     const SCRIPT: Typist = Typist::Script { seed_words: false };
+
+    #[test]
+    fn lines_with_a_secret_are_recognised() {
+        for line in [
+            "/join den tea",
+            "/join -n den tea",
+            "/j #den tea",
+            "/room den password tea",
+            "/invitation 4kqm-7xtd-w2fn",
+        ] {
+            assert!(has_secret(line), "{line}");
+        }
+        for line in [
+            "/join den",
+            "/join -n den",
+            "/room den invite",
+            "/room den password",
+            "/invitation",
+            "join den tea",
+            "//join den tea",
+        ] {
+            assert!(!has_secret(line), "{line}");
+        }
+    }
 
     #[test]
     fn lines_are_understood() {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand, ValueEnum, value_parser};
 
+use super::commands;
 use super::config::{self, Setting};
 use super::manual::MANUAL;
 use super::trace::TraceOut;
@@ -262,7 +263,9 @@ fn command(mut read: ClientArguments, arguments: &[OsString]) -> Result<ClientAc
         };
     }
     if is_interactive() {
-        let history = config::history_file().map(LineHistory::read).transpose();
+        let history = config::history_file()
+            .map(|file| LineHistory::read(file, commands::has_secret))
+            .transpose();
         options.history = history.map_err(bad_file)?;
     }
     if save_wanted {

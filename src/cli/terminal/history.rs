@@ -11,26 +11,33 @@ const LINES: usize = 1000;
 #[derive(Clone, Debug, Default)]
 pub struct LineHistory {
     /// `None`: the lines last only as long as the program.
-    file: Option<PathBuf>,
+    file: Option<HistoryFile>,
     pub(super) lines: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct HistoryFile {
+    path: PathBuf,
+    /// Returns whether a line contains a secret. Such a line is never written.
+    has_secret: fn(&str) -> bool,
 }
 
 impl LineHistory {
     /// Reads the file, which may not exist yet. A file with 2000 lines or more is truncated to its
-    /// last 1000.
+    /// last 1000. Lines for which `has_secret` returns true last only as long as the program.
     ///
     /// # Errors
     /// See [`TextError`].
-    pub fn read(file: PathBuf) -> Result<LineHistory, TextError> {
-        let text = text_file::read_own(&file)?.unwrap_or_default();
+    pub fn read(path: PathBuf, has_secret: fn(&str) -> bool) -> Result<LineHistory, TextError> {
+        let text = text_file::read_own(&path)?.unwrap_or_default();
         let all: Vec<&str> = text.lines().collect();
         let recent = &all[all.len().saturating_sub(LINES)..];
         if all.len() >= 2 * LINES {
             // If this fails, the next run tries again.
-            let _ = text_file::replace(&file, &(recent.join("\n") + "\n"));
+            let _ = text_file::replace(&path, &(recent.join("\n") + "\n"));
         }
         Ok(LineHistory {
-            file: Some(file),
+            file: Some(HistoryFile { path, has_secret }),
             lines: recent.iter().map(|line| unescaped(line)).collect(),
         })
     }
@@ -47,8 +54,10 @@ impl LineHistory {
             return;
         }
         self.lines.push(text.to_owned());
-        if let Some(file) = &self.file {
-            let _ = text_file::append_line(file, &escaped(text));
+        if let Some(file) = &self.file
+            && !text.lines().any(file.has_secret)
+        {
+            let _ = text_file::append_line(&file.path, &escaped(text));
         }
     }
 }
@@ -107,11 +116,18 @@ mod tests {
         for last in [2 * LINES - 1, 2 * LINES] {
             let lines: Vec<String> = (1..=last).map(|number| format!("line {number}")).collect();
             std::fs::write(&file, lines.join("\n") + "\n").unwrap();
-            let history = LineHistory::read(file.clone()).unwrap();
+            let history = LineHistory::read(file.clone(), |line| line.contains("secret")).unwrap();
             assert_eq!(history.lines, lines[last - LINES..]);
             let kept = std::fs::read_to_string(&file).unwrap().lines().count();
             assert_eq!(kept, if last == 2 * LINES { LINES } else { last });
         }
+        let mut history = LineHistory::read(file.clone(), |line| line.contains("secret")).unwrap();
+        history.add("a secret");
+        history.add("several lines\nand a secret");
+        history.add("the last line");
+        assert_eq!(history.lines[history.lines.len() - 3], "a secret");
+        let kept = std::fs::read_to_string(&file).unwrap();
+        assert!(!kept.contains("secret") && kept.ends_with("the last line\n"));
         std::fs::remove_file(&file).unwrap();
     }
 }
