@@ -337,6 +337,17 @@ fn the_console_manages_accounts() {
     let password = password.split(';').next().unwrap().to_owned();
     server.type_line("passwd carol");
     server.wait_for_text("carol has no account");
+    // A refused command changes nothing.
+    server.type_line("room vip moderated");
+    server.type_line("room vip moderator carol");
+    server.wait_for_text("carol is a moderator of vip");
+    server.type_line("delete carol");
+    server.type_line("rooms");
+    server.wait_for("the moderator", |server| {
+        let screen = server.contents();
+        let row = screen.lines().find(|line| line.starts_with("  vip "));
+        row.is_some_and(|row| row.trim_end().ends_with("carol"))
+    });
     server.type_line("delete bob");
     server.wait_for_text("deleted bob's account");
     server.type_line("moderators");

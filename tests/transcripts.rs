@@ -79,6 +79,7 @@ transcripts! {
     rooms_join_and_send: "rooms",
     rooms_on_the_main_connection: "rooms-here",
     rooms_access: "rooms-access",
+    rooms_guesses_delay_their_user: "rooms-guesses",
     rooms_list_their_members: "rooms-members",
     rooms_topic: "rooms-topic",
     rooms_are_left: "rooms-leave",

@@ -495,15 +495,29 @@ impl Accounts {
         Ok(account.name)
     }
 
+    fn registered(&self, name: &Name) -> Result<Account, AccountError> {
+        match self.book.find(name) {
+            Some(account) => Ok(account),
+            None if self.book.is_reserved(name) => Err(AccountError::Reserved(name.clone())),
+            None => Err(AccountError::Unknown(name.clone())),
+        }
+    }
+
+    /// Checks whether [`Accounts::delete`] would find the account.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`]; [`AccountError::Reserved`] if its line is damaged.
+    pub fn check_registered(&self, name: &Name) -> Result<(), AccountError> {
+        self.registered(name).map(drop)
+    }
+
     fn begin_change(&self, name: &Name) -> Result<(Busy<'_>, Account), AccountError> {
         let busy = loop {
             if let Some(busy) = self.begin(name) {
                 break busy;
             }
         };
-        let account = self.book.find(name);
-        let account = account.ok_or_else(|| AccountError::Unknown(name.clone()))?;
-        Ok((busy, account))
+        Ok((busy, self.registered(name)?))
     }
 
     /// Replaces the hash of a password as typed with a hash of its prepared form, on all servers

@@ -132,14 +132,23 @@ impl SharedAccounts {
         Ok((name, password))
     }
 
+    /// Checks whether an account can be deleted.
+    ///
+    /// # Errors
+    /// [`AccountError`], as [`SharedAccounts::delete`] would return it.
+    pub fn may_delete(&self, name: &Name) -> Result<(), AccountError> {
+        if self.directory.is_some() {
+            return Err(AccountError::Shared);
+        }
+        self.file.check_registered(name)
+    }
+
     /// Deletes an account. Its name can be registered again.
     ///
     /// # Errors
     /// [`AccountError`]. In that case, the account remains.
     pub fn delete(&self, name: &Name) -> Result<Name, AccountError> {
-        if self.directory.is_some() {
-            return Err(AccountError::Shared);
-        }
+        self.may_delete(name)?;
         self.file.delete(name)
     }
 

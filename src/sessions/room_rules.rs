@@ -149,8 +149,8 @@ impl Session<'_, AtWorker<'_>> {
         }
     }
 
-    /// Checks whether the user may join a room; otherwise answers. After wrong passwords, the next
-    /// check is delayed, as for a login.
+    /// Checks whether the user may join a room; otherwise answers. After wrong passwords, the same
+    /// user's next check is delayed, as for a login.
     ///
     /// # Errors
     /// The reason why the session ends.
@@ -163,14 +163,15 @@ impl Session<'_, AtWorker<'_>> {
         let (guesses, address) = (&self.state.logins.room_guesses, self.connection().peer.ip());
         if password.is_some() {
             self.outgoing.send_answers();
-            self.wait_for_slot(guesses, room)?;
+            self.wait_for_slot(guesses, who)?;
         }
         let now = self.state.clock.now();
         let Err(refusal) = self.state.policies.may_join(room, who, password, now) else {
+            // That resets no delay, because the room may not require a password at all.
             return Ok(true);
         };
         if password.is_some() && refusal.code == ErrorCode::RoomPassword {
-            guesses.wrong(address, room, now);
+            guesses.wrong(address, who, now);
         }
         self.outgoing.error(refusal.code, &refusal.sentence);
         Ok(false)

@@ -64,7 +64,7 @@ pub struct Logins {
     pub tokens: Arc<dyn SessionTokens>,
     /// Delays logins after wrong passwords.
     pub guesses: LoginThrottle,
-    /// Delays joins after wrong room passwords.
+    /// Delays joins after wrong room passwords, by the name of the user who sent them.
     pub room_guesses: LoginThrottle,
     /// The notice for each client that logs in. A leaf lock.
     pub message_of_the_day: Mutex<Option<String>>,

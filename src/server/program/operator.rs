@@ -509,6 +509,10 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
     let Some(name) = name(rest) else {
         return "  usage: delete NAME".to_owned();
     };
+    // A refused command must change nothing.
+    if let Err(error) = accounts.may_delete(&name) {
+        return format!("  {error}");
+    }
     // Revoke the permissions first, so that the next owner of the name is never a moderator.
     let policies = server.policies();
     if policies
