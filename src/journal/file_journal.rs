@@ -424,6 +424,26 @@ mod tests {
     }
 
     #[test]
+    fn a_stopped_journal_is_complete_in_its_file() {
+        let folder = JournalFolder::new("stopped");
+        let (journal, _) = open(&folder);
+        append(&journal, &Conversation::room(&lobby()), 1);
+        let thread = journal.start().unwrap().unwrap();
+        // A reader that is idle still has the file open.
+        while journal.shared.readers.0.lock().idle.is_empty() {
+            journal.begin_room(&lobby(), 1);
+        }
+        journal.stop();
+        thread.join().unwrap();
+        assert!(!folder.path("journal.db-wal").exists());
+        let copy = folder.path("copy.db");
+        std::fs::copy(folder.file(), &copy).unwrap();
+        let copy = rusqlite::Connection::open(copy).unwrap();
+        let count = copy.query_row("SELECT count(*) FROM messages", [], |row| row.get(0));
+        assert_eq!(count, Ok(1));
+    }
+
+    #[test]
     fn direct_messages_stay_in_memory_if_configured() {
         let folder = JournalFolder::new("direct");
         let settings = JournalSettings {

@@ -63,6 +63,9 @@ pub(crate) fn run(mut writer: Writer) {
         }
     }
     writer.report_missed(queue.close());
+    // The last connection to close moves the write-ahead log into the database, so that a copy of
+    // this one file is complete.
+    shared.readers.change(false);
 }
 
 impl Writer {
