@@ -58,8 +58,8 @@ pub fn make_usual_folder_of(file: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Checks whether this user could create `file`, which does not exist: the user must be able to
-/// write to its nearest existing ancestor.
+/// Checks whether this user could create `file`, which does not exist: its folder must exist, unless
+/// it is the default folder, and the user must be able to write to the nearest one that exists.
 ///
 /// # Errors
 ///
@@ -71,6 +71,14 @@ pub fn could_be_made(file: &Path) -> io::Result<()> {
     let folder = there.next().unwrap_or(Path::new("/"));
     if !folder.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let usual = server_folder_elsewhere(&|name| std::env::var_os(name));
+    if let Some(parent) = whole.parent()
+        && parent != folder
+        && Some(parent) != usual.as_deref()
+    {
+        let sentence = format!("the folder {} does not exist", parent.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, sentence));
     }
     #[cfg(unix)]
     {
@@ -159,6 +167,20 @@ pub fn create_private(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_can_only_be_made_in_a_folder_that_exists() {
+        let here = std::env::temp_dir();
+        assert!(could_be_made(&here.join("portal-chat-nothing")).is_ok());
+        let missing = here.join("portal-chat-no-folder");
+        let error = could_be_made(&missing.join("file")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(
+            error
+                .to_string()
+                .contains("portal-chat-no-folder does not exist")
+        );
+    }
 
     #[test]
     fn a_servers_files_are_in_the_standard_folders() {

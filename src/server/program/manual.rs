@@ -95,9 +95,10 @@ pub(super) const MANUAL: Manual = Manual {
                 ),
                 Item(
                     "SIGHUP",
-                    "With --tls or --config, or without a terminal, reload the certificate, the \
-                     configuration file and the message of the day, and report the settings that \
-                     need a restart. Otherwise, same as SIGTERM.",
+                    "Without a terminal, reload the certificate, the configuration file and the \
+                     message of the day, and report the settings that need a restart. At a \
+                     terminal, same as SIGTERM, because closing the terminal sends SIGHUP, too; \
+                     there, use the command reload.",
                 ),
                 Item(
                     "SIGTSTP, SIGCONT",

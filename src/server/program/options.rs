@@ -196,7 +196,7 @@ struct ServerArguments {
     #[arg(long, value_name = "FILE", value_parser = no_journal, hide = true)]
     journal: Option<String>,
     /// Also read options from FILE, in TOML and by their long names (`workers = 30`); the command
-    /// line overrides them; SIGHUP reloads FILE
+    /// line overrides them; without a terminal, SIGHUP reloads FILE
     #[arg(
         long,
         value_name = "FILE",
