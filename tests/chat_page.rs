@@ -697,6 +697,25 @@ fn small_things_are_right() {
             "delete window.chatHasStarted; window.dispatchEvent(new Event('load')); return document.getElementById('too-old').checkVisibility()",
         );
         assert_eq!(told, true);
+        // A message that was just sent is not taken for an older one with the same text.
+        page.wait(
+            "(() => {
+                const lobby = new Conversation('room:x', 'room', 'x');
+                const message = (id, text, mine) => ({ id, at: new Date(id * 1000), text, mine, me: false, old: true });
+                for (let id = 101; id <= 160; id += 1) lobby.add(message(id, 'm', false));
+                const own = { ...message(161, 'ok', true), id: null };
+                lobby.add(own);
+                lobby.addOlder([message(50, 'ok', true), message(51, 'm', false)]);
+                const isBelow = own.id === null && lobby.items.at(-1) === own && lobby.newestId === 160;
+                lobby.add(message(161, 'ok', true));
+                const first = new Conversation('room:y', 'room', 'y');
+                const sent = { ...message(9, 'ok', true), id: null };
+                first.add(sent);
+                first.addOlder([message(5, 'ok', true), message(9, 'ok', true)]);
+                return isBelow && own.id === 161 && lobby.byId.has(50)
+                    && sent.id === 9 && first.items.map((item) => item.id).join() === '5,9';
+            })()",
+        );
     }
 }
 

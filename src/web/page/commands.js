@@ -5,7 +5,7 @@ const COMMANDS = [
   { names: ['login'], takes: 'NAME', help: 'log in with your password' },
   { names: ['logout'], takes: '', help: 'log out; this browser does not stay signed in' },
   { names: ['passwd'], takes: '', help: 'change your password' },
-  { names: ['invitation'], takes: 'CODE', help: 'use an invitation code; some servers require one for new names' },
+  { names: ['invitation'], takes: 'CODE', help: 'use an invitation code for a new name' },
   { names: ['all', 'pm'], takes: 'TEXT', help: 'send TEXT to everyone who is logged in' },
   { names: ['msg', 'dm', 'w'], takes: 'NAME TEXT', help: 'send TEXT to NAME alone' },
   { names: ['reply', 'r'], takes: 'TEXT', help: 'send TEXT to the sender of your last direct message' },
@@ -13,7 +13,7 @@ const COMMANDS = [
   { names: ['me'], takes: 'TEXT', help: 'send an action: /me waves appears as * alice waves' },
   { names: ['to'], takes: '[ROOM|NAME|all]', help: 'switch to a conversation (default: with your partner)' },
   { names: ['query'], takes: 'NAME', help: 'switch to the conversation with NAME' },
-  { names: ['join'], takes: 'ROOM [PASSWORD]', help: 'join a room, which is created if it does not exist' },
+  { names: ['join'], takes: 'ROOM [PASSWORD]', help: 'join a room, or create it' },
   { names: ['leave', 'part'], takes: '[ROOM]', help: 'leave a room' },
   { names: ['topic'], takes: '[TEXT]', help: 'show this room’s topic, or change it to TEXT' },
   {

@@ -70,9 +70,10 @@ class Conversation {
 
   /** Adds older messages at the beginning, and returns their number. */
   addOlder(messages) {
-    const fresh = messages.filter((message) => !this.byId.has(message.id) && !(message.mine && this.adopt(message)));
+    // The newest first: a message that was just sent is the newest one with its text.
+    const fresh = messages.reverse().filter((message) => !this.byId.has(message.id) && !(message.mine && this.adopt(message)));
     for (const message of fresh) this.byId.set(message.id, message);
-    this.items.unshift(...fresh);
+    this.items.unshift(...fresh.reverse());
     return fresh.length;
   }
 
@@ -81,10 +82,13 @@ class Conversation {
     if (at >= 0) this.items.splice(at, 1);
   }
 
-  /** Finds the user's own message, which was shown when it was sent, in the server's history. */
+  /** Finds the user's own message, which was shown when it was sent, in the server's history. It is
+   * no message that is older than the one above it, even with the same text. */
   adopt(message) {
+    let above = 0;
     const own = this.items.find(
       (item) =>
+        (above = item.id || above) < message.id &&
         item.mine &&
         !item.id &&
         !item.note &&
