@@ -493,25 +493,38 @@ fn a_rejoined_room_repeats_no_message() {
     room.send_line(&message(1, old));
     room.send_line(&message(2, ""));
     alice.wait_for_text("number 2");
+    alice.type_line("/send lobby number 0");
+    server.expect("room", "number 0");
+    room.command("SENT", "<count>1</count>");
+    // The confirmation has been read.
+    room.send_line("<SERVER><notice>a notice</notice></SERVER>");
+    alice.wait_for_text("a notice");
     main.close();
     alice.wait_for_prompt("not connected>");
     let mut main = server.welcome("main again", "bob");
     let mut room = server.welcome_into_room(&mut main, "room again");
+    room.send_line(&message(1, old));
+    room.send_line(&message(2, old));
+    room.send_line(
+        "<CLIENT from='alice' scope='room' room='lobby' id='3' old='yes'>\
+         <message>number 0</message></CLIENT>",
+    );
+    room.send_line(&message(4, old).replace("number 4", "number 3"));
     let replay = [1, 2, 3].map(|id| message(id, old)).join("\n");
-    room.send_line(&replay);
     alice.wait_for_text("number 3");
     let times = |alice: &mut Terminal| {
         let screen = alice.contents();
-        [1, 2, 3].map(|id| screen.matches(&format!("number {id}")).count())
+        [0, 1, 2, 3].map(|id| screen.matches(&format!("number {id}")).count())
     };
-    assert_eq!(times(&mut alice), [1, 1, 1]);
+    // Her own message is there as the line that she typed.
+    assert_eq!(times(&mut alice), [1, 1, 1, 1]);
     // The reply to `/history` is always shown.
     alice.type_line("/to lobby");
     alice.type_line("/history");
     server.expect("main again", "HISTORY");
     main.command("HISTORY", "<room>lobby</room><count>3</count>");
     main.send_line(&replay);
-    alice.wait_for("all three again", |alice| times(alice) == [2, 2, 2]);
+    alice.wait_for("all three again", |alice| times(alice) == [1, 2, 2, 2]);
 }
 
 /// The rest of a paste waits for the reply to JOIN. In the meantime, alice gets another partner.

@@ -308,11 +308,20 @@ impl Chat {
         let (Scope::Room(room), Some(id)) = (&relay.scope, relay.id) else {
             return false;
         };
-        let newest = self.talk.newest.entry(room.to_ascii_lowercase());
-        let newest = newest.or_default();
-        let is_repeated = relay.old && id <= *newest;
-        *newest = id.max(*newest);
-        is_repeated
+        let shown = self.talk.shown.entry(room.to_ascii_lowercase());
+        let shown = shown.or_default();
+        if id <= shown.newest {
+            return relay.old;
+        }
+        shown.newest = id;
+        let me = self.login.me.as_deref();
+        let is_mine = me.is_some_and(|me| me.eq_ignore_ascii_case(&relay.from));
+        if relay.old && is_mine && shown.own > 0 {
+            shown.own -= 1;
+            return true;
+        }
+        shown.own = 0;
+        false
     }
 
     fn ignores(&self, name: &str) -> bool {

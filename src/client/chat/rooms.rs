@@ -242,6 +242,10 @@ impl Chat {
             let mut rooms = self.rooms.by_key.values_mut();
             if let Some(room) = rooms.find(|room| room.link.id() == id) {
                 room.unanswered = room.unanswered.saturating_sub(1);
+                if let Ok(ServerDoc::Sent { .. }) = doc {
+                    let shown = self.talk.shown.entry(name.to_ascii_lowercase());
+                    shown.or_default().own += 1;
+                }
             }
         }
         if let Ok(doc) = &doc {

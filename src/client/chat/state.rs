@@ -100,14 +100,23 @@ pub(super) struct Talk {
     pub(super) seen_partner: Target,
     /// The number of unread messages in each other conversation, by the recipient's name.
     pub(super) unread: BTreeMap<String, usize>,
-    /// The id of the newest message shown from each room, by the room's lower-case name.
-    pub(super) newest: BTreeMap<String, u64>,
+    /// The messages that have been shown from each room, by the room's lower-case name.
+    pub(super) shown: BTreeMap<String, ShownMessages>,
     /// Number of old messages that still belong to the reply to `/history`.
     pub(super) requested: usize,
     /// The user who left last, so that a departure is shown only once.
     pub(super) departed: Option<(String, Instant)>,
     /// Set if the hint for a user without a partner was shown on this link.
     pub(super) hinted: bool,
+}
+
+/// The messages from a room that are on the screen.
+#[derive(Default)]
+pub(super) struct ShownMessages {
+    /// The id of the newest one from another user, or from an earlier connection.
+    pub(super) newest: u64,
+    /// Number of the user's own messages after that one, whose ids the client does not know.
+    pub(super) own: usize,
 }
 
 /// The messages that the user wants to see, and those that ring the bell or show a notification.
@@ -204,7 +213,7 @@ impl Chat {
                 reply_to: None,
                 seen_partner: Target::Nobody,
                 unread: BTreeMap::new(),
-                newest: BTreeMap::new(),
+                shown: BTreeMap::new(),
                 requested: 0,
                 departed: None,
                 hinted: false,
