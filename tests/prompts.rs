@@ -527,6 +527,30 @@ fn a_rejoined_room_repeats_no_message() {
     alice.wait_for("all three again", |alice| times(alice) == [1, 2, 2, 2]);
 }
 
+#[test]
+fn a_room_that_refuses_to_be_rejoined_is_left() {
+    let mut server = ScriptedServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice", "--reconnect"], &[]);
+    let mut main = server.welcome("main", "bob");
+    alice.wait_for_prompt("alice to bob>");
+    alice.type_line("/join lobby");
+    let _room = server.welcome_into_room(&mut main, "room");
+    alice.wait_for_prompt("alice in lobby>");
+    main.close();
+    alice.wait_for_prompt("not connected>");
+    let mut main = server.welcome("main again", "bob");
+    server.expect("main again", "JOIN");
+    alice.wait_for_prompt("alice, not with lobby yet>");
+    main.send_line(
+        "<SERVER><error code='invite-only'>only invited users may join</error></SERVER>",
+    );
+    alice.wait_for_text("you are no longer in lobby");
+    alice.wait_for_prompt("alice to bob>");
+    alice.type_line("hello");
+    server.expect("main again", "<message>hello</message>");
+}
+
 /// The rest of a paste waits for the reply to JOIN. In the meantime, alice gets another partner.
 #[test]
 fn rest_of_a_paste_keeps_its_recipient() {

@@ -129,6 +129,9 @@ impl Chat {
                 ..
             } => {
                 self.answered_as(Awaiting::Join);
+                self.rooms
+                    .rejoining
+                    .retain(|there| !there.eq_ignore_ascii_case(&room));
                 self.enter_room(&room, port, &passcode);
             }
             ServerDoc::JoinedHere { room } => {
@@ -211,6 +214,7 @@ impl Chat {
                     return Ok(());
                 }
                 self.trouble(&format!("server: {}", in_our_words(&sentence)));
+                self.refused_to_rejoin(code);
                 return self.refused_while_awaiting(code);
             }
             ServerDoc::IdleSoon { seconds } => {
@@ -261,6 +265,7 @@ impl Chat {
     /// Handles the loss of the main link. Reports messages that may have been lost with it.
     pub(crate) fn lost(&mut self) {
         self.talk.requested = 0;
+        self.rooms.rejoining.clear();
         let unanswered = std::mem::take(&mut self.replies.unanswered);
         self.not_confirmed(unanswered, "other people");
     }

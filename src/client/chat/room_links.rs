@@ -14,6 +14,8 @@ pub(super) struct RoomLinks {
     pub(super) left: Vec<RoomLink>,
     /// The rooms to rejoin after the main link was lost.
     pub(super) wanted: BTreeSet<String>,
+    /// The rooms that were requested after a reconnect, and not answered yet, in order.
+    pub(super) rejoining: Vec<String>,
     /// The room of the last `JOIN` request, and whether it becomes the recipient of typed lines.
     pub(super) pending: Option<(String, bool)>,
     /// The channel for the links' events.
@@ -45,6 +47,7 @@ impl RoomLinks {
             by_key: BTreeMap::new(),
             left: Vec::new(),
             wanted: BTreeSet::new(),
+            rejoining: Vec::new(),
             pending: None,
             events,
             next_id: 0,

@@ -8,7 +8,7 @@ use crate::link::{Link, LinkEvent, LinkId};
 use crate::seek::take_seat;
 use crate::target::Focus;
 use portal_net::Port;
-use portal_wire::{ClientCommand, ClientDoc, Secret, ServerDoc};
+use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Secret, ServerDoc};
 
 impl Chat {
     /// Joins a room. If `goes_there` is true, also makes it the recipient of typed lines.
@@ -46,7 +46,8 @@ impl Chat {
 
     /// Rejoins the rooms after the main link was lost.
     pub(super) fn rejoin(&mut self) -> Handled {
-        for room in self.rooms.wanted.clone() {
+        self.rooms.rejoining = self.rooms.wanted.iter().cloned().collect();
+        for room in self.rooms.rejoining.clone() {
             let (room, here, password) = (room.into(), false, None);
             self.command(ClientCommand::Join {
                 room,
@@ -55,6 +56,17 @@ impl Chat {
             })?;
         }
         Ok(())
+    }
+
+    /// Handles the refusal to let the user back into a room, if this error is one.
+    pub(super) fn refused_to_rejoin(&mut self, code: ErrorCode) {
+        if self.rooms.rejoining.is_empty() || !Awaiting::Join.is_answered_by(code) {
+            return;
+        }
+        let room = self.rooms.rejoining.remove(0);
+        self.screen.notice(&format!("you are no longer in {room}"));
+        self.rooms.not_wanted(&room);
+        self.lose_focus(&room);
     }
 
     /// Sends a message to a room, over the room's own link.
