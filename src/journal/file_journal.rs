@@ -443,6 +443,23 @@ mod tests {
         assert_eq!(count, Ok(1));
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_removed_file_is_reported_and_begun_again() {
+        let folder = JournalFolder::new("removed");
+        let (journal, queue) = open(&folder);
+        std::fs::remove_file(folder.file()).unwrap();
+        append(&journal, &Conversation::Public, 1);
+        finish(&journal);
+        let events = so_far(&queue);
+        let reason = found(&events, "journal-failing").text("reason").unwrap();
+        assert!(reason.starts_with("it was removed"), "{reason}");
+        assert!(found(&events, "journal-works").text("file").is_some());
+        drop(journal);
+        let (journal, _) = open(&folder);
+        assert_eq!(ids(&journal, &Conversation::Public, Range::last(9)), [1]);
+    }
+
     #[test]
     fn direct_messages_stay_in_memory_if_configured() {
         let folder = JournalFolder::new("direct");

@@ -14,6 +14,8 @@ use crate::store::{Store, StoreError};
 pub(crate) struct Writer {
     shared: Arc<JournalState>,
     store: Option<Store>,
+    /// Identifies the open file, to detect that it was removed or replaced.
+    identity: Option<FileIdentity>,
     /// Set once the file can no longer be used.
     is_off: bool,
     /// Set while a temporary failure has been reported and not resolved.
@@ -65,7 +67,27 @@ pub(crate) fn run(mut writer: Writer) {
     writer.report_missed(queue.close());
     // The last connection to close moves the write-ahead log into the database, so that a copy of
     // this one file is complete.
-    shared.readers.change(false);
+    if writer.store().is_some() {
+        shared.readers.change(true);
+    }
+}
+
+/// The device and the number of a file.
+type FileIdentity = (u64, u64);
+
+/// Returns the identity of the file with this path, without opening it: closing a second descriptor
+/// of a database would release SQLite's locks.
+#[cfg(unix)]
+fn identity_of(path: &std::path::Path) -> Option<FileIdentity> {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// Always `None`: on other systems, an open file can't be replaced.
+#[cfg(not(unix))]
+fn identity_of(_: &std::path::Path) -> Option<FileIdentity> {
+    None
 }
 
 impl Writer {
@@ -74,6 +96,7 @@ impl Writer {
         Writer {
             shared,
             store: None,
+            identity: None,
             is_off: false,
             is_failing: false,
         }
@@ -96,8 +119,14 @@ impl Writer {
         shown(&self.shared.settings.file)
     }
 
-    /// Opens the file, unless it is open or can no longer be used. Renames a damaged file.
+    /// Opens the file, unless it is open or can no longer be used. Renames a damaged file. Begins a
+    /// new file if the old one was removed or replaced.
     pub(crate) fn reopen(&mut self, now: SystemTime) {
+        if self.store.is_some() && self.identity != identity_of(&self.shared.settings.file) {
+            self.shared.readers.change(false);
+            self.store = None;
+            self.fails("it was removed or replaced; a new one begins".to_owned());
+        }
         if self.is_off || self.store.is_some() {
             return;
         }
@@ -115,6 +144,7 @@ impl Writer {
     fn begin(&mut self, store: Store) {
         let (file, bytes) = (self.file(), store.bytes().unwrap_or(0));
         self.store = Some(store);
+        self.identity = identity_of(&self.shared.settings.file);
         self.shared.readers.change(true);
         let events = &self.shared.events;
         events.emit(|| JournalEvent::JournalOpen { file, bytes });
