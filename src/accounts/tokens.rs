@@ -441,7 +441,10 @@ impl Local {
     /// Replaces the file with one that contains only these lines. A crash leaves either the old
     /// file or the new one.
     fn write_anew(&mut self, path: &Path, lines: &[Line]) -> io::Result<()> {
-        let beside = path.with_extension("new");
+        // `with_extension` would replace the `.tokens`, and that may be a file of the operator's.
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        let beside = PathBuf::from(beside);
         match std::fs::remove_file(&beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

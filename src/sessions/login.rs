@@ -220,7 +220,7 @@ impl Session<'_, AtWorker<'_>> {
     }
 
     /// Keeps the code of an invitation for the account that the client registers next. A wrong code
-    /// counts as an invalid request, so guessing ends the session.
+    /// counts as an invalid request, so several in a row end the session.
     pub(crate) fn invitation(&mut self, code: &str) -> Result<(), CloseReason> {
         let checked = match &self.state.logins.accounts {
             Some(accounts) => accounts.check_invitation(code),

@@ -339,7 +339,8 @@ fn room(server: &Server, rest: &str) -> String {
             ),
             ["moderator", user] => {
                 let user = name(user)?;
-                let done = format!("{user} is a moderator of {room}");
+                let warning = warning_without_account(server, &user);
+                let done = format!("{user} is a moderator of {room}{warning}");
                 (RoomRule::Moderator(user, true), done)
             }
             ["moderator", user, "off"] => {
@@ -437,16 +438,10 @@ fn moderator(server: &Server, rest: &str) -> String {
     }
     match server.policies().set_moderator(&name, is_one) {
         Ok(()) if is_one => {
-            let accounts = server.accounts().map(|accounts| accounts.all());
-            let exists = accounts.is_some_and(|all| all.iter().any(|one| one.name == name));
-            let warning = match exists {
-                true => String::new(),
-                false => {
-                    "; this name has no account yet, and the user who registers it will moderate"
-                        .to_owned()
-                }
-            };
-            format!("  {name} is a moderator{warning}")
+            format!(
+                "  {name} is a moderator{}",
+                warning_without_account(server, &name)
+            )
         }
         Ok(()) => format!("  {name} is no longer a moderator"),
         Err(error) => format!("  {error}"),
@@ -556,6 +551,15 @@ fn delete(server: &Server, accounts: &SharedAccounts, rest: &str) -> String {
 }
 
 const MODERATOR_USAGE: &str = "  usage: moderator NAME [off]";
+
+/// Returns the warning for a new moderator whose name has no account.
+fn warning_without_account(server: &Server, name: &Name) -> &'static str {
+    let accounts = server.accounts().map(|accounts| accounts.all());
+    match accounts.is_some_and(|all| all.iter().any(|one| one.name == *name)) {
+        true => "",
+        false => "; this name has no account yet, and the user who registers it will moderate",
+    }
+}
 
 fn moderators(server: &Server) -> String {
     let names = server.policies().moderators();
