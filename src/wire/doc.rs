@@ -155,6 +155,8 @@ pub enum DocError {
     UnknownCommand(String),
     /// A required element is missing.
     Missing(&'static str),
+    /// An element is not a number, or not one in its range.
+    BadNumber(&'static str),
 }
 
 impl DocError {
@@ -164,7 +166,7 @@ impl DocError {
             DocError::NotUtf8 => ErrorCode::NotUtf8,
             DocError::NotXml(_) | DocError::WrongRoot { .. } => ErrorCode::Malformed,
             DocError::UnknownCommand(_) => ErrorCode::UnknownCommand,
-            DocError::Missing(_) => ErrorCode::Missing,
+            DocError::Missing(_) | DocError::BadNumber(_) => ErrorCode::Missing,
         }
     }
 }
@@ -179,6 +181,7 @@ impl fmt::Display for DocError {
             }
             DocError::UnknownCommand(name) => write!(f, "no such command: {name}"),
             DocError::Missing(element) => write!(f, "<{element}> is missing"),
+            DocError::BadNumber(element) => write!(f, "<{element}> is not a valid number"),
         }
     }
 }

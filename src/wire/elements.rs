@@ -338,7 +338,7 @@ pub(super) struct Number;
 impl Number {
     pub(super) fn read<T: FromStr>(root: Node<'_, '_>, name: &'static str) -> Result<T, DocError> {
         let text = part(root, name)?;
-        text.trim().parse().map_err(|_| DocError::Missing(name))
+        text.trim().parse().map_err(|_| DocError::BadNumber(name))
     }
 
     pub(super) fn write<T: Display>(number: &T, name: &str, out: &mut Vec<u8>) {

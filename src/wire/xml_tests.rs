@@ -469,10 +469,10 @@ fn commands_of_a_client_have_these_forms() {
         assert_eq!(read(other), read(usual), "{other}");
     }
     let bad_number = "<CLIENT><command>HISTORY</command><before>soon</before></CLIENT>";
-    assert_eq!(
-        read_client(bad_number).unwrap_err().code(),
-        ErrorCode::Missing
-    );
+    let error = read_client(bad_number).unwrap_err();
+    assert_eq!(error, DocError::BadNumber("before"));
+    assert_eq!(error.code(), ErrorCode::Missing);
+    assert_eq!(error.to_string(), "<before> is not a valid number");
 }
 
 #[test]
