@@ -117,7 +117,7 @@ impl ChatState {
     }
 
     /// Changes a rule of a room, emits an event, and notifies the room's members or the user that
-    /// the rule concerns.
+    /// the rule concerns. Returns false if it removes a user who was not in the room.
     ///
     /// # Errors
     /// [`Refusal`] if the user `by` may not do that, or the rule can't be stored.
@@ -127,7 +127,7 @@ impl ChatState {
         room: &Name,
         rule: &RoomRule,
         reason: &str,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         let now = self.clock.now();
         self.policies.change_room(by, room, rule, now)?;
         self.events.emit(|| SessionEvent::RoomRule {
@@ -141,10 +141,10 @@ impl ChatState {
             flush_all(&self.rooms.with(|rooms| rooms.announce(room, &rules.doc())));
         }
         let (RoomRule::Invite(name) | RoomRule::Remove(name)) = rule else {
-            return Ok(());
+            return Ok(true);
         };
         let Some(there) = self.users.find(name) else {
-            return Ok(());
+            return Ok(false);
         };
         let by = by.map_or(OPERATOR.into(), |by| by.as_str().into());
         let doc = match rule {
@@ -153,7 +153,7 @@ impl ChatState {
                 username: by,
             },
             // The user is not in the room.
-            _ if self.rooms.leave(room, &there).is_err() => return Ok(()),
+            _ if self.rooms.leave(room, &there).is_err() => return Ok(false),
             _ => ServerDoc::Left {
                 room: room.as_str().into(),
                 by: Some(by),
@@ -163,7 +163,7 @@ impl ChatState {
             },
         };
         there.outbox.send_doc(&doc);
-        Ok(())
+        Ok(true)
     }
 
     /// Emits a report about a user, and sends it to the moderators that are logged in.
@@ -237,6 +237,14 @@ impl ChatState {
             ))),
             _ => Ok(()),
         }
+    }
+}
+
+/// The answer to a removal from a room.
+pub fn after_removal(user: &Name, room: &str, was_there: bool) -> String {
+    match was_there {
+        true => format!("{user} was removed from {room}"),
+        false => format!("{user} is not in {room}, and can't join it for a minute"),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::at_worker::AtWorker;
 use crate::in_room::InRoom;
 use crate::moderate::{named, one_line, read_duration, until};
+use crate::moderation::after_removal;
 use crate::policies::RoomRule;
 use crate::turn::Session;
 use portal_core::service::Refusal;
@@ -31,7 +32,7 @@ impl Session<'_, AtWorker<'_>> {
                 Ok(None) => self.show_rules(room).map(|()| None),
                 Ok(Some(rule)) => self
                     .change_room(who, room, &rule, "")
-                    .map(|()| done(&rule, room)),
+                    .map(|_| done(&rule, room)),
                 Err(refusal) => Err(refusal),
             },
             ClientCommand::Invite { room, username } => self.invite(who, room, username).map(Some),
@@ -40,8 +41,9 @@ impl Session<'_, AtWorker<'_>> {
                 username,
                 reason,
             } => named(username).and_then(|name| {
-                self.change_room(who, room, &RoomRule::Remove(name.clone()), reason)?;
-                Ok(Some(format!("{name} was removed from {room}")))
+                let rule = RoomRule::Remove(name.clone());
+                let was_there = self.change_room(who, room, &rule, reason)?;
+                Ok(Some(after_removal(&name, room, was_there)))
             }),
             ClientCommand::Mute {
                 room: Some(room),
@@ -83,7 +85,7 @@ impl Session<'_, AtWorker<'_>> {
         room: &str,
         rule: &RoomRule,
         reason: &str,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         let room = Name::new(room).ok_or_else(no_such_room)?;
         if !self.role.room_changes.has_tokens(self.state.clock.now()) {
             return Err(Refusal {

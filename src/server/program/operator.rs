@@ -10,6 +10,7 @@ use crate::output::counted;
 use crate::start::{Connected, Server};
 use crate::wire::time::{duration_in_words, read_duration};
 use crate::wire::{Name, printable};
+use portal_sessions::moderation::after_removal;
 use portal_sessions::policies::{Banned, RoomRule, Rule};
 use portal_sessions::tokens::SessionTokens as _;
 
@@ -133,9 +134,14 @@ impl Operator {
             "kick" if rest.is_empty() => "  usage: kick NAME [in ROOM] [REASON]".to_owned(),
             "kick" => {
                 if let Some((user, Some(room), reason)) = read_whom(rest) {
-                    let done = format!("{user} was removed from {room}");
-                    let rule = RoomRule::Remove(user);
-                    return Obeyed::Show(change_room(server, &room, &rule, reason, &done));
+                    let rule = RoomRule::Remove(user.clone());
+                    let removed = server.chat().change_room(None, &room, &rule, reason);
+                    return Obeyed::Show(match removed {
+                        Ok(was_there) => {
+                            format!("  {}", after_removal(&user, room.as_str(), was_there))
+                        }
+                        Err(refusal) => format!("  {}", refusal.sentence),
+                    });
                 }
                 let (name, reason) = rest.split_once(' ').unwrap_or((rest, ""));
                 if server.kick(name, reason.trim()) {
@@ -310,7 +316,7 @@ fn unmute(server: &Server, rest: &str) -> String {
 /// Changes a rule of a room, and returns the reply.
 fn change_room(server: &Server, room: &Name, rule: &RoomRule, reason: &str, done: &str) -> String {
     match server.chat().change_room(None, room, rule, reason) {
-        Ok(()) => format!("  {done}"),
+        Ok(_) => format!("  {done}"),
         Err(refusal) => format!("  {}", refusal.sentence),
     }
 }
