@@ -472,7 +472,7 @@ class Session {
     this.identity = null;
     this.isLoggingOut = true;
     clearTimeout(this.timer);
-    if (this.isIn && this.name) this.write(documents.command('LOGOUT', { token }));
+    if (this.isIn && this.name && token) this.write(documents.command('LOGOUT', { token }));
     else if (this.socket) this.socket.close();
     else this.lost({ code: 1000, reason: '' });
   }
