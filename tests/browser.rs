@@ -914,7 +914,7 @@ fn recorded_run_can_be_paused_stepped_and_played_act_by_act() {
     let shows = |number: usize| {
         browser.wait_until(&format!(
             "document.getElementById('caption').textContent === 'caption {number}' \
-             && document.getElementById('place').textContent === '{} of {COUNT}'",
+             && document.getElementById('place').textContent === 'event {} of {COUNT}'",
             number + 1
         ));
     };
