@@ -270,9 +270,27 @@ impl Chat {
         self.not_confirmed(unanswered, "other people");
     }
 
-    /// Shows a message from another user.
-    pub(super) fn relay(&mut self, relay: &Relay<'_>) {
-        if self.is_repeated(relay) || self.ignores(&relay.from) {
+    /// Handles a message from another user on the main link. A reply to `/history` is shown in any
+    /// case.
+    fn relay(&mut self, relay: &Relay<'_>) {
+        if relay.old && self.talk.requested > 0 {
+            self.talk.requested -= 1;
+            self.note_shown(relay);
+            self.show(relay);
+        } else {
+            self.show_once(relay);
+        }
+    }
+
+    /// Shows a message, unless it is on the screen already.
+    pub(super) fn show_once(&mut self, relay: &Relay<'_>) {
+        if !self.note_shown(relay) {
+            self.show(relay);
+        }
+    }
+
+    fn show(&mut self, relay: &Relay<'_>) {
+        if self.ignores(&relay.from) {
             return;
         }
         let is_direct = relay.scope == Scope::Direct;
@@ -303,13 +321,9 @@ impl Chat {
         }
     }
 
-    /// Returns whether a message is on the screen already: after a reconnect, a room sends its last
-    /// messages to its members again.
-    fn is_repeated(&mut self, relay: &Relay<'_>) -> bool {
-        if relay.old && self.talk.requested > 0 {
-            self.talk.requested -= 1;
-            return false;
-        }
+    /// Records that a message is on the screen. Returns whether it was there already: after a
+    /// reconnect, a room sends its last messages to its members again.
+    fn note_shown(&mut self, relay: &Relay<'_>) -> bool {
         let (Scope::Room(room), Some(id)) = (&relay.scope, relay.id) else {
             return false;
         };

@@ -264,7 +264,7 @@ impl Chat {
             self.explain_percent(doc);
         }
         match doc {
-            Ok(ServerDoc::Relay(relay)) => self.relay(&relay),
+            Ok(ServerDoc::Relay(relay)) => self.show_once(&relay),
             Ok(news) if self.room_news(&news) => {}
             Ok(ServerDoc::Sent { count: 0 }) => {
                 self.screen
