@@ -180,7 +180,7 @@ mutants: cargo-is-there ## Work on it: change one rule at a time; list changes t
 	@command -v cargo-mutants >/dev/null || { echo "make: cargo-mutants is not installed: run \`cargo install --locked cargo-mutants\`, then run make again."; exit 2; }
 	$(MUTANTS) $(RULES:%=--file='%') --output target/mutants/rules --test-workspace false --timeout 20 \
 	  -- --lib -- --skip model:: || [ $$? -le 3 ]
-	$(MUTANTS) $(SESSIONS:%=--file='%') --output target/mutants/sessions --timeout 120 \
+	$(MUTANTS) $(SESSIONS:%=--file='%') --output target/mutants/sessions --baseline=skip --timeout 120 \
 	  --test-package portal-sessions,portal-server,portal-chat \
 	  -- --lib --test transcripts -- --skip model:: --skip chopped:: --skip over_tls:: || [ $$? -le 3 ]
 
