@@ -130,11 +130,11 @@ test: cargo-is-there ## Work on it: run all tests, printing one line per file
 	  sh tests/run.sh "$$logs"
 
 test@lib:
-	$(PART) lib $(CARGO) test --workspace --lib --bins -- --skip model::
+	$(PART) lib $(CARGO) test --no-fail-fast --workspace --lib --bins -- --skip model::
 
 # The unit tests of the small servers.
 test@examples:
-	$(PART) examples $(CARGO) test --workspace --example 'rung-*'
+	$(PART) examples $(CARGO) test --no-fail-fast --workspace --example 'rung-*'
 
 # Every order of events, in three models: a walk of half a minute, which lets everybody else go first.
 test@models:
