@@ -460,6 +460,33 @@ mod tests {
         assert_eq!(ids(&journal, &Conversation::Public, Range::last(9)), [1]);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_renamed_file_is_complete_in_its_new_place() {
+        let folder = JournalFolder::new("renamed");
+        let (journal, _) = open(&folder);
+        append(&journal, &Conversation::Public, 1);
+        let thread = journal.start().unwrap().unwrap();
+        let is_written = || {
+            let reader = JournalReader::open(&folder.file()).unwrap();
+            let page = reader.page(&Conversation::Public, &Range::last(9));
+            !page.unwrap().is_empty()
+        };
+        while !is_written() {
+            std::thread::yield_now();
+        }
+        let old = folder.path("old.db");
+        std::fs::rename(folder.file(), &old).unwrap();
+        append(&journal, &Conversation::Public, 2);
+        journal.stop();
+        thread.join().unwrap();
+        for (file, id) in [(old, 1), (folder.file(), 2)] {
+            let database = rusqlite::Connection::open(file).unwrap();
+            let there = database.query_row("SELECT id FROM messages", [], |row| row.get(0));
+            assert_eq!(there, Ok(id));
+        }
+    }
+
     #[test]
     fn direct_messages_stay_in_memory_if_configured() {
         let folder = JournalFolder::new("direct");

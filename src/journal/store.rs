@@ -336,6 +336,13 @@ impl Store {
         Ok(())
     }
 
+    /// Moves everything in the write-ahead log into the database. If that fails, the log keeps it.
+    pub(crate) fn checkpoint(&self) {
+        let _ = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+
     /// The length of the used pages, in bytes.
     pub(crate) fn bytes(&self) -> Result<u64> {
         let pragma = |name| {

@@ -124,8 +124,11 @@ impl Writer {
     pub(crate) fn reopen(&mut self, now: SystemTime) {
         if self.store.is_some() && self.identity != identity_of(&self.shared.settings.file) {
             self.shared.readers.change(false);
-            self.store = None;
-            self.fails("it was removed or replaced; a new one begins".to_owned());
+            // If the file was only renamed, it must be complete in its new place.
+            if let Some(store) = self.store.take() {
+                store.checkpoint();
+            }
+            self.fails("it was removed, renamed or replaced; a new one begins".to_owned());
         }
         if self.is_off || self.store.is_some() {
             return;
