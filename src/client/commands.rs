@@ -464,19 +464,20 @@ fn first_word(text: &str) -> &str {
     text.split(char::is_whitespace).next().unwrap_or_default()
 }
 
-/// Returns whether a line contains a room's password or an invitation code.
+/// Returns whether a line contains a password or an invitation code, or may have been meant to.
 pub(super) fn has_secret(line: &str) -> bool {
-    matches!(
-        read(line, Typist::Person),
-        TypedLine::Join {
-            password: Some(_),
-            ..
-        } | TypedLine::Invitation(_)
-            | TypedLine::Ask(ClientCommand::Room {
-                password: Some(_),
-                ..
-            })
-    )
+    let Some(command) = line.trim_start().strip_prefix('/') else {
+        return false;
+    };
+    let mut words = command.split_whitespace();
+    let name = words.next().unwrap_or_default().to_ascii_lowercase();
+    match name.as_str() {
+        "passwd" | "invitation" => words.next().is_some(),
+        "login" => words.nth(1).is_some(),
+        "join" | "j" => words.filter(|word| *word != "-n").nth(1).is_some(),
+        "room" => words.any(|word| word.eq_ignore_ascii_case("password")),
+        _ => false,
+    }
 }
 
 /// Returns whether a line is a command, or looks too much like one to be text.
@@ -592,6 +593,11 @@ mod tests {
             "/j #den tea",
             "/room den password tea",
             "/invitation 4kqm-7xtd-w2fn",
+            // These do something else, but the words are secrets all the same.
+            "/passwd tea",
+            "/login alice tea",
+            "/room password tea",
+            " /JOIN den tea",
         ] {
             assert!(has_secret(line), "{line}");
         }
@@ -599,7 +605,8 @@ mod tests {
             "/join den",
             "/join -n den",
             "/room den invite",
-            "/room den password",
+            "/passwd",
+            "/login alice",
             "/invitation",
             "join den tea",
             "//join den tea",
