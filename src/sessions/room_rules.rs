@@ -118,7 +118,7 @@ impl Session<'_, AtWorker<'_>> {
         let Some(there) = self.state.users.find(&name) else {
             return Err(Refusal {
                 code: ErrorCode::NoSuchUser,
-                sentence: format!("no user named {name} is logged in; WHO lists the users"),
+                sentence: format!("no user named {name} is logged in on this server"),
             });
         };
         there.outbox.send_doc(&ServerDoc::Invited {

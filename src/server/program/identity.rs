@@ -52,14 +52,25 @@ fn warning(days_left: Option<i64>, folder: Option<&Path>) -> String {
 }
 
 impl TlsFiles {
-    /// Uses `given` if it contains a certificate and a key, otherwise the default files.
-    pub(super) fn new(given: Vec<PathBuf>, names: &[String]) -> TlsFiles {
-        TlsFiles {
-            given: <[PathBuf; 2]>::try_from(given)
-                .ok()
-                .map(|[certificate, key]| (certificate, key)),
-            names: names.to_vec(),
-        }
+    /// Uses the certificate and the key in `given`, or the default files if it is empty.
+    ///
+    /// # Errors
+    /// The reason why another number of files is refused.
+    pub(super) fn new(mut given: Vec<PathBuf>, names: &[String]) -> Result<TlsFiles, String> {
+        let given = match (given.len(), given.pop(), given.pop()) {
+            (0, ..) => None,
+            (2, Some(key), Some(certificate)) => Some((certificate, key)),
+            (1, Some(certificate), None) => {
+                return Err(format!(
+                    "--tls needs the certificate's key, too: --tls {} KEY (if one file has both, \
+                     name it twice); without files, --tls uses a certificate of the server's own",
+                    certificate.display()
+                ));
+            }
+            _ => return Err("--tls takes two files, a certificate and its key".to_owned()),
+        };
+        let names = names.to_vec();
+        Ok(TlsFiles { given, names })
     }
 
     /// Returns the path of the certificate, which may not exist yet.

@@ -457,7 +457,9 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
         .then_some(arguments.max_clients.unwrap_or(DEFAULT_CLIENTS).into());
     let tls = arguments
         .tls
-        .map(|files| TlsFiles::new(files, &hosts(&arguments.web_name)));
+        .map(|files| TlsFiles::new(files, &hosts(&arguments.web_name)))
+        .transpose()
+        .map_err(bad_options)?;
     let port = arguments
         .same_port
         .or(arguments.port)
@@ -533,12 +535,44 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
     if let Some(conflict) = port_conflict(&settings) {
         return Err(bad_options(conflict));
     }
+    if let Some(conflict) = file_conflict(&settings) {
+        return Err(bad_options(conflict));
+    }
     Ok(ServerCommand::Serve {
         settings,
         tls,
         config: arguments.config,
         only_checks: arguments.check,
     })
+}
+
+/// Returns a sentence about two options that name the same file, of which one would overwrite the
+/// other's.
+fn file_conflict(settings: &Settings) -> Option<String> {
+    #[cfg(feature = "journal")]
+    let journal = settings.journal.as_ref().map(|journal| &journal.file);
+    #[cfg(not(feature = "journal"))]
+    let journal = None;
+    let files = [
+        ("--accounts", settings.accounts.as_ref()),
+        ("--policies", settings.policies.as_ref()),
+        ("--events", settings.event_file.as_ref()),
+        ("--journal", journal),
+    ];
+    let named = files.into_iter().filter_map(|(option, file)| {
+        let file: PathBuf = std::path::absolute(file?).ok()?;
+        Some((option, file))
+    });
+    let named: Vec<(&str, PathBuf)> = named.collect();
+    let mut pairs = named.iter().enumerate().flat_map(|(at, one)| {
+        let others = named[at + 1..].iter();
+        others.map(move |other| (one, other))
+    });
+    let ((one, file), (other, _)) = pairs.find(|((_, one), (_, other))| one == other)?;
+    let file = file.display();
+    Some(format!(
+        "{one} and {other} name the same file, {file}; each needs a file of its own"
+    ))
 }
 
 /// Maximum length of the message of the day, in bytes: about a screenful.
@@ -658,6 +692,34 @@ mod tests {
             .filter(|word| word.starts_with("--"))
         {
             assert!(help.contains(option), "{option} is not in the help");
+        }
+    }
+
+    #[test]
+    fn tls_takes_two_files_or_none() {
+        assert!(parsed("--tls").is_ok() && parsed("--tls a.crt a.key").is_ok());
+        for (line, part) in [
+            ("--tls a.crt", "--tls a.crt KEY"),
+            ("--tls=a.crt", "--tls a.crt KEY"),
+            ("--tls a.crt --quiet", "--tls a.crt KEY"),
+        ] {
+            let error = parsed(line).unwrap_err();
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn each_option_needs_a_file_of_its_own() {
+        let here = std::env::current_dir().unwrap();
+        for line in [
+            "--accounts a --policies a".to_owned(),
+            "--accounts a --events ./a".to_owned(),
+            format!("--policies a --events {}", here.join("a").display()),
+            #[cfg(feature = "journal")]
+            "--accounts a --journal a".to_owned(),
+        ] {
+            let error = parsed(&line).unwrap_err();
+            assert!(error.contains("name the same file"), "{line}: {error}");
         }
     }
 
