@@ -168,21 +168,21 @@ lint: cargo-is-there ## Work on it: run rustfmt, clippy and rustdoc; check commi
 	@sh tests/commits.sh
 
 # The code whose tests mutants measure: what travels, and the core's rules, by their own unit tests; and the sessions, by
-# the transcripts, too. `cargo install cargo-mutants` installs the tool. An hour is enough for a quarter of them
-# (ARGS='--shard 0/4 --sharding round-robin').
+# the transcripts, too. `cargo install cargo-mutants` installs the tool. On two cores the first part takes about an hour,
+# and the second a minute for each of 300 mutants; ARGS='--shard 0/6 --sharding round-robin' selects a sixth of each.
 RULES = src/wire/*.rs src/core/seat/*.rs src/core/seats.rs src/core/clock.rs src/core/tick.rs src/core/outbox.rs \
   src/core/outbox/*.rs
 SESSIONS = $(patsubst %,src/sessions/%.rs,at_worker in_room login moderate outgoing pending_replies room_rules turn)
-# A mutant that no test notices, or that makes a test wait for ever, is no reason to stop.
+# A mutant that no test notices (2), that makes a test wait for ever (3), or the end of the hour (124) is no failure.
 MUTANTS = CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_DEBUG=0 timeout 3600 $(CARGO) mutants --workspace --jobs 2 \
   --exclude '**/model.rs' $(ARGS)
 mutants: cargo-is-there ## Work on it: change one rule at a time; list changes that no test notices
 	@command -v cargo-mutants >/dev/null || { echo "make: cargo-mutants is not installed: run \`cargo install --locked cargo-mutants\`, then run make again."; exit 2; }
 	$(MUTANTS) $(RULES:%=--file='%') --output target/mutants/rules --test-workspace false --timeout 20 \
-	  -- --lib -- --skip model:: || [ $$? -le 3 ]
+	  -- --lib -- --skip model:: || case $$? in 2|3|124) ;; *) exit 1;; esac
 	$(MUTANTS) $(SESSIONS:%=--file='%') --output target/mutants/sessions --baseline=skip --timeout 120 \
 	  --test-package portal-sessions,portal-server,portal-chat \
-	  -- --lib --test transcripts -- --skip model:: --skip chopped:: --skip over_tls:: || [ $$? -le 3 ]
+	  -- --lib --test transcripts -- --skip model:: --skip chopped:: --skip over_tls:: || case $$? in 2|3|124) ;; *) exit 1;; esac
 
 # The lessons, without the answers to the exercises unless ANSWERS is set.
 SHOWN_LESSONS = if [ -n "$$ANSWERS" ]; then cat $$pages; \

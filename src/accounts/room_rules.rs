@@ -670,8 +670,8 @@ mod tests {
         }
     }
 
-    /// What a file says about a room after a restart: everything since it last had rules, and
-    /// nothing from before.
+    /// After a restart, a room has the rules from the last time that it was restricted, and none
+    /// from before.
     #[test]
     fn rules_that_ended_do_not_return_with_the_next_ones() {
         let den = name("den");

@@ -470,11 +470,11 @@ pub(super) fn has_secret(line: &str) -> bool {
         return false;
     };
     let mut words = command.split_whitespace();
-    let name = words.next().unwrap_or_default().to_ascii_lowercase();
-    match name.as_str() {
+    let command = words.next().and_then(find);
+    match command.map_or("", Command::name) {
         "passwd" | "invitation" => words.next().is_some(),
         "login" => words.nth(1).is_some(),
-        "join" | "j" => words.filter(|word| *word != "-n").nth(1).is_some(),
+        "join" => words.filter(|word| *word != "-n").nth(1).is_some(),
         "room" => words.any(|word| word.eq_ignore_ascii_case("password")),
         _ => false,
     }

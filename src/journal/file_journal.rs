@@ -77,14 +77,27 @@ struct ReaderPool {
     idle: Vec<JournalReader>,
 }
 
+impl ReaderPool {
+    /// Takes the idle connections out, and makes the others belong to an earlier file.
+    fn retire(&mut self) -> Vec<JournalReader> {
+        self.generation += 1;
+        std::mem::take(&mut self.idle)
+    }
+}
+
 impl Readers {
     /// Records that there is a new file, or no file.
     pub(crate) fn change(&self, is_open: bool) {
         let mut pool = self.0.lock();
         pool.is_open = is_open;
-        pool.generation += 1;
-        let old = std::mem::take(&mut pool.idle);
+        let old = pool.retire();
         drop(pool);
+        drop(old);
+    }
+
+    /// Closes the idle connections now, and the others when they are returned.
+    pub(crate) fn close(&self) {
+        let old = self.0.lock().retire();
         drop(old);
     }
 

@@ -67,9 +67,7 @@ pub(crate) fn run(mut writer: Writer) {
     writer.report_missed(queue.close());
     // The last connection to close moves the write-ahead log into the database, so that a copy of
     // this one file is complete.
-    if writer.store().is_some() {
-        shared.readers.change(true);
-    }
+    shared.readers.close();
 }
 
 /// The device and the number of a file.

@@ -7,7 +7,7 @@ use crate::backplane::Recipients;
 use crate::chat::{Connection, Joiner, RoomError, flush_all};
 use crate::journal::{Conversation, Range};
 use crate::limits;
-use crate::outgoing::To;
+use crate::outgoing::Destination;
 use crate::pace::TokenBucket;
 use crate::turn::{Message, Role, Session};
 use portal_core::clock::Tick;
@@ -68,9 +68,11 @@ impl Role for AtWorker<'_> {
     /// partner. After `PM` without a message, sends it to all users.
     fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason> {
         let me = message.me;
-        let partner = To::Partner(session.role.seat.number);
+        let partner = Destination::Partner(session.role.seat.number);
         if std::mem::take(&mut session.role.next_is_public) {
-            session.outgoing.send(To::EVERYONE, message.text, me);
+            session
+                .outgoing
+                .send(Destination::EVERYONE, message.text, me);
             return Ok(());
         }
         match message.addressed() {
@@ -123,7 +125,7 @@ impl Session<'_, AtWorker<'_>> {
             ClientCommand::Public {
                 message: Some(text),
                 me,
-            } => self.outgoing.send(To::EVERYONE, &text, me),
+            } => self.outgoing.send(Destination::EVERYONE, &text, me),
             ClientCommand::Public { message: None, .. } => {
                 self.role.next_is_public = true;
                 self.outgoing.answer(&ServerDoc::PublicNext);
@@ -363,7 +365,7 @@ impl Session<'_, AtWorker<'_>> {
             Ok(name) if self.is_refused_in(&name, who) => {}
             Ok(name) => self
                 .outgoing
-                .send(To::Users(Recipients::Room(name)), text, me),
+                .send(Destination::Users(Recipients::Room(name)), text, me),
             Err(error) => self.not_in_room(room, &error),
         }
     }

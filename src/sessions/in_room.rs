@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backplane::Recipients;
 use crate::chat::Connection;
-use crate::outgoing::To;
+use crate::outgoing::Destination;
 use crate::turn::{Message, Role, Session};
 use portal_core::clock::Tick;
 use portal_core::seats::SharedSeat;
@@ -38,7 +38,7 @@ impl Role for InRoom<'_> {
         match message.addressed() {
             Addressed::Chat(_) if session.is_refused_here() => {}
             Addressed::Chat(text) => {
-                let room = To::Users(Recipients::Room(session.role.name.clone()));
+                let room = Destination::Users(Recipients::Room(session.role.name.clone()));
                 session.outgoing.send(room, text, me);
             }
             Addressed::One { name, rest } => session.outgoing.send_direct(name, rest, me),

@@ -117,7 +117,7 @@ impl ChatState {
     }
 
     /// Changes a rule of a room, emits an event, and notifies the room's members or the user that
-    /// the rule concerns. Returns false if it removes a user who was not in the room.
+    /// the rule concerns. For a removal, returns whether the user was in the room.
     ///
     /// # Errors
     /// [`Refusal`] if the user `by` may not do that, or the rule can't be stored.

@@ -26,8 +26,8 @@ pub(crate) struct Outgoing<'s> {
     pub(crate) port: Port,
     /// The value of `from` in its messages.
     pub(crate) label: Arc<str>,
-    /// The addressees of the messages collected during a turn.
-    to: To,
+    /// The destination of the messages collected during a turn.
+    to: Destination,
     batch: MessageBatch,
     /// Replies to the client itself, collected during a turn.
     answers: Frames,
@@ -39,22 +39,22 @@ pub(crate) struct Outgoing<'s> {
     pending: Option<Arc<PendingReplies>>,
 }
 
-/// The addressees of a message.
+/// The destination of a message.
 #[derive(Clone, PartialEq)]
-pub(crate) enum To {
+pub(crate) enum Destination {
     /// The partner of the client in this seat.
     Partner(SeatNumber),
     /// Clients that have logged in, on this server or on another.
     Users(Recipients<Name>),
 }
 
-impl To {
-    pub(crate) const EVERYONE: To = To::Users(Recipients::Everyone);
+impl Destination {
+    pub(crate) const EVERYONE: Destination = Destination::Users(Recipients::Everyone);
 
     fn scope(&self) -> Scope<'static> {
         match self {
-            To::Partner(_) => Scope::Partner,
-            To::Users(recipients) => recipients.scope(),
+            Destination::Partner(_) => Scope::Partner,
+            Destination::Users(recipients) => recipients.scope(),
         }
     }
 }
@@ -70,7 +70,7 @@ impl<'s> Outgoing<'s> {
             connection,
             port,
             label: connection.label(),
-            to: To::EVERYONE,
+            to: Destination::EVERYONE,
             batch: MessageBatch::default(),
             answers: Frames::default(),
             request: RequestId::default(),
@@ -80,7 +80,7 @@ impl<'s> Outgoing<'s> {
     }
 
     /// Adds a message to the batch.
-    pub(crate) fn send(&mut self, to: To, text: &str, me: bool) {
+    pub(crate) fn send(&mut self, to: Destination, text: &str, me: bool) {
         // Deliver messages to different recipients in the order in which they were sent, because
         // one client may receive both.
         if to != self.to {
@@ -100,7 +100,7 @@ impl<'s> Outgoing<'s> {
     /// Adds a message for the client with this name, which may not exist.
     pub(crate) fn send_direct(&mut self, name: &str, text: &str, me: bool) {
         match Name::new(name) {
-            Some(name) => self.send(To::Users(Recipients::One(name)), text, me),
+            Some(name) => self.send(Destination::Users(Recipients::One(name)), text, me),
             None => {
                 self.deliver();
                 self.reply_no_such_user(name);
@@ -121,10 +121,10 @@ impl<'s> Outgoing<'s> {
         }
         let mut batch = std::mem::take(&mut self.batch);
         match self.to.clone() {
-            To::Partner(seat) => self.deliver_to_partner(seat, &mut batch),
-            To::Users(Recipients::Everyone) => self.deliver_to_everyone(&mut batch),
-            To::Users(Recipients::One(name)) => self.deliver_to_one(&name, &mut batch),
-            To::Users(Recipients::Room(name)) => self.deliver_to_room(&name, &mut batch),
+            Destination::Partner(seat) => self.deliver_to_partner(seat, &mut batch),
+            Destination::Users(Recipients::Everyone) => self.deliver_to_everyone(&mut batch),
+            Destination::Users(Recipients::One(name)) => self.deliver_to_one(&name, &mut batch),
+            Destination::Users(Recipients::Room(name)) => self.deliver_to_room(&name, &mut batch),
         }
         // Keep the allocated memory for the next turn.
         self.batch = batch;

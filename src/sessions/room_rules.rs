@@ -137,7 +137,7 @@ impl Session<'_, AtWorker<'_>> {
         let Err(refusal) = state.policies.may_join(room, who, None, now) else {
             return;
         };
-        // Any other refusal has no effect on a user who has already been admitted.
+        // Any other refusal has no effect on a member.
         if refusal.code == ErrorCode::NotAllowed
             && state.rooms.leave(room, self.connection()).is_ok()
         {
@@ -169,7 +169,7 @@ impl Session<'_, AtWorker<'_>> {
         }
         let now = self.state.clock.now();
         let Err(refusal) = self.state.policies.may_join(room, who, password, now) else {
-            // That resets no delay, because the room may not require a password at all.
+            // Keep the delay: the room may not require a password at all.
             return Ok(true);
         };
         if password.is_some() && refusal.code == ErrorCode::RoomPassword {

@@ -56,11 +56,11 @@ impl TlsFiles {
     ///
     /// # Errors
     /// The reason why another number of files is refused.
-    pub(super) fn new(mut given: Vec<PathBuf>, names: &[String]) -> Result<TlsFiles, String> {
-        let given = match (given.len(), given.pop(), given.pop()) {
-            (0, ..) => None,
-            (2, Some(key), Some(certificate)) => Some((certificate, key)),
-            (1, Some(certificate), None) => {
+    pub(super) fn new(given: &[PathBuf], names: &[String]) -> Result<TlsFiles, String> {
+        let given = match given {
+            [] => None,
+            [certificate, key] => Some((certificate.clone(), key.clone())),
+            [certificate] => {
                 return Err(format!(
                     "--tls needs the certificate's key, too: --tls {} KEY (if one file has both, \
                      name it twice); without files, --tls uses a certificate of the server's own",

@@ -457,7 +457,7 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
         .then_some(arguments.max_clients.unwrap_or(DEFAULT_CLIENTS).into());
     let tls = arguments
         .tls
-        .map(|files| TlsFiles::new(files, &hosts(&arguments.web_name)))
+        .map(|files| TlsFiles::new(&files, &hosts(&arguments.web_name)))
         .transpose()
         .map_err(bad_options)?;
     let port = arguments

@@ -642,11 +642,6 @@ impl Rooms {
         self.by_key.get(&name.key()).map(|room| &room.handle)
     }
 
-    /// Ends a new room that its creator could not enter.
-    pub(crate) fn end_unless_entered(&mut self, name: &Name) -> Departure {
-        self.end_if_empty(name, Gone::default())
-    }
-
     fn end_if_empty(&mut self, name: &Name, departed: Gone) -> Departure {
         let Gone {
             connection,
